@@ -1,0 +1,192 @@
+import functools
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.core.models import apply_fn, make_data, make_params
+from tlx.core import evaluate, evaluate_path, labels, metrics, paths, sharding, streams, tree
+
+MODULE = importlib.import_module("tlx.core.evaluate")  # its name is the function's too
+A, B, C = make_params(0), make_params(1), make_params(2)
+MODULES = labels.from_names(A, lambda name: name.split("/")[0])
+KEYS = jax.random.split(jax.random.key(0), 3)
+PATHS = {
+    "line": (paths.line(A, B), jnp.linspace(-0.5, 1.5, 5)),
+    "plane": (paths.plane(A, tree.sub(B, A), tree.sub(C, A)), jnp.asarray([[0.0, 0], [0.3, 0.4]])),
+    "polygon": (paths.polygon([A, B, C]), jnp.linspace(0, 1, 5)),
+    "bezier": (paths.bezier([A, B, C]), jnp.linspace(0, 1, 4)),
+    "spliced": (paths.spliced(paths.line(A, B), A, MODULES, "head"), jnp.linspace(0, 1, 3)),
+    "noisy": (paths.noisy(paths.line(A, B)), (jnp.linspace(0, 1, 3), jnp.full(3, 0.1), KEYS)),
+    "points": (paths.points([A, B, C]), jnp.arange(3)),
+    "closure": (lambda t: jax.tree.map(lambda x: x * t, A), jnp.linspace(0, 1, 3)),
+}  # fmt: skip
+
+
+def assert_close(a, b):
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), a, b)
+
+
+def rows(coordinates):
+    count = len(jax.tree.leaves(coordinates)[0])
+    return [jax.tree.map(lambda x, i=i: x[i], coordinates) for i in range(count)]
+
+
+@pytest.mark.parametrize("chunk", ["auto", 1, 2, 7])
+@pytest.mark.parametrize("name", PATHS)
+def test_evaluate_path_is_a_loop_of_evaluate(name, chunk):
+    path_fn, coordinates = PATHS[name]
+    stream = streams.from_arrays(*make_data(23), batch_size=5)
+    metric = metrics.classification()
+    found = evaluate_path(apply_fn, metric, path_fn, coordinates, stream, chunk=chunk)
+    each = [evaluate(apply_fn, metric, path_fn(c), stream) for c in rows(coordinates)]
+    assert_close(found, jax.tree.map(lambda *xs: jnp.stack(xs), *each))
+
+
+@settings(max_examples=8)
+@given(batch_size=st.integers(1, 30), chunk=st.integers(1, 6))
+def test_results_do_not_depend_on_batch_size_or_chunk(batch_size, chunk):
+    path_fn, alphas = PATHS["line"]
+    metric = metrics.combine(
+        {"c": metrics.classification(), "each": metrics.collect(metrics.accuracy, 23)}
+    )
+    expected = evaluate_path(
+        apply_fn, metric, path_fn, alphas, streams.from_arrays(*make_data(23), batch_size=23)
+    )
+    stream = streams.from_arrays(*make_data(23), batch_size=batch_size)
+    assert_close(evaluate_path(apply_fn, metric, path_fn, alphas, stream, chunk=chunk), expected)
+
+
+def test_groups_of_batches_change_nothing(monkeypatch):
+    stream = streams.from_arrays(*make_data(40), batch_size=4)
+    path_fn, alphas = PATHS["line"]
+    whole = evaluate_path(apply_fn, metrics.classification(), path_fn, alphas, stream)
+    monkeypatch.setattr(MODULE, "GROUP_BYTES", 200)
+    assert_close(evaluate_path(apply_fn, metrics.classification(), path_fn, alphas, stream), whole)
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_the_data_are_read_once(chunk):
+    passes = []
+    inner = streams.from_arrays(*make_data(10), batch_size=4)
+
+    def counting():
+        passes.append(1)
+        return inner()
+
+    evaluate_path(apply_fn, metrics.classification(), *PATHS["line"], counting, chunk=chunk)
+    assert len(passes) == 1
+
+
+def test_new_parameters_and_coordinates_compile_nothing():
+    traces = []
+
+    def counted(params, inputs):
+        traces.append(1)
+        return apply_fn(params, inputs)
+
+    stream = streams.from_arrays(*make_data(10), batch_size=4)
+    for a, b in ((A, B), (B, C)):
+        evaluate_path(
+            counted, metrics.classification(), paths.line(a, b), jnp.linspace(0, 1, 3), stream
+        )
+    evaluate(counted, metrics.classification(), A, stream)
+    assert len(traces) == 1
+
+
+def test_empty_stream_gives_each_point_nan():
+    stream = streams.from_arrays(*make_data(0), batch_size=4)
+    found = evaluate_path(apply_fn, metrics.classification(), *PATHS["line"], stream)
+    assert found["loss"].shape == (5,)
+    assert np.isnan(found["loss"]).all()
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_devices_change_nothing(devices):
+    mesh = sharding.make_mesh(jax.devices()[:devices])
+    plain = streams.from_arrays(*make_data(23), batch_size=8)
+
+    def split():
+        return (sharding.shard_batch(batch, mesh) for batch in plain())
+
+    metric = metrics.combine(
+        {"c": metrics.classification(), "each": metrics.collect(metrics.accuracy, 23)}
+    )
+    a, b = sharding.replicate((A, B), mesh)
+    alphas = jnp.linspace(0, 1, 3)
+    found = evaluate_path(apply_fn, metric, paths.line(a, b), alphas, split)
+    assert_close(found, evaluate_path(apply_fn, metric, paths.line(A, B), alphas, plain))
+
+
+def test_rows_that_the_devices_do_not_divide():
+    mesh = sharding.make_mesh(jax.devices()[:4])
+    with pytest.raises(ValueError, match="a batch that 4 devices divide, got 6 rows"):
+        sharding.shard_batch({"inputs": np.ones(6)}, mesh)
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("line", {0.0: A, 1.0: B}),
+        ("polygon", {0.0: A, 0.5: B, 1.0: C}),
+        ("bezier", {0.0: A, 1.0: C}),
+    ],
+)
+def test_paths_are_exact_at_their_ends(name, ends):
+    for t, expected in ends.items():
+        jax.tree.map(np.testing.assert_array_equal, PATHS[name][0](jnp.float32(t)), expected)
+
+
+def test_only_the_chosen_modules_move():
+    moved = PATHS["spliced"][0](jnp.float32(0.3))
+    jax.tree.map(np.testing.assert_array_equal, moved["hidden"], A["hidden"])
+    assert not np.allclose(moved["head"]["kernel"], A["head"]["kernel"])
+
+
+def test_noise_is_gaussian_and_each_leafs_own():
+    big = {"a": jnp.zeros((200, 200)), "b": jnp.zeros((200, 200))}
+    path_fn = paths.noisy(lambda _: big)
+    found = path_fn((0.0, jnp.float32(0.5), KEYS[0]))
+    np.testing.assert_allclose(found["a"].std(), 0.5, rtol=0.02)
+    assert abs(np.corrcoef(found["a"].ravel(), found["b"].ravel())[0, 1]) < 0.02
+    alone = paths.noisy(lambda _: {"b": big["b"]})((0.0, jnp.float32(0.5), KEYS[0]))
+    np.testing.assert_array_equal(alone["b"], found["b"])
+
+
+def test_counters_must_agree():
+    a, b = {"n": jnp.asarray(1), "w": jnp.ones(1)}, {"n": jnp.asarray(2), "w": jnp.ones(1)}
+    with pytest.raises(ValueError, match="these differ: n"):
+        paths.line(a, b)
+    assert paths.line(a, a)(0.5)["n"] == 1
+
+
+def test_a_key_leaf_is_kept():
+    a = {"k": jax.random.key(0), "w": jnp.ones(1)}
+    assert paths.line(a, a)(0.5)["k"] == a["k"]
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "chunk", "message"),
+    [
+        (jnp.zeros(0), 1, "at least one point, got shapes"),
+        ((jnp.zeros(2), jnp.zeros(3)), 1, "one leading axis of at least one point"),
+        (jnp.zeros(2), 0, "expected chunk to be 'auto' or at least 1, got 0"),
+    ],
+)
+def test_bad_input(coordinates, chunk, message):
+    stream = streams.from_arrays(*make_data(4), batch_size=4)
+    with pytest.raises(ValueError, match=message):
+        evaluate_path(
+            apply_fn, metrics.classification(), PATHS["line"][0], coordinates, stream, chunk=chunk
+        )
+
+
+def test_fastest_width_is_a_power_of_two_within_the_limit(monkeypatch):
+    batch = next(streams.from_arrays(*make_data(4), batch_size=4)())
+    monkeypatch.setattr(MODULE, "CHUNK_BYTES", 4 * 4 * tree.count(A))
+    width = MODULE.fastest_width(apply_fn, metrics.classification(), A, batch, 64)
+    assert width in (1, 2, 4)

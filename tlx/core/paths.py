@@ -1,0 +1,185 @@
+"""Paths: functions from a coordinate to parameters.
+
+Each is a `jax.tree_util.Partial`, so that its end points are arguments and not constants
+of the compiled code: paths of one kind between any parameters share one compilation. Any
+other callable from a coordinate to parameters is a path too.
+"""
+
+import itertools
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+
+from tlx.core import checks, tree
+from tlx.core import labels as labels_lib
+from tlx.core.types import Labels, Params, PathFn
+
+
+def line(params_a: Params, params_b: Params) -> PathFn:
+    """The straight line: coordinate t ↦ (1 − t)·a + t·b, exact at 0 and 1.
+
+    Coordinates below 0 or above 1 extrapolate.
+
+    Raises:
+      ValueError: naming every leaf that differs in shape or dtype, or that is not floating
+        and differs in value, since between counters there is no line.
+    """
+    checks.same_structure(params_a, params_b)
+    _same_integers(params_a, params_b)
+    return Partial(tree.lerp, params_a, params_b)
+
+
+def plane(origin: Params, u: Params, v: Params) -> PathFn:
+    """The plane: coordinate [x, y] ↦ origin + x·u + y·v, for two directions u and v."""
+    checks.same_structure(origin, u, ("origin", "u"))
+    checks.same_structure(origin, v, ("origin", "v"))
+    return Partial(_plane, origin, u, v)
+
+
+def polygon(vertices: Sequence[Params]) -> PathFn:
+    """The chain of lines through the vertices, each segment an equal share of [0, 1].
+
+    Exact at every vertex i/(n−1); beyond 0 and 1 the outer segments are extrapolated.
+    """
+    _alike(vertices, "vertices", at_least=2)
+    return Partial(_polygon, tuple(vertices))
+
+
+def bezier(controls: Sequence[Params]) -> PathFn:
+    """The Bézier curve of the control points; three of them give a quadratic one.
+
+    Exact at 0 (the first) and 1 (the last). By de Casteljau's repeated lines.
+    """
+    _alike(controls, "controls", at_least=2)
+    return Partial(_bezier, tuple(controls))
+
+
+def spliced(path_fn: PathFn, base: Params, labels: Labels, moving: Iterable[str] | str) -> PathFn:
+    """The path on which only some modules move: the others stay at `base`, to the bit.
+
+    Args:
+      path_fn: the path that the moving modules take.
+      base: where all other modules stay.
+      labels: the modules of `base`.
+      moving: the labels that move.
+
+    Raises:
+      ValueError: if a label in `moving` is not used.
+    """
+    moving = {moving} if isinstance(moving, str) else set(moving)
+    labels_lib.select(base, labels, moving)
+    return Partial(
+        _Splice(tuple(label in moving for label in jax.tree.leaves(labels))), path_fn, base
+    )
+
+
+def noisy(path_fn: PathFn) -> PathFn:
+    """The path with Gaussian noise: coordinate (c, sigma, key) ↦ path(c) + sigma·N(0, I).
+
+    Noise is added to floating leaves, from a key of each leaf's own (folded in by the crc32
+    of its name), so that a leaf's noise does not depend on which others there are.
+    """
+    return Partial(_noisy, path_fn)
+
+
+def points(params: Sequence[Params]) -> PathFn:
+    """The path through separate models: coordinate i ↦ params[i], for several models in one pass.
+
+    The coordinate must be concrete (an index), so use it as the outermost path.
+    """
+    _alike(params, "params", at_least=1)
+    models = tuple(params)
+    return lambda i: models[int(i)]
+
+
+def _plane(origin: Params, u: Params, v: Params, xy: Float[Array, " 2"]) -> Params:
+    return tree.add(tree.add(origin, u, xy[0]), v, xy[1])
+
+
+def _polygon(vertices: tuple[Params, ...], t: Float[Array, ""]) -> Params:
+    segments = len(vertices) - 1
+    at = jnp.asarray(t) * segments
+    first = jnp.clip(jnp.floor(at), 0, segments - 1)
+    rest = at - first
+
+    def leaf(*corners: Any) -> Any:
+        if not checks.is_inexact(corners[0]):
+            return corners[0]
+        wide = tree.accumulator(corners[0].dtype)
+        total = jnp.zeros((), wide)
+        for i, corner in enumerate(corners):
+            weight = jnp.where(i == first, 1 - rest, jnp.where(i == first + 1, rest, 0))
+            total = weight.astype(wide) * jnp.asarray(corner).astype(wide) + total
+        return total.astype(corners[0].dtype)
+
+    return jax.tree.map(leaf, *vertices)
+
+
+def _bezier(controls: tuple[Params, ...], t: Float[Array, ""]) -> Params:
+    while len(controls) > 1:
+        controls = tuple(tree.lerp(a, b, t) for a, b in itertools.pairwise(controls))
+    return controls[0]
+
+
+@dataclass(frozen=True)
+class _Splice:
+    """Static choice of the moving leaves; equal choices share compiled code."""
+
+    moving: tuple[bool, ...]
+
+    def __call__(self, path_fn: PathFn, base: Params, coordinate: Any) -> Params:
+        leaves, treedef = jax.tree.flatten(base)
+        moved = jax.tree.leaves(path_fn(coordinate))
+        chosen = [m if move else b for m, b, move in zip(moved, leaves, self.moving, strict=True)]
+        return jax.tree.unflatten(treedef, chosen)
+
+
+def _noisy(path_fn: PathFn, coordinate: tuple[Any, Any, Any]) -> Params:
+    inner, sigma, key = coordinate
+
+    def leaf(name: str, value: Any) -> Any:
+        if not checks.is_inexact(value):
+            return value
+        wide = tree.accumulator(value.dtype)
+        own = jax.random.fold_in(key, zlib.crc32(name.encode()))
+        noise = jax.random.normal(own, value.shape, wide)
+        return (value.astype(wide) + jnp.asarray(sigma, wide) * noise).astype(value.dtype)
+
+    return tree.map_named(leaf, path_fn(inner))
+
+
+def _alike(params: Sequence[Params], name: str, *, at_least: int) -> None:
+    if len(params) < at_least:
+        raise ValueError(f"expected at least {at_least} {name}, got {len(params)}")
+    for i, other in enumerate(params[1:], 1):
+        checks.same_structure(params[0], other, (f"{name}[0]", f"{name}[{i}]"))
+        _same_integers(params[0], other)
+
+
+def _same_integers(a: Params, b: Params) -> None:
+    right = tree.named_leaves(b)
+    differ = [
+        name
+        for name, x in tree.named_leaves(a).items()
+        if not checks.is_inexact(x) and not _equal(x, right[name])
+    ]
+    if differ:
+        raise ValueError(
+            "leaves that are not floating cannot lie on a path unless they are equal at its ends; "
+            f"these differ: {', '.join(differ)}. Keep counters and random keys out of the "
+            "parameters, or give both ends the same value."
+        )
+
+
+def _equal(x: Any, y: Any) -> bool:
+    if x is y or isinstance(x, jax.core.Tracer) or isinstance(y, jax.core.Tracer):
+        return True  # a traced value cannot be read; the ends' leaf of the first is kept
+    if jnp.issubdtype(jnp.asarray(x).dtype, jax.dtypes.prng_key):
+        x, y = jax.random.key_data(x), jax.random.key_data(y)
+    return bool((jnp.asarray(x) == jnp.asarray(y)).all())
