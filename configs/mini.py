@@ -1,0 +1,79 @@
+"""The whole way once, on real images that packages ship.
+
+Question: what is transferred from MNIST digits to scikit-learn's digits? Do two fine-tuned
+models share a basin, their features and their mistakes, where two models trained from random
+weights do not, and how much is left of the advantage when the images are cut into blocks and
+shuffled?
+
+Command: tlx study --config=configs/mini.py --workdir=runs/mini
+
+Cost: {COST}
+
+Expected: {EXPECTED}
+"""
+
+import ml_collections
+
+SIZE = 32
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    del arg
+    pretrain = run(name="P", kind="P", source="mnist5k", rate=0.05, num_steps=15 * 4000 // 64)
+    pretrain.checkpoint.rule = "log2"
+    pretrain.data.mean, pretrain.data.std = (0.13,), (0.31,)
+    finetune = run(name="P-T", kind="P-T", source="digits", rate=0.01, num_steps=40 * 500 // 64)
+    scratch = run(name="RI-T", kind="RI-T", source="digits", rate=0.05, num_steps=40 * 500 // 64)
+    for target in (finetune, scratch):
+        target.data.train_size = 500
+        target.data.mean, target.data.std = (0.31,), (0.37,)
+    config = ml_collections.ConfigDict()
+    config.name = "mini"
+    config.title = "What is transferred from MNIST to digits?"
+    config.pretrain, config.finetune, config.scratch = pretrain, finetune, scratch
+    config.init_step = "last"
+    config.init_head = "zeros"
+    config.replicates = 2
+    config.shuffles = ("block:16", "block:8", "block:4", "block:2", "block:1")
+    config.num_alphas = 21
+    config.similarity_batch = 512
+    return config.lock()
+
+
+def run(*, name: str, kind: str, source: str, rate: float, num_steps: int):
+    config = ml_collections.ConfigDict()
+    config.name, config.kind = name, kind
+    config.seed = 0
+    config.model = {
+        "name": "fixup_resnet",
+        "dtype": "float32",
+        "options": {"width": 8, "stage_sizes": (1, 1, 1), "stem": "small", "head_init": "zeros"},
+    }
+    config.data = {
+        "name": source,
+        "train_split": "train",
+        "test_split": "test",
+        "train_size": ml_collections.config_dict.placeholder(int),
+        "image_size": SIZE,
+        "channels": 1,
+        "mean": (0.0,),
+        "std": (1.0,),
+        "augment": (),
+        "shuffle": "none",
+        "shuffle_seed": 1234,
+        "batch_size": 64,
+        "eval_batch_size": 256,
+    }
+    config.optim = {
+        "rate": rate,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "schedule": "cosine",
+        "warmup_steps": 0,
+        "rules": ((r"(bias|scale)[^/]*$", 0.1),),
+    }
+    config.num_steps = num_steps
+    config.eval_every = max(1, num_steps // 20)
+    config.log_every = 10
+    config.checkpoint = {"rule": "none", "steps": (), "keep_best": True, "resume_every": 0}
+    return config

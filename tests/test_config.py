@@ -1,0 +1,140 @@
+import dataclasses
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tlx import cli, config
+from tlx.studies.spec import StudySpec
+from tlx.train.spec import RunSpec
+
+MINI = "configs/mini.py"
+
+
+def build(*overrides):
+    return config.build(StudySpec, config.load(MINI, overrides))
+
+
+def test_the_mini_builds():
+    spec = build()
+    assert spec.finetune.model == spec.scratch.model
+    assert isinstance(spec.pretrain, RunSpec)
+    assert isinstance(spec.shuffles, tuple)
+
+
+def test_overrides_keep_types():
+    spec = build("finetune.optim.rate=1", "shuffles=('block:8',)", "scratch.data.train_size=100",
+                 "finetune.data.train_size=100")  # fmt: skip
+    assert spec.finetune.optim.rate == 1.0
+    assert spec.shuffles == ("block:8",)
+    assert spec.scratch.data.train_size == 100
+
+
+def test_all_bad_overrides_are_told_at_once():
+    with pytest.raises(config.ConfigError) as error:
+        build("finetune.optim.rat=1", "replicates=two", "pretrain.data=3", "name", "title.x=1")
+    message = str(error.value)
+    for line in (
+        "5 override(s) cannot be applied",
+        "finetune.optim.rat: unknown key 'rat'; did you mean 'rate'?",
+        "replicates: expected int as in 2, found 'two'",
+        "pretrain.data: holds the keys",
+        "name: expected key=value",
+        "title.x: title is a value, it has no keys",
+    ):
+        assert line in message
+
+
+def test_all_problems_of_a_config_are_told_at_once():
+    given = config.load(MINI).to_dict()
+    given["replicas"] = 3
+    del given["title"]
+    given["finetune"]["optim"]["rate"] = "fast"
+    given["finetune"]["data"]["image_sise"] = 8
+    given["scratch"]["model"] = 3
+    with pytest.raises(config.ConfigError) as error:
+        config.build(StudySpec, given)
+    message = str(error.value)
+    for line in (
+        "5 problem(s)",
+        "replicas: unknown key 'replicas'; did you mean 'replicates'?",
+        "title: missing, expected str",
+        "finetune.optim.rate: expected float, found 'fast'",
+        "finetune.data.image_sise: unknown key 'image_sise'; did you mean 'image_size'?",
+        "scratch.model: expected a config of its own, found 3",
+    ):
+        assert line in message
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pretrain.data.name=mnist5", "pretrain.data.name: unknown"),
+        ("shuffles=('block:5',)", "shuffles: shuffle: 'block:5' does not fit image_size 32"),
+        ("shuffles=('none',)", "shuffles: expected each once, and not 'none'"),
+        ("replicates=1", "replicates: expected at least 2, got 1"),
+        ("init_step=latest", "init_step: unknown value 'latest'; did you mean 'last'?"),
+        ("pretrain.num_steps=-1", "pretrain.num_steps: expected an integer of at least 0"),
+        ("finetune.model.options.width=9", "finetune.model and scratch.model: expected equal"),
+        ("pretrain.model.name=fixup_resnet81", "did you mean 'fixup_resnet18'?"),
+        ("pretrain.model.options.width=0", "pretrain.model"),
+    ],
+)
+def test_problems_with_values(override, message):
+    with pytest.raises(config.ConfigError, match=re.escape(message)):
+        build(override)
+
+
+def test_files_without_a_config(tmp_path):
+    with pytest.raises(config.ConfigError, match=r"no config file 'configs/mimi\.py'; there are"):
+        config.load("configs/mimi.py")
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(config.ConfigError, match="must define get_config"):
+        config.load(str(tmp_path / "empty.py"))
+
+
+def test_the_argument_of_a_config(tmp_path):
+    path = tmp_path / "arg.py"
+    path.write_text(
+        "import ml_collections\n"
+        "def get_config(arg='none'):\n    return ml_collections.ConfigDict({'arg': arg})\n"
+    )
+    assert config.load(f"{path}:x").arg == "x"
+    assert config.load(str(path)).arg == "none"
+
+
+def test_errors_of_the_command_line_are_one_message(capsys, tmp_path):
+    status = cli.main(["study", f"--config={MINI}", f"--workdir={tmp_path}", "--config.nam=x"])
+    assert status == 1
+    err = capsys.readouterr().err
+    assert "tlx study: 1 override(s) cannot be applied" in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["study", "--help"], ["train", "--help"]])
+def test_help_teaches(argv, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(argv)
+    out = capsys.readouterr().out
+    assert "workdir" in out
+
+
+def test_unknown_arguments_end_with_status_2(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["report", "--workdir=x", "--fast"])
+    assert "unknown arguments: --fast" in capsys.readouterr().err
+
+
+def test_specs_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        build().name = "other"
+
+
+def test_every_config_builds():
+    for path in Path("configs").glob("*.py"):
+        given = config.load(str(path))
+        cls = StudySpec if "pretrain" in given else RunSpec
+        config.build(cls, given)
+    assert "tensorflow" not in sys.modules

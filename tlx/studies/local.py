@@ -1,0 +1,162 @@
+"""A whole study on this machine, in one process: runs, records, page.
+
+Nothing that is done is done again: a finished run is recognised by its result, a
+stopped one goes on from its last checkpoint, an answered question by its record.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tlx import records
+from tlx.report import page
+from tlx.studies import plan, questions
+from tlx.studies.progress import Progress
+from tlx.studies.spec import StudySpec
+from tlx.train import metrics_log, serial
+from tlx.train.loop import train
+from tlx.train.spec import RunSpec
+from tlx.train.workdir import RunResult, read_result
+
+CONFIG_FILE = "study.json"
+PAGE_FILE = "report.html"
+QUESTION_WEIGHT = 60.0
+"""What answering a question counts for in the time left, in training steps."""
+
+
+class StudyResult(NamedTuple):
+    """What came out of a study.
+
+    Attributes:
+      page: the path of the report.
+      records: the folder of the records.
+      seconds: of this call.
+    """
+
+    page: Path
+    records: Path
+    seconds: float
+
+
+def run(spec: StudySpec, workdir: Path, *, progress: Progress | None = None) -> StudyResult:
+    """Does what is left of a study, and draws its page.
+
+    Args:
+      spec: the study.
+      workdir: its folder: study.json, runs/, records/, report.html.
+      progress: what tells how far it is; by default on standard error.
+
+    Raises:
+      ValueError: if the workdir holds another study, or the config cannot run; before any
+        work.
+    """
+    started = time.perf_counter()
+    _claim(spec, workdir)
+    all_runs = plan.runs(spec, workdir)
+    weights = [max(1.0, float(each.spec.num_steps)) for each in all_runs]
+    asked = _questions(spec, all_runs)
+    total = sum(weights) + sum(group.weight for group in asked)
+    progress = progress or Progress(total)
+    for each, weight in zip(all_runs, weights, strict=True):
+        _train(each, weight, progress)
+    root = workdir / "records"
+    for group in asked:
+        _answer(root, group, progress)
+    return StudyResult(redraw(workdir), root, time.perf_counter() - started)
+
+
+def run_one(spec: RunSpec, workdir: Path, *, progress: Progress | None = None) -> RunResult:
+    """One training run, with its progress told.
+
+    Raises:
+      ValueError: if the config cannot run or the workdir holds another one; before any work.
+    """
+    only = plan.Run(spec.name, spec.kind, 1, workdir, spec)
+    weight = max(1.0, float(spec.num_steps))
+    return _train(only, weight, progress or Progress(weight))
+
+
+def redraw(workdir: Path) -> Path:
+    """Draws the page of a study again from its records, and returns its path.
+
+    Raises:
+      ValueError: if there is no study in the workdir.
+    """
+    path = workdir / CONFIG_FILE
+    if not path.exists():
+        raise ValueError(f"no {path}: expected the workdir of a study; run tlx study first")
+    title = json.loads(path.read_text())["title"]
+    return page.write(workdir / "records", workdir / PAGE_FILE, title=title)
+
+
+class _Asked(NamedTuple):
+    """Questions of one kind; each is made once its runs are done."""
+
+    name: str
+    each: list[Callable[[], questions.Question]]
+    steps: float = QUESTION_WEIGHT
+
+    @property
+    def weight(self) -> float:
+        return self.steps * len(self.each)
+
+
+def _questions(spec: StudySpec, all_runs: Sequence[plan.Run]) -> list[_Asked]:
+    target, source = plan.target_pairs(all_runs), plan.source_pairs(all_runs)
+    line = functools.partial(questions.line, num_alphas=spec.num_alphas)
+    alignment = functools.partial(questions.alignment, batch_size=spec.similarity_batch)
+
+    def of(ask: Callable[..., questions.Question], what: Sequence[Any]) -> list[Any]:
+        return [functools.partial(ask, each) for each in what]
+
+    return [
+        _Asked("learning curves", of(questions.curves, all_runs), steps=0.1),
+        _Asked("lines", of(line, target)),
+        _Asked("feature similarity", of(alignment, target + source[:1])),
+        _Asked("distances", of(questions.distance, target + source), steps=5.0),
+        _Asked("mistakes", of(questions.mistakes, target)),
+        _Asked("the study", [functools.partial(questions.study, spec, all_runs)], steps=0.1),
+    ]
+
+
+def _answer(root: Path, group: _Asked, progress: Progress) -> None:
+    progress.start(group.name, group.weight)
+    computed = 0
+    for i, ask in enumerate(group.each):
+        progress.part(i / len(group.each), f"{i} of {len(group.each)}")
+        computed += questions.ask(root, ask())[1]
+    progress.finish(f"{len(group.each)} records", worked=computed > 0)
+
+
+def _train(run: plan.Run, weight: float, progress: Progress) -> RunResult:
+    progress.start(f"train {run.name}", weight)
+    was_done = read_result(run.workdir) is not None
+
+    def tell(step: int, num_steps: int, numbers: Mapping[str, float]) -> None:
+        accuracy = numbers.get("test_accuracy")
+        detail = "" if accuracy is None else f"test accuracy {accuracy:.3f}"
+        progress.part(step / max(num_steps, 1), f"step {step} of {num_steps}  {detail}")
+
+    result = train(run.spec, run.workdir, progress=tell)
+    progress.finish(f"test accuracy {result.test['accuracy']:.3f}", worked=not was_done)
+    return result
+
+
+def _claim(spec: StudySpec, workdir: Path) -> None:
+    """Makes the workdir this study's, or checks that it is."""
+    path = workdir / CONFIG_FILE
+    ours = json.loads(records.canonical_json(spec))
+    if not path.exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        metrics_log.replace_text(path, json.dumps(ours, indent=2) + "\n")
+        return
+    differing = serial.differences(json.loads(path.read_text()), ours)
+    if differing:
+        raise ValueError(
+            f"{workdir} holds a study with another config; differing:\n"
+            + "\n".join(f"  {line}" for line in differing)
+            + "\nChoose another workdir, or delete that one to start anew."
+        )

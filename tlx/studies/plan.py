@@ -1,0 +1,84 @@
+"""The runs of a study and the pairs that it compares; nothing is done here."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tlx.studies.spec import SEEDS_APART, StudySpec
+from tlx.train.spec import InitFrom, RunSpec
+
+
+class Run(NamedTuple):
+    """A run of a study.
+
+    Attributes:
+      name: what people call it: "P", "P-T 1", "RI-T 1 block:8".
+      kind: "P", "P-T" or "RI-T".
+      replicate: 1, 2 …
+      workdir: its folder.
+      spec: what it trains.
+    """
+
+    name: str
+    kind: str
+    replicate: int
+    workdir: Path
+    spec: RunSpec
+
+    @property
+    def shuffle(self) -> str:
+        """The shuffle of its images; "none" where they are plain."""
+        return self.spec.data.shuffle
+
+
+class Pair(NamedTuple):
+    """Two runs that are compared."""
+
+    a: Run
+    b: Run
+
+
+def runs(spec: StudySpec, workdir: Path) -> tuple[Run, ...]:
+    """The runs in the order in which they can be done, P first."""
+    source = _run("P", 1, "none", spec.pretrain, workdir)
+    start = InitFrom(workdir=str(source.workdir), step=spec.init_step, head=spec.init_head)
+    finetune = dataclasses.replace(spec.finetune, init_from=start)
+    variants = [("none", i + 1) for i in range(spec.replicates)]
+    variants += [(shuffle, 1) for shuffle in spec.shuffles]
+    return source, *(
+        _run(kind, replicate, shuffle, base, workdir)
+        for shuffle, replicate in variants
+        for kind, base in (("P-T", finetune), ("RI-T", spec.scratch))
+    )
+
+
+def _run(kind: str, replicate: int, shuffle: str, base: RunSpec, workdir: Path) -> Run:
+    name = kind if kind == "P" else f"{kind} {replicate}"
+    name += "" if shuffle == "none" else f" {shuffle}"
+    folder = name.lower().replace(" ", "_").replace(":", "_")
+    data = base.data if kind == "P" else dataclasses.replace(base.data, shuffle=shuffle)
+    seed = base.seed + (replicate - 1) * SEEDS_APART
+    own = dataclasses.replace(base, name=name, kind=kind, seed=seed, data=data)
+    return Run(name, kind, replicate, workdir / "runs" / folder, own)
+
+
+def on_target(all_runs: Sequence[Run]) -> list[Run]:
+    """The P-T and RI-T runs."""
+    return [run for run in all_runs if run.kind != "P"]
+
+
+def target_pairs(all_runs: Sequence[Run]) -> list[Pair]:
+    """The pairs of the paper's figures on the plain target: two P-T, two RI-T, one of each."""
+    p_t, ri_t = _plain(all_runs, "P-T"), _plain(all_runs, "RI-T")
+    return [Pair(p_t[0], p_t[1]), Pair(p_t[0], ri_t[0]), Pair(ri_t[0], ri_t[1])]
+
+
+def source_pairs(all_runs: Sequence[Run]) -> list[Pair]:
+    """The pairs with the pretrained model: P-T and P, RI-T and P."""
+    source = all_runs[0]
+    return [Pair(_plain(all_runs, kind)[0], source) for kind in ("P-T", "RI-T")]
+
+
+def _plain(all_runs: Sequence[Run], kind: str) -> list[Run]:
+    return [run for run in all_runs if run.kind == kind and run.shuffle == "none"]

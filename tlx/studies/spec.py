@@ -1,0 +1,80 @@
+"""What a transfer study is: three kinds of run, and what is asked between them."""
+
+import dataclasses
+
+from tlx.data.spec import DataSpec
+from tlx.train.spec import InitFrom, RunSpec
+
+SEEDS_APART = 1000
+"""Distance between the seeds of replicates."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """A transfer study: P on the source, P-T and RI-T on the target, plain and shuffled.
+
+    Attributes:
+      name: short name, for files.
+      title: the title of the page.
+      pretrain: the run on the source, P.
+      finetune: the runs on the target from P's weights, P-T; its `init_from` is set by the
+        study.
+      scratch: the runs on the target from random weights, RI-T.
+      init_step: the checkpoint of P to start from: a step, "last" or "best".
+      init_head: what fine-tuning's new head starts from; see `tlx.train.spec.InitFrom`.
+      replicates: P-T and RI-T runs on the plain target, at least 2 so that pairs can be
+        compared; replicate i has the config's seed plus i·1000.
+      shuffles: shuffled versions of the target, in the words of `DataSpec.shuffle`; each
+        gets one P-T and one RI-T run.
+      num_alphas: points on each line, ends included, at least 3; an odd number has ½ among
+        them.
+      similarity_batch: rows of a batch for the kernel alignment; its memory grows with
+        layers × rows².
+    """
+
+    name: str
+    title: str
+    pretrain: RunSpec
+    finetune: RunSpec
+    scratch: RunSpec
+    init_step: int | str = "last"
+    init_head: str = "zeros"
+    replicates: int = 2
+    shuffles: tuple[str, ...] = ()
+    num_alphas: int = 21
+    similarity_batch: int = 512
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong, each with its place; empty if nothing is."""
+        found = []
+        for part in ("pretrain", "finetune", "scratch"):
+            run: RunSpec = getattr(self, part)
+            found += [f"{part}.{problem}" for problem in run.problems()]
+            found += [f"{part}.data.{problem}" for problem in run.data.unavailable()]
+        start = InitFrom(workdir="P", step=self.init_step, head=self.init_head)
+        found += [f"init_{problem}" for problem in start.problems()]
+        for field, least in (("replicates", 2), ("num_alphas", 3), ("similarity_batch", 4)):
+            if getattr(self, field) < least:
+                found.append(f"{field}: expected at least {least}, got {getattr(self, field)}")
+        return found or self._cross_problems()
+
+    def _cross_problems(self) -> list[str]:
+        found = []
+        if self.pretrain.init_from or self.finetune.init_from or self.scratch.init_from:
+            found.append("init_from: the study sets it; leave it None in all three runs")
+        for field in ("model", "data", "loss"):
+            ours, theirs = getattr(self.finetune, field), getattr(self.scratch, field)
+            if ours != theirs:
+                found.append(
+                    f"finetune.{field} and scratch.{field}: expected equal ones, since P-T and "
+                    f"RI-T are compared, got {ours} and {theirs}"
+                )
+        for shuffle in self.shuffles:
+            data: DataSpec = dataclasses.replace(self.finetune.data, shuffle=shuffle)
+            found += [f"shuffles: {problem}" for problem in data.problems()]
+        if len(set(self.shuffles)) < len(self.shuffles) or "none" in self.shuffles:
+            found.append(
+                "shuffles: expected each once, and not 'none' (the plain target is always "
+                f"there), got {self.shuffles}"
+            )
+        return found
