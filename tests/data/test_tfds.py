@@ -1,0 +1,191 @@
+"""tensorflow-datasets without TensorFlow: its mock data, and a dataset prepared for real."""
+
+import dataclasses
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tlx.data.examples import load, load_arrays
+from tlx.data.loader import eval_stream, train_batches
+from tlx.data.sources import open_source
+from tlx.data.spec import DataSpec
+
+tfds = pytest.importorskip("tensorflow_datasets")
+Image = pytest.importorskip("PIL.Image")
+
+SPEC = DataSpec(
+    name="tfds/tlx_squares",
+    image_size=8,
+    channels=1,
+    mean=(0.5,),
+    std=(0.5,),
+    batch_size=4,
+    eval_batch_size=4,
+)
+COUNTS = {"train": 7, "test": 4}
+
+
+def square(index):
+    """An image whose values say which example it is, of a size of its own."""
+    return np.full((8 + index, 8, 3), 10 * index, np.uint8)
+
+
+class TlxSquares(tfds.core.GeneratorBasedBuilder):
+    """Prepares without TensorFlow, because it yields encoded images."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = tfds.features.FeaturesDict(
+            {
+                "photo": tfds.features.Image(shape=(None, None, 3)),
+                "kind": tfds.features.ClassLabel(num_classes=3),
+            }
+        )
+        return tfds.core.DatasetInfo(
+            builder=self, features=features, supervised_keys=("photo", "kind")
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(count) for split, count in COUNTS.items()}
+
+    def _generate_examples(self, count):
+        for index in range(count):
+            file = io.BytesIO()
+            Image.fromarray(square(index)).save(file, "PNG")
+            file.seek(0)
+            yield index, {"photo": file, "kind": index % 3}
+
+
+class TlxTexts(tfds.core.GeneratorBasedBuilder):
+    """A dataset without images."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield 0, {"text": "words"}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    for builder in (TlxSquares, TlxTexts):
+        builder(data_dir=folder, file_format="array_record").download_and_prepare()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_tensorflow():
+    yield
+    assert "tensorflow" not in sys.modules
+
+
+@pytest.fixture
+def folder(prepared, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+    return prepared
+
+
+def test_mock_data(monkeypatch):
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    with tfds.testing.mock_data(num_examples=5):
+        source = open_source("tfds/cifar10", "train")
+        assert (source.name, source.num_classes, len(source)) == ("tfds/cifar10", 10, 5)
+        example = source[3]
+        assert (example["image"].shape, example["image"].dtype) == ((32, 32, 3), np.uint8)
+        assert 0 <= example["label"] < 10
+        assert open_source("tfds/cifar10", "train").fingerprint == source.fingerprint
+        assert open_source("tfds/cifar10", "test").fingerprint != source.fingerprint
+        spec = dataclasses.replace(SPEC, name="tfds/cifar10", image_size=16, shuffle="block:8")
+        assert spec.problems() == spec.unavailable() == []
+        batch = next(train_batches(load(spec, "train"), spec, seed=0))
+        assert batch["inputs"].shape == (4, 16, 16, 1)
+        assert sum(b["mask"].sum() for b in eval_stream(spec, "test")()) == 5
+
+
+def test_prepared_dataset(folder):
+    assert SPEC.problems() == SPEC.unavailable() == []
+    for split, count in COUNTS.items():
+        source = open_source(SPEC.name, split)
+        assert (len(source), source.num_classes) == (count, 3)
+        seen = []
+        for i in range(count):  # the library shuffles once, when it prepares
+            example = source[i]
+            index = int(example["image"][0, 0, 0]) // 10
+            np.testing.assert_array_equal(example["image"], square(index))
+            assert example["label"] == index % 3
+            seen.append(index)
+        assert sorted(seen) == list(range(count))
+    assert len(open_source(SPEC.name, "train[:3]")) == 3
+    assert len(open_source(SPEC.name + ":1.0.0", "train")) == 7
+
+
+def test_decoding_by_item_equals_decoding_at_once(folder):
+    lazy = load(SPEC, "train", max_bytes=0)
+    arrays = load_arrays(SPEC, "train")
+    for seed in (0, 1):
+        ours = train_batches(lazy, SPEC, seed=seed, start_step=1)
+        theirs = train_batches(arrays, SPEC, seed=seed, start_step=1)
+        for _, batch, other in zip(range(3), ours, theirs, strict=False):
+            for name in other:
+                np.testing.assert_allclose(batch[name], other[name], atol=1e-6)
+
+
+def test_a_process_that_does_not_know_the_builder_reads_what_it_prepared(folder):
+    code = (
+        "import json, sys\n"
+        "from tlx.data.sources import open_source\n"
+        "source = open_source('tfds/tlx_squares', 'test')\n"
+        "source[0]\n"
+        "print(json.dumps([len(source), source.fingerprint, 'tensorflow' in sys.modules]))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "TFDS_DATA_DIR": str(folder)},
+    )
+    assert run.returncode == 0, run.stderr
+    count, fingerprint, imported = json.loads(run.stdout)
+    assert (count, imported) == (4, False)
+    assert fingerprint == open_source(SPEC.name, "test").fingerprint
+
+
+def test_not_prepared_says_the_command(folder):
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - compared whole
+        open_source("tfds/mnist", "train")
+    assert str(error.value) == (
+        f"the dataset 'mnist' is not prepared in {folder} in a format with random access. "
+        "Prepare it once, on a machine that may download it and has TensorFlow:\n"
+        "  pip install tensorflow tensorflow-datasets\n"
+        f"  tfds build mnist --file_format=array_record --data_dir={folder}\n"
+        "then set TFDS_DATA_DIR to that folder wherever it is read; reading needs no TensorFlow."
+    )
+    spec = dataclasses.replace(SPEC, name="tfds/mnist")
+    assert spec.unavailable() == [f"name: {error.value}"]
+
+
+def test_unknown_dataset_split_and_features(folder):
+    with pytest.raises(ValueError, match=r"knows no dataset 'mnits', .* did you mean tfds/mnist"):
+        open_source("tfds/mnits:3.0.1", "train")
+    with pytest.raises(ValueError, match=r"^tfds/tlx_squares, split 'dev': .*'train', 'test'"):
+        open_source("tfds/tlx_squares", "dev")
+    with pytest.raises(ValueError, match=r"^tfds/tlx_squares:2\.0\.0, .* only: 1\.0\.0"):
+        open_source("tfds/tlx_squares:2.0.0", "train")
+    with pytest.raises(
+        ValueError, match=r"expected one image and one class label .* text \(Text\)"
+    ):
+        open_source("tfds/tlx_texts", "train")

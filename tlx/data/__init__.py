@@ -1,0 +1,1 @@
+"""Data: sources by name, image operations on device, evaluation streams, training batches."""

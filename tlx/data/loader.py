@@ -1,0 +1,176 @@
+"""Evaluation streams and training batches.
+
+The order of training examples is a pure function of (seed, step), see tlx.data.order. So a
+run that was stopped goes on with the batches that it would have had, and the processes of
+one run together see what one would see. Data that fit in memory are decoded once and
+gathered by batch; larger ones are decoded by item in grain's threads, in the same order.
+"""
+
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from tlx.core import streams
+from tlx.core.types import Batch, Stream
+from tlx.data.examples import (
+    IN_MEMORY_BYTES,
+    Arrays,
+    Examples,
+    Lazy,
+    data_key,
+    load,
+    load_arrays,
+    num_examples,
+)
+from tlx.data.order import Order
+from tlx.data.spec import DataSpec
+from tlx.data.transform import apply, transform
+
+__all__ = [
+    "IN_MEMORY_BYTES",
+    "Arrays",
+    "Examples",
+    "Lazy",
+    "data_key",
+    "eval_stream",
+    "load",
+    "load_arrays",
+    "num_examples",
+    "train_batches",
+]
+
+_THREADS = 8  # that decode items of data which do not fit in memory
+_AHEAD = 4  # batches decoded ahead there
+
+
+def eval_stream(spec: DataSpec, split: str, *, data: Examples | None = None) -> Stream:
+    """A replayable pass over a split: normalised, shuffled, not augmented, in fixed order.
+
+    Args:
+      spec: what to read; batches have spec.eval_batch_size rows, the last one padded.
+      split: "train" or "test".
+      data: examples from `load`, if at hand; None loads them.
+
+    Returns:
+      a stream of batches with `inputs` float32 [B, S, S, C], `labels`, `mask` and `index`.
+      Where the data fit in memory it is `tlx.core.streams.from_arrays` of them, with
+      `num_examples`.
+
+    Raises:
+      ValueError: as `load`.
+    """
+    data = load(spec, split) if data is None else data
+    size = spec.eval_batch_size
+    if isinstance(data, Arrays):
+        return streams.from_arrays(apply(spec, data.images), data.labels, batch_size=size)
+    lazy = data
+
+    def start() -> Iterator[Batch]:
+        for first in range(0, num_examples(lazy), size):
+            rows = range(first, min(first + size, num_examples(lazy)))
+            items = [lazy.decode(i, spec) for i in rows]
+            batch = {name: np.stack([item[name] for item in items]) for name in items[0]}
+            batch["inputs"] = apply(spec, batch.pop("images"))
+            yield streams.pad_batch(batch, size)
+
+    return streams.prefetch(start)
+
+
+def train_batches(
+    data: Examples,
+    spec: DataSpec,
+    *,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Training batches from a step on, without end.
+
+    The batch of step t is a pure function of (data, spec, seed, t): neither of where the
+    iterator started nor of the number of processes. Batches run over the ends of epochs;
+    one that is larger than the data holds examples more than once.
+
+    Args:
+      data: examples from `load` or `load_arrays`.
+      spec: what to do with them; spec.batch_size rows over all processes.
+      seed: of the order and the augmentation, 0 to 2³² - 1.
+      start_step: the step of the first batch.
+      process_index: this process, 0 to process_count - 1; it gets rows process_index,
+        process_index + process_count, … of the global batch.
+      process_count: how many processes share a batch; must divide spec.batch_size.
+
+    Returns:
+      an iterator of batches with `inputs` float32 [B/P, S, S, C], `labels` int32 [B/P] or
+      float32 [B/P, classes], `mask` bool [B/P] (all True) and `index` int32 [B/P], the
+      number of the example in `data`. Host arrays, except that augmented inputs are on
+      the default device.
+
+    Raises:
+      ValueError: if there are no examples, or a number is out of its range. At call.
+    """
+    order = Order(
+        num_examples(data),
+        spec.batch_size,
+        seed=seed,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    if start_step < 0:
+        raise ValueError(f"start_step must be 0 or more, not {start_step}")
+    if isinstance(data, Arrays):
+        return _from_memory(data, spec, order, start_step)
+    return _from_source(data, spec, order, start_step)
+
+
+def _from_memory(data: Arrays, spec: DataSpec, order: Order, step: int) -> Iterator[Batch]:
+    # What is the same in every step is done once, for all examples.
+    ready = None if spec.augment else apply(spec, data.images)
+    augment = _augmenter(spec, order)
+    mask = np.ones(order.rows, bool)
+    while True:
+        index = order[step]
+        inputs = augment(step, data.images[index]) if ready is None else ready[index]
+        yield {"inputs": inputs, "labels": data.labels[index], "mask": mask, "index": index}
+        step += 1
+
+
+def _from_source(data: Lazy, spec: DataSpec, order: Order, step: int) -> Iterator[Batch]:
+    import grain  # a second to import, and only needed here
+
+    items = grain.MapDataset.source(_Positions(order)).map(lambda i: data.decode(i, spec))
+    batches = items.batch(order.rows)[step:]
+    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_AHEAD)
+    augment = _augmenter(spec, order)
+    for batch in batches.to_iter_dataset(options):
+        inputs = augment(step, batch.pop("images"))
+        yield {"inputs": inputs, "mask": np.ones(order.rows, bool), **batch}
+        step += 1
+
+
+class _Positions:
+    """An order as a random-access source of example numbers, one a position."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, position: int) -> int:
+        step, row = divmod(position, self._order.rows)
+        return int(self._order[step][row])
+
+
+def _augmenter(spec: DataSpec, order: Order) -> Callable[[int, np.ndarray], Any]:
+    seed_key = jax.random.fold_in(jax.random.key(order.seed), zlib.crc32(b"augment"))
+    rows = np.arange(order.rows, dtype=np.int32) * order.process_count + order.process_index
+
+    def augment(step: int, images: np.ndarray) -> Any:
+        return transform(spec, jax.random.fold_in(seed_key, step), images, rows=rows)
+
+    return augment
