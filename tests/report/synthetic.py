@@ -1,0 +1,134 @@
+"""Synthetic records of a small study. Nothing here was measured: curves are formulas."""
+
+import numpy as np
+
+from tlx.records import make_record
+
+NUM_TEST, NUM_TRAIN, CLASSES = 1_397, 400, 10
+LAYERS = ("stem", "stage1_block1", "stage2_block1", "stage3_block1", "pooled", "logits")
+MODULES = ("stem", "stage1_block1", "stage2_block1", "stage3_block1", "head")
+FINAL = {"P-T": 0.965, "RI-T": 0.915}
+KINDS = {"pt0": "P-T", "pt1": "P-T", "rit0": "RI-T", "rit1": "RI-T", "p": "P"}
+PAIRS = (
+    ("pt0", "pt1"),
+    ("rit0", "rit1"),
+    ("pt0", "rit0"),
+    ("rit1", "pt1"),
+    ("pt0", "p"),
+    ("pt1", "p"),
+    ("rit0", "p"),
+)
+
+
+def inputs_of(a, b, **more):
+    kinds = {"kind_a": KINDS[a], "kind_b": KINDS[b], "pair": f"{KINDS[a]} / {KINDS[b]}"}
+    return {"a": a, "b": b, **kinds, "split": "test", **more}
+
+
+def curve(kind, shuffle, replicate):
+    size = {"none": 32, "block:1": 1}.get(shuffle) or int(shuffle.split(":")[1])
+    final = FINAL[kind] - (0.05 if kind == "P-T" else 0.06) * (5 - np.log2(size))
+    final += 0.004 * (replicate - 0.5)
+    step = np.arange(0, 601, 20)
+    rise = 1 - np.exp(-step / (40 if kind == "P-T" else 110))
+    test = 0.1 + (final - 0.1) * rise
+    train = 0.1 + (min(1.0, final + 0.03) - 0.1) * rise
+    results = {
+        "step": step,
+        "test_accuracy": np.round(test * NUM_TEST) / NUM_TEST,
+        "test_loss": -2.2 * np.log(0.05 + 0.95 * test),
+        "train_accuracy": train,
+        "train_loss": -2.0 * np.log(0.05 + 0.95 * train),
+        "num_test": NUM_TEST,
+        "num_train": 400,
+        "train_size": NUM_TRAIN,
+    }
+    inputs = {"run": f"synthetic_{kind}_{shuffle}_{replicate}", "kind": kind, "shuffle": shuffle}
+    inputs |= {"replicate": replicate, "target": "synthetic digits"}
+    return make_record("curves", inputs=inputs, results=results, meta={"seconds": 4.25})
+
+
+def interpolation(a, b):
+    alphas = np.linspace(0, 1, 21)
+    ends = [FINAL[KINDS[x]] for x in (a, b)]
+    hill = np.sin(np.pi * alphas) ** 2
+    joined = KINDS[a] == KINDS[b] == "P-T"
+    chord = (1 - alphas) * ends[0] + alphas * ends[1]
+    accuracy = chord + (0.006 if joined else -0.78) * hill
+    loss = 0.3 * (1 - chord) * 4 + (-0.01 if joined else 2.1) * hill
+    results = {
+        "alphas": alphas,
+        "loss": loss,
+        "accuracy": accuracy,
+        "count": NUM_TEST,
+        "barrier_chord": max(0.0, float(np.max(loss - np.interp(alphas, [0, 1], loss[[0, -1]])))),
+        "barrier_endpoint_mean": float(np.max(loss - loss[[0, -1]].mean())),
+        "accuracy_barrier": float(np.max(chord - accuracy)),
+    }
+    return make_record("interpolation", inputs=inputs_of(a, b), results=results)
+
+
+def similarity(a, b):
+    close = {("P-T", "P-T"): 0.96, ("P-T", "P"): 0.9, ("RI-T", "RI-T"): 0.62}
+    top = close.get((KINDS[a], KINDS[b]), 0.5)
+    i = np.arange(len(LAYERS))
+    apart = np.abs(i[:, None] - i[None, :])
+    matrix = top * np.exp(-0.25 * apart) * (1 - 0.06 * np.maximum(i[:, None], i[None, :]))
+    matrix[0, -1] = -0.01
+    results = {"layers_a": LAYERS, "layers_b": LAYERS, "debiased": matrix, "count": NUM_TEST}
+    results["biased"] = np.clip(matrix + 0.03, 0, 1)
+    return make_record("similarity", inputs=inputs_of(a, b), results=results)
+
+
+def distances(a, b):
+    scale = {("P-T", "P-T"): 2.0, ("RI-T", "RI-T"): 9.0, ("P-T", "P"): 1.6}
+    own = scale.get((KINDS[a], KINDS[b]), 8.5)
+    modules = MODULES[:-1] if "p" in (a, b) else MODULES
+    l2 = own * np.linspace(0.4, 1.3, len(modules))
+    results = {
+        "modules": modules,
+        "l2": l2,
+        "relative": l2 / 7,
+        "cosine": 1 - l2 / 14,
+        "total_l2": float(np.sqrt(np.sum(l2**2))),
+        "total_sum_of_tensor_norms": float(2.7 * l2.sum()),
+    }
+    options = {"totals_without": ["head"]}
+    return make_record("distances", inputs=inputs_of(a, b), options=options, results=results)
+
+
+def agreement(a, b):
+    each = np.full(CLASSES, 139) + (np.arange(CLASSES) < 7)
+    wrong = [np.round(each * (1 - FINAL[KINDS[x]]) * np.linspace(0.4, 1.6, 10)) for x in (a, b)]
+    share = 0.7 if KINDS[a] == KINDS[b] == "P-T" else 0.45
+    common = np.floor(share * np.minimum(*wrong))
+    counts = [common, wrong[0] - common, wrong[1] - common]
+    counts.append(each - sum(counts))
+    n, (both, only_a, only_b, neither) = each.sum(), (c.sum() for c in counts)
+    p = (both + only_a) / n, (both + only_b) / n
+    chance = p[0] * p[1] + (1 - p[0]) * (1 - p[1])
+    names = ("common", "only_a", "only_b", "neither")
+    results = dict(zip(names, (c.astype(np.int32) for c in counts), strict=True))
+    results |= {"accuracy_a": 1 - p[0], "accuracy_b": 1 - p[1], "count": n}
+    results |= {"num_classes": CLASSES, "kappa": ((both + neither) / n - chance) / (1 - chance)}
+    return make_record("agreement", inputs=inputs_of(a, b), results=results)
+
+
+def study():
+    return make_record(
+        "study",
+        inputs={"name": "synthetic"},
+        options={"config": {"name": "synthetic", "seed": 0}},
+        results={"run": ["a", "b", "c"], "seconds": [100.25, 140.0, np.nan]},
+        meta={"seconds": 0.01, "versions": {"tlx": "0", "jax": "0"}},
+    )
+
+
+def synthetic_records():
+    shuffles = ("none", "block:1", "block:4", "block:8", "block:16")
+    made = [curve(k, s, r) for k in ("P-T", "RI-T") for s in shuffles for r in (0, 1)]
+    for a, b in PAIRS:
+        made += [similarity(a, b), distances(a, b)]
+        if "p" not in (a, b):
+            made += [interpolation(a, b), agreement(a, b)]
+    return [*made, study()]

@@ -1,0 +1,120 @@
+"""Sentences follow the numbers, also against the paper, and say when there is nothing."""
+
+import numpy as np
+import pytest
+
+from tests.report.synthetic import agreement, curve, distances, interpolation, similarity
+from tlx.records import make_record
+from tlx.report import answers, tables
+from tlx.report.answers import AGREES, DIFFERS, OPEN
+
+SWAP = {"P-T": "RI-T", "RI-T": "P-T"}
+
+
+def swapped(record):
+    """Returns the record with P-T called RI-T and the other way round."""
+    inputs = {k: SWAP.get(v, v) if "kind" in k else v for k, v in record.inputs.items()}
+    return make_record(record.question, inputs=inputs, results=record.results)
+
+
+@pytest.mark.parametrize("name", answers.QUESTIONS)
+def test_as_in_the_paper(records, name):
+    answer = answers.QUESTIONS[name](records)
+    assert {c.verdict for c in answer.checks} == {AGREES} == {answer.verdict}
+    assert "nlike in the paper" not in answer.sentence
+    assert answer.sentence.endswith(".")
+    assert answer.short.endswith(".")
+
+
+@pytest.mark.parametrize("name", answers.QUESTIONS)
+def test_against_the_paper(records, name):
+    answer = answers.QUESTIONS[name]([swapped(r) for r in records])
+    assert answer.verdict == DIFFERS
+    assert answer.sentence.startswith("Unlike in the paper, ")
+
+
+@pytest.mark.parametrize("name", answers.QUESTIONS)
+def test_without_records(name):
+    answer = answers.QUESTIONS[name]([])
+    assert answer == answers.NOTHING
+    assert answer.verdict == ""
+    assert tables.TABLES[name]([]) is None
+
+
+@pytest.mark.parametrize("name", answers.QUESTIONS)
+@pytest.mark.parametrize("kind", ["P-T", "RI-T"])
+def test_with_one_kind_only(records, name, kind):
+    kinds = ("kind", "kind_a", "kind_b")
+    own = [r for r in records if {r.inputs[k] for k in kinds if k in r.inputs} <= {kind}]
+    answer = answers.QUESTIONS[name](own)
+    if name == "curves":
+        assert answer.sentence.startswith(f"So far only {kind} has been measured")
+    elif name == "barrier":
+        assert answer.sentence.startswith(f"Two {kind} are connected")
+    else:
+        assert answer == answers.NOTHING
+
+
+def test_too_close_to_call():
+    made = [curve("P-T", "none", 0), swapped(curve("P-T", "none", 1))]
+    answer = answers.curves(made)
+    assert answer.verdict == OPEN
+    assert answer.sentence.startswith("P-T and RI-T end within two standard errors")
+
+
+def nan(record, *names):
+    gone = {n: np.full(np.shape(record.results[n]), np.nan) for n in names}
+    return make_record(record.question, inputs=record.inputs, results=record.results | gone)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "fields"),
+    [
+        ("barrier", interpolation, ("barrier_chord",)),
+        ("barrier", interpolation, ("accuracy_barrier",)),
+        ("similarity", similarity, ("debiased",)),
+        ("distances", distances, ("total_l2",)),
+        ("agreement", agreement, ("kappa",)),
+    ],
+)
+def test_undefined_numbers_decide_nothing(name, make, fields):
+    made = [nan(make(a, b), *fields) for a, b in (("pt0", "pt1"), ("rit0", "rit1"))]
+    assert answers.QUESTIONS[name](made) == answers.NOTHING
+    assert "no data" in tables.headline(made).text()
+    tables.TABLES[name](made).text()
+
+
+def test_the_barriers_of_the_fixture(records):
+    sentence = answers.barrier(records).sentence
+    assert "Two P-T are connected without a barrier" in sentence
+    assert "Two RI-T are connected only across a barrier" in sentence
+    assert "78.0 ± 1.1 points below the chord, the loss rises 2.10 above it" in sentence
+
+
+def test_summary_is_plain_text_within_the_line(records, root):
+    text = tables.summary(records)
+    assert text == tables.summary(root) == tables.summary(str(root))
+    assert max(map(len, text.splitlines())) <= 100
+    assert "Final test accuracy" in text
+    for title in tables.TITLES.values():
+        assert title in text
+
+
+def test_summary_without_records(tmp_path):
+    assert tables.summary(tmp_path).count("No data.") == 6
+    with pytest.raises(ValueError, match="the folder does not exist"):
+        tables.summary(tmp_path / "typo")
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_tables_have_a_cell_a_column(records, name):
+    table = tables.TABLES[name](records)
+    assert {len(row) for row in table.rows} == {len(table.columns)}
+    assert table.html().count("<td>") == len(table.rows) * (len(table.columns) - 1)
+    assert len(table.text().splitlines()) == len(table.rows) + 2
+
+
+def test_tables_escape():
+    from tlx.report.table import Table
+
+    assert "<script>" not in Table(("a<b", "c"), (("<script>", "&"),)).html()

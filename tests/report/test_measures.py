@@ -1,0 +1,107 @@
+"""Means, drops and groups are those of the records."""
+
+import numpy as np
+import pytest
+
+from tests.report.synthetic import NUM_TEST, curve, interpolation
+from tlx.records import make_record
+from tlx.report import measures, measures_pairs
+from tlx.report.kinds import KINDS, pair, pair_colour, pair_name, pair_rank, pair_words
+from tlx.report.numbers import Estimate
+
+
+def test_pairs_have_one_order_and_name():
+    assert pair("RI-T", "P-T") == pair("P-T", "RI-T") == ("P-T", "RI-T")
+    assert pair_name(pair("P", "P-T")) == "P-T / P"
+    assert pair_words(("P-T", "P-T")) == "two P-T"
+    assert pair_words(("P-T", "RI-T")) == "P-T and RI-T"
+    every = [pair(a, b) for i, a in enumerate(KINDS) for b in KINDS[i:]]
+    names = [pair_name(k) for k in sorted(every, key=pair_rank)]
+    assert names == ["P-T / P-T", "P-T / RI-T", "RI-T / RI-T", "P / P", "P-T / P", "RI-T / P"]
+    assert len({pair_colour(k) for k in every}) == len(every)
+    assert pair("other", "P-T") == ("P-T", "other")
+
+
+def test_final_and_speed():
+    step = np.array([0, 10, 30])
+    results = {"step": step, "num_test": 100, "train_size": 50}
+    results |= {"test_accuracy": [0.1, 0.9, np.nan], "train_accuracy": [0.0, 1.0, 1.0]}
+    inputs = {"run": "r", "kind": "P-T", "shuffle": "none", "target": "t"}
+    (found,) = measures.curves([make_record("curves", inputs=inputs, results=results)])
+    assert found.final.value == 0.9
+    assert found.final.n == 100
+    assert found.speed.value == pytest.approx((5 + 20) / 30)  # by the step, not by the point
+
+
+def test_source_runs_and_series_of_other_lengths_are_left_out():
+    def made(kind):
+        results = {"step": [0, 9], "test_accuracy": [0.1, 0.5], "train_accuracy": [0.5]}
+        return make_record("curves", inputs={"kind": kind, "shuffle": "none"}, results=results)
+
+    (found,) = measures.curves([made("P"), made("P-T")])
+    assert found.kind == "P-T"
+    assert np.isnan(found.train_accuracy).all()
+    assert not found.speed.known
+
+
+def test_relative_drop():
+    drop = measures.relative_drop(Estimate(0.8, 0.01, 100), Estimate(0.6, 0.02, 50))
+    assert drop.value == pytest.approx(0.25)
+    assert drop.error == pytest.approx(np.hypot(0.02, 0.75 * 0.01) / 0.8)
+    assert drop.n == 50
+    assert not measures.relative_drop(Estimate(0.0, 0.01), Estimate(0.1, 0.01)).known
+
+
+def test_shuffles_are_ordered_from_fine_to_whole():
+    names = ("none", "block:16", "pixel", "block:4", "channel_block:8")
+    results = {"step": [0], "test_accuracy": [0.5]}
+    made = [
+        make_record("curves", inputs={"kind": "P-T", "shuffle": name}, results=results)
+        for name in names
+    ]
+    labels = [r.label for r in measures.shuffles(made)]
+    assert labels == ["pixels", "8 ch.", "4", "16", "whole"]
+
+
+def test_steps_to():
+    found = measures.curves([curve("P-T", "none", r) for r in (0, 1)])
+    first, last = measures.steps_to(found, "P-T", 0.5)
+    assert (first, last) == (20 * round(first / 20), 600)
+    mean = np.mean([c.test_accuracy for c in found], axis=0)
+    assert mean[first // 20] >= 0.5 > mean[first // 20 - 1]
+    assert measures.steps_to(found, "P-T", 2.0) is None
+    assert measures.steps_to(found, "RI-T", 0.5) is None
+
+
+def test_the_dip_has_the_error_of_what_it_compares():
+    found = measures_pairs.barriers([interpolation("rit0", "rit1")])[("RI-T", "RI-T")]
+    assert found.accuracy.value == pytest.approx(0.78)
+    middle, end = 0.915 - 0.78, 0.915
+    error = np.sqrt((middle * (1 - middle) + 2 * 0.25 * end * (1 - end)) / NUM_TEST)
+    assert found.accuracy.error == pytest.approx(error, rel=0.01)
+    assert found.middle.value == pytest.approx(middle)
+
+
+def test_pairs_of_the_other_split_or_of_shuffled_images_are_left_out(records):
+    def changed(**inputs):
+        r = interpolation("pt0", "pt1")
+        return make_record(r.question, inputs={**r.inputs, **inputs}, results=r.results)
+
+    made = [*records, changed(split="train"), changed(shuffle="block:4")]
+    assert len(measures.by_pair(made, "interpolation")[("P-T", "P-T")]) == 1
+    assert len(measures.by_pair([changed(split="train")], "interpolation")) == 1
+
+
+def test_the_first_of_a_mixed_pair_is_p_t():
+    inputs = {"kind_a": "RI-T", "kind_b": "P-T"}
+    results = {"common": [1], "only_a": [7], "only_b": [2], "neither": [10], "kappa": 0.2}
+    made = make_record("agreement", inputs=inputs, results=results)
+    found = measures_pairs.agreements([made])[("P-T", "RI-T")]
+    assert (found.only_a, found.only_b, found.examples) == (2, 7, 20)
+    assert found.overlap.value == pytest.approx(0.1)
+
+
+def test_records_without_the_results_they_need_are_named():
+    made = make_record("similarity", inputs={"a": "x"}, results={"debiased": np.eye(2)})
+    assert measures.usable([made], "similarity") == []
+    assert measures.problems([made]) == ["similarity {'a': 'x'}: lacks layers_a, layers_b"]

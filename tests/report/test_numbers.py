@@ -1,0 +1,75 @@
+"""Numbers are printed with the digits that their interval supports."""
+
+import math
+
+import pytest
+
+from tlx.report.numbers import UNKNOWN, Estimate, apart, count, mean, percent, proportion, text
+from tlx.report.numbers import significant as digits
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "expected"),
+    [
+        (0.96432, 0.00612, "96.4 ± 0.6%"),
+        (0.96432, 0.0125, "96.4 ± 1.2%"),
+        (0.96432, 0.03, "96 ± 3%"),
+        (0.96432, 0.0961, "96 ± 10%"),
+        (0.5, 0.000999, "50.00 ± 0.10%"),
+        (-0.0001, 0.01, "0.0 ± 1.0%"),
+        (-0.2, 0.03, "−20 ± 3%"),
+        (0.5, math.nan, "50.0%"),
+        (math.nan, 0.01, "no data"),
+    ],
+)
+def test_percent(value, error, expected):
+    assert percent(Estimate(value, error)) == expected
+
+
+def test_text_without_its_error_keeps_its_digits():
+    assert text(Estimate(12.345, 0.2), error=False) == "12.3"
+    assert text(Estimate(12.345)) == "12.3"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.0, "0"),
+        (1e-9, "0"),
+        (1234.5, "1,234"),
+        (0.01234, "0.0123"),
+        (-2.104, "−2.10"),
+        (math.inf, "no data"),
+    ],
+)
+def test_significant(value, expected):
+    assert digits(value) == expected
+
+
+def test_a_proportion_has_its_binomial_error():
+    half = proportion(0.5, 100)
+    assert half == Estimate(0.5, pytest.approx(0.05), 100)
+    assert proportion(1.0, 100).error == pytest.approx(0.0099, rel=0.01)
+    assert math.isnan(proportion(0.5, 0).error)
+    assert not proportion(math.nan, 10).known
+
+
+def test_the_mean_of_runs_on_the_same_examples_has_their_error():
+    assert mean([Estimate(0.4, 0.1, 10), UNKNOWN, Estimate(0.6, 0.1, 8)]) == Estimate(0.5, 0.1, 8)
+    assert mean([]) is UNKNOWN
+
+
+def test_apart_counts_standard_errors():
+    assert apart(Estimate(5.0, 3.0), Estimate(0.0, 4.0)) == 1.0
+    assert math.isnan(apart(Estimate(5.0), Estimate(0.0)))
+    assert math.isnan(apart(UNKNOWN, Estimate(0.0, 1.0)))
+
+
+def test_count():
+    assert [count(n, "run") for n in (0, 1, 2, 1297)] == [
+        "no runs",
+        "one run",
+        "two runs",
+        "1,297 runs",
+    ]
+    assert count(2, "run", words=False) == "2 runs"

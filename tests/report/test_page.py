@@ -1,0 +1,188 @@
+"""The page is one file, says what was measured, and opens in a browser without complaint."""
+
+import html
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.report.synthetic import curve
+from tlx.records import make_record, save
+from tlx.report import page, tables
+
+VOID = {"meta", "link", "br", "img", "hr"}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--window-size=900,2000",
+)
+
+
+class Reader(HTMLParser):
+    """Collects headings, ids and links, and checks that what is opened is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.links, self.headings = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("href", "src", "xlink:href"):
+                self.links.append(value)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag in ("h1", "h2"):
+            self.headings.append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("h1", "h2"):
+            self.headings[-1] += data
+
+
+HEADINGS = ["What is transferred to synthetic digits?", *tables.TITLES.values(), "Appendix"]
+
+
+@pytest.fixture(scope="module")
+def written(root, tmp_path_factory):
+    return page.write(root, tmp_path_factory.mktemp("page") / "out" / "page.html")
+
+
+@pytest.fixture(scope="module")
+def text(written):
+    return written.read_text(encoding="utf-8")
+
+
+def test_headings_and_figures(text):
+    read = Reader(text)
+    assert read.headings == HEADINGS
+    assert [i for i in read.ids if i.startswith("figure-")] == [f"figure-{n}" for n in range(1, 7)]
+
+
+def test_ids_are_unique_and_links_stay_inside(text):
+    read = Reader(text)
+    assert len(read.ids) == len(set(read.ids))
+    assert {link for link in read.links if not link.startswith("#")} == {"data:,"}
+    assert {link[1:] for link in read.links if link.startswith("#")} <= set(read.ids)
+    assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(read.ids)
+    assert "<script" not in text
+    assert not re.search(r"(@import|url\((?!#)|src=)", text)
+
+
+def test_the_answer_comes_before_the_figure(text):
+    for section in re.findall(r"<section id=.*?</section>", text, flags=re.DOTALL)[:-1]:
+        order = [
+            section.index(x) for x in ('class="answer"', "<figure", "In the paper", "<details")
+        ]
+        assert order == sorted(order)
+
+
+def test_the_same_records_give_the_same_bytes(root, written, tmp_path):
+    assert page.write(root, tmp_path / "again.html").read_bytes() == written.read_bytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["again.html"]
+
+
+def test_a_title_of_ones_own():
+    assert "<h1>a &lt; b</h1>" in page.render([], title="a < b")
+
+
+def test_the_appendix_has_config_versions_and_records(text):
+    appendix = html.unescape(text[text.index('<section id="appendix">') :])
+    assert '"name": "synthetic"' in appendix
+    assert '"jax": "0"' in appendix
+    assert "Training took 240 seconds in two runs." in appendix
+    assert len(re.findall(r"(?:curves|interpolation|agreement)/[0-9a-f]{16}", appendix)) == 28
+
+
+def test_what_the_totals_leave_out_is_said(text):
+    assert "The totals leave out: head." in text
+
+
+def test_no_records_at_all(tmp_path):
+    text = page.write(tmp_path, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert Reader(text).headings == ["What is transferred?", *HEADINGS[1:]]
+    assert "<figure" not in text
+    assert text.count("No data: this has not been measured yet.") == 6
+    with pytest.raises(ValueError, match="the folder does not exist"):
+        page.write(tmp_path / "typo", tmp_path / "page.html")
+
+
+@pytest.mark.parametrize("question", ["distances", "agreement", "study"])
+def test_a_missing_kind_of_record_is_no_data_in_its_section(records, question):
+    # One other question beside the study's is enough: the sections do not know each other.
+    kept = {"study", "distances", "agreement"} - {question}
+    text = page.render([r for r in records if r.question in kept])
+    missing = 6 - len(kept & {"distances", "agreement"})
+    assert text.count("No data: this has not been measured yet.") == missing
+    Reader(text)
+
+
+@pytest.mark.parametrize("done", [1, 11, 22])
+def test_an_unfinished_study(records, done):
+    Reader(page.render(records[:done]))
+    Reader(page.render(records[done - 1 :: 9]))
+
+
+def test_damaged_and_strange_records_are_listed(tmp_path):
+    path = save(tmp_path, curve("P-T", "none", 0))
+    path.with_suffix(".npz").write_bytes(b"")
+    save(tmp_path, make_record("distances", inputs={"a": "x"}, results={"modules": ["m"]}))
+    text = html.unescape(page.write(tmp_path, tmp_path / "p.html").read_text(encoding="utf-8"))
+    assert "Records left out" in text
+    assert "damaged or of another record" in text
+    assert "distances {'a': 'x'}: lacks l2, total_l2" in text
+
+
+PROBE = """<script>
+const rows = [...document.querySelectorAll("figure, .panel svg, table")].map(e => {
+  const box = e.getBoundingClientRect();
+  return e.tagName.toLowerCase() + " " + Math.round(box.width) + " " + Math.round(box.height);
+});
+const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+document.body.append(Object.assign(document.createElement("pre"),
+  {id: "probe", textContent: rows.join("\\n") + "\\noverflow " + wide}));
+</script>"""
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
+def test_in_a_browser(text, tmp_path):
+    probed = tmp_path / "probed.html"
+    probed.write_text(text.replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    done = subprocess.run(
+        [*command, probed.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    headings = re.findall(r"<h[12]>(.*?)</h[12]>", done.stdout)
+    assert [html.unescape(h) for h in headings] == HEADINGS
+    rows = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, flags=re.DOTALL)[1].splitlines()
+    sizes = [(kind, *map(int, size)) for kind, *size in map(str.split, rows[:-1])]
+    figures = [s for s in sizes if s[0] == "figure"]
+    panels = [s for s in sizes if s[0] == "svg"]
+    assert len(figures) == 6
+    assert len(panels) == text.count('class="panel"') == 18
+    assert all(width > 600 and height > 200 for _, width, height in figures)
+    assert all(width > 300 and height > 200 for _, width, height in panels)
+    assert rows[-1] == "overflow 0"

@@ -1,0 +1,27 @@
+"""Records: what a study measured, as npz + JSON, readable with numpy alone.
+
+A record answers one question about named inputs. It is keyed by a digest of the
+question, options, inputs and data, written whole or not at all, and looked up before
+the work is done, so that asking again costs nothing.
+
+    record = make_record("distances", inputs={"a": "p_t_0", "b": "p_t_1"}, results=results)
+    save("runs/mini/records", record)
+    query("runs/mini/records", "distances", a="p_t_0")
+"""
+
+from tlx.records.query import query, scan
+from tlx.records.schema import Record, canonical_json, digest, make_record, record_digest
+from tlx.records.store import find, load, save
+
+__all__ = [
+    "Record",
+    "canonical_json",
+    "digest",
+    "find",
+    "load",
+    "make_record",
+    "query",
+    "record_digest",
+    "save",
+    "scan",
+]

@@ -1,0 +1,196 @@
+"""Records on disk: ``<root>/<question>/<digest[:16]>.npz`` and ``.json``.
+
+The JSON file is written last and holds the sha256 of the arrays' file, so a record is
+there exactly when its JSON file is there and fits; whatever a killed writer leaves
+behind (a temporary file, arrays without JSON) does not count as a record.
+
+Without this library: ``json.load(open(stem + ".json"))`` and ``numpy.load(stem + ".npz")``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import secrets
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlx.records.schema import (
+    Record,
+    check_key,
+    check_question,
+    check_results,
+    plain,
+    record_digest,
+)
+
+FORMAT = 1
+_FIELDS = ("format", "question", "digest", "key", "arrays", "npz_sha256", "meta")
+
+
+def save(root: str | os.PathLike[str], record: Record) -> Path:
+    """Writes a record, whole or not at all, and returns the path of its JSON file.
+
+    A whole record of the same question and key stays as it is, whatever the results of
+    the new one: the first answer stands until its files are deleted. A damaged one is
+    replaced.
+
+    Args:
+        root: the records' folder; made where missing.
+        record: what to write.
+
+    Raises:
+        ValueError, TypeError: a part that cannot be stored, named by its path; nothing
+            has been written then.
+        OSError: the disk; no record has appeared then.
+    """
+    key, meta = check_key(record.key), plain(record.meta, "meta")
+    arrays = check_results(record.results)
+    path = _path(root, record.question, key)
+    if _read_or_none(path) is not None:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The old JSON file goes first: at no time does it stand beside other arrays.
+    path.unlink(missing_ok=True)
+    packed = _pack(arrays)
+    described = {
+        "format": FORMAT,
+        "question": record.question,
+        "digest": record_digest(record.question, key),
+        "key": key,
+        "arrays": {n: {"dtype": str(a.dtype), "shape": list(a.shape)} for n, a in arrays.items()},
+        "npz_sha256": hashlib.sha256(packed).hexdigest(),
+        "meta": meta,
+    }
+    text = json.dumps(described, indent=1, allow_nan=False) + "\n"
+    _write(path.with_suffix(".npz"), packed)
+    _write(path, text.encode("ascii"))
+    return path
+
+
+def load(path: str | os.PathLike[str]) -> Record:
+    """Returns the record in ``path``, checked against its digests.
+
+    Args:
+        path: its ``.json`` or ``.npz`` file, or the two's common stem.
+
+    Returns:
+        The record; tuples of the key that was saved are lists now.
+
+    Raises:
+        ValueError: no such record, a file missing or damaged, or a format that this
+            version does not know; says which file and what to do.
+    """
+    path = Path(path)
+    if path.suffix not in (".json", ".npz"):
+        path = path.with_name(path.name + ".json")
+    return _read(path.with_suffix(".json"))
+
+
+def find(root: str | os.PathLike[str], question: str, key: Mapping[str, Any]) -> Record | None:
+    """Returns the whole record of ``question`` and ``key``, or None.
+
+    A damaged record counts as absent, so that it is computed again and replaced.
+
+    Raises:
+        ValueError, TypeError: a question or key that no record can have.
+    """
+    return _read_or_none(_path(root, question, check_key(key)))
+
+
+def _path(root: str | os.PathLike[str], question: str, key: Mapping[str, Any]) -> Path:
+    name = record_digest(question, key)[:16]
+    return Path(root) / check_question(question) / f"{name}.json"
+
+
+def _read_or_none(path: Path) -> Record | None:
+    try:
+        return _read(path)
+    except ValueError:
+        return None
+
+
+def _read(path: Path) -> Record:
+    described = _read_json(path)
+    digest = record_digest(described["question"], described["key"])
+    if digest != described["digest"] or not digest.startswith(path.stem):
+        raise ValueError(
+            f"record {path}: its key has the digest {digest[:16]}, but the file says "
+            f"{str(described['digest'])[:16]} and is called {path.stem}. {_REPAIR}"
+        )
+    arrays = path.with_suffix(".npz")
+    try:
+        packed = arrays.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"record {path}: its file {arrays.name} is missing. {_REPAIR}") from None
+    found = hashlib.sha256(packed).hexdigest()
+    if found != described["npz_sha256"]:
+        raise ValueError(
+            f"record {path}: its arrays {arrays.name} are damaged or of another record "
+            f"(sha256 {found[:16]}, expected {str(described['npz_sha256'])[:16]}). {_REPAIR}"
+        )
+    with np.load(io.BytesIO(packed), allow_pickle=False) as file:
+        results = {name: file[name] for name in described["arrays"]}
+    return Record(described["question"], described["key"], results, described["meta"])
+
+
+_REPAIR = "Delete its .json and .npz files and run the study again: only this record is redone."
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"no record at {path}: the file does not exist") from None
+    except ValueError as error:
+        raise ValueError(f"record {path}: not JSON ({error}). {_REPAIR}") from None
+    if not isinstance(described, dict) or not isinstance(described.get("key", {}), dict):
+        raise ValueError(f"record {path}: not a record, but other JSON. {_REPAIR}")
+    missing = [f for f in _FIELDS if f not in described]
+    if missing:
+        raise ValueError(f"record {path}: not a record, it lacks {', '.join(missing)}. {_REPAIR}")
+    if described["format"] != FORMAT:
+        raise ValueError(
+            f"record {path}: format {described['format']!r}, but this version of tlx reads "
+            f"format {FORMAT}; read it with the version that wrote it"
+        )
+    return described
+
+
+def _pack(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Returns the bytes of an .npz file; equal arrays give equal bytes (no dates)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, array, allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, member.getvalue())
+    return buffer.getvalue()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Writes ``path`` so that it holds all of ``data`` or is not there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the rename is on disk once its folder is
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

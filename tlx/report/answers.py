@@ -1,0 +1,285 @@
+"""A sentence that answers each question from what was measured, and what to make of it.
+
+The sentences follow the numbers, also where these contradict the paper. "Higher" and
+"lower" are said of estimates that are two standard errors apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tlx.report import measures, measures_pairs
+from tlx.report.kinds import pair, pair_words
+from tlx.report.measures import Records
+from tlx.report.numbers import NO_DATA, UNKNOWN, Estimate, apart, count, percent, significant, text
+
+AGREES = "as in the paper"
+DIFFERS = "not as in the paper"
+OPEN = "too close to call"
+
+# A pair is said to have no barrier where its accuracy dips by no more than two standard
+# errors and its loss rises above the chord by no more than this (nats).
+LOSS_TOLERANCE = 0.05
+
+P_T = pair("P-T", "P-T")
+RI_T = pair("RI-T", "RI-T")
+MIXED = pair("P-T", "RI-T")
+
+
+class Check(NamedTuple):
+    """A claim of the paper, and whether it held here."""
+
+    claim: str
+    verdict: str
+
+
+class Answer(NamedTuple):
+    """What was found, in a sentence or two and in one short one (None: no data)."""
+
+    sentence: str | None
+    short: str | None = None
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """The claims taken together: one that differs decides, then one that is open."""
+        found = [c.verdict for c in self.checks]
+        return next((v for v in (DIFFERS, OPEN, AGREES) if v in found), "")
+
+
+NOTHING = Answer(None)
+
+
+def order(higher: Estimate, lower: Estimate) -> str:
+    """Returns whether one estimate lies above the other, as the paper has it; "" if unknown."""
+    if not (higher.known and lower.known):
+        return ""
+    z = apart(higher, lower)
+    if math.isnan(z):  # no errors known: the values decide
+        return AGREES if higher.value > lower.value else DIFFERS
+    return OPEN if abs(z) < 2 else AGREES if z > 0 else DIFFERS
+
+
+def curves(records: Records) -> Answer:
+    """Does pretraining help on the target?"""
+    found = measures.curves(records)
+    p_t, ri_t = (measures.final(found, kind) for kind in ("P-T", "RI-T"))
+    if not (p_t.known or ri_t.known):
+        return NOTHING
+    if not (p_t.known and ri_t.known):
+        kind, done = ("P-T", p_t) if p_t.known else ("RI-T", ri_t)
+        sentence = f"So far only {kind} has been measured: {percent(done)} on the target."
+        return Answer(sentence, sentence)
+    check = Check("P-T ends above RI-T", order(p_t, ri_t))
+    lead = {
+        AGREES: "Starting from pretrained weights ends higher",
+        DIFFERS: "Unlike in the paper, starting from random weights ends higher",
+        OPEN: "P-T and RI-T end within two standard errors of each other",
+    }[check.verdict]
+    sentence = (
+        f"{lead}: P-T reaches {percent(p_t)} on the target's test images, RI-T {percent(ri_t)}."
+    )
+    when = measures.steps_to(found, "P-T", ri_t.value)
+    more = (
+        f" P-T is at RI-T's final accuracy after {when[0]:,} of {when[1]:,} steps." if when else ""
+    )
+    return Answer(sentence + more, sentence, (check,))
+
+
+def shuffle(records: Records) -> Answer:
+    """Is it features or low-level statistics?"""
+    rows = [r for r in measures.shuffles(records) if r.drop.known]
+    mixed = [r for r in rows if r.name != "none"]
+    if not mixed:
+        return NOTHING
+    finest = mixed[0]
+    p_t, ri_t = (finest.accuracy[k] for k in ("P-T", "RI-T"))
+    where = _where(finest)
+    lead = {
+        AGREES: "What survives shuffling still helps",
+        OPEN: "What survives shuffling makes no measurable difference",
+        DIFFERS: "Unlike in the paper, pretraining hurts what survives shuffling",
+    }[order(p_t, ri_t)]
+    short = f"{lead}: with {where} P-T reaches {percent(p_t)} and RI-T {percent(ri_t)}"
+    sentence = f"{short}, a relative drop of {percent(finest.drop)}"
+    whole = [r for r in rows if r.name == "none"]
+    if whole:
+        sentence += f" (on whole images {percent(whole[0].drop)})"
+    timed = [r for r in rows if not math.isnan(_gap(r.speed))]
+    faster = sum(_gap(r.speed) > 0 for r in timed)
+    if timed:
+        of = f"all {len(rows)}" if faster == len(rows) else f"{faster} of {len(timed)}"
+        sentence += f". P-T learns faster at {of} settings"
+    checks = (
+        Check("P-T ends above RI-T at every block size", _all(rows, "accuracy")),
+        Check("P-T learns faster at every block size", _all(timed, "speed")),
+    )
+    return Answer(sentence + ".", short + ".", checks)
+
+
+def _where(row: measures.ShuffleRow) -> str:
+    kind, _, size = row.name.partition(":")
+    blocks = f"{size}×{size} blocks shuffled"
+    known = {"pixel": "all pixels permuted", "channel_block": f"{blocks} in each channel"}
+    return known.get(kind, blocks if size else row.name)
+
+
+def _gap(values: dict[str, Estimate]) -> float:
+    return values.get("P-T", UNKNOWN).value - values.get("RI-T", UNKNOWN).value
+
+
+def _all(rows: Sequence[measures.ShuffleRow], field: str) -> str:
+    found = [getattr(r, field) for r in rows]
+    verdicts = [order(f.get("P-T", UNKNOWN), f.get("RI-T", UNKNOWN)) for f in found]
+    if not verdicts or DIFFERS in verdicts:
+        return DIFFERS if verdicts else ""
+    return AGREES if all(_gap(f) > 0 for f in found) else OPEN
+
+
+def barrier(records: Records) -> Answer:
+    """Are two models joined by a straight line?"""
+    found = {
+        k: b
+        for k, b in measures_pairs.barriers(records).items()
+        if k in (P_T, RI_T, MIXED) and b.accuracy.known and b.loss.known
+    }
+    if not found:
+        return NOTHING
+    parts, claims, checks = [], [], []
+    for kinds, claim, expected in (
+        (P_T, "no barrier between two P-T", True),
+        (RI_T, "a barrier between two RI-T", False),
+        (MIXED, "a barrier between P-T and RI-T", False),
+    ):
+        if kinds not in found:
+            continue
+        flat = no_barrier(found[kinds])
+        checks.append(Check(claim, AGREES if flat is expected else DIFFERS))
+        joined = f"are connected {'without' if flat else 'only across'} a barrier"
+        lead = "" if flat is expected else "unlike in the paper, "
+        claims.append(f"{lead}{pair_words(kinds)} {joined}")
+        dip, loss = points(found[kinds].accuracy), text(found[kinds].loss)
+        numbers = f"the accuracy falls {dip} below the chord, the loss rises {loss} above it"
+        parts.append(_capital(f"{claims[-1]}: along the line {numbers}."))
+    return Answer(" ".join(parts), _capital("; ".join(claims)) + ".", tuple(checks))
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
+
+
+def no_barrier(found: measures_pairs.Barrier) -> bool:
+    """Returns whether neither accuracy nor loss shows a barrier (see LOSS_TOLERANCE)."""
+    dip, loss = found.accuracy, found.loss
+    allowed = 0.0 if math.isnan(dip.error) else 2 * dip.error
+    return dip.value <= allowed and loss.value <= LOSS_TOLERANCE
+
+
+def points(dip: Estimate) -> str:
+    """Returns a difference of accuracies in percentage points."""
+    return f"{text(dip, 100.0)} points" if dip.known else NO_DATA
+
+
+def similarity(records: Records) -> Answer:
+    """Do they compute the same features?"""
+    found = measures_pairs.layers(records)
+    means = {k: Estimate(measures_pairs.mean_similarity(v)) for k, v in found.items()}
+    one, other = means.get(P_T, UNKNOWN), means.get(RI_T, UNKNOWN)
+    if not (one.known and other.known):
+        return NOTHING
+    p_t, ri_t = (dict(zip(found[k].names, found[k].mean, strict=True)) for k in (P_T, RI_T))
+    shared = [n for n in p_t if n in ri_t]
+    above = sum(p_t[n] > ri_t[n] for n in shared)
+    checks = [Check("two P-T are more similar than two RI-T", order(one, other))]
+    lead = (
+        "Two P-T share more of their features than two RI-T"
+        if one.value > other.value
+        else "Unlike in the paper, two P-T share no more of their features than two RI-T"
+    )
+    short = f"{lead}: the mean CKA over layers is {cka(one.value)} against {cka(other.value)}"
+    sentence = f"{short}, higher at {above} of {count(len(shared), 'layer', words=False)}"
+    mixed = means.get(MIXED, UNKNOWN)
+    if mixed.known:
+        sentence += f"; between P-T and RI-T it is {cka(mixed.value)}"
+        checks.append(Check("two P-T are more similar than P-T and RI-T", order(one, mixed)))
+    return Answer(sentence + ".", short + ".", tuple(checks))
+
+
+def cka(value: float) -> str:
+    """Returns a similarity to two decimals, with a minus sign."""
+    return NO_DATA if math.isnan(value) else f"{value:.2f}".replace("-", "−")
+
+
+def distances(records: Records) -> Answer:
+    """How far apart are they in parameter space?"""
+    found = measures_pairs.distances(records)
+    p_t, ri_t = found.get(P_T), found.get(RI_T)
+    if p_t is None or ri_t is None or not (p_t.total_l2.known and ri_t.total_l2.known):
+        return NOTHING
+    lead = (
+        "Two P-T lie closer together than two RI-T"
+        if p_t.total_l2.value < ri_t.total_l2.value
+        else "Unlike in the paper, two P-T lie no closer together than two RI-T"
+    )
+    short = f"{lead}: {text(p_t.total_l2)} against {text(ri_t.total_l2)} in l2"
+    sentence = short
+    if ri_t.total_l2.value > p_t.total_l2.value > 0:
+        sentence += f", a factor of {significant(ri_t.total_l2.value / p_t.total_l2.value, 2)}"
+    if p_t.total_sum.known and ri_t.total_sum.known:
+        sums = f"{text(p_t.total_sum)} against {text(ri_t.total_sum)}"
+        sentence += f" ({sums} as a sum over tensors)"
+    checks = [
+        Check("two P-T are closer than two RI-T (l2)", order(ri_t.total_l2, p_t.total_l2)),
+        Check("… and as a sum over tensors", order(ri_t.total_sum, p_t.total_sum)),
+        Check("distances grow towards the higher modules", _grows([p_t, ri_t])),
+    ]
+    near, far = (found.get(pair("P", kind)) for kind in ("P-T", "RI-T"))
+    if near and far:
+        verdict = order(far.total_l2, near.total_l2)
+        checks.insert(2, Check("P-T stays closer to P than RI-T (l2)", verdict))
+    return Answer(sentence + ".", short + ".", tuple(checks))
+
+
+def _grows(found: Sequence[measures_pairs.Distance]) -> str:
+    """Compares the mean distance of the upper half of the modules with the lower half's."""
+    halves = []
+    for distance in found:
+        l2 = list(distance.l2.values())
+        half = len(l2) // 2
+        if half:
+            halves.append(sum(l2[-half:]) > sum(l2[:half]))
+    if not halves:
+        return ""
+    return AGREES if all(halves) else OPEN if any(halves) else DIFFERS
+
+
+def agreement(records: Records) -> Answer:
+    """Do they make the same mistakes?"""
+    found = measures_pairs.agreements(records)
+    p_t, ri_t = found.get(P_T), found.get(RI_T)
+    if p_t is None or ri_t is None or not (p_t.kappa.known and ri_t.kappa.known):
+        return NOTHING
+    check = Check("the mistakes of two P-T are more alike", order(p_t.kappa, ri_t.kappa))
+    lead = {
+        AGREES: "Two P-T make more similar mistakes than two RI-T",
+        DIFFERS: "Unlike in the paper, two RI-T make more similar mistakes than two P-T",
+        OPEN: "The mistakes of two P-T are not measurably more alike than those of two RI-T",
+    }[check.verdict]
+    short = f"{lead}: Cohen's kappa is {text(p_t.kappa)} against {text(ri_t.kappa)}"
+    sentence = (
+        f"{short}; of all mistakes of a pair, both make {percent(p_t.overlap)} against "
+        f"{percent(ri_t.overlap)}"
+    )
+    return Answer(sentence + ".", short + ".", (check,))
+
+
+QUESTIONS = {
+    "curves": curves,
+    "shuffle": shuffle,
+    "barrier": barrier,
+    "similarity": similarity,
+    "distances": distances,
+    "agreement": agreement,
+}

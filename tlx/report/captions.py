@@ -1,0 +1,104 @@
+"""What stands under each figure: what is drawn, and of how many runs, pairs and images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tlx.records import Record
+from tlx.report import measures, measures_pairs
+from tlx.report.kinds import Pair, pair_name
+from tlx.report.numbers import count
+
+
+def curves(records: Sequence[Record]) -> str:
+    """Returns the caption of the learning curves."""
+    found = measures.curves(records)
+    runs = " and ".join(
+        count(sum(c.kind == kind for c in found), f"{kind} run")
+        for kind in dict.fromkeys(c.kind for c in found)
+    )
+    return (
+        f"Learning on the target: {runs}. Thin lines are runs, thick lines their means; the "
+        f"band is one binomial standard error ({_images(found)})."
+    )
+
+
+def shuffle(records: Sequence[Record]) -> str:
+    """Returns the caption of the block-shuffling figure."""
+    found = measures.curves(records, None)
+    runs = {sum((c.kind, c.shuffle) == (d.kind, d.shuffle) for d in found) for c in found}
+    per = f"{min(runs)} to {max(runs)} runs" if len(runs) > 1 else count(max(runs), "run")
+    return (
+        f"Accuracy where the blocks of an image are shuffled; means of {per} each, bars one "
+        f"binomial standard error ({_images(found)})."
+    )
+
+
+def barrier(records: Sequence[Record]) -> str:
+    """Returns the caption of the barrier figure."""
+    found = measures_pairs.barriers(records)
+    pairs = {k: b.num_pairs for k, b in found.items() if "P" not in k}
+    n = max((b.accuracy.n for b in found.values()), default=0)
+    return (
+        f"Models on the straight line between two, on n = {n:,} test images; a line a pair "
+        f"({_pairs(pairs)}). Between P-T and RI-T, alpha is 0 at P-T."
+    )
+
+
+def similarity(records: Sequence[Record]) -> str:
+    """Returns the caption of the similarity figure."""
+    found = measures_pairs.layers(records)
+    pairs = {k: v.num_pairs for k, v in found.items()}
+    n = max((v.num_images for v in found.values()), default=0)
+    return (
+        f"Above, CKA between the same layer of two models, means over the pairs "
+        f"({_pairs(pairs)}) with the range as a band; n = {n:,} images. Below, debiased CKA of "
+        "every layer of the first model (down) with every layer of the second (across), for the "
+        "first pair of each kind: white is 0 or less, the full colour 1."
+    )
+
+
+def distances(records: Sequence[Record]) -> str:
+    """Returns the caption of the distances."""
+    pairs = {k: d.num_pairs for k, d in measures_pairs.distances(records).items()}
+    means = f"means over the pairs ({_pairs(pairs)})"
+    without = sorted(
+        {
+            str(name)
+            for r in measures.usable(records, "distances")
+            for name in (r.key.get("options") or {}).get("totals_without", ())
+        }
+    )
+    totals = f" The totals leave out: {', '.join(without)}." if without else ""
+    return f"Distances between two models' parameters by module, {means}.{totals}"
+
+
+def agreement(records: Sequence[Record]) -> str:
+    """Returns the caption of the figure of mistakes."""
+    found = {k: a for k, a in measures_pairs.agreements(records).items() if "P" not in k}
+    pairs = {k: a.num_pairs for k, a in found.items()}
+    n = int(max((a.examples for a in found.values()), default=0))
+    return (
+        f"Mistakes of two models on n = {n:,} test images, means over the pairs ({_pairs(pairs)}): "
+        "both wrong (full colour), only the first, only the second (paler; of P-T and RI-T, P-T is "
+        "the first), with Cohen's kappa κ; in all, and by class."
+    )
+
+
+def _pairs(pairs: dict[Pair, int]) -> str:
+    return ", ".join(f"{number} {pair_name(kinds)}" for kinds, number in pairs.items())
+
+
+def _images(found: Sequence[measures.Curve]) -> str:
+    sizes = sorted({c.num_test for c in found if c.num_test})
+    return "n = " + " or ".join(f"{n:,}" for n in sizes) + " test images" if sizes else "n unknown"
+
+
+CAPTIONS = {
+    "curves": curves,
+    "shuffle": shuffle,
+    "barrier": barrier,
+    "similarity": similarity,
+    "distances": distances,
+    "agreement": agreement,
+}

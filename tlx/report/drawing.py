@@ -1,0 +1,204 @@
+"""Panels, and how they become figures and SVG text. matplotlib is imported on first use."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import html
+import importlib
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 3.6  # inches of a panel: two stand side by side in the page's column, one on a phone
+INK, PALE = "#444444", "#999999"
+_STYLE = Path(__file__).with_name("style.mplstyle")
+# Settings that choose a screen, not a look.
+_NOT_STYLE = ("backend", "backend_fallback", "interactive", "toolbar", "timezone")
+
+
+class Panel(NamedTuple):
+    """One set of axes: a name (unique in its figure), a title, and a function that draws.
+
+    ``margins`` are left, right, bottom, top in inches; the right one has the labels.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[Axes], None]
+    height: float = 2.7
+    margins: tuple[float, float, float, float] = (0.5, 0.72, 0.45, 0.35)
+
+
+class Label(NamedTuple):
+    """A line's label, to stand right of the axes at the height of the line's end ``(x, y)``."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+
+
+def matplotlib(name: str) -> Any:
+    """Returns the module ``matplotlib.<name>``; ImportError with the command if it is missing."""
+    try:
+        return importlib.import_module(f"matplotlib.{name}" if name else "matplotlib")
+    except ImportError as error:
+        raise ImportError(
+            f"figures need matplotlib ({error}): pip install 'tlx[report]'"
+        ) from error
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """Sets the report's style, whatever the user's own settings are, and restores them."""
+    with matplotlib("").rc_context(_look()):
+        yield
+
+
+@functools.cache
+def _look() -> dict[str, Any]:
+    chosen = matplotlib("").rc_params_from_file(str(_STYLE), use_default_template=True)
+    return {k: v for k, v in chosen.items() if k not in _NOT_STYLE}
+
+
+def figure(panels: Sequence[Panel]) -> Figure:
+    """Returns one Figure with the panels in two columns.
+
+    It shows itself in a notebook, without pyplot.
+
+    Raises:
+        ValueError: no panels.
+    """
+    if not panels:
+        raise ValueError("nothing to draw: these records hold no data for this figure")
+    rows = [panels[i : i + 2] for i in range(0, len(panels), 2)]
+    width, height = WIDTH * len(rows[0]), sum(max(p.height for p in row) for row in rows)
+    with style():
+        made = _figure_class()(figsize=(width, height))
+        top = height
+        for row in rows:
+            for column, panel in enumerate(row):
+                left, right, bottom, above = panel.margins
+                tall = panel.height - bottom - above
+                box = (column * WIDTH + left, top - panel.height + bottom)
+                size = (WIDTH - left - right, tall)
+                axes = made.add_axes(
+                    (box[0] / width, box[1] / height, size[0] / width, size[1] / height)
+                )
+                axes.set_title(panel.title)
+                panel.draw(axes)
+            top -= max(p.height for p in row)
+    return made
+
+
+def svg(panel: Panel, prefix: str) -> str:
+    """Returns a panel as an ``<svg>`` element to stand in a page.
+
+    Text stays text; every id starts with ``prefix``, so that pictures in one page do not
+    clash; equal panels give equal text.
+    """
+    mpl = matplotlib("")
+    drawn = figure([panel])
+    buffer = io.StringIO()
+    with style(), mpl.rc_context({"svg.hashsalt": prefix}):
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        drawn.savefig(buffer, format="svg", metadata=metadata)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', text)
+    box = re.search(r'viewBox="[^"]+"', text)
+    start = text.index(">") + 1
+    opening = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'{box.group(0) if box else ""} role="img" aria-labelledby="{prefix}-title">\n'
+        f'<title id="{prefix}-title">{html.escape(panel.title)}</title>'
+    )
+    return opening + text[start:].rstrip()
+
+
+def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
+    """Writes labels right of the axes, at their lines' ends, moved apart where they collide.
+
+    Call it when the limits of the axes are final.
+    """
+    box = axes.get_position()
+    assert axes.figure is not None
+    points = box.height * axes.figure.get_figheight() * 72  # type: ignore[union-attr]
+    lower, upper = axes.get_ylim()
+    wanted = [min(max((x.y - lower) / (upper - lower), 0.0), 1.0) for x in labels]
+    heights = [10.5 / points] * len(labels)
+    gap = 8 / (box.width * axes.figure.get_figwidth() * 72)  # type: ignore[union-attr]
+    left, right = axes.get_xlim()
+    for label, at, to in zip(labels, wanted, spread(wanted, heights), strict=True):
+        # A thin line leads to a label that does not stand right at its line's end.
+        led = abs(at - to) * points > 3 or (right - label.x) > 0.1 * (right - left)
+        arrow = {"arrowstyle": "-", "color": label.colour, "lw": 0.5, "alpha": 0.7}
+        axes.annotate(
+            label.text,
+            xy=(label.x, at),
+            xycoords=("data", "axes fraction"),
+            xytext=(1.0 + gap, to),
+            textcoords="axes fraction",
+            color=label.colour,
+            va="center",
+            fontsize=7.5,
+            annotation_clip=False,
+            arrowprops={**arrow, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)} if led else None,
+        )
+
+
+def spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Returns positions close to ``wanted`` at which things of these heights do not overlap."""
+    ranked = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    # Clusters of touching labels, each around the mean of what its members want.
+    clusters: list[list[int]] = []
+    for i in ranked:
+        clusters.append([i])
+        while len(clusters) > 1 and _touch(clusters[-2], clusters[-1], wanted, heights):
+            last = clusters.pop()
+            clusters[-1] += last
+    placed = list(wanted)
+    for cluster in clusters:
+        at = _bottom(cluster, wanted, heights)
+        for i in cluster:
+            placed[i] = at + heights[i] / 2
+            at += heights[i]
+    return placed
+
+
+def _bottom(cluster: Sequence[int], wanted: Sequence[float], heights: Sequence[float]) -> float:
+    middle = sum(wanted[i] for i in cluster) / len(cluster)
+    return middle - sum(heights[i] for i in cluster) / 2
+
+
+def _touch(
+    below: Sequence[int], above: Sequence[int], wanted: Sequence[float], heights: Sequence[float]
+) -> bool:
+    top = _bottom(below, wanted, heights) + sum(heights[i] for i in below)
+    return top > _bottom(above, wanted, heights)
+
+
+@functools.cache
+def _figure_class() -> Any:
+    base = matplotlib("figure").Figure
+
+    class NotebookFigure(base):  # type: ignore[misc, valid-type]
+        """A Figure that a notebook shows as SVG even where pyplot was never imported."""
+
+        def _repr_svg_(self) -> str:
+            buffer = io.StringIO()
+            with style():
+                self.savefig(buffer, format="svg")
+            return buffer.getvalue()
+
+    return NotebookFigure

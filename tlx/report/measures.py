@@ -1,0 +1,219 @@
+"""What the page says, as numbers: records in, small tuples out; numpy only.
+
+Means over runs and pairs, relative drops and standard errors. The quantities themselves
+are computed by the analyses and stand in the records.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tlx.records import Record, scan
+from tlx.report.kinds import Pair, pair, pair_rank
+from tlx.report.numbers import UNKNOWN, Estimate, mean, proportion
+
+Records = Iterable[Record] | str | os.PathLike[str]
+
+FIELDS = {
+    "curves": ("step", "test_accuracy"),
+    "interpolation": ("alphas", "loss", "accuracy", "count"),
+    "similarity": ("layers_a", "layers_b", "debiased"),
+    "distances": ("modules", "l2", "total_l2"),
+    "agreement": ("common", "only_a", "only_b", "neither"),
+}
+
+
+class Curve(NamedTuple):
+    """One run on the target: [S] arrays over its evaluations, NaN where not measured."""
+
+    run: str
+    kind: str
+    shuffle: str
+    target: str
+    step: np.ndarray
+    test_accuracy: np.ndarray
+    test_loss: np.ndarray
+    train_accuracy: np.ndarray
+    num_test: int
+    train_size: int
+
+    @property
+    def final(self) -> Estimate:
+        """Test accuracy after the last step."""
+        defined = self.test_accuracy[np.isfinite(self.test_accuracy)]
+        return proportion(float(defined[-1]), self.num_test) if defined.size else UNKNOWN
+
+    @property
+    def speed(self) -> Estimate:
+        """Average training accuracy over the run: area under the curve over its length."""
+        defined = np.isfinite(self.train_accuracy)
+        step, value = self.step[defined].astype(float), self.train_accuracy[defined]
+        if step.size < 2 or step[-1] == step[0]:
+            return UNKNOWN
+        area = float(np.sum(np.diff(step) * (value[1:] + value[:-1]) / 2))
+        # How well a point is known from the training images, as if all were at the mean.
+        return proportion(area / float(step[-1] - step[0]), self.train_size)
+
+
+class ShuffleRow(NamedTuple):
+    """One way of shuffling: kind -> estimate, and the relative drop (P-T - RI-T) / P-T."""
+
+    name: str
+    label: str
+    accuracy: dict[str, Estimate]
+    speed: dict[str, Estimate]
+    drop: Estimate
+
+
+def listed(records: Records) -> list[Record]:
+    """Returns records as a list; a path is scanned, and damaged records are left out."""
+    if isinstance(records, str | os.PathLike):
+        return scan(records)[0]
+    return list(records)
+
+
+def usable(records: Records, question: str) -> list[Record]:
+    """Returns the records of a question that hold the results it needs."""
+    return [r for r in listed(records) if r.question == question and not _lacks(r)]
+
+
+def problems(records: Records) -> list[str]:
+    """Returns a line for each record that the page cannot use, and why."""
+    return [
+        f"{r.question} {dict(r.inputs)}: lacks {', '.join(_lacks(r))}"
+        for r in listed(records)
+        if _lacks(r)
+    ]
+
+
+def _lacks(record: Record) -> list[str]:
+    return [name for name in FIELDS.get(record.question, ()) if name not in record.results]
+
+
+def number(record: Record, name: str) -> float:
+    """Returns a scalar result as float; NaN where the record has none of the name."""
+    return float(np.asarray(record.results.get(name, np.nan)))
+
+
+def whole(record: Record, name: str) -> int:
+    """Returns a scalar result as int; 0 where there is none."""
+    value = number(record, name)
+    return int(value) if np.isfinite(value) else 0
+
+
+def curves(records: Records, shuffle: str | None = "none") -> list[Curve]:
+    """Returns the runs on the target, P-T first; ``shuffle=None`` returns all of them.
+
+    Runs of kind P are left out: they are trained on the source.
+    """
+    found = [_curve(r) for r in usable(records, "curves")]
+    found = [c for c in found if c.kind != "P" and shuffle in (None, c.shuffle)]
+    return sorted(found, key=lambda c: (pair_rank((c.kind, c.kind)), c.shuffle, c.run))
+
+
+def _curve(record: Record) -> Curve:
+    step = np.atleast_1d(record.results["step"])
+
+    def series(name: str) -> np.ndarray:
+        values = np.atleast_1d(np.asarray(record.results.get(name, np.nan), np.float64))
+        return values if values.shape == step.shape else np.full(step.shape, np.nan)
+
+    given = {k: str(record.inputs.get(k, "")) for k in ("run", "kind", "shuffle", "target")}
+    return Curve(
+        given["run"],
+        given["kind"],
+        given["shuffle"] or "none",
+        given["target"],
+        step,
+        series("test_accuracy"),
+        series("test_loss"),
+        series("train_accuracy"),
+        whole(record, "num_test"),
+        whole(record, "train_size") or whole(record, "num_train"),
+    )
+
+
+def final(found: Sequence[Curve], kind: str) -> Estimate:
+    """Returns the mean final test accuracy of the runs of a kind."""
+    return mean([c.final for c in found if c.kind == kind])
+
+
+def speed(found: Sequence[Curve], kind: str) -> Estimate:
+    """Returns the mean average training accuracy of the runs of a kind."""
+    return mean([c.speed for c in found if c.kind == kind])
+
+
+def steps_to(found: Sequence[Curve], kind: str, accuracy: float) -> tuple[int, int] | None:
+    """Returns the first evaluated step at which the kind's mean reaches an accuracy, and the last.
+
+    None where it never does, or where its runs were evaluated at different steps.
+    """
+    own = [c for c in found if c.kind == kind]
+    if not own or any(not np.array_equal(c.step, own[0].step) for c in own):
+        return None
+    reached = np.mean([c.test_accuracy for c in own], axis=0) >= accuracy
+    if not reached.any():
+        return None
+    return int(own[0].step[np.argmax(reached)]), int(own[0].step[-1])
+
+
+def shuffles(records: Records) -> list[ShuffleRow]:
+    """Returns a row for each way of shuffling: pixels first, then by block size, whole last."""
+    found = curves(records, None)
+    rows = []
+    for name in sorted({c.shuffle for c in found}, key=_shuffle_rank):
+        own = [c for c in found if c.shuffle == name]
+        kinds = sorted({c.kind for c in own})
+        accuracy = {k: final(own, k) for k in kinds}
+        rows.append(
+            ShuffleRow(
+                name,
+                _shuffle_label(name),
+                accuracy,
+                {k: speed(own, k) for k in kinds},
+                relative_drop(accuracy.get("P-T", UNKNOWN), accuracy.get("RI-T", UNKNOWN)),
+            )
+        )
+    return rows
+
+
+def relative_drop(p_t: Estimate, ri_t: Estimate) -> Estimate:
+    """Returns (P-T - RI-T) / P-T as a fraction, its error by first-order propagation."""
+    if not (p_t.known and ri_t.known) or p_t.value <= 0:
+        return UNKNOWN
+    ratio = ri_t.value / p_t.value
+    error = np.hypot(ri_t.error, ratio * p_t.error) / p_t.value
+    return Estimate(1.0 - ratio, float(error), min(p_t.n, ri_t.n))
+
+
+def _shuffle_rank(name: str) -> tuple[int, int, str]:
+    size = re.search(r":(\d+)$", name)
+    order = {"pixel": 0, "channel_block": 1, "block": 2, "none": 3}
+    return order.get(name.split(":")[0], 2), int(size.group(1)) if size else 0, name
+
+
+def _shuffle_label(name: str) -> str:
+    kind, _, size = name.partition(":")
+    known = {"none": "whole", "pixel": "pixels", "channel_block": f"{size} ch.", "block": size}
+    return known.get(kind, name) or name
+
+
+def by_pair(records: Records, question: str) -> dict[Pair, list[Record]]:
+    """Returns the records between two models, by kind of pair; test images, unshuffled.
+
+    Where some records of the question are of the test split, those of others are left out.
+    """
+    found = [
+        r for r in usable(records, question) if str(r.inputs.get("shuffle") or "none") == "none"
+    ]
+    test = [r for r in found if str(r.inputs.get("split", "test")) == "test"]
+    groups: dict[Pair, list[Record]] = {}
+    for record in test or found:
+        kinds = pair(str(record.inputs.get("kind_a", "?")), str(record.inputs.get("kind_b", "?")))
+        groups.setdefault(kinds, []).append(record)
+    return {kinds: groups[kinds] for kinds in sorted(groups, key=pair_rank)}

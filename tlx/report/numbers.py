@@ -1,0 +1,118 @@
+"""Numbers as a page prints them: with the digits that their interval supports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+NO_DATA = "no data"
+
+
+class Estimate(NamedTuple):
+    """A measured number.
+
+    Attributes:
+        value: NaN where it is undefined.
+        error: one standard error, in the value's unit; NaN where none is known.
+        n: examples behind it; 0 where unknown.
+    """
+
+    value: float
+    error: float = math.nan
+    n: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a value."""
+        return math.isfinite(self.value)
+
+
+UNKNOWN = Estimate(math.nan)
+
+
+def proportion(value: float, n: int) -> Estimate:
+    """Returns a proportion of ``n`` examples with its binomial standard error.
+
+    The error is sqrt(p(1-p)/n), with p = (np + 1) / (n + 2) inside the root, so that it
+    is not 0 at p = 0 or 1. NaN where ``n`` < 1 or ``value`` is not a number.
+    """
+    if n < 1 or not math.isfinite(value):
+        return Estimate(float(value), math.nan, max(int(n), 0))
+    inner = (value * n + 1) / (n + 2)
+    return Estimate(float(value), math.sqrt(inner * (1 - inner) / n), int(n))
+
+
+def mean(estimates: Sequence[Estimate]) -> Estimate:
+    """Returns the mean of the known ones; its error is the mean error.
+
+    Runs are measured on the same examples, so their errors are not independent, and
+    averaging over runs does not lessen them. UNKNOWN where none is known.
+    """
+    known = [e for e in estimates if e.known]
+    if not known:
+        return UNKNOWN
+    count = len(known)
+    error = sum(e.error for e in known) / count
+    return Estimate(sum(e.value for e in known) / count, error, min(e.n for e in known))
+
+
+def apart(one: Estimate, other: Estimate) -> float:
+    """Returns (one - other) in standard errors of the difference; NaN where unknown."""
+    error = math.hypot(one.error, other.error)
+    if not (one.known and other.known) or not error > 0:
+        return math.nan
+    return (one.value - other.value) / error
+
+
+def decimals(error: float) -> int:
+    """Returns how many decimals an error supports: one digit of it, two if it starts with 1."""
+    exponent = math.floor(math.log10(error))
+    if round(error / 10**exponent) == 10:  # 0.096 is 0.10
+        exponent += 1
+    leading = error / 10**exponent
+    return max(0, -exponent + (1 if leading < 1.95 else 0))
+
+
+def text(estimate: Estimate, scale: float = 1.0, *, error: bool = True) -> str:
+    """Returns ``"96.4 ± 0.6"``: the value times ``scale``, to the digits of its error.
+
+    Three significant digits where the error is unknown, "no data" where the value is.
+    """
+    if not estimate.known:
+        return NO_DATA
+    value, spread = estimate.value * scale, abs(estimate.error * scale)
+    if not (math.isfinite(spread) and spread > 0):
+        return significant(value)
+    places = decimals(spread)
+    number = _minus(f"{value:.{places}f}")
+    return f"{number} ± {spread:.{places}f}" if error else number
+
+
+def percent(estimate: Estimate, *, error: bool = True) -> str:
+    """Returns ``"96.4 ± 0.6%"`` of a fraction."""
+    number = text(estimate, 100.0, error=error)
+    return number if number == NO_DATA else f"{number}%"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Returns a number to so many significant digits, without an exponent; NaN: "no data"."""
+    if not math.isfinite(value):
+        return NO_DATA
+    if abs(value) < 5e-7:
+        return "0"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return _minus(f"{value:,.{min(places, 6)}f}")
+
+
+def count(n: int, noun: str, *, words: bool = True) -> str:
+    """Returns ``"1,297 images"``, ``"two runs"``, ``"one run"``; ``words=False``: ``"2 runs"``."""
+    names = ("no", "one", "two", "three", "four", "five", "six")
+    number = names[n] if words and n < len(names) else f"{n:,}"
+    return f"{number} {noun if n == 1 else noun + 's'}"
+
+
+def _minus(number: str) -> str:
+    if number.startswith("-") and not any(c in "123456789" for c in number):
+        number = number[1:]  # -0.0
+    return number.replace("-", "−")

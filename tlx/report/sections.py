@@ -1,0 +1,146 @@
+"""The page's sections: question, answer, figure, what was measured, the paper, how."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tlx.records import Record
+from tlx.report import answers, tables
+from tlx.report.captions import CAPTIONS
+from tlx.report.drawing import svg
+from tlx.report.figures import PANELS
+from tlx.report.numbers import NO_DATA
+from tlx.report.paper import FINDINGS
+from tlx.report.table import Table
+
+HOW = {
+    "curves": (
+        "P-T starts from the pretrained weights with a new head, RI-T from random ones. After a "
+        "number of steps the model is evaluated on all test images of the target, without "
+        "augmentation. The final accuracy is the one after the last step; no step is chosen by "
+        "its test accuracy. ± is one binomial standard error, √(p(1−p)/n) for n images; averaging "
+        "runs does not lessen it, because they are tested on the same images. “Higher” means by "
+        "more than two standard errors of the difference. The average training accuracy is the "
+        "area under the curve of training accuracy (all training images, evaluation mode) "
+        "against the step, divided by the number of steps; n is then the training images."
+    ),
+    "shuffle": (
+        "An image is cut into square blocks, and the blocks are put in another order: one fixed "
+        "permutation for all images, training and test alike. Models are trained on the target "
+        "as before. The faster a model learns, the larger is its average training accuracy "
+        "(the area under its curve against the step, divided by the number of steps). The "
+        "relative drop is (P-T − RI-T) / P-T of the final test accuracies, its ± by first-order "
+        "propagation of their binomial errors."
+    ),
+    "barrier": (
+        "All parameters, the head included, are interpolated linearly, θ = (1−α)·θ₁ + α·θ₂, and "
+        "accuracy and loss are evaluated on all test images at each α. The dip is the largest "
+        "difference between the chord, the straight line between the two end accuracies, and "
+        "the accuracy; the loss barrier is the largest rise of the loss above its chord "
+        "(kind “chord”), or above the mean of the two ends (kind “endpoint mean”). A pair is said "
+        "to have no barrier where the dip is at most two standard errors and the rise of the "
+        f"loss at most {answers.LOSS_TOLERANCE} nats."
+    ),
+    "similarity": (
+        "Linear CKA (Kornblith et al. 2019) between the features of two models on the same test "
+        "images: ‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖) with centred, flattened features. The debiased estimator "
+        "(Székely and Rizzo 2014; Song et al. 2012) is 0 in expectation for independent "
+        "features, whatever their number, and can be negative; the biased one is not, and is "
+        "large where features are many and images few. The mean is over the layers that both "
+        "models have. Layer s.b is block b of stage s."
+    ),
+    "distances": (
+        "The l2 norm of the difference of two models' parameters, module by module; relative "
+        "distances are divided by the norms of the modules. Two totals are given: the l2 norm "
+        "over all parameters at once, and the sum over tensors of the l2 norm of each."
+    ),
+    "agreement": (
+        "For two models tested on the same images we count those that both get wrong, that only "
+        "the first or only the second gets wrong, and that neither does, class by class. Shared "
+        "mistakes are the first count over the first three. Cohen's kappa compares the observed "
+        "agreement (both right or both wrong) with the one expected of two independent models of "
+        "the same accuracies: 1 is the same mistakes, 0 is chance. Kappa and its ± (large-sample, "
+        "chance agreement held fixed) are this study's addition."
+    ),
+}
+
+
+_KIND = re.compile(r"(?<![\w-])(P-T|RI-T|P)(?![\w-])")
+
+
+def prose(text: str) -> str:
+    """Returns text as HTML: the kinds of model in their colours, ± kept on one line."""
+    escaped = html.escape(text.replace("'", "’"), quote=False)
+    for sign in "±=/":
+        escaped = escaped.replace(f" {sign} ", f"\u00a0{sign}\u00a0")
+    return _KIND.sub(lambda m: f'<span class="{m[1].lower()}">{m[1]}</span>', escaped)
+
+
+class Section(NamedTuple):
+    """A section of the page, ready to be set."""
+
+    name: str
+    title: str
+    answer: answers.Answer
+    pictures: tuple[str, ...]
+    caption: str
+    table: Table | None
+
+
+def make(name: str, records: Sequence[Record]) -> Section:
+    """Returns a section from a study's records; without data it has no pictures."""
+    panels = PANELS[name](records)
+    return Section(
+        name,
+        tables.TITLES[name],
+        answers.QUESTIONS[name](records),
+        tuple(svg(panel, f"{name}-{panel.name}") for panel in panels),
+        CAPTIONS[name](records) if panels else "",
+        tables.TABLES[name](records),
+    )
+
+
+def render(section: Section, number: int) -> str:
+    """Returns the section as HTML, its figure numbered ``number``."""
+    finding = FINDINGS[section.name]
+    answer = section.answer.sentence or f"{NO_DATA.capitalize()}: this has not been measured yet."
+    parts = [
+        f'<section id="{section.name}">',
+        f"<h2>{html.escape(section.title)}</h2>",
+        f'<p class="answer">{prose(answer)}</p>',
+    ]
+    if section.pictures:
+        panels = "\n".join(f'<div class="panel">{p}</div>' for p in section.pictures)
+        parts.append(
+            f'<figure id="figure-{number}">\n<div class="panels">\n{panels}\n</div>\n'
+            f"<figcaption><b>Figure {number}.</b> {prose(section.caption)}</figcaption>\n"
+            "</figure>"
+        )
+    if section.table:
+        parts += ["<h3>Measured here</h3>", section.table.html()]
+    parts.append(f"<h3>In the paper <small>{html.escape(finding.source)}</small></h3>")
+    parts.append(f"<p>{prose(finding.text)}</p>")
+    if finding.table:
+        parts.append(finding.table.html())
+    parts += [_checks(section.answer.checks), _how(section.name), "</section>"]
+    return "\n".join(part for part in parts if part)
+
+
+def _checks(checks: Sequence[answers.Check]) -> str:
+    if not checks:
+        return ""
+    mark = {answers.AGREES: "agrees", answers.DIFFERS: "differs", answers.OPEN: "open"}
+    items = "".join(
+        f'<li class="{mark[c.verdict]}">{prose(c.claim[0].upper() + c.claim[1:])}: '
+        f"<b>{html.escape(c.verdict)}</b></li>"
+        for c in checks
+        if c.verdict
+    )
+    return f'<ul class="checks">{items}</ul>'
+
+
+def _how(name: str) -> str:
+    return f"<details><summary>How it was computed</summary><p>{prose(HOW[name])}</p></details>"

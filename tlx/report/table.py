@@ -1,0 +1,43 @@
+"""A table that prints as text and as HTML."""
+
+from __future__ import annotations
+
+import html
+from typing import NamedTuple
+
+
+class Table(NamedTuple):
+    """Rows of text under a row of column names; the first column names the rows."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def text(self) -> str:
+        """Returns the table as lines of aligned text, the first column flush left."""
+        lines = [self.columns, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
+        rendered = [
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        ]
+        rule = "-" * max(map(len, rendered))
+        return "\n".join([rendered[0], rule, *rendered[1:]])
+
+    def html(self, css_class: str = "") -> str:
+        """Returns the table as an HTML ``<table>`` in a box that scrolls where it is too wide."""
+        attribute = f' class="{html.escape(css_class)}"' if css_class else ""
+        head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in self.columns)
+        body = "\n".join(
+            "<tr>"
+            + f'<th scope="row">{html.escape(row[0])}</th>'
+            + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
+            + "</tr>"
+            for row in self.rows
+        )
+        return (
+            f'<div class="scroll"><table{attribute}>\n<thead><tr>{head}</tr></thead>\n'
+            f"<tbody>\n{body}\n</tbody></table></div>"
+        )

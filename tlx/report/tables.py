@@ -1,0 +1,205 @@
+"""The tables of the page, each also as text for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+
+from tlx.report import answers, measures, measures_pairs
+from tlx.report.answers import P_T, RI_T
+from tlx.report.kinds import Pair, pair_name
+from tlx.report.measures import Records, listed
+from tlx.report.numbers import NO_DATA, UNKNOWN, percent, text
+from tlx.report.table import Table
+
+TITLES = {
+    "curves": "Does pretraining help on the target?",
+    "shuffle": "Is it features or low-level statistics?",
+    "barrier": "Are two models joined by a straight line?",
+    "similarity": "Do they compute the same features?",
+    "distances": "How far apart are they in parameter space?",
+    "agreement": "Do they make the same mistakes?",
+}
+
+# For the headline's last column: does the paper's order hold here?
+_VERDICTS = {
+    answers.AGREES: "agrees",
+    answers.DIFFERS: "differs",
+    answers.OPEN: "too close",
+    "": "",
+}
+
+
+def headline(records: Records) -> Table:
+    """Returns the key numbers of a study: P-T against RI-T, and whether the paper's order holds.
+
+    Args:
+        records: a study's records, or the path of their folder.
+
+    Returns:
+        A row a quantity; "no data" where it has not been measured.
+    """
+    records = listed(records)
+    found = measures.curves(records)
+    final = [measures.final(found, kind) for kind in ("P-T", "RI-T")]
+    speed = [measures.speed(found, kind) for kind in ("P-T", "RI-T")]
+    barriers = measures_pairs.barriers(records)
+    layers = measures_pairs.layers(records)
+    distances = measures_pairs.distances(records)
+    agreements = measures_pairs.agreements(records)
+    verdict = {name: _VERDICTS[ask(records).verdict] for name, ask in answers.QUESTIONS.items()}
+    learning = _VERDICTS[answers.order(*speed)]
+    dips = _two({k: text(b.accuracy, 100.0) for k, b in barriers.items()})
+    losses = _two({k: text(b.loss) for k, b in barriers.items()})
+    cka = _two({k: answers.cka(measures_pairs.mean_similarity(v)) for k, v in layers.items()})
+    l2 = _two({k: text(d.total_l2) for k, d in distances.items()})
+    kappa = _two({k: text(a.kappa) for k, a in agreements.items()})
+    return Table(
+        ("", "P-T", "RI-T", "paper"),
+        (
+            ("Final test accuracy", *map(percent, final), verdict["curves"]),
+            ("Average training accuracy", *map(percent, speed), learning),
+            ("Accuracy dip between two, points", *dips, verdict["barrier"]),
+            ("Loss barrier between two, nats", *losses, verdict["barrier"]),
+            ("Feature similarity of two, mean CKA", *cka, verdict["similarity"]),
+            ("Distance between two, l2", *l2, verdict["distances"]),
+            ("Agreement in mistakes of two, kappa", *kappa, verdict["agreement"]),
+        ),
+    )
+
+
+def curves(records: Records) -> Table | None:
+    """Returns a row a run on the unshuffled target; None: no data."""
+    found = measures.curves(records)
+    rows = tuple((c.run, c.kind, percent(c.final), percent(c.speed)) for c in found)
+    columns = ("run", "kind", "final test accuracy", "average training accuracy")
+    return Table(columns, rows) if rows else None
+
+
+def shuffle(records: Records) -> Table | None:
+    """Returns a row a way of shuffling; None where nothing was shuffled."""
+    found = measures.shuffles(records)
+    if all(r.name == "none" for r in found):
+        return None
+    columns = (
+        "block size",
+        "P-T, test",
+        "RI-T, test",
+        "relative drop",
+        "P-T, training avg.",
+        "RI-T, training avg.",
+    )
+    rows = tuple(
+        (
+            r.label,
+            *(percent(r.accuracy.get(k, UNKNOWN)) for k in ("P-T", "RI-T")),
+            percent(r.drop),
+            *(percent(r.speed.get(k, UNKNOWN), error=False) for k in ("P-T", "RI-T")),
+        )
+        for r in found
+    )
+    return Table(columns, rows)
+
+
+def barrier(records: Records) -> Table | None:
+    """Returns a row a kind of pair; None: no data."""
+    columns = (
+        "pair",
+        "pairs",
+        "accuracy, ends",
+        "accuracy, middle",
+        "dip, points",
+        "loss barrier (chord)",
+        "loss barrier (endpoint mean)",
+    )
+    rows = tuple(
+        (
+            pair_name(kinds),
+            str(b.num_pairs),
+            percent(b.ends),
+            percent(b.middle),
+            text(b.accuracy, 100.0),
+            text(b.loss),
+            text(b.endpoint_mean),
+        )
+        for kinds, b in measures_pairs.barriers(records).items()
+    )
+    return Table(columns, rows) if rows else None
+
+
+def similarity(records: Records) -> Table | None:
+    """Returns a row a layer, a column a kind of pair (debiased CKA, means); None: no data."""
+    found = measures_pairs.layers(records)
+    names = list(dict.fromkeys(n for v in found.values() for n in v.names))
+    if not names:
+        return None
+    own = [dict(zip(v.names, v.mean, strict=True)) for v in found.values()]
+    rows = [(short(n), *(answers.cka(v[n]) if n in v else "" for v in own)) for n in names]
+    means = [answers.cka(measures_pairs.mean_similarity(v)) for v in found.values()]
+    return Table(("debiased CKA", *map(pair_name, found)), (*rows, ("mean", *means)))
+
+
+def distances(records: Records) -> Table | None:
+    """Returns a row a kind of pair, with both totals; None: no data."""
+    columns = ("pair", "pairs", "l2 of all parameters", "sum of l2 over tensors")
+    rows = tuple(
+        (pair_name(kinds), str(d.num_pairs), text(d.total_l2), text(d.total_sum))
+        for kinds, d in measures_pairs.distances(records).items()
+    )
+    return Table(columns, rows) if rows else None
+
+
+def agreement(records: Records) -> Table | None:
+    """Returns a row a kind of pair: shares of test images, kappa; None: no data."""
+    columns = ("pair", "pairs", "both wrong", "only first", "only second", "shared of all", "kappa")
+    rows = []
+    for kinds, a in measures_pairs.agreements(records).items():
+        shares = [
+            f"{100 * c.sum() / a.examples:.1f}%" if a.examples else NO_DATA
+            for c in (a.common, a.only_a, a.only_b)
+        ]
+        overlap, kappa = percent(a.overlap), text(a.kappa)
+        rows.append((pair_name(kinds), str(a.num_pairs), *shares, overlap, kappa))
+    return Table(columns, tuple(rows)) if rows else None
+
+
+def summary(records: Records) -> str:
+    """Returns the key numbers and the answers as plain text, for the end of a run.
+
+    Args:
+        records: a study's records, or the path of their folder.
+
+    Returns:
+        Lines of at most 100 characters; "no data" where something was not measured.
+
+    Raises:
+        ValueError: a path that is no folder.
+    """
+    records = listed(records)
+    parts = [headline(records).text()]
+    for name, ask in answers.QUESTIONS.items():
+        answer = ask(records).sentence or f"{NO_DATA.capitalize()}."
+        parts.append(
+            f"{TITLES[name]}\n"
+            + textwrap.fill(answer, 96, initial_indent="  ", subsequent_indent="  ")
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def short(layer: str) -> str:
+    """Returns a layer's or module's name for an axis: ``"stage1_block2"`` is ``"1.2"``."""
+    parts = layer.replace("stage", "").replace("_block", ".")
+    return parts if parts.replace(".", "").isdigit() else layer
+
+
+def _two(cells: dict[Pair, str]) -> tuple[str, str]:
+    return cells.get(P_T, NO_DATA), cells.get(RI_T, NO_DATA)
+
+
+TABLES = {
+    "curves": curves,
+    "shuffle": shuffle,
+    "barrier": barrier,
+    "similarity": similarity,
+    "distances": distances,
+    "agreement": agreement,
+}
