@@ -6,6 +6,8 @@ weights do not, and how much is left of the advantage when the images are cut in
 shuffled?
 
 Command: tlx study --config=configs/mini.py --workdir=runs/mini
+One run of it alone: tlx train --config=configs/mini.py:scratch --workdir=runs/scratch, or
+:pretrain, or :finetune=WORKDIR, which starts from the run in WORKDIR.
 
 Cost: {COST}
 
@@ -18,15 +20,27 @@ SIZE = 32
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    del arg
+    config = study()
+    if not arg:
+        return config
+    part, _, workdir = arg.partition("=")
+    if part not in ("pretrain", "finetune", "scratch"):
+        raise ValueError(f"expected pretrain, finetune=WORKDIR or scratch, got {arg!r}")
+    if workdir:
+        config[part].init_from = {"workdir": workdir, "step": "last", "head": "zeros"}
+    return config[part]
+
+
+def study() -> ml_collections.ConfigDict:
     pretrain = run(name="P", kind="P", source="mnist5k", rate=0.05, num_steps=15 * 4000 // 64)
     pretrain.checkpoint.rule = "log2"
-    pretrain.data.mean, pretrain.data.std = (0.13,), (0.31,)
+    pretrain.eval_every = pretrain.num_steps // 8
+    pretrain.data.mean, pretrain.data.std = (0.132,), (0.290,)
     finetune = run(name="P-T", kind="P-T", source="digits", rate=0.01, num_steps=40 * 500 // 64)
     scratch = run(name="RI-T", kind="RI-T", source="digits", rate=0.05, num_steps=40 * 500 // 64)
     for target in (finetune, scratch):
         target.data.train_size = 500
-        target.data.mean, target.data.std = (0.31,), (0.37,)
+        target.data.mean, target.data.std = (0.305,), (0.323,)
     config = ml_collections.ConfigDict()
     config.name = "mini"
     config.title = "What is transferred from MNIST to digits?"
@@ -37,7 +51,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.shuffles = ("block:16", "block:8", "block:4", "block:2", "block:1")
     config.num_alphas = 21
     config.similarity_batch = 512
-    return config.lock()
+    return config
 
 
 def run(*, name: str, kind: str, source: str, rate: float, num_steps: int):

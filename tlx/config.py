@@ -83,7 +83,8 @@ def build(cls: type[T], config: Mapping[str, Any]) -> T:
 
 def _build(cls: Any, config: Any, where: str, problems: list[str]) -> Any:
     if not isinstance(config, Mapping):
-        problems.append(f"{where or 'config'}: expected a config of its own, found {config!r}")
+        place = where.rstrip(".") or "config"
+        problems.append(f"{place}: expected a config of its own, found {config!r}")
         return None
     fields = {field.name: field for field in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)

@@ -201,8 +201,18 @@ def fastest_width(
 ) -> int:
     """The number of points, 1, 2, 4, … up to `most`, at which a point of a chunk is cheapest.
 
-    Times each width on copies of `params` (twice, the first for compilation) and stops at
-    the first that does not cut the time of a point by 5 %, or at `CHUNK_BYTES`.
+    Times each width (twice, the first for compilation) and stops at the first that does not
+    cut the time of a point by 5 %.
+
+    Args:
+      apply_fn: pure `(params, inputs) -> outputs`.
+      metric: what each point folds.
+      params: parameters of one point; a chunk is timed on copies of them.
+      batch: a batch of the stream, on the device.
+      most: the number of points there are.
+
+    Returns:
+      A power of two, at least 1, whose parameters take at most `CHUNK_BYTES`.
     """
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     best, best_seconds = 1, float("inf")

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from tlx import records
 from tlx.report import page
 from tlx.studies import plan, questions
@@ -63,9 +65,11 @@ def run(spec: StudySpec, workdir: Path, *, progress: Progress | None = None) -> 
     for each, weight in zip(all_runs, weights, strict=True):
         _train(each, weight, progress)
     root = workdir / "records"
-    for group in asked:
-        _answer(root, group, progress)
-    return StudyResult(redraw(workdir), root, time.perf_counter() - started)
+    if jax.process_index() == 0:  # training is shared, the questions are small
+        for group in asked:
+            _answer(root, group, progress)
+        redraw(workdir)
+    return StudyResult(workdir / PAGE_FILE, root, time.perf_counter() - started)
 
 
 def run_one(spec: RunSpec, workdir: Path, *, progress: Progress | None = None) -> RunResult:

@@ -1,9 +1,12 @@
 """Where a study is: what is being done, how far it is, and the time left."""
 
+import io
 import sys
 import time
 from collections.abc import Callable
 from typing import TextIO
+
+import jax
 
 QUIET_SECONDS = 10.0
 """Where the output is no terminal, an unfinished task is mentioned this often."""
@@ -18,14 +21,14 @@ class Progress:
 
     Args:
       total: the sum of the weights of all tasks.
-      out: where to write; standard error by default.
+      out: where to write; by default standard error, in the first process alone.
       now: the time in seconds.
     """
 
     def __init__(
         self, total: float, out: TextIO | None = None, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._out = sys.stderr if out is None else out
+        self._out = out or (sys.stderr if jax.process_index() == 0 else io.StringIO())
         self._now = now
         self._total, self._done, self._worked = total, 0.0, 0.0
         self._began = self._told = now()

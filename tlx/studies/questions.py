@@ -176,8 +176,8 @@ def distance(pair: Pair) -> Question:
 
         def between(names: list[str]) -> distances.Distances:
             part = labels.select(modules, modules, names)
-            picked = (labels.select(x, modules, names) for x in (a, b))
-            return distances.by_module(*picked, part)
+            left, right = (labels.select(x, modules, names) for x in (a, b))
+            return distances.by_module(left, right, part)
 
         by_module, total = between(shared), between(body)
         return {

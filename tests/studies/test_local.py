@@ -1,0 +1,103 @@
+import io
+import re
+
+import numpy as np
+import pytest
+
+from tests.studies.tiny import tiny_study
+from tlx import records
+from tlx.studies import local
+from tlx.studies.progress import Progress
+
+pytest.importorskip("sklearn", reason="the tiny study trains on scikit-learn's digits")
+
+
+class Stopping(Progress):
+    """Raises, as Ctrl-C would, when a task begins."""
+
+    def __init__(self, at):
+        super().__init__(1.0, io.StringIO())
+        self.at = at
+
+    def start(self, name, weight):
+        if name == self.at:
+            raise KeyboardInterrupt
+        super().start(name, weight)
+
+
+def times(folder):
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A study that was stopped twice, and then done."""
+    workdir = tmp_path_factory.mktemp("study")
+    for at in ("train P-T 2", "feature similarity"):
+        with pytest.raises(KeyboardInterrupt):
+            local.run(tiny_study(), workdir, progress=Stopping(at))
+        before = times(workdir)
+    result = local.run(tiny_study(), workdir, progress=Stopping(None))
+    assert {path: times(workdir)[path] for path in before} == before  # nothing done again
+    return result
+
+
+def test_every_question_is_answered(done):
+    found = records.query(done.records)
+    counts = {q: sum(r.question == q for r in found) for q in {r.question for r in found}}
+    assert counts == {
+        "curves": 7,
+        "interpolation": 3,
+        "similarity": 4,
+        "distances": 5,
+        "agreement": 3,
+        "study": 1,
+    }
+
+
+def test_records_agree_with_each_other(done):
+    for line in records.query(done.records, "interpolation"):
+        for end, run in ((0, line.inputs["a"]), (-1, line.inputs["b"])):
+            (curve,) = records.query(done.records, "curves", run=run)
+            np.testing.assert_allclose(
+                line.results["accuracy"][end], curve.results["test_accuracy"][-1], atol=1e-6
+            )
+        (both,) = records.query(done.records, "agreement", a=line.inputs["a"], b=line.inputs["b"])
+        np.testing.assert_allclose(
+            both.results["accuracy_a"], line.results["accuracy"][0], atol=1e-6
+        )
+        assert line.results["count"] == both.results["count"] == 797
+
+
+def test_totals_leave_the_head_out(done):
+    for record in records.query(done.records, "distances"):
+        names = list(record.results["modules"])
+        assert ("head" in names) == ("P" not in (record.inputs["kind_a"], record.inputs["kind_b"]))
+        body = [l2 for name, l2 in zip(names, record.results["l2"], strict=True) if name != "head"]
+        np.testing.assert_allclose(record.results["total_l2"], np.linalg.norm(body), rtol=1e-5)
+
+
+def test_the_page_is_there(done):
+    text = done.page.read_text()
+    assert "<h1>A tiny study</h1>" in text
+    assert "<svg" in text
+
+
+def test_a_second_run_writes_nothing_but_the_page(done):
+    workdir = done.page.parent
+    before = times(workdir)
+    local.run(tiny_study(), workdir, progress=Stopping(None))
+    after = times(workdir)
+    assert {path for path in after if after[path] != before.get(path)} == {done.page}
+
+
+def test_a_workdir_of_another_study(done):
+    other = tiny_study(num_alphas=7, replicates=3)
+    with pytest.raises(ValueError, match=re.escape("num_alphas: 5 there, 7 here")) as error:
+        local.run(other, done.page.parent)
+    assert "replicates: 2 there, 3 here" in str(error.value)
+
+
+def test_redraw_needs_a_study(tmp_path):
+    with pytest.raises(ValueError, match="expected the workdir of a study"):
+        local.redraw(tmp_path)

@@ -1,0 +1,44 @@
+"""A study of seconds: a net of a few weights, a few steps on 8×8 digits."""
+
+from tlx.data.spec import DataSpec
+from tlx.studies.spec import StudySpec
+from tlx.train.spec import CheckpointSpec, ModelSpec, OptimSpec, RunSpec
+
+
+def tiny_run(name, rate=0.05, **changes):
+    options = {"width": 2, "stage_sizes": (1, 1), "stem": "small", "head_init": "zeros"}
+    given = {
+        "name": name,
+        "kind": name,
+        "seed": 0,
+        "model": ModelSpec(name="fixup_resnet", options=options),
+        "data": DataSpec(
+            name="digits",
+            train_size=40,
+            image_size=8,
+            channels=1,
+            mean=(0.3,),
+            std=(0.4,),
+            batch_size=16,
+            eval_batch_size=64,
+        ),
+        "optim": OptimSpec(rate=rate, rules=((r"(bias|scale)[^/]*$", 0.1),)),
+        "num_steps": 4,
+        "eval_every": 2,
+        "checkpoint": CheckpointSpec(rule="log2"),
+    }
+    return RunSpec(**{**given, **changes})
+
+
+def tiny_study(**changes):
+    given = {
+        "name": "tiny",
+        "title": "A tiny study",
+        "pretrain": tiny_run("P", seed=7),
+        "finetune": tiny_run("P-T", rate=0.01),
+        "scratch": tiny_run("RI-T"),
+        "shuffles": ("block:4",),
+        "num_alphas": 5,
+        "similarity_batch": 256,
+    }
+    return StudySpec(**{**given, **changes})
