@@ -36,7 +36,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
 
     Raises:
       ConfigError: if the file is not there or has no `get_config`; or listing every
-        override whose key is unknown (with the nearest) or whose value has another type.
+        override that is not of this form. Unknown keys and wrong types are for `build` to find.
     """
     name, _, arg = path.partition(":")
     file = Path(name)
@@ -52,8 +52,9 @@ def load(path: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{name} must define get_config(arg='') -> ml_collections.ConfigDict")
     config = module.get_config(arg) if arg else module.get_config()
-    _override(config.lock(), overrides)
-    return config
+    with config.unlocked():
+        _override(config, overrides)
+    return config.lock()
 
 
 def build(cls: type[T], config: Mapping[str, Any]) -> T:
@@ -110,6 +111,8 @@ def _value(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
     value = _tuples(value)
     if not any(_fits(value, option) for option in options):
         problems.append(f"{where}: expected {_name(hint)}, found {value!r}")
+    elif float in options and isinstance(value, int) and int not in options:
+        return float(value)  # so that 1 and 1.0 are one config
     return value
 
 
@@ -144,6 +147,7 @@ def _name(hint: Any) -> str:
 
 
 def _override(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> None:
+    """Sets values; `build` finds keys that no field has and values of a wrong type."""
     problems = []
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -154,26 +158,24 @@ def _override(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> No
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             value = text
-        problems += _set(config, key, _tuples(value))
+        problems += _set(config, key.split("."), _tuples(value))
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise ConfigError(f"{len(problems)} override(s) cannot be applied:\n{lines}")
 
 
-def _set(config: Any, key: str, value: Any) -> list[str]:
-    names = key.split(".")
-    for i, name in enumerate(names):
-        place = ".".join(names[: i + 1])
+def _set(config: ml_collections.ConfigDict, names: list[str], value: Any) -> list[str]:
+    for i, name in enumerate(names[:-1]):
+        if config.get(name) is None:  # a part that the file leaves out
+            config[name] = ml_collections.ConfigDict()
+        config = config[name]
         if not isinstance(config, ml_collections.ConfigDict):
-            return [f"{key}: {'.'.join(names[:i])} is a value, it has no keys"]
-        if name not in config:
-            return [f"{place}: {unknown('key', name, config.keys())}"]
-        parent, config = config, config[name]
-    if isinstance(config, ml_collections.ConfigDict):
-        return [f"{key}: holds the keys {', '.join(sorted(config.keys()))}; set those one by one"]
-    number = isinstance(config, float) and isinstance(value, int) and not isinstance(value, bool)
-    if None not in (config, value) and not number and type(value) is not type(config):
-        return [f"{key}: expected {type(config).__name__} as in {config!r}, found {value!r}"]
-    with parent.unlocked(), parent.ignore_type():
-        parent[names[-1]] = float(value) if number else value
+            place = ".".join(names[: i + 1])
+            return [f"{'.'.join(names)}: {place} is a value, it has no keys"]
+    old = config.get(names[-1])
+    if isinstance(old, ml_collections.ConfigDict):
+        keys = ", ".join(sorted(old.keys()))
+        return [f"{'.'.join(names)}: holds the keys {keys}; set those one by one"]
+    with config.ignore_type():
+        config[names[-1]] = value
     return []
