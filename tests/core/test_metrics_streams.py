@@ -14,7 +14,7 @@ METRICS = {
     "mean": metrics.mean(metrics.softmax_cross_entropy),
     "classification": metrics.classification(),
     "collect": metrics.collect(metrics.softmax_cross_entropy, 40),
-    "combine": metrics.combine({"c": metrics.classification(), "m": metrics.multilabel()}),
+    "combine": metrics.combine({"c": metrics.classification(), "m": metrics.mean(metrics.accuracy)}),
 }  # fmt: skip
 
 

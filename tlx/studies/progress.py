@@ -88,7 +88,7 @@ def clock(seconds: float) -> str:
     """Seconds as people say them.
 
     >>> clock(42), clock(200), clock(7300)
-    ('42 s', '3 min 20 s', '2 h 02 min')
+    ('42 s', '3 min 20 s', '2 h 01 min')
     """
     whole = round(seconds)
     if whole < 60:

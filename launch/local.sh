@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Runs tlx on this machine: makes .venv once, then passes its arguments on to `tlx`.
+#
+#   bash launch/local.sh                          the default study, about five minutes
+#   bash launch/local.sh train --config=…         anything else
+#
+# PYTHON chooses the interpreter and TLX_JAX=cuda13 an accelerator: see launch/env.sh.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+
+ensure_env demo
+if [ $# -eq 0 ]; then
+  cd "$TLX_ROOT"
+  set -- study --config=configs/mini.py --workdir=runs/mini
+fi
+say "tlx $*"
+run exec "$TLX_VENV/bin/tlx" "$@"

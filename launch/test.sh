@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Every check: format, lint, types, import contracts, then tests (doctests and the wheel too).
+#
+#   bash launch/test.sh                everything
+#   bash launch/test.sh tests/core     arguments are pytest's; the other checks run as well
+#
+# PYTHON chooses the interpreter: see launch/env.sh. The last line printed is pytest's.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+
+# The report page is opened in a browser by one test, which skips where there is none.
+ensure_chromium() {
+  local name log
+  for name in chromium chromium-browser google-chrome; do
+    if command -v "$name" >/dev/null; then return; fi
+  done
+  if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then return; fi
+  say "installing Debian's chromium for the report's test"
+  log=$(mktemp)
+  if ! { apt-get -qq update && DEBIAN_FRONTEND=noninteractive timeout 600 apt-get -qq install \
+    --yes --no-install-recommends chromium; } >"$log" 2>&1 </dev/null; then
+    say "chromium could not be installed, so its test is skipped: $(tail -n 1 "$log")"
+  fi
+  rm -f "$log"
+}
+
+failed=""
+check() {
+  local name=$1
+  shift
+  say "$name"
+  "$@" || failed="$failed${failed:+, }$name"
+}
+
+ensure_env test
+ensure_chromium
+cd "$TLX_ROOT"
+bin="$TLX_VENV/bin"
+check format "$bin/ruff" format --check --quiet .
+check lint "$bin/ruff" check --quiet .
+check types "$bin/mypy" --no-error-summary
+check imports "$bin/lint-imports" --no-logo
+# these take seconds and the tests take minutes: what they found is to be seen first
+if [ -n "$failed" ]; then die "failed: $failed (the tests were not run)"; fi
+say "tests"
+exec "$bin/python" -m pytest "$@"

@@ -1,0 +1,235 @@
+"""The house rules that a program can see: imports, sizes, headers, paths, notebooks."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted((ROOT / "tlx").rglob("*.py"))
+PARTS = sorted({path.relative_to(ROOT / "tlx").parts[0].removesuffix(".py") for path in MODULES})
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
+
+TENSORFLOW = {"tensorflow"}
+TRAINING = {"flax", "optax", "orbax", "grain", "haiku", "equinox", "ml_collections", "torch"}
+DRAWING = {"matplotlib"}
+# what importing a part must not load, directly or through anything else
+UNLOADED = {
+    "__init__": {"jax", "jaxlib", "numpy"} | TRAINING | TENSORFLOW | DRAWING,
+    "core": TRAINING | TENSORFLOW | DRAWING,
+    "analyses": TRAINING | TENSORFLOW | DRAWING,
+    "records": {"jax", "jaxlib"} | TRAINING | TENSORFLOW | DRAWING,
+    # drawing loads when something is drawn
+    "report": {"jax", "jaxlib"} | TRAINING | TENSORFLOW | DRAWING,
+}
+# what a part may import from outside, where design allows it a few packages only
+ALLOWED = {
+    "core": {"jax", "jaxtyping", "numpy"},
+    "analyses": {"jax", "jaxtyping", "numpy"},
+    "records": {"numpy"},
+    "report": {"matplotlib", "numpy"},
+}
+# what the package imports without: its extras, and the frameworks that only adapters name
+OPTIONAL = {"equinox", "haiku", "matplotlib", "mlxtend", "sklearn", "tensorflow_datasets", "torch"}
+NEEDS_OPTIONAL = {"tlx.adapters.equinox", "tlx.adapters.haiku"}
+# files over 300 lines, each with its reason; none goes over 400
+LONG_FILES: dict[str, str] = {}
+
+# Imports each module of one part by itself, the others' state being what Python's own cache
+# of modules has: the part's modules are forgotten in between, so that none leans on another's.
+IMPORT_EACH = """
+import importlib, json, sys
+names, blocked = json.loads(sys.argv[1])
+for name in blocked:
+    sys.modules[name] = None  # so that importing it fails
+for name in names:
+    for known in [k for k in sys.modules if k == "tlx" or k.startswith("tlx.")]:
+        del sys.modules[known]
+    importlib.import_module(name)
+loaded = {k.partition(".")[0] for k, module in sys.modules.items() if module}
+print(json.dumps(sorted(loaded)))
+"""
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of a file of the package."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def modules_of(part: str) -> list[Path]:
+    """The files of one top-level module or package of tlx; "__init__" is tlx itself."""
+    return [p for p in MODULES if p.relative_to(ROOT / "tlx").parts[0] in (part, f"{part}.py")]
+
+
+def sources() -> list[Path]:
+    """The files that are in the repository or would be: not what git ignores."""
+    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this copy of the sources is not a git repository")
+    return [ROOT / name for name in listed.stdout.split("\0") if (ROOT / name).is_file() and name]
+
+
+def outside_imports(path: Path) -> Iterator[str]:
+    """The top-level packages that a file imports, the standard library and tlx left out."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str | None] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module]
+        for top in {str(name).partition(".")[0] for name in names}:
+            if top not in sys.stdlib_module_names and top != "tlx":
+                yield top
+
+
+def import_each(names: Iterable[str], blocked: Iterable[str] = ()) -> set[str]:
+    """Imports modules in a process of their own; returns the top-level packages it has loaded."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            IMPORT_EACH,
+            json.dumps([*map(list, (names, blocked))]),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("part", sorted(UNLOADED))
+def test_importing_a_part_loads_little(part: str):
+    loaded = import_each(module_name(path) for path in modules_of(part))
+    unwanted = loaded & UNLOADED[part]
+    assert not unwanted, f"importing tlx.{part} loads {sorted(unwanted)}"
+
+
+def test_each_other_module_imports_alone_and_without_extras():
+    others = [
+        module_name(path)
+        for part in PARTS
+        for path in modules_of(part)
+        if part not in UNLOADED and module_name(path) not in NEEDS_OPTIONAL
+    ]
+    assert not import_each(others, blocked=OPTIONAL | TENSORFLOW) & (OPTIONAL | TENSORFLOW)
+
+
+def test_adapters_of_other_frameworks_import_alone():
+    import_each(sorted(NEEDS_OPTIONAL))
+
+
+@pytest.mark.parametrize("part", sorted(ALLOWED))
+def test_pure_parts_import_few_packages(part: str):
+    found = {
+        f"{path.name}: {top}"
+        for path in modules_of(part)
+        for top in outside_imports(path)
+        if top not in ALLOWED[part]
+    }
+    assert not found
+
+
+def test_files_are_short():
+    lines = {module_name(path): len(path.read_text().splitlines()) for path in MODULES}
+    assert {n for n, count in lines.items() if count > 400} == set(), "hard limit: 400 lines"
+    assert {n for n, count in lines.items() if count > 300} == set(LONG_FILES)
+
+
+def test_nothing_is_called_utils():
+    banned = {"util", "utils", "helper", "helpers", "misc", "common"}
+    assert not [n for n in map(module_name, MODULES) if banned & set(n.split("."))]
+
+
+def public_functions(path: Path) -> Iterator[ast.FunctionDef]:
+    """The public functions of a file, and the public methods of its public classes."""
+    body = list(ast.parse(path.read_text()).body)
+    while body:
+        node = body.pop()
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            body.extend(node.body)
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node
+
+
+@pytest.mark.parametrize("part", ["core", "analyses"])
+def test_long_signatures_of_pure_parts_are_described(part: str):
+    """Ruff sees that a docstring is there; here, that it has sections where one line cannot do."""
+    missing = []
+    for path in modules_of(part):
+        for node in public_functions(path):
+            text = ast.get_docstring(node) or ""
+            names = [a.arg for a in node.args.args + node.args.kwonlyargs if a.arg != "self"]
+            wanted = ["Args:", "Returns:"] if len(names) > 4 else []
+            if "Args:" in text or wanted:
+                wanted += names
+            lacking = [name for name in wanted if name not in text]
+            if lacking and not path.name.startswith("_"):
+                missing.append(f"{module_name(path)}.{node.name}: {', '.join(lacking)}")
+    assert not missing, "\n".join(missing)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_config_header_is_whole(path: Path):
+    header = ast.get_docstring(ast.parse(path.read_text())) or ""
+    for word in ("Question", "Command", "Cost", "Expected"):
+        assert re.search(rf"^{word}\b", header, re.MULTILINE), f"no line starts with {word}"
+    assert f"--config=configs/{path.name}" in header
+    assert not re.search(r"\{|TODO|TBD|…", header), "a figure is still to be filled in"
+
+
+def test_no_path_of_one_machine():
+    # pieces, so that this file does not hold what it looks for
+    folders = "|".join(["work", "root", r"home/\w+", r"Users/\w+", "content"])
+    pattern = re.compile(rf"(?<![\w.:/~$}}\-])/(?:{folders})(?![\w\-])")
+    found = []
+    for path in sources():
+        try:
+            lines = path.read_text().splitlines()
+        except UnicodeDecodeError:
+            continue
+        found += [
+            f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
+            for number, line in enumerate(lines, 1)
+            if pattern.search(line)
+        ]
+    assert not found, "\n".join(found)
+
+
+def test_the_root_holds_nothing_else():
+    wanted = {
+        "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
+        "CONTRIBUTING.md", ".gitignore", ".pre-commit-config.yaml", ".ci", "tlx", "configs",
+        "tests", "colabs", "launch",
+    }  # fmt: skip
+    assert {path.relative_to(ROOT).parts[0] for path in sources()} <= wanted
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebook_is_stripped(path: Path):
+    for cell in json.loads(path.read_text())["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebook_and_its_text_agree(path: Path):
+    jupytext = pytest.importorskip("jupytext")
+    cells = [
+        [(cell.cell_type, cell.source) for cell in jupytext.read(source).cells]
+        for source in (path, path.with_suffix(".py"))
+    ]
+    assert cells[0] == cells[1], f"run: jupytext --sync {path.relative_to(ROOT)}"

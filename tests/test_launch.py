@@ -1,0 +1,192 @@
+"""The launch scripts: what they would run elsewhere, and what .venv's keeper does when.
+
+The scripts for a TPU VM and for Slurm cannot run here, so their dry runs are compared. The local
+ones run with a stand-in for the interpreter that makes a .venv and installs in no time.
+"""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(path for path in (ROOT / "launch").iterdir() if path.is_file())
+
+# Makes and installs in no time, noting each; runs any other code as the real interpreter does.
+STAND_IN = """#!/bin/sh
+note() {{ echo "$1" >>{log}; }}
+case "$1 $2" in
+  "-m venv")
+    note venv
+    rm -rf "$4"; mkdir -p "$4/bin"
+    cp "$0" "$4/bin/python"
+    echo "#!$4/bin/python" >"$4/bin/pip"
+    printf '#!/bin/sh\\necho "tlx ran: $*"\\n' >"$4/bin/tlx"; chmod +x "$4/bin/tlx" ;;
+  "-m pip")
+    for last; do :; done
+    note "pip $(basename "$last")"
+    if [ -n "${{PIP_FAILS:-}}" ]; then echo "no such package" >&2; exit 1; fi ;;
+  *) exec {python} "$@" ;;
+esac
+"""
+
+
+def bash(*words: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None):
+    """The finished process of a bash script, with the environment's PYTHON and DRY_RUN unset."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHON", "DRY_RUN", "TLX_JAX")}
+    return subprocess.run(
+        ["bash", *map(str, words)],
+        env={**kept, **(env or {})},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A copy of what the local scripts read, in a folder whose name has a space."""
+    root = tmp_path / "a clone"
+    shutil.copytree(ROOT / "launch", root / "launch")
+    for name in ("setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, root / name)
+    stand_in = tmp_path / "python3"
+    stand_in.write_text(STAND_IN.format(log=tmp_path / "log", python=sys.executable))
+    stand_in.chmod(stand_in.stat().st_mode | stat.S_IXUSR)
+    return root
+
+
+def ensure(clone: Path, extra: str, **env: str) -> list[str]:
+    """What `ensure_env EXTRA` makes and installs in a clone."""
+    log = clone.parent / "log"
+    log.write_text("")
+    code = f"set -euo pipefail; source launch/env.sh; ensure_env {extra}"
+    env = {"PYTHON": str(clone.parent / "python3"), **env}
+    done = bash("-c", code, env=env, cwd=clone)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (1 if "PIP_FAILS" in env else 0), done.stderr
+    return log.read_text().replace(f"{clone.name}[", "[").splitlines()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_parses(script: Path):
+    assert bash("-n", script).returncode == 0
+
+
+def test_second_run_installs_nothing(clone: Path):
+    assert ensure(clone, "demo") == ["venv", "pip [demo]"]
+    assert ensure(clone, "demo") == []
+
+
+def test_test_extra_includes_demo(clone: Path):
+    ensure(clone, "demo")
+    assert ensure(clone, "test") == ["pip [test]"]
+    assert ensure(clone, "demo") == []
+    assert ensure(clone, "test") == []
+
+
+def test_changed_declaration_installs_again(clone: Path):
+    ensure(clone, "demo")
+    with (clone / "setup.cfg").open("a") as file:
+        file.write("\n")
+    assert ensure(clone, "demo") == ["pip [demo]"]
+
+
+def test_accelerator_is_installed_once(clone: Path):
+    ensure(clone, "demo")
+    assert ensure(clone, "demo", TLX_JAX="cuda13") == ["pip jax[cuda13]"]
+    assert ensure(clone, "demo", TLX_JAX="cuda13") == []
+    assert ensure(clone, "demo") == []
+
+
+def test_failed_installation_is_taken_up_again(clone: Path):
+    assert ensure(clone, "demo", PIP_FAILS="1") == ["venv", "pip [demo]"]
+    assert ensure(clone, "demo") == ["pip [demo]"]
+    assert ensure(clone, "demo") == []
+
+
+def test_broken_or_moved_venv_is_made_again(clone: Path):
+    ensure(clone, "demo")
+    (clone / ".venv/bin/python").unlink()
+    assert ensure(clone, "demo") == ["venv", "pip [demo]"]
+    moved = clone.rename(clone.parent / "elsewhere")
+    assert ensure(moved, "demo") == ["venv", "pip [demo]"]
+
+
+def test_local_passes_arguments_on_from_any_folder(clone: Path, tmp_path: Path):
+    env = {"PYTHON": str(tmp_path / "python3")}
+    done = bash(clone / "launch/local.sh", "train", "--config=a b.py", env=env, cwd=tmp_path)
+    assert done.stdout == "tlx ran: train --config=a b.py\n"
+    done = bash(clone / "launch/local.sh", env=env, cwd=tmp_path)
+    assert done.stdout == "tlx ran: study --config=configs/mini.py --workdir=runs/mini\n"
+
+
+def test_missing_python_is_a_sentence(clone: Path, tmp_path: Path):
+    done = bash(clone / "launch/local.sh", env={"PYTHON": "/nowhere/python"})
+    assert done.returncode == 1
+    assert done.stderr == (
+        "[tlx] PYTHON=/nowhere/python is not a Python 3.11, 3.12 or 3.13 that runs\n"
+    )
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "dirname", "cat", "grep"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    done = bash(clone / "launch/local.sh", env={"PATH": str(tools)})
+    assert done.returncode == 1
+    assert done.stderr == (
+        "[tlx] found no Python 3.11, 3.12 or 3.13: install one, or name one with "
+        "PYTHON=/path/to/python3\n"
+    )
+
+
+def test_tpu_vm_dry_run(tmp_path: Path):
+    # its own repository, since a fresh copy of the sources may have no commit
+    shutil.copytree(ROOT / "launch", tmp_path / "launch")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
+    env = {"DRY_RUN": "1", "TPU_NAME": "pod", "ZONE": "us-central2-b"}
+    done = bash(tmp_path / "launch/tpu_vm.sh", "train", "--workdir=gs://b/a b", env=env)
+    assert done.returncode == 0, done.stderr
+    archive, copy, start = done.stdout.splitlines()
+    assert archive.startswith("git -C ")
+    assert copy.startswith("gcloud compute tpus tpu-vm scp ")
+    assert "--worker=all" in copy
+    assert start.startswith("gcloud compute tpus tpu-vm ssh pod --zone=us-central2-b --worker=all")
+    # what the hosts' shell reads, after this machine's shell has read it once
+    command = bash("-c", f"printf '%s\\n' {start}").stdout.splitlines()[-1]
+    assert command == (
+        "--command=mkdir -p tlx && tar -xf tlx.tar -C tlx && cd tlx && "
+        "TLX_JAX=tpu bash launch/local.sh train --workdir=gs://b/a\\ b"
+    )
+
+
+def test_tpu_vm_says_what_it_needs():
+    done = bash(ROOT / "launch/tpu_vm.sh", "train")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "[tlx] set TPU_NAME and ZONE to those of the TPU VM\n",
+    )
+
+
+def test_slurm_dry_run():
+    env = {"DRY_RUN": "1"}
+    done = bash(ROOT / "launch/slurm.sbatch", "train", "--config=c.py", env=env)
+    assert done.returncode == 0, done.stderr
+    install, start = done.stdout.splitlines()
+    assert install.strip() == "ensure_env demo"
+    assert start.strip() == (f"srun --kill-on-bad-exit=1 {ROOT}/.venv/bin/tlx train --config=c.py")
+
+
+@pytest.mark.parametrize("name", ["tpu_vm.sh", "slurm.sbatch"])
+def test_untried_scripts_say_so(name: str):
+    top = (ROOT / "launch" / name).read_text().splitlines()[:6]
+    assert any("NOT TRIED ON REAL HARDWARE" in line for line in top)

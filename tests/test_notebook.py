@@ -1,0 +1,36 @@
+"""The notebook's text form runs from end to end, as it stands and without a study at hand."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "colabs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebook_runs(path: Path, tmp_path: Path):
+    # two folders down, so that its relative paths lead to no study of this clone
+    folder = tmp_path / "clone" / "colabs"
+    folder.mkdir(parents=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(path)],
+        cwd=folder,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", "TMPDIR": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "MADE-UP numbers" in done.stdout
+    barriers = {
+        line.split(":")[0]: float(line.split("barrier ")[1].split(" ")[0])
+        for line in done.stdout.splitlines()
+        if "barrier" in line
+    }
+    assert barriers["two P-T"] < 0.1 < barriers["two RI-T"]
