@@ -19,7 +19,13 @@ from tlx.data.spec import DataSpec
 from tlx.data.transform import apply, transform
 
 SPEC = DataSpec(
-    name="tiny", image_size=8, channels=1, mean=(0.4,), std=(0.3,), batch_size=6, eval_batch_size=4
+    name="loader_tiny",
+    image_size=8,
+    channels=1,
+    mean=(0.4,),
+    std=(0.3,),
+    batch_size=6,
+    eval_batch_size=4,
 )
 SHUFFLED = dataclasses.replace(SPEC, shuffle="block:4")
 AUGMENTED = dataclasses.replace(SHUFFLED, augment=("crop", "flip"))
@@ -47,7 +53,7 @@ class TinySource:
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     monkeypatch.setattr(sources, "_SOURCES", dict(sources._SOURCES))
-    register_source("tiny", TinySource)
+    register_source("loader_tiny", TinySource)
 
 
 def take(iterator, count):

@@ -1,0 +1,102 @@
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from tests.train.tiny import make_spec
+from tlx.train import hooks, serial
+from tlx.train.spec import CheckpointSpec, InitFrom, ModelSpec, OptimSpec, RunSpec
+
+
+def full_spec() -> RunSpec:
+    return make_spec(
+        optim={"rules": (("bias", 0.1),), "boundaries": (3, 6), "schedule": "step"},
+        model={"name": "fixup_resnet", "options": {"stage_sizes": (1, 1), "stem": "small"}},
+        checkpoint={"steps": (1, 5)},
+        init_from=InitFrom(workdir="runs/P", step=3, head="keep"),
+    )
+
+
+def test_a_good_spec_has_no_problems() -> None:
+    assert full_spec().problems() == []
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "problem"),
+    [
+        (OptimSpec, {"rate": 0}, "rate: expected a number above 0, found 0"),
+        (OptimSpec, {"rate": "fast"}, "rate: expected a number above 0, found 'fast'"),
+        (OptimSpec, {"rate": float("nan")}, "rate: expected a number above 0, found nan"),
+        (OptimSpec, {"momentum": 1.5}, "momentum: expected a number of at least 0 and at most 1"),
+        (OptimSpec, {"nesterov": 1}, "nesterov: expected True or False, found 1"),
+        (OptimSpec, {"schedule": "cosin"}, "did you mean 'cosine'?"),
+        (OptimSpec, {"schedule": "step"}, "boundaries: expected at least one step"),
+        (OptimSpec, {"boundaries": (2,)}, "use schedule 'step', or leave them out"),
+        (OptimSpec, {"schedule": "step", "boundaries": (3, 2)}, "sort it and drop repetitions"),
+        (OptimSpec, {"schedule": "step", "boundaries": [3]}, "expected a tuple of increasing"),
+        (OptimSpec, {"rules": (("(", 0.1),)}, "rules[0]: expected a regular expression"),
+        (OptimSpec, {"rules": (("a", -1),)}, "rules[0]: expected a number of at least 0"),
+        (OptimSpec, {"rules": ("bias",)}, "rules[0]: expected a pair of"),
+        (OptimSpec, {"rules": None}, "rules: expected a tuple of pairs"),
+        (OptimSpec, {"grad_clip": 0}, "grad_clip: expected a number above 0"),
+        (CheckpointSpec, {"rule": "log"}, "did you mean 'log2'?"),
+        (CheckpointSpec, {"steps": (1, 1)}, "steps: expected a tuple of increasing integers"),
+        (CheckpointSpec, {"every": 1.5}, "every: expected an integer of at least 0, found 1.5"),
+        (InitFrom, {"step": "lst"}, "did you mean 'last'?"),
+        (InitFrom, {"step": -1}, "step: expected an integer of at least 0, found -1"),
+        (InitFrom, {"workdir": ""}, "workdir: expected a name"),
+        (ModelSpec, {"dtype": "float16"}, "did you mean 'bfloat16'?"),
+        (ModelSpec, {"options": (1,)}, "options: expected a mapping"),
+        (ModelSpec, {"options": {"wdth": 3}}, "did you mean 'width'?"),
+        (ModelSpec, {"name": "tinny"}, "did you mean 'tiny'?"),
+    ],
+)
+def test_problems(part: Any, changes: dict[str, Any], problem: str) -> None:
+    needed = {OptimSpec: {"rate": 0.1}, InitFrom: {"workdir": "P"}, ModelSpec: {"name": "tiny"}}
+    found = part(**{**needed.get(part, {}), **changes}).problems()
+    assert len(found) == 1
+    assert problem in found[0]
+
+
+def test_problems_of_a_run_are_told_together_with_their_fields() -> None:
+    spec = make_spec(eval_every=0, optim={"rate": -1}, data={"shuffle": "block:5"})
+    found = "\n".join(spec.problems())
+    for part in ("eval_every: ", "optim.rate: ", "data.shuffle: 'block:5' does not fit"):
+        assert part in found
+    late = make_spec(checkpoint={"steps": (99,)}, optim={"warmup_steps": 50})
+    assert [p.split(":")[0] for p in late.problems()] == ["optim.warmup_steps", "checkpoint.steps"]
+    assert "model: expected a dataclass" in "\n".join(
+        dataclasses.replace(spec, model=None).problems()  # type: ignore[arg-type]
+    )
+
+
+def test_json_and_back() -> None:
+    spec = full_spec()
+    assert serial.from_dict(json.loads(json.dumps(serial.to_dict(spec)))) == spec
+    with pytest.raises(ValueError, match=r"unknown field 'optim.rat'; did you mean 'optim.rate'"):
+        serial.from_dict(serial.to_dict(spec) | {"optim": {"rat": 1}})
+    with pytest.raises(ValueError, match=r"field optim.rate is missing"):
+        serial.from_dict(serial.to_dict(spec) | {"optim": {}})
+
+
+def test_digest_names_what_decides_the_numbers() -> None:
+    spec = full_spec()
+    same = dataclasses.replace(
+        spec, name="other", kind="x", init_from=InitFrom(workdir="elsewhere", step=3, head="keep")
+    )
+    assert serial.digest(same) == serial.digest(spec)
+    for changes in ({"seed": 1}, {"num_steps": 13}, {"init_from": None}, {"mixup": 0.1}):
+        assert serial.digest(dataclasses.replace(spec, **changes)) != serial.digest(spec)
+
+
+def test_clock() -> None:
+    now = [100.0]
+    clock = hooks.Clock(lambda: now[0])
+    assert clock.seconds == 0
+    assert clock.estimate(0, 10) == {}
+    clock.start(1)
+    assert clock.estimate(1, 10) == {}
+    now[0] = 104.0
+    clock.start(2)
+    assert clock.estimate(3, 10) == {"seconds_per_step": 2.0, "seconds_left": 14.0}

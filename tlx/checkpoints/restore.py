@@ -1,0 +1,119 @@
+"""Reading checkpoints."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from tlx.checkpoints import packing, provenance, select
+from tlx.core import checks, tree
+from tlx.core.types import Params
+
+META_FILE = "metadata"
+
+
+def step_path(workdir: str | Path, step: int) -> Path:
+    """The folder of a step's checkpoint, absolute."""
+    return (Path(workdir) / select.FOLDER / str(step)).absolute()
+
+
+def resolve(workdir: str | Path, step: int | str = "last") -> int:
+    """The number of the step that is meant.
+
+    Args:
+      workdir: of the run.
+      step: a number; "last", the newest there is; or "best", the one with the highest test
+        accuracy of those there are (the earliest of equals).
+
+    Raises:
+      ValueError: no such step, naming those there are; or no step with a test accuracy.
+    """
+    there = select.steps(workdir)
+    if not there:
+        raise ValueError(
+            f"no checkpoint in {Path(workdir) / select.FOLDER}: expected the workdir of a run "
+            "that was started; train it first"
+        )
+    if step == "last":
+        return there[-1]
+    if step == "best":
+        best = select.best_of({n: origin(workdir, n)["score"] for n in there})
+        if best is None:
+            raise ValueError(f"no checkpoint in {workdir} has a test accuracy; ask for a step")
+        return best
+    if isinstance(step, str):
+        raise ValueError(checks.unknown("step", step, select.NAMES))
+    if step not in there:
+        listed = ", ".join(map(str, there))
+        raise ValueError(
+            f"no checkpoint of step {step} in {workdir}; there are {listed}. "
+            "Choose one of these, or train with a checkpoint rule that keeps it"
+        )
+    return step
+
+
+def origin(workdir: str | Path, step: int | str = "last") -> provenance.Origin:
+    """Where the weights of a step come from; see `tlx.checkpoints.provenance`.
+
+    Raises:
+      ValueError: as `resolve`.
+    """
+    number = step if isinstance(step, int) else resolve(workdir, step)
+    return _meta(workdir, number)["origin"]
+
+
+def restore(
+    workdir: str | Path, step: int | str = "last", *, as_numpy: bool = False
+) -> dict[str, Params]:
+    """The weights of a step: {"params": …} and, where the model has it, "batch_stats".
+
+    Args:
+      workdir: of the run.
+      step: see `resolve`.
+      as_numpy: give numpy arrays; otherwise jax arrays on the default device.
+
+    Returns:
+      Nested dicts of arrays. Needs neither the model nor the devices it was trained on.
+
+    Raises:
+      ValueError: as `resolve`.
+    """
+    number = resolve(workdir, step)
+    variables = packing.nest(_read(workdir, number, "weights"))
+    return variables if as_numpy else jax.tree.map(jnp.asarray, variables)
+
+
+def restore_resume(workdir: str | Path, step: int, like: Any) -> Any:
+    """What a run needs, besides its weights, to go on from a step.
+
+    Args:
+      workdir: of the run.
+      step: the newest step there is (older ones have lost theirs).
+      like: pytree of arrays or `jax.ShapeDtypeStruct` with the structure wanted.
+
+    Returns:
+      A pytree like `like` of numpy arrays.
+
+    Raises:
+      ValueError: the leaves differ, each named.
+    """
+    leaves = _read(workdir, step, "resume")
+    wanted = tree.named_leaves(like)
+    checks.same_structure(leaves, wanted, names=(f"the checkpoint of step {step}", "this run"))
+    return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted])
+
+
+def _meta(workdir: str | Path, step: int) -> dict[str, Any]:
+    path = step_path(workdir, step) / "meta" / META_FILE
+    return json.loads(path.read_text())
+
+
+def _read(workdir: str | Path, step: int, item: str) -> dict[str, np.ndarray]:
+    layout = _meta(workdir, step)["layout"][item]
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        arrays = reader.restore(step_path(workdir, step) / item)
+    return packing.unpack(arrays, layout)

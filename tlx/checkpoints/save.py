@@ -1,0 +1,160 @@
+"""Writing checkpoints, in the background, by orbax.
+
+A checkpoint is the folder `checkpoints/STEP` with the items "weights" (parameters and batch
+statistics), "meta" (origin and layout, JSON) and, in the newest alone, "resume" (what the
+run needs to go on). It appears whole or not at all.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import PreservationContext, PreservationPolicy
+
+from tlx.checkpoints import packing, provenance, select
+from tlx.checkpoints.restore import origin as read_origin
+from tlx.checkpoints.restore import step_path
+from tlx.core.types import Params
+
+DROPPED = "dropped"
+"""Where steps that do not stay are moved, at once, before they are deleted piece by piece."""
+
+
+class NonFiniteError(FloatingPointError):
+    """Weights or optimiser state hold NaN or infinity, so they are not saved."""
+
+
+class _Keep(PreservationPolicy):
+    """Keeps the scheduled steps, the newest, and the best by the scores seen so far."""
+
+    def __init__(self, scheduled: frozenset[int], scores: dict[int, float | None] | None) -> None:
+        self._scheduled = scheduled
+        self._scores = scores
+
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: PreservationContext
+    ) -> Sequence[bool]:
+        """True for each checkpoint that stays."""
+        there = [info.step for info in checkpoints]
+        wanted: set[int | None] = set(self._scheduled) | set(there[-1:])
+        if self._scores is not None:
+            wanted.add(select.best_of({step: self._scores.get(step) for step in there}))
+        return [step in wanted for step in there]
+
+
+class Writer:
+    """Saves the steps of one run; a context manager, which waits for the last save.
+
+    All processes of a distributed run make one and call the same methods; the first writes.
+
+    Args:
+      workdir: of the run; made if absent.
+      scheduled: steps that stay. Others stay while they are the newest or the best.
+      keep_best: whether the step with the highest score stays.
+    """
+
+    def __init__(
+        self, workdir: str | Path, *, scheduled: frozenset[int], keep_best: bool = True
+    ) -> None:
+        self._workdir = Path(workdir).absolute()
+        self._scores = {step: read_origin(workdir, step)["score"] for step in select.steps(workdir)}
+        policy = _Keep(scheduled, self._scores if keep_best else None)
+        self._manager = ocp.CheckpointManager(
+            self._workdir / select.FOLDER,
+            item_handlers={
+                "weights": ocp.PyTreeCheckpointHandler(),
+                "resume": ocp.PyTreeCheckpointHandler(),
+                "meta": ocp.JsonCheckpointHandler(),
+            },
+            options=ocp.CheckpointManagerOptions(
+                create=True,
+                cleanup_tmp_directories=True,
+                save_root_metadata=False,
+                todelete_subdir=DROPPED,
+                preservation_policy=policy,
+            ),
+        )
+
+    @property
+    def last(self) -> int | None:
+        """The newest step saved; None if there is none."""
+        return max(self._scores, default=None)
+
+    def save(
+        self,
+        step: int,
+        variables: Params,
+        *,
+        origin: provenance.Origin,
+        resume: Any = None,
+    ) -> None:
+        """Saves a step, unless it is there. Returns when the arrays are copied.
+
+        Args:
+          step: above all steps saved before.
+          variables: {"params": …, maybe "batch_stats"}, nested dicts of arrays.
+          origin: of this step, with its score (see `provenance.at`).
+          resume: pytree of arrays that the run needs to go on; None: it is done.
+
+        Raises:
+          NonFiniteError: something to save is NaN or infinite; names the leaves. Nothing is
+            written.
+          ValueError: a newer step is there.
+        """
+        if step == self.last:
+            return
+        if self.last is not None and step < self.last:
+            raise ValueError(f"cannot save step {step}: step {self.last} is there already")
+        items, layout = {}, {}
+        for item, values in (("weights", variables), ("resume", resume)):
+            if values is None:
+                continue
+            leaves = packing.to_host(values)
+            _require_finite(leaves, step)
+            arrays, layout[item] = packing.pack(leaves)
+            items[item] = ocp.args.PyTreeSave(arrays)
+        self.wait()
+        self._scores[step] = origin["score"]
+        meta = ocp.args.JsonSave({"origin": dict(origin), "layout": layout})
+        saved = self._manager.save(step, args=ocp.args.Composite(**items, meta=meta), force=True)
+        if not saved:
+            raise RuntimeError(f"orbax did not save step {step} in {self._workdir}")
+
+    def wait(self) -> None:
+        """Waits until the last save is on disk, then deletes what is not needed any more."""
+        self._manager.wait_until_finished()
+        if jax.process_index() == 0:
+            shutil.rmtree(self._workdir / select.FOLDER / DROPPED, ignore_errors=True)
+            there = select.steps(self._workdir)
+            for step in there[:-1]:
+                resume = step_path(self._workdir, step) / "resume"
+                shutil.rmtree(resume, ignore_errors=True)
+
+    def close(self) -> None:
+        """Waits, and frees the threads."""
+        self.wait()
+        self._manager.close()
+
+    def __enter__(self) -> "Writer":
+        """The writer."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Closes the writer; what was saved before an error stays."""
+        self.close()
+
+
+def _require_finite(leaves: Any, step: int) -> None:
+    bad = packing.non_finite(leaves)
+    if bad:
+        shown = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        raise NonFiniteError(f"step {step} is not saved: NaN or infinity in {shown}")

@@ -1,0 +1,1 @@
+"""Training: a run described by a `RunSpec`, trained by `tlx.train.loop.train`."""

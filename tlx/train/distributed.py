@@ -1,0 +1,73 @@
+"""Joining the processes of one run, where there are several."""
+
+import os
+from collections.abc import Mapping
+
+import jax
+
+_COUNTS = {  # set by launchers for each process they start
+    "slurm": "SLURM_STEP_NUM_TASKS",
+    "openmpi": "OMPI_COMM_WORLD_SIZE",
+}
+
+
+def detect(environ: Mapping[str, str]) -> str | None:
+    """What launched this process together with others; None if nothing did.
+
+    Args:
+      environ: environment variables.
+
+    Returns:
+      "explicit" (JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID are set),
+      "slurm", "openmpi", "tpu" (several TPU_WORKER_HOSTNAMES), "asked"
+      (TLX_DISTRIBUTED=1: for places that only jax can detect), or None.
+
+    Raises:
+      ValueError: JAX_COORDINATOR_ADDRESS without the other two, naming what is missing.
+
+    >>> detect({"SLURM_STEP_NUM_TASKS": "4"})
+    'slurm'
+    >>> detect({"SLURM_STEP_NUM_TASKS": "1"})
+    """
+    if "JAX_COORDINATOR_ADDRESS" in environ:
+        missing = [n for n in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID") if n not in environ]
+        if missing:
+            raise ValueError(
+                f"JAX_COORDINATOR_ADDRESS is set but not {' and '.join(missing)}: "
+                "set all three for each process, or none"
+            )
+        return "explicit"
+    for name, variable in _COUNTS.items():
+        if environ.get(variable, "1") not in ("", "1"):
+            return name
+    if "," in environ.get("TPU_WORKER_HOSTNAMES", ""):
+        return "tpu"
+    return "asked" if environ.get("TLX_DISTRIBUTED", "0") == "1" else None
+
+
+def initialize_if_cluster() -> str | None:
+    """Joins the other processes if there are any; call once, before any computation.
+
+    Returns:
+      What was detected (see `detect`); None, and nothing was done, on a single machine.
+
+    Raises:
+      ValueError: as `detect`.
+      RuntimeError: from jax, when a computation was run before.
+    """
+    found = detect(os.environ)
+    if found == "explicit":
+        jax.distributed.initialize(
+            os.environ["JAX_COORDINATOR_ADDRESS"],
+            int(os.environ["JAX_NUM_PROCESSES"]),
+            int(os.environ["JAX_PROCESS_ID"]),
+            cluster_detection_method="deactivate",
+        )
+    elif found:
+        jax.distributed.initialize()
+    return found
+
+
+def is_primary() -> bool:
+    """Whether this process writes the files of a run."""
+    return jax.process_index() == 0

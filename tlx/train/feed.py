@@ -1,0 +1,115 @@
+"""Batches on the devices of a mesh: rows split over `data`, in one process or several."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tlx.core import sharding, streams
+from tlx.core.types import Batch, Stream
+
+KEPT_BYTES = 256 * 2**20
+"""Evaluation sets of at most this many bytes stay on the devices between passes."""
+
+USED = ("inputs", "labels", "mask")
+
+
+def require_divisible(batch_size: int, mesh: Mesh) -> None:
+    """Raises unless the devices divide the training batch.
+
+    Raises:
+      ValueError: naming both numbers.
+    """
+    if batch_size % mesh.size:
+        raise ValueError(
+            f"data.batch_size: expected a multiple of the {mesh.size} devices, found "
+            f"{batch_size}; change it, or train on fewer devices (mesh=make_mesh(devices[:n]))"
+        )
+
+
+def train_feed(batches: Iterator[Batch], mesh: Mesh) -> Iterator[dict[str, Any]]:
+    """Training batches as global arrays.
+
+    Args:
+      batches: of this process, which holds 1 / processes of the rows of a batch.
+      mesh: with one axis `data`.
+
+    Returns:
+      The same without what a step does not use. Row order: those of process 0, of 1, ….
+    """
+    for batch in batches:
+        used = {name: batch[name] for name in USED}
+        if jax.process_count() == 1:
+            yield jax.device_put(used, NamedSharding(mesh, PartitionSpec("data")))
+        else:
+            yield sharding.shard_batch(used, mesh)
+
+
+def eval_feed(stream: Stream, mesh: Mesh) -> Stream:
+    """This process's rows of a stream that each process reads whole, on its devices.
+
+    Rows are padded to a multiple of the devices. Small sets are placed once and kept
+    (`KEPT_BYTES`).
+    """
+    rows = NamedSharding(own_part(mesh), PartitionSpec("data"))
+    kept: list[dict[str, Any]] = []
+    is_complete = [False]
+
+    def start() -> Iterator[Batch]:
+        if is_complete[0]:
+            yield from kept
+            return
+        kept.clear()
+        size = 0
+        for batch in stream():
+            placed = jax.device_put(_own_rows(batch, mesh), rows)
+            size += sum(leaf.nbytes for leaf in jax.tree.leaves(placed))
+            if size <= KEPT_BYTES:
+                kept.append(placed)
+            else:
+                kept.clear()
+            yield placed
+        is_complete[0] = 0 < size <= KEPT_BYTES
+
+    return start
+
+
+def own_part(mesh: Mesh) -> Mesh:
+    """The mesh of this process's devices."""
+    if jax.process_count() == 1:
+        return mesh
+    index = jax.process_index()
+    return sharding.make_mesh([d for d in mesh.devices.flat if d.process_index == index])
+
+
+def own_copy(tree: Any, mesh: Mesh) -> Any:
+    """Replicated global arrays as arrays of this process's devices alone."""
+    if jax.process_count() == 1:
+        return tree
+    everywhere = NamedSharding(own_part(mesh), PartitionSpec())
+    return jax.tree.map(lambda leaf: jax.device_put(leaf.addressable_data(0), everywhere), tree)
+
+
+def merge_means(means: dict[str, float], count: int) -> tuple[dict[str, float], int]:
+    """Means over the examples of all processes, from those of each; and their number."""
+    if jax.process_count() == 1:
+        return means, count
+    own = (np.asarray(list(means.values()), np.float32), np.int32(count))
+    values, counts = multihost_utils.process_allgather(own)
+    weights = counts.astype(np.float64)[:, None]
+    number = int(weights.sum())
+    totals = np.where(weights > 0, weights * values, 0).sum(0)
+    divided = (float(total / number) if number else math.nan for total in totals)
+    return dict(zip(means, divided, strict=True)), number
+
+
+def _own_rows(batch: Batch, mesh: Mesh) -> dict[str, Any]:
+    used = {name: batch[name] for name in USED}
+    rows = len(batch["inputs"])
+    padded = streams.pad_batch(used, -(-rows // mesh.size) * mesh.size)
+    index, count = jax.process_index(), jax.process_count()
+    return {name: np.split(np.asarray(x), count)[index] for name, x in padded.items()}

@@ -1,0 +1,167 @@
+"""All that a run needs besides its state, made from the spec once."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from tlx import checkpoints, models
+from tlx.core import evaluate, sharding
+from tlx.core.types import ApplyFn, Metric, Params, Stream
+from tlx.data import examples, loader
+from tlx.train import feed, initial, losses, optim, serial
+from tlx.train.spec import RunSpec, tuples
+from tlx.train.state import TrainState, make_state
+from tlx.train.step import StepConfig, StepFn, make_apply_fn, make_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run without its state.
+
+    Attributes:
+      spec: what to do.
+      workdir: where its files are.
+      mesh: devices.
+      module: the model.
+      data: training examples.
+      streams: "train" and "test", for evaluation.
+      step_fn: the compiled step.
+      apply_fn: the model in evaluation mode.
+      metric: of evaluation.
+      origin: of the run at step 0.
+    """
+
+    spec: RunSpec
+    workdir: Path
+    mesh: Mesh
+    module: nn.Module
+    data: examples.Examples
+    streams: dict[str, Stream]
+    step_fn: StepFn
+    apply_fn: ApplyFn
+    metric: Metric
+    origin: dict[str, Any]
+
+    def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
+        """Training batches from a step on, on the devices."""
+        batches = loader.train_batches(
+            self.data,
+            self.spec.data,
+            seed=self.spec.seed,
+            start_step=start_step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        return feed.train_feed(batches, self.mesh)
+
+    def evaluate(self, variables: Params, split: str) -> dict[str, float]:
+        """Clean loss, accuracy and count on a split, in evaluation mode."""
+        own = feed.own_copy(variables, self.mesh)
+        results = evaluate(self.apply_fn, self.metric, own, self.streams[split])
+        host = jax.device_get(results)
+        means = {"loss": float(host["loss"]), "accuracy": float(host["accuracy"])}
+        means, count = feed.merge_means(means, int(host["count"]))
+        return {**means, "count": count}
+
+
+def make_job(spec: RunSpec, workdir: Path, mesh: Mesh) -> Job:
+    """Opens the data and builds the model and the compiled functions.
+
+    Raises:
+      ValueError: the devices do not divide the batch, or as data, models and the
+        checkpoint to start from.
+    """
+    feed.require_divisible(spec.data.batch_size, mesh)
+    module = make_module(spec)
+    parent = None if spec.init_from is None else initial.find_origin(spec.init_from)
+    data = examples.load(spec.data, "train")
+    config = StepConfig(
+        module=module,
+        loss=spec.loss,
+        mixup=float(spec.mixup),
+        optim=optim.static_of(spec.optim),
+        num_processes=jax.process_count() if spec.mixup else 1,
+    )
+    return Job(
+        spec=spec,
+        workdir=workdir,
+        mesh=mesh,
+        module=module,
+        data=data,
+        streams={
+            "train": feed.eval_feed(loader.eval_stream(spec.data, "train", data=data), mesh),
+            "test": feed.eval_feed(loader.eval_stream(spec.data, "test"), mesh),
+        },
+        step_fn=make_step(config, mesh),
+        apply_fn=make_apply_fn(module),
+        metric=losses.make_loss(spec.loss).metric(),
+        origin=checkpoints.make_origin(spec.name, spec.kind, serial.digest(spec), parent),
+    )
+
+
+def make_module(spec: RunSpec) -> nn.Module:
+    """The model of a run, with as many logits as its data has classes.
+
+    Raises:
+      ValueError: unknown names or options of the model, or data that cannot be opened.
+    """
+    source, _ = examples.open_split(spec.data, "train")
+    options = tuples(spec.model.options)
+    return models.make(
+        spec.model.name, num_classes=source.num_classes, dtype=spec.model.dtype, **options
+    )
+
+
+def new_state(job: Job) -> TrainState:
+    """The state before the first step, on the devices."""
+    shape = (1, job.spec.data.image_size, job.spec.data.image_size, job.spec.data.channels)
+    variables, _ = initial.initial_variables(job.spec, job.module, shape)
+    state = make_state(variables, optim.static_of(job.spec.optim), job.spec.seed)
+    return sharding.replicate(state, job.mesh)
+
+
+def resume_tree(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds besides the weights so that the run can go on."""
+    return {"opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
+
+
+def resumed_state(job: Job, step: int) -> TrainState:
+    """The state after `step` updates, from its checkpoint, on the devices.
+
+    Raises:
+      ValueError: the checkpoint does not fit the model, or the run started from other
+        weights than its config names now.
+    """
+    there = checkpoints.origin(job.workdir, step)["init_from"]
+    here = job.origin["init_from"]
+    if (there is None) != (here is None) or (
+        there is not None and checkpoints.identity(there) != checkpoints.identity(here)
+    ):
+        raise ValueError(
+            f"{job.workdir} holds a run that started from {_named(there)}, but now init_from "
+            f"is {_named(here)}. Choose another workdir, or delete that one to train anew."
+        )
+    fresh = new_state(job)
+    variables = checkpoints.restore(job.workdir, step, as_numpy=True)
+    resume = checkpoints.restore_resume(job.workdir, step, resume_tree(fresh))
+    state = dataclasses.replace(
+        fresh,
+        step=jnp.int32(step),
+        params=variables.pop("params"),
+        collections=variables,
+        opt_state=resume["opt_state"],
+        key=jax.random.wrap_key_data(resume["key"]),
+    )
+    return sharding.replicate(state, job.mesh)
+
+
+def _named(origin: Any) -> str:
+    if origin is None:
+        return "random weights"
+    return f"{origin['run']!r} step {origin['step']} (config {origin['digest'][:12]})"

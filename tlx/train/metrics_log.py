@@ -1,0 +1,114 @@
+"""metrics.jsonl: one JSON object a line, in the order of steps, appended and flushed.
+
+Lines of evaluations: `{"step", "split": "train" | "test", "loss", "accuracy", "count"}`, clean
+and in evaluation mode. Lines of single batches: `{"step", "split": "batch", "loss",
+"accuracy", "count", "rate"}`, where step n is the n-th update and the loss is that before it.
+The file holds no times, so a run that was stopped and went on leaves the same file.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from tlx.checkpoints import select
+from tlx.train import distributed
+
+FILE = "metrics.jsonl"
+
+Line: TypeAlias = dict[str, Any]
+
+
+def read(workdir: str | Path, *, last_step: int | None = None) -> list[Line]:
+    """The lines of a run; a last line that was cut off by a stop is left out.
+
+    Args:
+      workdir: of the run; without the file there are no lines.
+      last_step: leave out what is after this step.
+    """
+    path = Path(workdir) / FILE
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            break
+        if last_step is None or line["step"] <= last_step:
+            lines.append(line)
+    return lines
+
+
+class MetricsLog:
+    """Appends lines; only the first process writes. A context manager.
+
+    Args:
+      workdir: of the run.
+      last_step: what is in the file after this step is dropped first.
+    """
+
+    def __init__(self, workdir: str | Path, *, last_step: int) -> None:
+        self.lines = read(workdir, last_step=last_step)
+        self._file = None
+        if distributed.is_primary():
+            path = Path(workdir) / FILE
+            replace_text(path, "".join(_text(line) for line in self.lines))
+            self._file = path.open("a")
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Appends a line of finite numbers and str."""
+        self.lines.append(dict(line))
+        if self._file:
+            self._file.write(_text(line))
+            self._file.flush()
+
+    def sync(self) -> None:
+        """Waits until the lines are on disk."""
+        if self._file:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file:
+            self._file.close()
+
+    def __enter__(self) -> "MetricsLog":
+        """The log."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes the file."""
+        self.close()
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def best_test(lines: Iterable[Line]) -> Line | None:
+    """The test line with the best accuracy, the earliest of equals; None if there is none."""
+    tests = {line["step"]: line for line in lines if line["split"] == "test"}
+    best = select.best_of({step: line["accuracy"] for step, line in tests.items()})
+    return None if best is None else tests[best]
+
+
+def mean_train_accuracy(lines: Iterable[Line]) -> float:
+    """The mean over evaluations of the clean training accuracy; NaN if there are none.
+
+    The paper's measure of the speed of optimisation (figure 3, right).
+    """
+    values = [line["accuracy"] for line in lines if line["split"] == "train"]
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def _text(line: Mapping[str, Any]) -> str:
+    return json.dumps(line, allow_nan=False) + "\n"

@@ -1,0 +1,199 @@
+"""SGD as PyTorch defines it, with a rate of its own for each label, from optax pieces.
+
+Hyper-parameters are arguments of `update`, so that runs which differ only in them share
+compiled code; what shapes the computation (rules, Nesterov, clipping or not) is static.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from tlx.core import labels as core_labels
+from tlx.core import tree
+from tlx.core.types import Labels, Params
+from tlx.train.spec import OptimSpec
+
+KERNEL_NAMES = ("kernel", "embedding")
+
+
+@dataclasses.dataclass(frozen=True)
+class Static:
+    """The part of an `OptimSpec` that decides what is compiled."""
+
+    nesterov: bool
+    kernels_only: bool
+    rules: tuple[tuple[str, float], ...]
+    pulled: bool
+    clipped: bool
+
+
+class Hyper(NamedTuple):
+    """The part of an `OptimSpec` that is data: float32 scalars."""
+
+    momentum: Any
+    weight_decay: Any
+    l2_to_init: Any
+    grad_clip: Any
+
+
+class PullState(NamedTuple):
+    """The weights that the pull goes to."""
+
+    initial: Params
+
+
+def static_of(spec: OptimSpec) -> Static:
+    """What of the spec decides the compiled code."""
+    return Static(
+        nesterov=spec.nesterov,
+        kernels_only=spec.weight_decay_on == "kernels",
+        rules=tuple((pattern, float(multiplier)) for pattern, multiplier in spec.rules),
+        pulled=spec.l2_to_init > 0,
+        clipped=spec.grad_clip is not None,
+    )
+
+
+def hyper_of(spec: OptimSpec) -> Hyper:
+    """The numbers of the spec as float32 scalars; an unused `grad_clip` is infinite."""
+    clip = float("inf") if spec.grad_clip is None else spec.grad_clip
+    return Hyper(
+        *(jnp.float32(x) for x in (spec.momentum, spec.weight_decay, spec.l2_to_init, clip))
+    )
+
+
+def make_labels(rules: tuple[tuple[str, float], ...], params: Params) -> Labels:
+    """Each leaf's rate multiplier, written as a label ("0.1", "1.0").
+
+    Args:
+      rules: pairs (regular expression, multiplier), as in `OptimSpec`.
+      params: the tree under "params"; names are matched with that prefix ("params/head/bias").
+
+    Returns:
+      A pytree of str with the structure of `params`; "1.0" where no rule matches.
+
+    Raises:
+      ValueError: naming every leaf that rules with different multipliers match, and every
+        rule that matches nothing.
+    """
+    named = [(pattern, str(float(multiplier))) for pattern, multiplier in rules]
+    return core_labels.from_rules({"params": params}, named, default="1.0")["params"]
+
+
+def make_optimizer(
+    spec: OptimSpec | Static, labels: Labels
+) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of a spec.
+
+    Args:
+      spec: an `OptimSpec`, or its static part; then every `update` needs `hyper`.
+      labels: from `make_labels`: multipliers of the rate as str; "0.0" freezes a leaf.
+
+    Returns:
+      `init(params)` and `update(grads, state, params, *, learning_rate, hyper=…)`, with
+      `learning_rate` a float32 scalar and `hyper` a `Hyper` (by default the spec's). The
+      updates are added to the weights (`optax.apply_updates`). Order: frozen gradients are
+      zeroed, then clipping by global norm, decay, pull to the initial weights, momentum,
+      rate. The state holds the momentum, and the initial weights if there is a pull.
+
+    Numerics: equal to PyTorch's SGD up to rounding of the last bit.
+    """
+    static = spec if isinstance(spec, Static) else static_of(spec)
+    pieces = [_freeze(labels)]
+    if static.clipped:
+        pieces.append(_clip())
+    pieces.append(_decay(static.kernels_only))
+    if static.pulled:
+        pieces.append(_pull())
+    pieces += [_momentum(static.nesterov), _rates(labels)]
+    chain = optax.chain(*pieces)
+    if isinstance(spec, Static):
+        return chain
+    hyper = hyper_of(spec)
+
+    def update(grads: Params, state: Any, params: Params | None = None, **extra: Any) -> Any:
+        return chain.update(grads, state, params, **({"hyper": hyper} | extra))
+
+    return optax.GradientTransformationExtraArgs(chain.init, update)
+
+
+def _stateless(fn: Any) -> optax.GradientTransformationExtraArgs:
+    """A piece without state from `fn(updates, params, extra) -> updates`."""
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        if params is None:
+            raise ValueError("the optimiser needs the weights: update(grads, state, params, …)")
+        return fn(updates, params, extra), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def _freeze(labels: Labels) -> optax.GradientTransformationExtraArgs:
+    def keep(update: Any, label: str) -> Any:
+        return update if float(label) else jnp.zeros_like(update)
+
+    return _stateless(lambda updates, params, extra: jax.tree.map(keep, updates, labels))
+
+
+def _clip() -> optax.GradientTransformationExtraArgs:
+    def clip(updates: Any, params: Any, extra: Any) -> Any:
+        limit = extra["hyper"].grad_clip
+        scale = limit / jnp.maximum(optax.tree.norm(updates), limit)
+        return jax.tree.map(lambda g: g * scale.astype(g.dtype), updates)
+
+    return _stateless(clip)
+
+
+def _decay(kernels_only: bool) -> optax.GradientTransformationExtraArgs:
+    def decay(updates: Any, params: Any, extra: Any) -> Any:
+        def one(name: str, update: Any) -> Any:
+            if kernels_only and name.rsplit("/", 1)[-1] not in KERNEL_NAMES:
+                return update
+            weights = by_name[name]
+            return update + extra["hyper"].weight_decay.astype(weights.dtype) * weights
+
+        by_name = tree.named_leaves(params)
+        return tree.map_named(one, updates)
+
+    return _stateless(decay)
+
+
+def _pull() -> optax.GradientTransformationExtraArgs:
+    def init(params: Params) -> PullState:
+        return PullState(jax.tree.map(jnp.copy, params))
+
+    def update(updates: Any, state: PullState, params: Any = None, **extra: Any) -> Any:
+        strength = extra["hyper"].l2_to_init
+        pulled = jax.tree.map(
+            lambda g, w, w0: g + strength.astype(w.dtype) * (w - w0),
+            updates,
+            params,
+            state.initial,
+        )
+        return pulled, state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _momentum(nesterov: bool) -> optax.GradientTransformationExtraArgs:
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        piece = optax.trace(extra["hyper"].momentum, nesterov=nesterov)
+        return piece.update(updates, state, params)
+
+    return optax.GradientTransformationExtraArgs(optax.trace(0.0).init, update)
+
+
+def _rates(labels: Labels) -> optax.GradientTransformationExtraArgs:
+    def rates(updates: Any, params: Any, extra: Any) -> Any:
+        rate = jnp.asarray(extra["learning_rate"], jnp.float32)
+
+        def one(update: Any, label: str) -> Any:
+            if not float(label):
+                return jnp.zeros_like(update)
+            return -(rate * jnp.float32(label)).astype(update.dtype) * update
+
+        return jax.tree.map(one, updates, labels)
+
+    return _stateless(rates)

@@ -1,0 +1,78 @@
+"""Checks of single values; each returns the problem in words, or nothing.
+
+A problem reads "field: expected …, found …; what to do". Checks never raise, whatever
+the type of the value, so that all problems of a config can be told at once.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tlx.core import checks
+
+
+def number(
+    field: str, value: Any, *, low: float, high: float = math.inf, open_low: bool = False
+) -> list[str]:
+    """A problem unless `value` is a finite int or float between `low` and `high`.
+
+    Args:
+      field: name of the field, which starts the message.
+      value: anything.
+      low: smallest value allowed (not allowed itself if `open_low`).
+      high: largest value allowed.
+      open_low: whether `low` itself is refused.
+    """
+    left = f"above {low:g}" if open_low else f"of at least {low:g}"
+    wanted = f"a number {left}" + ("" if high == math.inf else f" and at most {high:g}")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+        return [f"{field}: expected {wanted}, found {value!r}"]
+    if value < low or value > high or (open_low and value == low):
+        return [f"{field}: expected {wanted}, found {value!r}"]
+    return []
+
+
+def integer(field: str, value: Any, *, low: int, high: int | None = None) -> list[str]:
+    """A problem unless `value` is an int between `low` and `high`, both included."""
+    wanted = f"an integer of at least {low}" + ("" if high is None else f" and at most {high}")
+    if not isinstance(value, int) or isinstance(value, bool):
+        return [f"{field}: expected {wanted}, found {value!r}"]
+    if value < low or (high is not None and value > high):
+        return [f"{field}: expected {wanted}, found {value!r}"]
+    return []
+
+
+def flag(field: str, value: Any) -> list[str]:
+    """A problem unless `value` is a bool."""
+    if isinstance(value, bool):
+        return []
+    return [f"{field}: expected True or False, found {value!r}"]
+
+
+def text(field: str, value: Any) -> list[str]:
+    """A problem unless `value` is a str that is not empty."""
+    if isinstance(value, str) and value:
+        return []
+    return [f"{field}: expected a name (a str that is not empty), found {value!r}"]
+
+
+def choice(field: str, value: Any, known: Sequence[str]) -> list[str]:
+    """A problem unless `value` is one of `known`; names the nearest."""
+    if isinstance(value, str) and value in known:
+        return []
+    return [f"{field}: {checks.unknown('value', value, known)}"]
+
+
+def increasing(field: str, value: Any, *, low: int) -> list[str]:
+    """A problem unless `value` is a tuple of increasing integers of at least `low`."""
+    wanted = f"a tuple of increasing integers of at least {low}"
+    if not isinstance(value, tuple):
+        return [f"{field}: expected {wanted}, found {value!r}"]
+    for item in value:
+        if integer(field, item, low=low):
+            return [f"{field}: expected {wanted}, found {item!r} in {value!r}"]
+    if any(a >= b for a, b in itertools.pairwise(value)):
+        return [f"{field}: expected {wanted}, found {value!r}; sort it and drop repetitions"]
+    return []

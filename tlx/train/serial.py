@@ -1,0 +1,86 @@
+"""Specs as JSON values and back."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tlx.core import checks
+from tlx.data.spec import DataSpec
+from tlx.train.spec import CheckpointSpec, InitFrom, ModelSpec, OptimSpec, RunSpec, tuples
+
+_PARTS = {
+    "model": ModelSpec,
+    "data": DataSpec,
+    "optim": OptimSpec,
+    "checkpoint": CheckpointSpec,
+    "init_from": InitFrom,
+}
+
+
+def to_dict(spec: RunSpec) -> dict[str, Any]:
+    """The spec as nested dicts of JSON values (tuples become lists)."""
+    return json.loads(json.dumps(dataclasses.asdict(spec), sort_keys=True, allow_nan=False))
+
+
+def from_dict(values: Mapping[str, Any]) -> RunSpec:
+    """The spec of `to_dict`'s values.
+
+    Raises:
+      ValueError: naming fields that are not known (and the nearest) or are missing.
+    """
+    fields = dict(values)
+    for name, part in _PARTS.items():
+        if fields.get(name) is not None:
+            fields[name] = _build(part, fields[name], f"{name}.")
+    return _build(RunSpec, fields, "")
+
+
+def digest(spec: RunSpec) -> str:
+    """The sha256 (hex) of what decides the numbers of the run.
+
+    Left out: `name`, `kind`, and the path in `init_from.workdir` (the place of a folder
+    decides nothing; the weights that came from there are named by their own digest in
+    the run's origin, see `tlx.checkpoints.identity`).
+    """
+    fields = to_dict(spec)
+    del fields["name"], fields["kind"]
+    if fields["init_from"]:
+        del fields["init_from"]["workdir"]
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """The fields in which two dicts of values differ, as "optim.rate: 0.1 there, 0.2 here"."""
+    left, right = _flat(theirs), _flat(ours)
+    return [
+        f"{field}: {left.get(field, 'absent')} there, {right.get(field, 'absent')} here"
+        for field in sorted(left | right)
+        if left.get(field, "absent") != right.get(field, "absent")
+    ]
+
+
+def _build(part: type, values: Mapping[str, Any], prefix: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(part)}
+    for name in values:
+        if name not in fields:
+            raise ValueError(checks.unknown("field", prefix + name, [prefix + f for f in fields]))
+    for name, field in fields.items():
+        has_default = not (
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        )
+        if name not in values and not has_default:
+            raise ValueError(f"field {prefix + name} is missing; add it to the config")
+    return part(**{name: tuples(value) for name, value in values.items()})
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    out: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            out |= _flat(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = json.dumps(value)
+    return out

@@ -1,0 +1,288 @@
+"""What a training run is: frozen dataclasses, each with its problems in words.
+
+A `RunSpec` alone decides the numbers of a run (with the weights that `init_from`
+names): two runs of one spec give the same metrics and weights.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tlx import models
+from tlx.data.spec import DataSpec
+from tlx.train import problems as check
+
+LOSSES = ("softmax", "multilabel")
+SCHEDULES = ("constant", "step", "cosine")
+DECAY_ON = ("all", "kernels")
+STEP_RULES = ("none", "log2")
+HEADS = ("zeros", "random", "keep")
+STEP_NAMES = ("last", "best")
+
+
+def tuples(value: Any) -> Any:
+    """The value with every list, at any depth, made a tuple.
+
+    >>> tuples({"stage_sizes": [1, 2]})
+    {'stage_sizes': (1, 2)}
+    """
+    if isinstance(value, list | tuple):
+        return tuple(tuples(item) for item in value)
+    if isinstance(value, Mapping):
+        return {key: tuples(item) for key, item in value.items()}
+    return value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A model by its name in `tlx.models`.
+
+    Attributes:
+      name: a name in `tlx.models.MODELS`.
+      dtype: dtype of the computation, "float32" or "bfloat16"; weights are float32.
+      options: further arguments of the model (width, depth …), JSON values; lists are
+        given to the model as tuples.
+    """
+
+    name: str
+    dtype: str = "float32"
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def problems(self) -> list[str]:
+        """Every problem with the values, in words; makes the module, which has no weights."""
+        found = check.text("name", self.name)
+        found += check.choice("dtype", self.dtype, ("float32", "bfloat16"))
+        options: Any = self.options
+        if not isinstance(options, Mapping):
+            found.append(f"options: expected a mapping of arguments, found {options!r}")
+        if not found:
+            try:
+                models.make(self.name, num_classes=2, dtype=self.dtype, **tuples(options))
+            except (ValueError, TypeError) as error:
+                found.append(f"name, options: {error}")
+        return found
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimSpec:
+    """SGD as PyTorch defines it, with rules by name.
+
+    With `g` the gradient, `w` the weights and `w0` the initial ones:
+    `g += weight_decay·w + l2_to_init·(w − w0)`, `buf = momentum·buf + g`,
+    `w −= rate(step)·multiplier·(g + momentum·buf if nesterov else buf)`.
+
+    Attributes:
+      rate: base learning rate, above 0.
+      momentum: in [0, 1].
+      nesterov: whether to look ahead.
+      weight_decay: at least 0.
+      weight_decay_on: "all" leaves (as the paper's code), or "kernels": leaves whose last
+        name is "kernel" or "embedding".
+      schedule: "constant", "step" (times `factor` at each of `boundaries`) or "cosine"
+        (from `rate` after the warm-up to 0 at the end).
+      boundaries: steps of "step", increasing.
+      factor: what "step" multiplies the rate by.
+      warmup_steps: step n below it has rate·(n + 1)/warmup_steps.
+      rules: pairs (regular expression found in the leaf name "params/head/bias",
+        multiplier of the rate); multiplier 0 freezes. Leaves that no rule matches have 1;
+        a leaf that two rules match with different multipliers, or a rule that matches
+        nothing, is an error when the run starts.
+      l2_to_init: strength of the pull towards the initial weights, at least 0.
+      grad_clip: largest global norm of the gradient (before decay), above 0; None: no clipping.
+    """
+
+    rate: float
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    weight_decay_on: str = "all"
+    schedule: str = "constant"
+    boundaries: tuple[int, ...] = ()
+    factor: float = 0.1
+    warmup_steps: int = 0
+    rules: tuple[tuple[str, float], ...] = ()
+    l2_to_init: float = 0.0
+    grad_clip: float | None = None
+
+    def problems(self) -> list[str]:
+        """Every problem with the values, in words."""
+        found = check.number("rate", self.rate, low=0, open_low=True)
+        found += check.number("momentum", self.momentum, low=0, high=1)
+        found += check.flag("nesterov", self.nesterov)
+        found += check.number("weight_decay", self.weight_decay, low=0)
+        found += check.choice("weight_decay_on", self.weight_decay_on, DECAY_ON)
+        found += check.choice("schedule", self.schedule, SCHEDULES)
+        found += check.increasing("boundaries", self.boundaries, low=1)
+        found += check.number("factor", self.factor, low=0)
+        found += check.integer("warmup_steps", self.warmup_steps, low=0)
+        found += check.number("l2_to_init", self.l2_to_init, low=0)
+        if self.grad_clip is not None:
+            found += check.number("grad_clip", self.grad_clip, low=0, open_low=True)
+        if self.schedule == "step" and not self.boundaries:
+            found.append(
+                "boundaries: expected at least one step for schedule 'step', found none; "
+                "give the steps, or use schedule 'constant'"
+            )
+        if self.schedule in ("constant", "cosine") and self.boundaries:
+            found.append(
+                f"boundaries: expected none for schedule {self.schedule!r}, "
+                f"found {self.boundaries!r}; use schedule 'step', or leave them out"
+            )
+        return found + self._rule_problems()
+
+    def _rule_problems(self) -> list[str]:
+        wanted = "a tuple of pairs (regular expression, multiplier)"
+        rules: Any = self.rules
+        if not isinstance(rules, tuple):
+            return [f"rules: expected {wanted}, found {rules!r}"]
+        found = []
+        for i, rule in enumerate(rules):
+            if not (isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[0], str)):
+                found.append(f"rules[{i}]: expected a pair of {wanted}, found {rule!r}")
+                continue
+            found += check.number(f"rules[{i}]", rule[1], low=0)
+            try:
+                re.compile(rule[0])
+            except re.error as error:
+                found.append(
+                    f"rules[{i}]: expected a regular expression, found {rule[0]!r} ({error})"
+                )
+        return found
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointSpec:
+    """Which steps leave weights behind; step 0 and the last step always do.
+
+    Attributes:
+      rule: "log2" keeps steps 1, 2, 4, 8 …; "none" adds nothing.
+      steps: further steps to keep, increasing.
+      every: keep every n-th step; 0: none.
+      keep_best: keep the evaluation with the best test accuracy (the earliest of equals).
+      resume_every: save every n-th step for going on after a stop, dropped when the next
+        is there; 0: only the steps above. A saved step costs some tens of milliseconds.
+    """
+
+    rule: str = "none"
+    steps: tuple[int, ...] = ()
+    every: int = 0
+    keep_best: bool = True
+    resume_every: int = 0
+
+    def problems(self) -> list[str]:
+        """Every problem with the values, in words."""
+        found = check.choice("rule", self.rule, STEP_RULES)
+        found += check.increasing("steps", self.steps, low=0)
+        found += check.integer("every", self.every, low=0)
+        found += check.flag("keep_best", self.keep_best)
+        return found + check.integer("resume_every", self.resume_every, low=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InitFrom:
+    """The checkpoint whose weights a run starts from.
+
+    Attributes:
+      workdir: the workdir of the other run.
+      step: a step that was kept, or "last" or "best".
+      head: what the module "head" starts from: "zeros", "random" (the model's own
+        initialisation with this run's seed) or "keep".
+    """
+
+    workdir: str
+    step: int | str = "last"
+    head: str = "zeros"
+
+    def problems(self) -> list[str]:
+        """Every problem with the values, in words."""
+        found = check.text("workdir", self.workdir)
+        if isinstance(self.step, str):
+            found += check.choice("step", self.step, STEP_NAMES)
+        else:
+            found += check.integer("step", self.step, low=0)
+        return found + check.choice("head", self.head, HEADS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One training run.
+
+    Attributes:
+      name: the name that records and messages call it by.
+      kind: free label: "P", "P-T", "RI-T" …
+      seed: decides initial weights, order of the data, augmentation and mixup; int32 ≥ 0.
+      model: the model.
+      data: training and test data, batch size and augmentation (`tlx.data.spec.DataSpec`).
+      optim: the optimiser.
+      loss: "softmax" (one class an example) or "multilabel" (a logit for each label).
+      mixup: parameter of the Beta distribution of mixup; 0: none.
+      num_steps: optimiser steps; 0 only evaluates and saves the initial weights.
+      eval_every: evaluate train and test sets every n steps, at step 0 and at the end.
+      log_every: write the loss of the current batch every n steps; 0: never.
+      checkpoint: which steps leave weights behind.
+      init_from: weights to start from; None: random initialisation.
+    """
+
+    name: str
+    kind: str
+    seed: int
+    model: ModelSpec
+    data: DataSpec
+    optim: OptimSpec
+    num_steps: int
+    eval_every: int
+    loss: str = "softmax"
+    mixup: float = 0.0
+    log_every: int = 0
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    init_from: InitFrom | None = None
+
+    def problems(self) -> list[str]:
+        """Every problem in this spec and the specs in it, in words, each with its field."""
+        found = check.text("name", self.name) + check.text("kind", self.kind)
+        found += check.integer("seed", self.seed, low=0, high=2**31 - 1)
+        found += check.choice("loss", self.loss, LOSSES)
+        found += check.number("mixup", self.mixup, low=0)
+        found += check.integer("num_steps", self.num_steps, low=0)
+        found += check.integer("eval_every", self.eval_every, low=1)
+        found += check.integer("log_every", self.log_every, low=0)
+        for field in ("model", "data", "optim", "checkpoint", "init_from"):
+            part = getattr(self, field)
+            if part is None and field == "init_from":
+                continue
+            if not hasattr(part, "problems"):
+                found.append(f"{field}: expected a dataclass of this part, found {part!r}")
+                continue
+            found += [f"{field}.{problem}" for problem in part.problems()]
+        return found if found else self._cross_problems()
+
+    def _cross_problems(self) -> list[str]:
+        found = []
+        if self.optim.warmup_steps > self.num_steps:
+            found.append(
+                f"optim.warmup_steps: expected at most num_steps ({self.num_steps}), "
+                f"found {self.optim.warmup_steps}"
+            )
+        for field, steps in (
+            ("optim.boundaries", self.optim.boundaries),
+            ("checkpoint.steps", self.checkpoint.steps),
+        ):
+            late = [step for step in steps if step > self.num_steps]
+            if late:
+                found.append(
+                    f"{field}: expected steps of at most num_steps ({self.num_steps}), found {late}"
+                )
+        return found
+
+
+def require_valid(spec: RunSpec) -> None:
+    """Raises unless the spec has no problems.
+
+    Raises:
+      ValueError: listing all problems.
+    """
+    found = spec.problems()
+    if found:
+        name = spec.name
+        raise ValueError(f"run {name!r} cannot start:\n" + "\n".join(f"  {p}" for p in found))

@@ -1,0 +1,87 @@
+"""The state of a run: all that the next step depends on, apart from the data."""
+
+import functools
+import zlib
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int32, Key
+
+from tlx.core.types import Params
+from tlx.train import optim as optim_lib
+
+NEVER = -1
+"""`bad_step` of a run whose losses were all finite."""
+
+
+@flax.struct.dataclass
+class TrainState:
+    """A pytree; a step makes the next one from it.
+
+    Attributes:
+      step: int32, updates done.
+      params: the trained weights.
+      collections: the model's other collections ("batch_stats"); {} where it has none.
+      opt_state: state of the optimiser.
+      key: typed PRNG key of the run; each step folds its number in.
+      bad_step: int32, the first step with a loss or gradient that was not finite, or `NEVER`.
+    """
+
+    step: Int32[Array, ""]
+    params: Params
+    collections: Params
+    opt_state: Any
+    key: Key[Array, ""]
+    bad_step: Int32[Array, ""]
+
+    @property
+    def variables(self) -> dict[str, Params]:
+        """What the model is applied to: {"params": …, "batch_stats": …}."""
+        return {"params": self.params, **self.collections}
+
+
+def init_variables(module: nn.Module, seed: int, inputs_shape: tuple[int, ...]) -> dict[str, Any]:
+    """The model's initial variables, a pure function of module and seed.
+
+    Args:
+      module: Linen model.
+      seed: int32 ≥ 0.
+      inputs_shape: [B, …] of an input; B decides nothing.
+    """
+    inputs = jnp.zeros((1, *inputs_shape[1:]), jnp.float32)
+    return dict(_compiled_init()(module, jax.random.key(seed), inputs))
+
+
+def _init(module: nn.Module, key: Any, inputs: Any) -> Any:
+    return module.init(key, inputs, train=False)
+
+
+@functools.cache
+def _compiled_init() -> Any:
+    # LLVM spends seconds on the random bits of each leaf; unoptimised it takes a tenth.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+    return jax.jit(_init, static_argnums=0, compiler_options=options)
+
+
+def make_state(variables: Params, static: optim_lib.Static, seed: int) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      variables: {"params": …, further collections}; copied, since steps donate their state.
+      static: of the optimiser.
+      seed: of the run.
+    """
+    collections = {name: value for name, value in variables.items() if name != "params"}
+    params = jax.tree.map(jnp.array, variables["params"])
+    labels = optim_lib.make_labels(static.rules, params)
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        collections=jax.tree.map(jnp.array, collections),
+        opt_state=optim_lib.make_optimizer(static, labels).init(params),
+        key=jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"train")),
+        bad_step=jnp.int32(NEVER),
+    )

@@ -1,0 +1,142 @@
+"""The files of a run: those of one config alone, and marked when it is done."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tlx import checkpoints
+from tlx.train import distributed, metrics_log, serial
+from tlx.train.spec import RunSpec
+
+CONFIG_FILE = "config.json"
+RESULT_FILE = "result.json"
+
+
+class RunResult(NamedTuple):
+    """What came out of a run.
+
+    Attributes:
+      workdir: where its files are.
+      name: of the run.
+      step: the last step.
+      train: loss, accuracy and count on the training set at the last step, clean.
+      test: the same on the test set.
+      best_step: the evaluation with the best test accuracy, the earliest of equals.
+      best_test: loss, accuracy and count on the test set there.
+      mean_train_accuracy: over all evaluations (the paper's speed of optimisation).
+      digest: sha256 of the spec (`tlx.train.serial.digest`).
+      identity: sha256 of the last weights' origin (`tlx.checkpoints.identity`).
+      seconds: that the run took, in the process that finished it, without compilation of
+        the first step.
+    """
+
+    workdir: str
+    name: str
+    step: int
+    train: dict[str, float]
+    test: dict[str, float]
+    best_step: int
+    best_test: dict[str, float]
+    mean_train_accuracy: float
+    digest: str
+    identity: str
+    seconds: float
+
+
+def require_same(workdir: str | Path, spec: RunSpec) -> None:
+    """Raises if the workdir holds a run with another config.
+
+    One that has not come as far as its first checkpoint does not count. The place of
+    `init_from.workdir` may differ (folders move); what is in it is compared when the run
+    goes on.
+
+    Raises:
+      ValueError: the workdir holds another config, naming the fields that differ.
+    """
+    path = Path(workdir) / CONFIG_FILE
+    if not path.exists() or not checkpoints.steps(workdir):
+        return
+    ours = serial.to_dict(spec)
+    differing = serial.differences(
+        _without_place(json.loads(path.read_text())), _without_place(ours)
+    )
+    if differing:
+        raise ValueError(
+            f"{path.parent} holds a run with another config; differing:\n"
+            + "\n".join(f"  {line}" for line in differing)
+            + "\nChoose another workdir, or delete that one to train anew."
+        )
+
+
+def write_config(workdir: str | Path, spec: RunSpec) -> None:
+    """Makes the workdir, with the config that is enough to run again."""
+    if distributed.is_primary():
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+        text = json.dumps(serial.to_dict(spec), indent=2) + "\n"
+        metrics_log.replace_text(Path(workdir) / CONFIG_FILE, text)
+
+
+def read_config(workdir: str | Path) -> RunSpec:
+    """The spec that a workdir was made with.
+
+    Raises:
+      ValueError: there is no config.json.
+    """
+    path = Path(workdir) / CONFIG_FILE
+    if not path.exists():
+        raise ValueError(f"no {path}: expected the workdir of a run that was started")
+    return serial.from_dict(json.loads(path.read_text()))
+
+
+def read_result(workdir: str | Path) -> RunResult | None:
+    """The result of a run, or None if it is not done."""
+    path = Path(workdir) / RESULT_FILE
+    if not path.exists():
+        return None
+    return RunResult(workdir=str(workdir), **json.loads(path.read_text()))
+
+
+def write_result(
+    workdir: str | Path, spec: RunSpec, lines: list[metrics_log.Line], *, seconds: float
+) -> RunResult:
+    """Marks the run as done, atomically, and gives its result from the lines of its metrics.
+
+    Raises:
+      ValueError: the lines lack the evaluation of the last step.
+    """
+    last = {line["split"]: line for line in lines if line["step"] == spec.num_steps}
+    best = metrics_log.best_test(lines)
+    if best is None or not {"train", "test"} <= set(last):
+        raise ValueError(
+            f"{Path(workdir) / metrics_log.FILE} lacks the evaluation of step {spec.num_steps}; "
+            "expected the file as the run wrote it. Delete the workdir to train anew."
+        )
+    result = RunResult(
+        workdir=str(workdir),
+        name=spec.name,
+        step=spec.num_steps,
+        train=_numbers(last["train"]),
+        test=_numbers(last["test"]),
+        best_step=best["step"],
+        best_test=_numbers(best),
+        mean_train_accuracy=metrics_log.mean_train_accuracy(lines),
+        digest=serial.digest(spec),
+        identity=checkpoints.identity(checkpoints.origin(workdir, spec.num_steps)),
+        seconds=seconds,
+    )
+    if distributed.is_primary():
+        values = {name: value for name, value in result._asdict().items() if name != "workdir"}
+        text = json.dumps(values, indent=2, allow_nan=False) + "\n"
+        metrics_log.replace_text(Path(workdir) / RESULT_FILE, text)
+    return result
+
+
+def _numbers(line: metrics_log.Line) -> dict[str, float]:
+    return {name: line[name] for name in ("loss", "accuracy", "count")}
+
+
+def _without_place(config: dict[str, Any]) -> dict[str, Any]:
+    start = config.get("init_from")
+    if not start:
+        return config
+    return config | {"init_from": {k: v for k, v in start.items() if k != "workdir"}}
