@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from tests.core.models import apply_fn, make_data, make_params, numpy_classification
 from tlx.core import evaluate, metrics, streams
 
+METRIC = metrics.mean(metrics.accuracy)
 METRICS = {
     "mean": metrics.mean(metrics.softmax_cross_entropy),
     "classification": metrics.classification(),
     "collect": metrics.collect(metrics.softmax_cross_entropy, 40),
-    "combine": metrics.combine({"c": metrics.classification(), "m": metrics.mean(metrics.accuracy)}),
+    "combine": metrics.combine({"c": metrics.classification(), "a": METRIC}),
 }  # fmt: skip
 
 

@@ -1,0 +1,120 @@
+"""Every framework's model through every analysis, against numpy; and on a mesh of devices."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests.helpers import oracles, tiny_models
+from tlx.analyses import agreement, distances, interpolation, similarity
+from tlx.core import evaluate_path, metrics, paths, sharding, streams, tree
+from tlx.core import labels as labels_lib
+
+ALPHAS = (0.0, 0.5, 1.0)
+N, BATCH = 37, 12
+
+
+@pytest.fixture(params=tiny_models.FRAMEWORKS, scope="module")
+def pair(request):
+    return tiny_models.make(request.param, 0), tiny_models.make(request.param, 1)
+
+
+def _stream(mesh=None):
+    stream = streams.from_arrays(*tiny_models.make_inputs(N), batch_size=BATCH)
+    if mesh is None:
+        return stream
+    return lambda: (sharding.shard_batch(batch, mesh) for batch in stream())
+
+
+def _labels(tiny):
+    return labels_lib.from_names(tiny.params, lambda name: tiny_models.module_of(tiny, name))
+
+
+def _logits(tiny, params):
+    inputs, labels = tiny_models.make_inputs(N)
+    return tiny_models.reference(tiny._replace(params=params), inputs)[tiny.layers[-1]], labels
+
+
+def _analyses(a, b, mesh=None):
+    """What each analysis gives for the pair, as one tree of arrays."""
+    params = [t.params if mesh is None else sharding.replicate(t.params, mesh) for t in (a, b)]
+    features = a.features(a.layers)
+    stream = _stream(mesh)
+    metric = metrics.classification()
+    path = paths.line(*params)
+    return {
+        "path": evaluate_path(a.apply_fn, metric, path, np.float32(ALPHAS), stream),
+        "line": interpolation.line(a.apply_fn, metric, *params, stream, alphas=ALPHAS),
+        "distances": distances.by_module(*params, _labels(a))[1:],
+        "cka": similarity.cka_matrix(features, params[0], features, params[1], stream)[2:],
+        "mistakes": agreement.mistakes(
+            a.apply_fn, params[0], a.apply_fn, params[1], stream, num_classes=tiny_models.CLASSES
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def results(pair):
+    return _analyses(*pair)
+
+
+@pytest.mark.parametrize("analysis", ["path", "line"])
+def test_line(pair, results, analysis):
+    got = results["path"] if analysis == "path" else results["line"].results
+    a, b = pair
+    for i, alpha in enumerate(ALPHAS):
+        logits, labels = _logits(a, tree.lerp(a.params, b.params, alpha))
+        rows = np.arange(N)
+        loss = np.log(np.exp(logits).sum(1)) - logits[rows, labels]
+        np.testing.assert_allclose(got["loss"][i], loss.mean(), rtol=1e-5)
+        accuracy = (logits.argmax(1) == labels).mean()
+        np.testing.assert_allclose(got["accuracy"][i], accuracy, rtol=1e-6)
+
+
+def test_distances(pair, results):
+    a = pair[0]
+    got = dict(zip(distances.Distances._fields[1:], results["distances"], strict=True))
+    modules = labels_lib.unique(_labels(a))
+    assert set(modules) == {"hidden", "norm", "head"}
+    left, right = (tree.named_leaves(t.params) for t in pair)
+    for i, module in enumerate(modules):
+        names = [
+            name
+            for name, leaf in left.items()
+            if tiny_models.module_of(a, name) == module and leaf.dtype == np.float32
+        ]
+        expected = oracles.distances([left[n] for n in names], [right[n] for n in names])
+        for name, value in expected.items():
+            np.testing.assert_allclose(got[name][i], value, rtol=1e-5)
+
+
+def test_cka(pair, results):
+    inputs, _ = tiny_models.make_inputs(N)
+    x, y = (tiny_models.reference(t, inputs) for t in pair)
+    starts = range(0, N, BATCH)
+    expected = [
+        [
+            oracles.minibatch_cka(
+                [(u[s : s + BATCH], v[s : s + BATCH]) for s in starts], "debiased"
+            )
+            for v in y.values()
+        ]
+        for u in x.values()
+    ]
+    np.testing.assert_allclose(results["cka"][0], expected, atol=1e-4)
+
+
+def test_mistakes(pair, results):
+    answers = [_logits(t, t.params) for t in pair]
+    labels = answers[0][1]
+    expected = oracles.mistakes(
+        labels, *(logits.argmax(1) for logits, _ in answers), tiny_models.CLASSES
+    )
+    for name, value in expected.items():
+        np.testing.assert_array_equal(getattr(results["mistakes"], name), value)
+
+
+def test_a_mesh_of_devices_gives_the_numbers_of_one():
+    pair = tiny_models.make("linen", 0), tiny_models.make("linen", 1)
+    got = _analyses(*pair, sharding.make_mesh(jax.devices()[:2]))
+    results = _analyses(*pair)
+    jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-5, atol=1e-5), got, results)
