@@ -91,6 +91,8 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
     spec = config.build(StudySpec, config.load(args.config, overrides))
     distributed.initialize_if_cluster()
     result = local.run(spec, args.workdir)
+    if not distributed.is_primary():
+        return
     print(tables.summary(result.records))
     print(f"\n{progress.clock(result.seconds)}; the report: {result.page}")
 

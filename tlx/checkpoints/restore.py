@@ -114,6 +114,11 @@ def _meta(workdir: str | Path, step: int) -> dict[str, Any]:
 
 def _read(workdir: str | Path, step: int, item: str) -> dict[str, np.ndarray]:
     layout = _meta(workdir, step)["layout"][item]
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    me = jax.process_index()  # each process reads by itself, whether or not the others do
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"tlx{me}"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
         arrays = reader.restore(step_path(workdir, step) / item)
     return packing.unpack(arrays, layout)

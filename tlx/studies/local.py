@@ -11,14 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from tlx import records
 from tlx.report import page
 from tlx.studies import plan, questions
 from tlx.studies.progress import Progress
 from tlx.studies.spec import StudySpec
-from tlx.train import metrics_log, serial
+from tlx.train import distributed, metrics_log, serial
 from tlx.train.loop import train
 from tlx.train.spec import RunSpec
 from tlx.train.workdir import RunResult, read_result
@@ -65,10 +63,11 @@ def run(spec: StudySpec, workdir: Path, *, progress: Progress | None = None) -> 
     for each, weight in zip(all_runs, weights, strict=True):
         _train(each, weight, progress)
     root = workdir / "records"
-    if jax.process_index() == 0:  # training is shared, the questions are small
+    if distributed.is_primary():  # training is shared, the questions are small
         for group in asked:
             _answer(root, group, progress)
         redraw(workdir)
+    distributed.wait_for_all("study done")
     return StudyResult(workdir / PAGE_FILE, root, time.perf_counter() - started)
 
 

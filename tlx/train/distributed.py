@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 
 import jax
+from jax.experimental import multihost_utils
 
 _COUNTS = {  # set by launchers for each process they start
     "slurm": "SLURM_STEP_NUM_TASKS",
@@ -71,3 +72,13 @@ def initialize_if_cluster() -> str | None:
 def is_primary() -> bool:
     """Whether this process writes the files of a run."""
     return jax.process_index() == 0
+
+
+def wait_for_all(where: str) -> None:
+    """Returns when every process has come here; at once where there is one process.
+
+    Args:
+      where: a name for the place, the same in all processes.
+    """
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)

@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 
 from tlx import checkpoints
 from tlx.core import sharding
+from tlx.train import distributed, metrics_log, optim, schedules
 from tlx.train import job as job_lib
-from tlx.train import metrics_log, optim, schedules
 from tlx.train import spec as spec_lib
 from tlx.train import workdir as workdir_lib
 from tlx.train.hooks import Clock, Progress, no_progress
@@ -79,7 +79,9 @@ def train(
     ):
         if not begun or begun[-1] < spec.num_steps:
             _Run(job, log, writer, clock, progress or no_progress).go()
-    return workdir_lib.write_result(workdir, spec, log.lines, seconds=clock.seconds)
+    result = workdir_lib.write_result(workdir, spec, log.lines, seconds=clock.seconds)
+    distributed.wait_for_all("result written")  # the next run may start from this one
+    return result
 
 
 def _scheduled(spec: RunSpec) -> frozenset[int]:

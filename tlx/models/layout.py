@@ -1,0 +1,168 @@
+"""What all models share: depths, names of modules and layers, head, initialisers."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tlx.core import checks
+
+DEPTHS: dict[int, tuple[str, tuple[int, ...]]] = {
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+}
+"""Depth -> kind of block and blocks in each stage (He et al. 2016, table 1)."""
+
+BLOCKS = ("basic", "bottleneck")
+STEMS = ("imagenet", "small")
+DTYPES = ("float32", "bfloat16")
+HEAD_INITS = ("zeros", "uniform")
+EXPANSION = {"basic": 1, "bottleneck": 4}
+
+Features = OrderedDict[str, jax.Array]
+"""Layer name -> activations [B, ...]; ordered from input to output, also through jit."""
+
+
+def block_names(stage_sizes: Sequence[int]) -> tuple[str, ...]:
+    """Names of the residual blocks in order.
+
+    >>> block_names((2, 1))
+    ('stage1_block1', 'stage1_block2', 'stage2_block1')
+    """
+    return tuple(
+        f"stage{stage}_block{block}"
+        for stage, size in enumerate(stage_sizes, start=1)
+        for block in range(1, size + 1)
+    )
+
+
+def block_shapes(stage_sizes: Sequence[int], width: int) -> tuple[tuple[int, int], ...]:
+    """(inner channels, stride) of each residual block, in the order of `block_names`.
+
+    The channels double and the sides halve at the first block of each stage but the first.
+
+    >>> block_shapes((2, 1), 8)
+    ((8, 1), (8, 1), (16, 2))
+    """
+    return tuple(
+        (width * 2**stage, 2 if stage > 0 and block == 0 else 1)
+        for stage, size in enumerate(stage_sizes)
+        for block in range(size)
+    )
+
+
+def check_fields(model: Any) -> None:
+    """Raises unless the fields that all models share are in range.
+
+    Args:
+      model: has num_classes, stage_sizes, block, width, stem, head_init and dtype.
+
+    Raises:
+      ValueError: a value out of range, or a name that is not known.
+      TypeError: stage_sizes is not a tuple (a list would make the module unhashable).
+    """
+    where = type(model).__name__
+    if not isinstance(model.stage_sizes, tuple):
+        raise TypeError(
+            f"{where}: stage_sizes must be a tuple of blocks in each stage, "
+            f"found {model.stage_sizes!r}; write tuple(...)."
+        )
+    numbers = {"num_classes": model.num_classes, "width": model.width}
+    numbers |= {f"stage_sizes[{i}]": size for i, size in enumerate(model.stage_sizes)}
+    for field, value in numbers.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{where}: {field} must be an integer of at least 1, found {value!r}.")
+    if not model.stage_sizes:
+        raise ValueError(f"{where}: stage_sizes must name at least one stage, found ().")
+    for kind, value, known in (
+        ("block", model.block, BLOCKS),
+        ("stem", model.stem, STEMS),
+        ("head_init", model.head_init, HEAD_INITS),
+        ("dtype", model.dtype, DTYPES),
+    ):
+        if value not in known:
+            raise ValueError(f"{where}: {checks.unknown(kind, value, known)}")
+
+
+def checked_inputs(inputs: jax.Array, dtype: str) -> jax.Array:
+    """The inputs in the dtype of computation, or an error.
+
+    Args:
+      inputs: float [B, H, W, channels].
+      dtype: "float32" or "bfloat16".
+
+    Returns:
+      The same values as `dtype`, [B, H, W, channels].
+
+    Raises:
+      ValueError: inputs do not have four axes (at call, also while tracing).
+      TypeError: inputs are not floating point, e.g. images not yet normalised.
+    """
+    if inputs.ndim != 4:
+        raise ValueError(
+            "models read inputs [batch, height, width, channels], found shape "
+            f"{tuple(inputs.shape)}; add the missing axis, as in inputs[..., None] for grey images."
+        )
+    if not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise TypeError(
+            f"models read floating-point inputs, found {inputs.dtype}; normalise the images first."
+        )
+    return inputs.astype(jnp.dtype(dtype))
+
+
+def pooled_mean(x: jax.Array) -> jax.Array:
+    """Mean over height and width: [B, H, W, C] of any float dtype to float32 [B, C]."""
+    return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+
+
+def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
+    """PyTorch's default for weights and biases: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+
+    Its variance is 1/(3 fan_in): kaiming_uniform with a = sqrt(5).
+    """
+    bound = 1.0 / math.sqrt(fan_in)
+
+    def init(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, tuple(shape), dtype, -bound, bound)
+
+    return init
+
+
+def he_normal(kernel_shape: Sequence[int], gain: float = 1.0) -> nn.initializers.Initializer:
+    """Normal with standard deviation gain * sqrt(2 / (C_out * kh * kw)).
+
+    Args:
+      kernel_shape: (kh, kw, C_out).
+      gain: factor on the standard deviation.
+
+    References:
+      He et al. 2015, "Delving deep into rectifiers", eq. 14 (fan-out form).
+    """
+    return nn.initializers.normal(gain * math.sqrt(2.0 / math.prod(kernel_shape)))
+
+
+class Head(nn.Module):
+    """Linear classifier in float32: [B, D] -> logits [B, num_classes].
+
+    `head_init` "zeros" starts with logits of zero; "uniform" is PyTorch's default for both
+    kernel and bias.
+    """
+
+    num_classes: int
+    head_init: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Logits float32 [B, num_classes] of x float32 [B, D]."""
+        features = x.shape[-1]
+        init = nn.initializers.zeros if self.head_init == "zeros" else torch_uniform(features)
+        kernel = self.param("kernel", init, (features, self.num_classes), jnp.float32)
+        bias = self.param("bias", init, (self.num_classes,), jnp.float32)
+        return x @ kernel + bias[None, :]
