@@ -36,7 +36,7 @@ def study() -> ml_collections.ConfigDict:
     pretrain.checkpoint.rule = "log2"
     pretrain.eval_every = pretrain.num_steps // 8
     pretrain.data.mean, pretrain.data.std = (0.132,), (0.290,)
-    finetune = run(name="P-T", kind="P-T", source="digits", rate=0.01, num_steps=40 * 500 // 32)
+    finetune = run(name="P-T", kind="P-T", source="digits", rate=0.05, num_steps=40 * 500 // 32)
     scratch = run(name="RI-T", kind="RI-T", source="digits", rate=0.1, num_steps=40 * 500 // 32)
     for target in (finetune, scratch):
         target.data.train_size = 500

@@ -61,9 +61,8 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: int = 0
     form = cpu_form(x.shape, kernel.shape, stride=stride, padding=padding)
 
     def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        # XLA would compute what precedes x a second time, element by element in transposed
-        # order, for the kernel's gradient: a seventh of a training step of the small net.
-        return form(lax.optimization_barrier(x), kernel, stride=stride, padding=padding)
+        y = form(_kept(x), kernel, stride=stride, padding=padding)
+        return _with_kept_gradient(y)
 
     plain = functools.partial(_plain, stride=stride, padding=padding)
     return lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
@@ -196,6 +195,43 @@ def _columns_as_channels_jvp(
     back = functools.partial(_columns_as_channels, kernel.shape[0] - 1 - padding, kernel=flipped)
     (from_x,) = jax.linear_transpose(back, y)(dx)
     return y, from_x + _plain(x, dkernel, stride=1, padding=padding)
+
+
+@jax.custom_jvp
+def _kept(x: jax.Array) -> jax.Array:
+    """x, in a form that XLA keeps in memory rather than computing again at each use.
+
+    A kernel's gradient reads x in transposed order. Where x is a sum or a relu, XLA on CPU
+    repeats what leads to it, several blocks back, element by element in that order: a sixth of a
+    training step. (Optimization barriers are gone before its fusions are made.)
+    """
+    return lax.select(_always(x), x, jnp.zeros_like(x))
+
+
+@_kept.defjvp
+def _kept_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    return _kept(*primals), tangents[0]
+
+
+@jax.custom_jvp
+def _with_kept_gradient(y: jax.Array) -> jax.Array:
+    """y, whose gradient is kept in memory as `_kept` does: both of a convolution's read it."""
+    return y
+
+
+@_with_kept_gradient.defjvp
+def _with_kept_gradient_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (y,), (dy,) = primals, tangents
+    return y, lax.select(_always(y), dy, jnp.zeros_like(dy))
+
+
+def _always(x: jax.Array) -> jax.Array:
+    """True everywhere, which XLA does not see; a select on it has two inputs to XLA's fusion,
+    and fusion repeats only what has one.
+    """
+    return (x == x) | (x != x)
 
 
 def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
