@@ -4,7 +4,8 @@
 #   bash launch/test.sh                everything
 #   bash launch/test.sh tests/core     arguments are pytest's; the other checks run as well
 #
-# PYTHON chooses the interpreter: see launch/env.sh. The last line printed is pytest's.
+# PYTHON chooses the interpreter: see launch/env.sh; TLX_TEST_PROCESSES how many processes run the
+# tests (2). The last line printed is pytest's.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
@@ -43,4 +44,5 @@ check imports "$bin/lint-imports" --no-logo
 # these take seconds and the tests take minutes: what they found is to be seen first
 if [ -n "$failed" ]; then die "failed: $failed (the tests were not run)"; fi
 say "tests"
-exec "$bin/python" -m pytest "$@"
+# compilation, most of the time, uses one core: two processes are twice as fast
+exec "$bin/python" -m pytest --numprocesses "${TLX_TEST_PROCESSES:-2}" "$@"

@@ -1,12 +1,14 @@
 import dataclasses
 import re
-import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from tlx import cli, config
 from tlx.studies.spec import StudySpec
+from tlx.train.job import make_module
 from tlx.train.spec import RunSpec
 
 MINI = "configs/mini.py"
@@ -145,9 +147,28 @@ def test_specs_are_frozen():
         build().name = "other"
 
 
-def test_every_config_builds():
-    for path in Path("configs").glob("*.py"):
-        given = config.load(str(path))
-        cls = StudySpec if "pretrain" in given else RunSpec
-        config.build(cls, given)
-    assert "tensorflow" not in sys.modules
+def parts(spec):
+    return (spec.pretrain, spec.finetune, spec.scratch) if isinstance(spec, StudySpec) else (spec,)
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs").glob("*.py")), ids=lambda path: path.stem)
+def test_every_config_builds_and_traces(path):
+    given = config.load(str(path))
+    for run in parts(config.build(StudySpec if "pretrain" in given else RunSpec, given)):
+        module = make_module(run)
+        size, channels = run.data.image_size, run.data.channels
+        inputs = jax.ShapeDtypeStruct((2, size, size, channels), jnp.float32)
+        variables = jax.eval_shape(module.init, jax.random.key(0), inputs)
+        logits = jax.eval_shape(module.apply, variables, inputs)
+        assert logits.shape == (2, module.num_classes)
+
+
+@pytest.mark.parametrize("part", ["pretrain", "finetune=runs/mini/runs/p", "scratch"])
+def test_a_run_of_the_mini_by_itself(part):
+    run = config.build(RunSpec, config.load(f"{MINI}:{part}"))
+    assert (run.init_from is not None) == part.startswith("finetune")
+
+
+def test_no_such_part_of_the_mini():
+    with pytest.raises(ValueError, match="expected pretrain, finetune=WORKDIR or scratch, got 'x'"):
+        config.load(f"{MINI}:x")

@@ -48,11 +48,25 @@ class Terminal(io.StringIO):
         return True
 
 
+class Clock:
+    def __init__(self):
+        self.time = 0.0
+
+    def __call__(self):
+        return self.time
+
+
 def told(out, seconds):
-    clock = iter(seconds)
-    progress = Progress(10, out, now=lambda: next(clock))
+    """Two tasks of weights 4 and 6; the first takes `seconds` a part, the second is done."""
+    clock = Clock()
+    progress = Progress(10, out, now=clock)
     progress.start("one", 4)
-    progress.part(0.5, "step 2 of 4")
+    clock.time += 100  # compilation, which does not count
+    progress.part(0.25, "step 1 of 4")
+    for step in (2, 3):
+        clock.time += seconds
+        progress.part(step / 4, f"step {step} of 4")
+    clock.time += seconds
     progress.finish("accuracy 0.9")
     progress.start("two", 6)
     progress.finish(worked=False)
@@ -60,20 +74,20 @@ def told(out, seconds):
 
 
 def test_progress_without_a_terminal():
-    text = told(io.StringIO(), [0, 0, 20, 20, 20, 40, 40, 40])
-    assert text.splitlines() == [
-        "[ 20%] one  step 2 of 4  (about 1 min 20 s left)",
-        "[ 40%]   40.0 s  one  accuracy 0.9  (about 1 min 00 s left)",
+    assert told(io.StringIO(), 20).splitlines() == [
+        "[ 10%] one  step 1 of 4  (time left: not known yet)",
+        "[ 20%] one  step 2 of 4  (about 2 min 40 s left)",
+        "[ 30%] one  step 3 of 4  (about 2 min 20 s left)",
+        "[ 40%]  160.0 s  one  accuracy 0.9  (about 2 min 00 s left)",
         "[100%]     done  two",
     ]
 
 
 def test_quiet_where_parts_are_quick():
-    text = told(io.StringIO(), [0, 0, 1, 2, 3, 3])
-    assert len(text.splitlines()) == 2
+    assert len(told(io.StringIO(), 1).splitlines()) == 3
 
 
 def test_progress_on_a_terminal_rewrites_its_line():
-    text = told(Terminal(), [0, 0, 0, 20, 20, 40, 40, 40, 40])
-    assert text.count("\r\x1b[K") == 5
+    text = told(Terminal(), 20)
+    assert text.count("\r\x1b[K") == 7
     assert text.count("\n") == 2

@@ -11,13 +11,16 @@ import jax
 QUIET_SECONDS = 10.0
 """Where the output is no terminal, an unfinished task is mentioned this often."""
 
+KNOWN_SHARE = 0.01
+"""The share of all work from which its speed is known well enough to tell the time left."""
+
 
 class Progress:
     """Tells progress through tasks of known weight on a text stream.
 
     On a terminal one line is rewritten; elsewhere a line a finished task, and one in between
-    every few seconds. The time left is the weight left at the speed of the work done here:
-    what was found done already does not count.
+    every few seconds. The time left is the weight left at the speed of the work done here,
+    from the first part on: neither compilation before it nor what was found done counts.
 
     Args:
       total: the sum of the weights of all tasks.
@@ -33,6 +36,7 @@ class Progress:
         self._total, self._done, self._worked = total, 0.0, 0.0
         self._began = self._told = now()
         self._seconds = 0.0
+        self._mark: tuple[float, float] | None = None
 
     def start(self, name: str, weight: float) -> None:
         """Begins a task."""
@@ -45,6 +49,8 @@ class Progress:
     def part(self, fraction: float, detail: str = "") -> None:
         """The present task is done to this fraction, 0 to 1."""
         self._part = fraction
+        if fraction > 0 and self._mark is None:
+            self._mark = self._so_far()
         terminal = self._out.isatty()
         if terminal or self._now() - self._told >= QUIET_SECONDS:
             self._tell(detail)
@@ -70,13 +76,19 @@ class Progress:
     def _percent(self) -> str:
         return f"[{100 * (self._done + self._part * self._weight) / self._total:3.0f}%]"
 
+    def _so_far(self) -> tuple[float, float]:
+        """Weight done here, and the seconds that it took."""
+        part = self._part * self._weight
+        now = self._now() - self._began if self._weight else 0.0
+        return self._worked + part, self._seconds + now
+
     def _left(self) -> str:
-        worked = self._worked + self._part * self._weight
-        if not worked:
+        worked, seconds = self._so_far()
+        first, began = self._mark or (worked, seconds)
+        if worked - first < KNOWN_SHARE * self._total:
             return "time left: not known yet"
-        seconds = self._seconds + (self._now() - self._began if self._part else 0.0)
         rest = self._total - self._done - self._part * self._weight
-        return f"about {clock(rest * seconds / worked)} left"
+        return f"about {clock(rest * (seconds - began) / (worked - first))} left"
 
     def _write(self, text: str, end: str) -> None:
         start = "\r\x1b[K" if self._out.isatty() else ""
