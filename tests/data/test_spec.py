@@ -87,7 +87,8 @@ def test_good_specs_have_no_problems_and_are_hashable():
     ids=lambda value: str(value)[:30] if isinstance(value, dict) else "",
 )
 def test_each_problem_is_named(values, message):
-    assert changed(**values) == [message]
+    (found,) = changed(**values)
+    assert found.startswith(message)  # other tests may have registered further sources
 
 
 def test_channels_are_named_once():

@@ -12,12 +12,13 @@ from tlx.models import conv
 
 # B, H, W, C, O, window, stride, padding -> form on CPU
 CASES = {
-    "1x1 pixel": ((3, 1, 1, 5, 7, 3, 1, 1), "_whole_image"),
-    "2x2 pixels": ((3, 2, 2, 5, 7, 3, 1, 1), "_whole_image"),
-    "2x2 to 1x1": ((2, 2, 2, 4, 6, 3, 2, 1), "_whole_image"),
-    "wide stem on a small image": ((2, 3, 5, 3, 4, 7, 2, 3), "_whole_image"),
-    "4x4 to 2x2": ((2, 4, 4, 3, 5, 3, 2, 1), "_patches"),
-    "3x5 to 1x2": ((2, 3, 5, 3, 5, 3, 2, 0), "_patches"),
+    "1x1 pixel": ((3, 1, 1, 5, 7, 3, 1, 1), "_by_pixel"),
+    "2x2 pixels": ((3, 2, 2, 5, 7, 3, 1, 1), "_by_pixel"),
+    "2x2 to 1x1": ((2, 2, 2, 4, 6, 3, 2, 1), "_by_pixel"),
+    "wide stem on a small image": ((2, 3, 5, 3, 4, 7, 2, 3), "_by_pixel"),
+    "windows on padding only": ((2, 1, 2, 3, 4, 3, 2, 4), "_by_pixel"),
+    "4x4 to 2x2": ((2, 4, 4, 3, 5, 3, 2, 1), "_by_pixel"),
+    "3x5 to 1x2": ((2, 3, 5, 3, 5, 3, 2, 0), "_by_pixel"),
     "shortcut": ((2, 8, 6, 3, 4, 1, 2, 0), "_pointwise"),
     "bottleneck": ((2, 5, 5, 6, 4, 1, 1, 0), "_pointwise"),
     "8 to 8": ((2, 9, 16, 8, 8, 3, 1, 1), "_widened"),

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tlx.core import checks
+from tlx.core import checks, tree
 
 DEPTHS: dict[int, tuple[str, tuple[int, ...]]] = {
     18: ("basic", (2, 2, 2, 2)),
@@ -22,7 +22,7 @@ DEPTHS: dict[int, tuple[str, tuple[int, ...]]] = {
 
 BLOCKS = ("basic", "bottleneck")
 STEMS = ("imagenet", "small")
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "float64")
 HEAD_INITS = ("zeros", "uniform")
 EXPANSION = {"basic": 1, "bottleneck": 4}
 
@@ -96,7 +96,7 @@ def checked_inputs(inputs: jax.Array, dtype: str) -> jax.Array:
 
     Args:
       inputs: float [B, H, W, channels].
-      dtype: "float32" or "bfloat16".
+      dtype: "float32", "bfloat16" or "float64" (with jax_enable_x64).
 
     Returns:
       The same values as `dtype`, [B, H, W, channels].
@@ -118,8 +118,8 @@ def checked_inputs(inputs: jax.Array, dtype: str) -> jax.Array:
 
 
 def pooled_mean(x: jax.Array) -> jax.Array:
-    """Mean over height and width: [B, H, W, C] of any float dtype to float32 [B, C]."""
-    return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+    """Mean over height and width: [B, H, W, C] to [B, C] in float32 or more."""
+    return jnp.mean(x.astype(tree.accumulator(x.dtype)), axis=(1, 2))
 
 
 def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
@@ -149,7 +149,7 @@ def he_normal(kernel_shape: Sequence[int], gain: float = 1.0) -> nn.initializers
 
 
 class Head(nn.Module):
-    """Linear classifier in float32: [B, D] -> logits [B, num_classes].
+    """Linear classifier in float32 or more: [B, D] -> logits [B, num_classes].
 
     `head_init` "zeros" starts with logits of zero; "uniform" is PyTorch's default for both
     kernel and bias.
@@ -160,9 +160,9 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Logits float32 [B, num_classes] of x float32 [B, D]."""
+        """Logits [B, num_classes] of x [B, D], in the dtype of x."""
         features = x.shape[-1]
         init = nn.initializers.zeros if self.head_init == "zeros" else torch_uniform(features)
         kernel = self.param("kernel", init, (features, self.num_classes), jnp.float32)
         bias = self.param("bias", init, (self.num_classes,), jnp.float32)
-        return x @ kernel + bias[None, :]
+        return x @ kernel.astype(x.dtype) + bias.astype(x.dtype)[None, :]
