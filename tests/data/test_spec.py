@@ -25,10 +25,7 @@ def test_good_specs_have_no_problems_and_are_hashable():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (
-            {"name": "digit"},
-            "name: unknown source 'digit'; did you mean 'digits'? Known: digits, "
-        ),
+        ({"name": "digit"}, "name: unknown source 'digit'; did you mean 'digits'? Known: digits, "),
         (
             {"name": "tfds/"},
             "name: expected tfds/NAME with the name of a dataset, got 'tfds/'",

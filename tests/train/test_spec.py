@@ -74,9 +74,9 @@ def test_problems_of_a_run_are_told_together_with_their_fields() -> None:
 def test_json_and_back() -> None:
     spec = full_spec()
     assert serial.from_dict(json.loads(json.dumps(serial.to_dict(spec)))) == spec
-    with pytest.raises(ValueError, match=r"unknown field 'optim.rat'; did you mean 'optim.rate'"):
+    with pytest.raises(ValueError, match=r"optim.rat: unknown key 'rat'; did you mean 'rate'"):
         serial.from_dict(serial.to_dict(spec) | {"optim": {"rat": 1}})
-    with pytest.raises(ValueError, match=r"field optim.rate is missing"):
+    with pytest.raises(ValueError, match=r"optim.rate: missing, expected float"):
         serial.from_dict(serial.to_dict(spec) | {"optim": {}})
 
 

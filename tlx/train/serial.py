@@ -6,17 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tlx.core import checks
-from tlx.data.spec import DataSpec
-from tlx.train.spec import CheckpointSpec, InitFrom, ModelSpec, OptimSpec, RunSpec, tuples
-
-_PARTS = {
-    "model": ModelSpec,
-    "data": DataSpec,
-    "optim": OptimSpec,
-    "checkpoint": CheckpointSpec,
-    "init_from": InitFrom,
-}
+from tlx.train import typed
+from tlx.train.spec import RunSpec
 
 
 def to_dict(spec: RunSpec) -> dict[str, Any]:
@@ -28,13 +19,9 @@ def from_dict(values: Mapping[str, Any]) -> RunSpec:
     """The spec of `to_dict`'s values.
 
     Raises:
-      ValueError: naming fields that are not known (and the nearest) or are missing.
+      ConfigError: listing every field that is not known (and the nearest), missing or wrong.
     """
-    fields = dict(values)
-    for name, part in _PARTS.items():
-        if fields.get(name) is not None:
-            fields[name] = _build(part, fields[name], f"{name}.")
-    return _build(RunSpec, fields, "")
+    return typed.build(RunSpec, values)
 
 
 def digest(spec: RunSpec) -> str:
@@ -60,20 +47,6 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]
         for field in sorted(left | right)
         if left.get(field, "absent") != right.get(field, "absent")
     ]
-
-
-def _build(part: type, values: Mapping[str, Any], prefix: str) -> Any:
-    fields = {field.name: field for field in dataclasses.fields(part)}
-    for name in values:
-        if name not in fields:
-            raise ValueError(checks.unknown("field", prefix + name, [prefix + f for f in fields]))
-    for name, field in fields.items():
-        has_default = not (
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        )
-        if name not in values and not has_default:
-            raise ValueError(f"field {prefix + name} is missing; add it to the config")
-    return part(**{name: tuples(value) for name, value in values.items()})
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
