@@ -87,7 +87,7 @@ def run(*, name: str, kind: str, source: str, rate: float, num_steps: int):
         "rules": ((r"(bias|scale)[^/]*$", 0.1),),
     }
     config.num_steps = num_steps
-    config.eval_every = max(1, num_steps // 20)
+    config.eval_every = max(1, num_steps // 12)
     config.log_every = 10
     config.checkpoint = {"rule": "none", "steps": (), "keep_best": True, "resume_every": 0}
     return config

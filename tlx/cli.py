@@ -18,8 +18,8 @@ examples:
       the default study, five minutes on two cores; ends with the path of its page
   tlx study --config=configs/mini.py --workdir=runs/long --config.finetune.num_steps=2000
       the same with another value; any key of the config can be set this way
-  tlx train --config=configs/digits.py --workdir=runs/digits
-      one training run
+  tlx train --config=configs/mini.py:scratch --workdir=runs/scratch
+      one training run of it
   tlx report --workdir=runs/mini
       draws the page again from the records
 

@@ -24,6 +24,10 @@ def built(name, dtype="float32", block="basic", **kwargs):
     return model, jax.jit(model.init)(jax.random.key(0), x), x
 
 
+def features_of(model, variables, x):
+    return jax.jit(functools.partial(model.apply, method="features"))(variables, x)
+
+
 def shapes_of(name, num_classes, inputs=(1, 64, 64, 3)):
     model = models.make(name, num_classes=num_classes)
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(inputs))
@@ -81,7 +85,7 @@ def test_module_and_layer_names(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_small_stem_shapes(name, block):
     model, variables, x = built(name, block=block)
-    found = jax.jit(functools.partial(model.apply, method="features"))(variables, x)
+    found = features_of(model, variables, x)
     wide = layout.EXPANSION[block]
     assert {layer: f.shape for layer, f in found.items()} == {
         "stem": (3, 8, 8, 8),
@@ -98,8 +102,9 @@ def test_small_stem_shapes(name, block):
 def test_logits_are_the_last_feature_and_the_head_reads_pooled(name):
     model, variables, x = built(name)
     variables = perturbed(variables)
-    found = model.apply(variables, x, method="features")
-    np.testing.assert_array_equal(model.apply(variables, x), found["logits"])
+    found = features_of(model, variables, x)
+    logits = jax.jit(model.apply)(variables, x)
+    np.testing.assert_allclose(logits, found["logits"], rtol=1e-6, atol=1e-6)
     head = variables["params"]["head"]
     expected = found["pooled"] @ head["kernel"] + head["bias"][None]
     np.testing.assert_allclose(found["logits"], expected, rtol=1e-6, atol=1e-6)
@@ -118,8 +123,8 @@ def test_row_by_row(name):
 def test_bfloat16_is_near_float32(name):
     model, variables, x = built(name)
     variables = perturbed(variables)
-    half = built(name, dtype="bfloat16")[0].apply(variables, x)
-    full = model.apply(variables, x)
+    half = jax.jit(built(name, dtype="bfloat16")[0].apply)(variables, x)
+    full = jax.jit(model.apply)(variables, x)
     assert half.dtype == jnp.float32
     np.testing.assert_allclose(half, full, rtol=0.05, atol=0.05 * float(jnp.abs(full).max()))
 
@@ -134,7 +139,7 @@ def test_equal_arguments_give_equal_modules(name):
 
 def test_fixup_initial_values():
     model = models.make("fixup_resnet", num_classes=9, stage_sizes=(1, 3), width=64, stem="small")
-    params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
     block = params["stage2_block1"]
     assert np.std(block["conv1"]["kernel"]) == pytest.approx(
         (2 / (128 * 9)) ** 0.5 * 4**-0.5, rel=0.02
@@ -156,7 +161,7 @@ def test_fixup_bottleneck_initial_values():
     model = models.make(
         "fixup_resnet", num_classes=9, stage_sizes=(1, 2), width=64, block="bottleneck"
     )
-    params = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
     block = params["stage2_block2"]
     gain = 3**-0.25
     expected = {"conv1": gain * (2 / 128) ** 0.5, "conv2": gain * (2 / (128 * 9)) ** 0.5}
@@ -175,7 +180,7 @@ def test_uniform_head():
 def test_fixup_starts_as_the_identity():
     """With the last convolution of each block at zero a block is relu of its shortcut."""
     model, variables, x = built("fixup_resnet")
-    found = model.apply(variables, x, method="features")
+    found = features_of(model, variables, x)
     np.testing.assert_array_equal(found["stage1_block1"], found["stem"])
     np.testing.assert_array_equal(found["stage2_block2"], found["stage2_block1"])
 

@@ -7,6 +7,7 @@ ordinary differentiable operations: any mix of jit, vmap, jvp, grad and lax.map 
 
 import functools
 import itertools
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -122,8 +123,9 @@ def _by_pixel(x: jax.Array, kernel: jax.Array, *, stride: int, padding: int) -> 
     for i, j in itertools.product(range(out_h), range(out_w)):
         rows, taps_h = _seen(stride * i - padding, size_h, height)
         columns, taps_w = _seen(stride * j - padding, size_w, width)
-        seen = x[:, rows, columns].reshape(batch, -1)
-        pixels.append(_product(seen, kernel[taps_h, taps_w].reshape(-1, features)))
+        seen, taps = x[:, rows, columns], kernel[taps_h, taps_w]
+        terms = math.prod(seen.shape[1:])
+        pixels.append(_product(seen.reshape(batch, terms), taps.reshape(terms, features)))
     return jnp.stack(pixels, axis=1).reshape(batch, out_h, out_w, features)
 
 
