@@ -24,8 +24,13 @@ def built(name, dtype="float32", block="basic", **kwargs):
     return model, jax.jit(model.init)(jax.random.key(0), x), x
 
 
+@functools.cache
+def jitted_features(model):
+    return jax.jit(functools.partial(model.apply, method="features"))
+
+
 def features_of(model, variables, x):
-    return jax.jit(functools.partial(model.apply, method="features"))(variables, x)
+    return jitted_features(model)(variables, x)
 
 
 def shapes_of(name, num_classes, inputs=(1, 64, 64, 3)):
@@ -33,6 +38,7 @@ def shapes_of(name, num_classes, inputs=(1, 64, 64, 3)):
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(inputs))
 
 
+@jax.jit
 def perturbed(variables):
     """Variables in which nothing is zero, so that every path carries a signal."""
     leaves, structure = jax.tree.flatten(variables)
@@ -114,17 +120,17 @@ def test_logits_are_the_last_feature_and_the_head_reads_pooled(name):
 def test_row_by_row(name):
     model, variables, x = built(name)
     variables = perturbed(variables)
-    apply = jax.jit(model.apply)
-    one = apply(variables, x[1:2])
-    np.testing.assert_allclose(apply(variables, x)[1:2], one, rtol=1e-5, atol=1e-5)
+    one = features_of(model, variables, x[1:2])["logits"]
+    all_rows = features_of(model, variables, x)["logits"]
+    np.testing.assert_allclose(all_rows[1:2], one, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bfloat16_is_near_float32(name):
     model, variables, x = built(name)
     variables = perturbed(variables)
-    half = jax.jit(built(name, dtype="bfloat16")[0].apply)(variables, x)
-    full = jax.jit(model.apply)(variables, x)
+    half = features_of(built(name, dtype="bfloat16")[0], variables, x)["logits"]
+    full = features_of(model, variables, x)["logits"]
     assert half.dtype == jnp.float32
     np.testing.assert_allclose(half, full, rtol=0.05, atol=0.05 * float(jnp.abs(full).max()))
 
