@@ -9,9 +9,14 @@ Command: tlx study --config=configs/mini.py --workdir=runs/mini
 One run of it alone: tlx train --config=configs/mini.py:scratch --workdir=runs/scratch, or
 :pretrain, or :finetune=WORKDIR, which starts from the run in WORKDIR.
 
-Cost: {COST}
+Cost: 3 min 20 s on two CPU cores (13 runs of a net of 19,491 weights, 8,750 steps of 32 images;
+half a minute of it analyses), 8 MB on disk.
 
-Expected: {EXPECTED}
+Expected (seen on two cores, jax 0.10.2; 797 test images): P-T ends at 97.9 % and RI-T at 92.4 %;
+between two P-T the line has no dip, between two RI-T accuracy falls 83 points and the loss rises
+8.5 nats above its chord; two P-T are 1.2 apart in l2, two RI-T 15.4; mean CKA over layers 1.00
+against 0.74; kappa of mistakes 0.78 against 0.42; with shuffled 16x16 blocks P-T 95.4 % and RI-T
+91.8 %, with 1x1 blocks 94.1 % and 94.9 %.
 """
 
 import ml_collections
@@ -74,7 +79,7 @@ def run(*, name: str, kind: str, source: str, rate: float, num_steps: int):
         "std": (1.0,),
         "augment": (),
         "shuffle": "none",
-        "shuffle_seed": 1234,
+        "shuffle_seed": 1244,  # moves all four blocks of 16; the authors' 1234 moves none of them
         "batch_size": 32,
         "eval_batch_size": 256,
     }

@@ -87,6 +87,10 @@ def test_all_problems_of_a_config_are_told_at_once():
     [
         ("pretrain.data.name=mnist5", "pretrain.data.name: unknown"),
         ("shuffles=('block:5',)", "shuffles: shuffle: 'block:5' does not fit image_size 32"),
+        (
+            "shuffles=('block:16',) scratch.data.shuffle_seed=1234 finetune.data.shuffle_seed=1234",
+            "shuffles: 'block:16' with shuffle_seed 1234 leaves all 4 blocks where they are",
+        ),
         ("shuffles=('none',)", "shuffles: expected each once, and not 'none'"),
         ("replicates=1", "replicates: expected at least 2, got 1"),
         ("init_step=latest", "init_step: unknown value 'latest'; did you mean 'last'?"),
@@ -98,7 +102,7 @@ def test_all_problems_of_a_config_are_told_at_once():
 )
 def test_problems_with_values(override, message):
     with pytest.raises(config.ConfigError, match=re.escape(message)):
-        build(override)
+        build(*override.split())
 
 
 def test_files_without_a_config(tmp_path):

@@ -18,7 +18,7 @@ from tlx.adapters import linen
 from tlx.analyses import interpolation, similarity
 from tlx.core import metrics, streams
 
-BATCH, NUM_BATCHES = 128, 4
+IMAGES = 512
 NETS = {
     "small": {"name": "fixup_resnet", "width": 8, "stage_sizes": (1, 1, 1), "stem": "small"},
     "fixup_resnet18": {"name": "fixup_resnet18"},
@@ -32,28 +32,29 @@ def main() -> None:
     parser.add_argument("--net", choices=NETS, help="this net only")
     args = parser.parse_args()
     for net in [args.net] if args.net else NETS:
-        line_point(net, args.repeats)
-        cka(net, args.repeats)
+        for batch in (64, 128):
+            line_point(net, batch, args.repeats)
+            cka(net, batch, args.repeats)
     if args.net is None:
         model_benchmarks.run(timing.emit)
 
 
-def setup(net: str):
+def setup(net: str, batch: int):
     """Module, two models' variables, a stream, and its batches on the device."""
     module = models.make(num_classes=10, head_init="uniform", **NETS[net])
     rng = np.random.default_rng(0)
-    shape = (BATCH * NUM_BATCHES, 32, 32, CHANNELS[net])
+    shape = (IMAGES, 32, 32, CHANNELS[net])
     inputs = rng.standard_normal(shape).astype(np.float32)
     labels = rng.integers(0, 10, len(inputs))
     init = jax.jit(module.init)
     params = [dict(init(jax.random.key(seed), inputs[:1])) for seed in range(2)]
-    stream = streams.from_arrays(inputs, labels, batch_size=BATCH)
+    stream = streams.from_arrays(inputs, labels, batch_size=batch)
     return module, params, stream, [jax.device_put(b["inputs"]) for b in stream()]
 
 
-def line_point(net: str, repeats: int, num_points: int = 11) -> None:
+def line_point(net: str, batch: int, repeats: int, num_points: int = 11) -> None:
     """A point of a line over a bare jitted forward pass on the same batches."""
-    module, (a, b), stream, batches = setup(net)
+    module, (a, b), stream, batches = setup(net, batch)
     apply_fn, _ = linen.adapt(module, a)
     alphas = np.linspace(0, 1, num_points, dtype=np.float32)
     line = functools.partial(
@@ -65,13 +66,13 @@ def line_point(net: str, repeats: int, num_points: int = 11) -> None:
         return [forward(a, x) for _ in range(num_points) for x in batches]
 
     found = timing.ratio(lambda: line().results, bare, repeats=repeats)
-    facts = {"net": net, "points": num_points, "images": len(batches) * BATCH, "batch": BATCH}
+    facts = {"net": net, "points": num_points, "images": IMAGES, "batch": batch}
     timing.emit(benchmark="line_point_over_forward", aim=1.05, **found, **facts)
 
 
-def cka(net: str, repeats: int) -> None:
+def cka(net: str, batch: int, repeats: int) -> None:
     """All pairs of layers over two bare passes that return the same features."""
-    module, (a, b), stream, batches = setup(net)
+    module, (a, b), stream, batches = setup(net, batch)
     features = linen.features(module)
     forward = jax.jit(features)
 
@@ -84,7 +85,7 @@ def cka(net: str, repeats: int) -> None:
 
     found = timing.ratio(ours, bare, repeats=repeats)
     layers = len(features(a, batches[0][:4]))
-    facts = {"net": net, "layers": layers, "images": len(batches) * BATCH, "batch": BATCH}
+    facts = {"net": net, "layers": layers, "images": IMAGES, "batch": batch}
     timing.emit(benchmark="cka_over_two_forwards", aim=1.25, **found, **facts)
 
 

@@ -2,7 +2,10 @@
 
 import dataclasses
 
-from tlx.data.spec import DataSpec
+import numpy as np
+
+from tlx.data.permutations import block_permutation
+from tlx.data.spec import DataSpec, parse_shuffle
 from tlx.train.spec import InitFrom, RunSpec
 
 SEEDS_APART = 1000
@@ -71,10 +74,24 @@ class StudySpec:
                 )
         for shuffle in self.shuffles:
             data: DataSpec = dataclasses.replace(self.finetune.data, shuffle=shuffle)
-            found += [f"shuffles: {problem}" for problem in data.problems()]
+            found += [f"shuffles: {problem}" for problem in data.problems() or _unmoved(data)]
         if len(set(self.shuffles)) < len(self.shuffles) or "none" in self.shuffles:
             found.append(
                 "shuffles: expected each once, and not 'none' (the plain target is always "
                 f"there), got {self.shuffles}"
             )
         return found
+
+
+def _unmoved(data: DataSpec) -> list[str]:
+    """The problem with a shuffle whose permutation happens to be the identity."""
+    kind, size = parse_shuffle(data.shuffle)
+    if kind != "block":
+        return []
+    order = block_permutation(data.image_size, size, data.shuffle_seed)
+    if not np.array_equal(order, np.arange(len(order))):
+        return []
+    return [
+        f"{data.shuffle!r} with shuffle_seed {data.shuffle_seed} leaves all {len(order)} blocks "
+        "where they are; choose another shuffle_seed or size"
+    ]
