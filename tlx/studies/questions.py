@@ -170,16 +170,12 @@ def distance(pair: Pair) -> Question:
 
     def answer() -> dict[str, Any]:
         a, b = _params(pair.a), _params(pair.b)
-        modules = labels.from_names(a, _module_of)
-        body = [name for name in labels.unique(modules) if name != HEAD]
-        shared = body if "P" in (pair.a.kind, pair.b.kind) else [*body, HEAD]
-
-        def between(names: list[str]) -> distances.Distances:
-            part = labels.select(modules, modules, names)
-            left, right = (labels.select(x, modules, names) for x in (a, b))
-            return distances.by_module(left, right, part)
-
-        by_module, total = between(shared), between(body)
+        by_name = labels.from_names(a, _module_of)
+        every = list(_model(pair.a).module_names)
+        body = [name for name in every if name != HEAD]
+        shared = body if "P" in (pair.a.kind, pair.b.kind) else every
+        by_module = distances.by_module(a, b, by_name, modules=shared)
+        total = distances.by_module(a, b, by_name, modules=body)
         return {
             "modules": list(by_module.modules),
             "l2": by_module.l2,
