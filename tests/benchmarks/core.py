@@ -28,7 +28,7 @@ CHANNELS = {"small": 1, "fixup_resnet18": 3}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7, help="pairs of runs a ratio")
+    parser.add_argument("--repeats", type=int, default=11, help="pairs of runs a ratio")
     parser.add_argument("--net", choices=NETS, help="this net only")
     args = parser.parse_args()
     for net in [args.net] if args.net else NETS:
