@@ -109,6 +109,7 @@ class _Asked(NamedTuple):
 
 def _questions(spec: StudySpec, all_runs: Sequence[plan.Run]) -> list[_Asked]:
     target, source = plan.target_pairs(all_runs), plan.source_pairs(all_runs)
+    one_label = spec.scratch.loss == "softmax"  # of several, mistakes by class are not defined
     line = functools.partial(questions.line, num_alphas=spec.num_alphas)
     alignment = functools.partial(questions.alignment, batch_size=spec.similarity_batch)
 
@@ -120,7 +121,7 @@ def _questions(spec: StudySpec, all_runs: Sequence[plan.Run]) -> list[_Asked]:
         _Asked("lines", of(line, target)),
         _Asked("feature similarity", of(alignment, target + source[:1])),
         _Asked("distances", of(questions.distance, target + source), steps=5.0),
-        _Asked("mistakes", of(questions.mistakes, target)),
+        _Asked("mistakes", of(questions.mistakes, target if one_label else [])),
         _Asked("the study", [functools.partial(questions.study, spec, all_runs)], steps=0.1),
     ]
 

@@ -17,15 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 
 import tlx
-from tlx import checkpoints, models, records
+from tlx import checkpoints, records
 from tlx.adapters import linen
 from tlx.analyses import agreement, distances, interpolation, similarity
-from tlx.core import labels, metrics
-from tlx.core.types import Metric, Params, Stream
-from tlx.data import loader, sources
+from tlx.core import labels
+from tlx.core.types import ApplyFn, Params, Stream
+from tlx.data import loader
 from tlx.studies.plan import Pair, Run
 from tlx.studies.spec import StudySpec
 from tlx.train import metrics_log
+from tlx.train.job import make_module
+from tlx.train.losses import make_loss
+from tlx.train.step import make_apply_fn
 from tlx.train.workdir import read_result
 
 HEAD = "head"
@@ -114,10 +117,9 @@ def line(pair: Pair, num_alphas: int) -> Question:
 
     def answer() -> dict[str, Any]:
         alphas = np.linspace(0, 1, num_alphas, dtype=np.float32)
-        apply_fn = linen.adapt(_model(pair.a), _params(pair.a)).apply_fn
         found = interpolation.line(
-            apply_fn,
-            _metric(pair.a),
+            _apply_fn(pair.a),
+            make_loss(pair.a.spec.loss).metric(),
             _params(pair.a),
             _params(pair.b),
             _test_stream(pair.a),
@@ -144,9 +146,9 @@ def alignment(pair: Pair, batch_size: int) -> Question:
 
     def answer() -> dict[str, Any]:
         found = similarity.cka_matrix(
-            linen.features(_model(pair.a)),
+            linen.features(make_module(pair.a.spec)),
             _params(pair.a),
-            linen.features(_model(pair.b)),
+            linen.features(make_module(pair.b.spec)),
             _params(pair.b),
             _test_stream(pair.a, batch_size),
         )
@@ -171,7 +173,7 @@ def distance(pair: Pair) -> Question:
     def answer() -> dict[str, Any]:
         a, b = _params(pair.a), _params(pair.b)
         by_name = labels.from_names(a, _module_of)
-        every = list(_model(pair.a).module_names)
+        every = list(make_module(pair.a.spec).module_names)
         body = [name for name in every if name != HEAD]
         shared = body if "P" in (pair.a.kind, pair.b.kind) else every
         by_module = distances.by_module(a, b, by_name, modules=shared)
@@ -192,11 +194,11 @@ def mistakes(pair: Pair) -> Question:
     """Which test examples two runs get wrong together and alone, by class."""
 
     def answer() -> dict[str, Any]:
-        classes = _num_classes(pair.a)
+        classes = make_module(pair.a.spec).num_classes
         found = agreement.mistakes(
-            linen.adapt(_model(pair.a), _params(pair.a)).apply_fn,
+            _apply_fn(pair.a),
             _params(pair.a),
-            linen.adapt(_model(pair.b), _params(pair.b)).apply_fn,
+            _apply_fn(pair.b),
             _params(pair.b),
             _test_stream(pair.a),
             num_classes=classes,
@@ -262,18 +264,8 @@ def _restored(workdir: Path, step: int) -> Params:
     return checkpoints.restore(workdir, step)
 
 
-def _num_classes(run: Run) -> int:
-    return sources.open_source(run.spec.data.name, run.spec.data.test_split).num_classes
-
-
-def _model(run: Run) -> Any:
-    model = run.spec.model
-    options = dict(model.options)
-    return models.make(model.name, num_classes=_num_classes(run), dtype=model.dtype, **options)
-
-
-def _metric(run: Run) -> Metric:
-    return metrics.classification() if run.spec.loss == "softmax" else metrics.multilabel()
+def _apply_fn(run: Run) -> ApplyFn:
+    return make_apply_fn(make_module(run.spec))  # the one that the run was evaluated with
 
 
 def _test_stream(run: Run, batch_size: int | None = None) -> Stream:
