@@ -185,8 +185,60 @@ def test_bad_input(coordinates, chunk, message):
         )
 
 
-def test_fastest_width_is_a_power_of_two_within_the_limit(monkeypatch):
+def test_fastest_width_is_a_power_of_two_within_the_memory(monkeypatch):
     batch = next(streams.from_arrays(*make_data(4), batch_size=4)())
-    monkeypatch.setattr(MODULE, "CHUNK_BYTES", 4 * 4 * tree.count(A))
-    width = MODULE.fastest_width(apply_fn, metrics.classification(), A, batch, 64)
-    assert width in (1, 2, 4)
+    arguments = (apply_fn, metrics.classification(), A, batch)
+    times = iter([8.0, 8.0, 8.0, 8.0, 8.0, 8.0])  # any width costs the same: wider is cheaper
+    monkeypatch.setattr(MODULE, "_seconds", lambda *_: next(times))
+    assert MODULE.fastest_width(*arguments, 9) == 8
+    times = iter([8.0] * 6)
+    limit = MODULE._bytes(*arguments, 4)
+    assert limit > 2 * 4 * 4 * tree.count(A)  # temporaries too
+    monkeypatch.setattr(MODULE, "CHUNK_BYTES", limit)
+    assert MODULE.fastest_width(*arguments, 64) == 4
+    monkeypatch.setattr(MODULE, "CHUNK_BYTES", 2 * 4 * tree.count(A))
+    times = iter([8.0] * 6)
+    assert MODULE.fastest_width(*arguments, 64) == 1
+
+
+def test_no_width_is_tried_after_the_time_is_up(monkeypatch):
+    batch = next(streams.from_arrays(*make_data(4), batch_size=4)())
+    monkeypatch.setattr(MODULE, "TRIAL_SECONDS", 0.0)
+    assert MODULE.fastest_width(apply_fn, metrics.classification(), A, batch, 64) == 1
+
+
+@pytest.mark.parametrize(
+    ("by_width", "expected"),
+    [
+        ([8, 8, 8, 8, 8], 8),  # any width costs the same: the widest is the cheapest
+        ([8, 20, 99], 1),  # two that are no better
+        ([8, 17, 20, 99], 4),  # the second of them is
+        ([8, 30], 1),  # the first is far slower: nothing more is tried
+    ],
+)
+def test_fastest_width_looks_one_further(monkeypatch, by_width, expected):
+    batch = next(streams.from_arrays(*make_data(4), batch_size=4)())
+    times = iter(by_width)
+    monkeypatch.setattr(MODULE, "_seconds", lambda *_: float(next(times)))
+    assert MODULE.fastest_width(apply_fn, metrics.classification(), A, batch, 8) == expected
+
+
+@pytest.mark.parametrize(("seconds", "trials"), [(0.0, 1), (1e9, 0)])
+def test_auto_is_measured_once_and_changes_no_result(monkeypatch, seconds, trials):
+    calls = []
+
+    def widest(*arguments):
+        calls.append(arguments)
+        return 4
+
+    monkeypatch.setattr(MODULE, "PATIENCE_SECONDS", seconds)
+    monkeypatch.setattr(MODULE, "_chosen", {})
+    monkeypatch.setattr(MODULE, "fastest_width", widest)
+    stream = streams.from_arrays(*make_data(50), batch_size=16)
+    alphas = np.linspace(0, 1, 7, dtype=np.float32)
+    arguments = (apply_fn, metrics.classification(), paths.line(A, B), alphas, stream)
+    auto = [evaluate_path(*arguments) for _ in range(2)]
+    assert len(calls) == trials
+    one = evaluate_path(*arguments, chunk=1)
+    for found in auto:
+        np.testing.assert_allclose(found["loss"], one["loss"], rtol=1e-6)

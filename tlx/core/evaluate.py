@@ -15,8 +15,20 @@ from tlx.core.types import ApplyFn, Batch, Metric, Params, PathFn, Stream
 GROUP_BYTES = 256 * 2**20
 """Batches kept on the device at once, so that the parameters of a point serve them all."""
 
-CHUNK_BYTES = 2**30
-"""The most that `chunk="auto"` spends on the parameters of the points of one chunk."""
+PATIENCE_SECONDS = 5.0
+"""`chunk="auto"` tries widths once a function's points have taken this long one at a time."""
+
+TRIAL_SECONDS = 20.0
+"""`chunk="auto"` begins no trial of a width after this time, compilation included."""
+
+ROW_SECONDS = 0.02
+"""The time that a trial's row of calls should take, so that what is timed is not noise."""
+
+MOST_POINTS = 64
+"""The largest width that `chunk="auto"` tries."""
+
+CHUNK_BYTES = 4 * 2**30
+"""`chunk="auto"` takes no width above 1 that needs more: parameters twice and temporaries."""
 
 
 def evaluate(apply_fn: ApplyFn, metric: Metric, params: Params, stream: Stream) -> Any:
@@ -63,10 +75,11 @@ def evaluate_path(
       coordinates: pytree of arrays [K, ...], one coordinate a row.
       stream: batches of constant shape; read once, each batch moved to the device once.
       chunk: points whose parameters are formed and applied together (by `vmap`). Wider can
-        be faster on accelerators and costs memory; on CPU a width of 1 is best, since
-        vectorised convolution kernels become grouped convolutions. "auto" is 1 on CPU;
-        elsewhere it times 1, 2, 4, … on the first batch until a point gets no cheaper,
-        with chunk parameters of at most `CHUNK_BYTES`, and remembers that.
+        be faster where a point is too small for the device, and costs memory; convolutions
+        with vectorised kernels become grouped ones, which are slow, most of all on CPU.
+        "auto" measures it once for a function, shapes and kind of device, when the points so
+        far and those of this call's first batches take more than `PATIENCE_SECONDS`: see
+        `fastest_width`. Results do not depend on it.
 
     Returns:
       The metric's results stacked on a leading axis [K, ...].
@@ -85,7 +98,7 @@ def evaluate_path(
     states: list[Any] = []
     for group in _groups(stream()):
         if not width and chunk == "auto":
-            width = _auto_chunk(apply_fn, metric, path_fn, coordinates, group[0])
+            width = _auto_chunk(apply_fn, metric, path_fn, coordinates, group)
         elif not width:
             width = min(int(chunk), num_points)
         chunks = list(_chunks(coordinates, num_points, width))
@@ -183,22 +196,26 @@ def _groups(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
         yield group
 
 
+_single: dict[Any, float] = {}
+_spent: dict[Any, float] = {}
 _chosen: dict[Any, int] = {}
 
 
 def _auto_chunk(
-    apply_fn: ApplyFn, metric: Metric, path_fn: PathFn, coordinates: Any, batch: Batch
+    apply_fn: ApplyFn, metric: Metric, path_fn: PathFn, coordinates: Any, group: list[Batch]
 ) -> int:
-    device = next(iter(jax.tree.leaves(batch)[0].devices()))
-    if device.platform == "cpu":
-        return 1
     num_points = _num_points(coordinates)
     one = _form(path_fn, jax.tree.map(lambda x: x[:1], coordinates), 1)
-    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((one, batch)))
-    key = (apply_fn, metric, shapes, device.device_kind, num_points)
-    if key not in _chosen:
-        _chosen[key] = fastest_width(apply_fn, metric, one, batch, num_points)
-    return _chosen[key]
+    device = next(iter(jax.tree.leaves(group[0])[0].devices()))
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((one, group[0])))
+    key = (apply_fn, shapes, device.device_kind)
+    if key not in _single:
+        _single[key] = _seconds(apply_fn, metric, one, group[0], 1)
+    _spent[key] = _spent.get(key, 0.0) + _single[key] * num_points * len(group)
+    if key not in _chosen and _spent[key] > PATIENCE_SECONDS:
+        _chosen[key] = fastest_width(apply_fn, metric, one, group[0], MOST_POINTS)
+    num_chunks = -(-num_points // _chosen.get(key, 1))
+    return -(-num_points // num_chunks)  # as wide as chosen at most, and none half empty
 
 
 def fastest_width(
@@ -206,31 +223,65 @@ def fastest_width(
 ) -> int:
     """The number of points, 1, 2, 4, … up to `most`, at which a point of a chunk is cheapest.
 
-    Times each width (twice, the first for compilation) and stops at the first that does not
-    cut the time of a point by 5 %.
+    Times each width, and stops after the second in a row that does not cut the time of a
+    point by 5 %, or the first that is far slower; before one that needs more than
+    `CHUNK_BYTES`; and begins none after `TRIAL_SECONDS`.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`.
       metric: what each point folds.
       params: parameters of one point; a chunk is timed on copies of them.
       batch: a batch of the stream, on the device.
-      most: the number of points there are.
+      most: the largest width to try.
 
     Returns:
-      A power of two, at least 1, whose parameters take at most `CHUNK_BYTES`.
+      A power of two, at least 1.
+
+    Cost: a compilation and some runs for each width that is tried.
     """
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
-    best, best_seconds = 1, float("inf")
-    width = 1
-    while width <= most and width * size <= max(CHUNK_BYTES, size):
-        state = _init(metric, width)
-        copies = params if width == 1 else tree.stack([params] * width)
-        jax.block_until_ready(_step(width)(apply_fn, metric, state, copies, batch))
-        start = time.perf_counter()
-        jax.block_until_ready(_step(width)(apply_fn, metric, state, copies, batch))
-        seconds = (time.perf_counter() - start) / width
-        if seconds > 0.95 * best_seconds:
+    begun = time.perf_counter()
+    best, best_seconds = 1, _seconds(apply_fn, metric, params, batch, 1)
+    width = 2
+    while width <= min(most, 4 * best) and time.perf_counter() - begun < TRIAL_SECONDS:
+        if _bytes(apply_fn, metric, params, batch, width) > CHUNK_BYTES:
             break
-        best, best_seconds = width, seconds
+        seconds = _seconds(apply_fn, metric, params, batch, width) / width
+        if seconds > 1.5 * best_seconds:
+            break
+        if seconds < 0.95 * best_seconds:
+            best, best_seconds = width, seconds
         width *= 2
     return best
+
+
+def _seconds(apply_fn: ApplyFn, metric: Metric, params: Params, batch: Any, width: int) -> float:
+    """Seconds of a chunk on a batch, in the fastest of several rows of calls.
+
+    The first call is for compilation; the calls of a row are waited for together, as those
+    of a path are.
+    """
+    copies = params if width == 1 else tree.stack([params] * width)
+    state = _step(width)(apply_fn, metric, _init(metric, width), copies, batch)
+    jax.block_until_ready(state)
+    best, calls = float("inf"), 1
+    for _ in range(4):
+        start = time.perf_counter()
+        for _ in range(calls):
+            state = _step(width)(apply_fn, metric, state, copies, batch)
+        jax.block_until_ready(state)
+        best = min(best, (time.perf_counter() - start) / calls)
+        if best > ROW_SECONDS:
+            break  # long enough not to be noise
+        calls = min(32, max(calls, int(ROW_SECONDS / best)))
+    return best
+
+
+def _bytes(apply_fn: ApplyFn, metric: Metric, params: Params, batch: Any, width: int) -> int:
+    """What a chunk takes on the device: parameters of two chunks, and XLA's temporaries."""
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    if 2 * width * size > CHUNK_BYTES:
+        return 2 * width * size  # before anything is allocated or compiled
+    copies = tree.stack([params] * width)
+    lowered = _step(width).lower(apply_fn, metric, _init(metric, width), copies, batch)
+    memory = lowered.compile().memory_analysis()  # the call finds this compilation again
+    return 2 * width * size + (memory.temp_size_in_bytes if memory is not None else 0)

@@ -46,6 +46,11 @@ def accuracy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     return jnp.where(valid, correct.astype(jnp.float32), jnp.nan)
 
 
+def error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
+    """The 0-1 error: 1 − `accuracy`."""
+    return 1 - accuracy(outputs, batch)
+
+
 def sigmoid_cross_entropy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     """Binary cross-entropy in nats, averaged over the C labels: logits and labels 0/1 [B, C]."""
     logits = jnp.asarray(outputs)
@@ -59,6 +64,11 @@ def sigmoid_accuracy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     logits = jnp.asarray(outputs)
     right = (logits >= 0) == (jnp.asarray(batch["labels"]) > 0)
     return jnp.mean((right & ~jnp.isnan(logits)).astype(jnp.float32), -1)
+
+
+def sigmoid_error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
+    """The share of the C labels on the wrong side: 1 − `sigmoid_accuracy`."""
+    return 1 - sigmoid_accuracy(outputs, batch)
 
 
 @functools.cache

@@ -42,6 +42,18 @@ def plane(origin: Params, u: Params, v: Params) -> PathFn:
     return Partial(_plane, origin, u, v)
 
 
+def hull(vertices: Sequence[Params]) -> PathFn:
+    """The affine hull of m models: coordinate w [m], weights that sum to 1, ↦ Σ wᵢ·θᵢ.
+
+    Exact at every vertex (a weight of 1, the others 0): a vertex of weight 0 has no part, even
+    if it holds NaN. Weights that are not negative give the convex hull, others extrapolate.
+    The sum of the weights is not checked; products and sums are in float32 or more. Leaves
+    that are not floating are the first vertex's.
+    """
+    _alike(vertices, "vertices", at_least=1)
+    return Partial(_hull, tuple(vertices))
+
+
 def polygon(vertices: Sequence[Params]) -> PathFn:
     """The chain of lines through the vertices, each segment an equal share of [0, 1].
 
@@ -107,15 +119,23 @@ def _polygon(vertices: tuple[Params, ...], t: Float[Array, ""]) -> Params:
     at = jnp.asarray(t) * segments
     first = jnp.clip(jnp.floor(at), 0, segments - 1)
     rest = at - first
+    weights = [
+        jnp.where(i == first, 1 - rest, jnp.where(i == first + 1, rest, 0))
+        for i in range(len(vertices))
+    ]
+    return _hull(vertices, jnp.stack(weights))
 
+
+def _hull(vertices: tuple[Params, ...], weights: Float[Array, " m"]) -> Params:
     def leaf(*corners: Any) -> Any:
         if not checks.is_inexact(corners[0]):
             return corners[0]
         wide = tree.accumulator(corners[0].dtype)
         total = jnp.zeros((), wide)
         for i, corner in enumerate(corners):
-            weight = jnp.where(i == first, 1 - rest, jnp.where(i == first + 1, rest, 0))
-            total = weight.astype(wide) * jnp.asarray(corner).astype(wide) + total
+            weight = weights[i].astype(wide)
+            share = weight * jnp.asarray(corner).astype(wide)
+            total = jnp.where(weight == 0, 0, share) + total  # no NaN from a vertex far off
         return total.astype(corners[0].dtype)
 
     return jax.tree.map(leaf, *vertices)

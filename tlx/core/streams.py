@@ -1,5 +1,6 @@
 """Streams: replayable finite passes over data, in batches of one constant shape."""
 
+import itertools
 import queue
 import threading
 from collections.abc import Iterator, Mapping
@@ -86,6 +87,23 @@ def pad_batch(batch: Batch, size: int) -> dict[str, Any]:
         padding = np.full((size - rows, *array.shape[1:]), fill, array.dtype)
         out[name] = np.concatenate([array, padding])
     return out
+
+
+def peek(stream: Stream) -> tuple[Batch | None, Stream]:
+    """The first batch (None if there is none), and the stream with that pass still to come.
+
+    For what needs to know the shapes before it reads: nothing is read twice.
+    """
+    started = iter(stream())
+    first = next(started, None)
+    if first is None:
+        return None, stream
+    pending = [itertools.chain([first], started)]
+
+    def resumed() -> Iterator[Batch]:
+        return iter(pending.pop()) if pending else stream()
+
+    return first, resumed
 
 
 def prefetch(stream: Stream, size: int = 2) -> Stream:
