@@ -2,15 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.core import models
-from tests.helpers import oracles
 from tlx.analyses import interpolation
 from tlx.core import evaluate, metrics, streams, tree
 
-KINDS = interpolation.KINDS
 ALPHAS = (-0.5, 0.0, 0.25, 0.5, 1.0, 1.3)
 
 
@@ -93,97 +89,6 @@ def test_line_refuses_other_alphas(alphas, message):
         _line(alphas=alphas)
 
 
-@st.composite
-def _curves(draw):
-    length = draw(st.sampled_from([0, 1, 6]))  # few lengths, since each is compiled
-    inner = draw(st.lists(st.integers(1, 99), min_size=length, max_size=length, unique=True))
-    alphas = np.float32([-0.5, 0, *sorted(i / 100 for i in inner), 1, 1.5])
-    loss = st.floats(-100, 100, width=32)
-    return alphas, np.float32(draw(st.lists(loss, min_size=len(alphas), max_size=len(alphas))))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@given(curve=_curves())
-def test_barrier_is_the_formula(kind, curve):
-    got = interpolation.barrier(*curve, kind=kind)
-    height, alpha = oracles.barrier(*curve, kind=kind)
-    np.testing.assert_allclose(got.height, height, rtol=1e-5, atol=1e-4)
-    at = np.flatnonzero(curve[0] == got.alpha)[0]
-    again = oracles.barrier(
-        np.float32([0, 1, got.alpha]) if 0 < alpha < 1 else np.float32([0, 1]),
-        curve[1][[1, -2, at]] if 0 < alpha < 1 else curve[1][[1, -2]],
-        kind,
-    )[0]
-    np.testing.assert_allclose(again, height, rtol=1e-5, atol=1e-4)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@given(curve=_curves())
-def test_barrier_is_symmetric_and_bounded_below(kind, curve):
-    alphas, losses = curve[0][1:-1], curve[1][1:-1]
-    got = interpolation.barrier(alphas, losses, kind=kind).height
-    back = interpolation.barrier((1 - alphas)[::-1], losses[::-1], kind=kind).height
-    np.testing.assert_allclose(got, back, rtol=1e-5, atol=1e-4)
-    floor = 0 if kind == "chord" else abs(losses[0] - losses[-1]) / 2
-    assert got >= floor - 1e-4
-
-
-def test_barrier_of_a_straight_path_is_zero():
-    got = interpolation.barrier([0, 0.5, 1], [1.0, 2.0, 3.0], kind="chord")
-    assert (float(got.height), float(got.alpha)) == (0, 0)
-    assert float(interpolation.barrier([0, 1], [1.0, 3.0], kind="endpoint_mean").height) == 1
-
-
-def test_barrier_of_accuracy_is_its_fall():
-    accuracy = np.float32([0.9, 0.1, 0.8])
-    falls = [
-        interpolation.barrier([0, 0.5, 1], values, kind="chord").height
-        for values in (-accuracy, 1 - accuracy)
-    ]
-    np.testing.assert_allclose(falls, 0.75, rtol=1e-6)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_barrier_without_finite_losses(kind):
-    alphas = [-1, 0, 0.5, 1, 2]
-    nothing = interpolation.barrier(alphas, [0, 0, np.nan, 0, 0], kind=kind)
-    assert np.isnan(nothing.height)
-    assert np.isnan(nothing.alpha)
-    infinite = interpolation.barrier(alphas, [0, 0, np.inf, 0, 0], kind=kind)
-    assert np.isposinf(infinite.height)
-    assert infinite.alpha == 0.5
-    outside = interpolation.barrier(alphas, [np.nan, 1, 2, 1, np.inf], kind=kind)
-    assert float(outside.height) == 1
-
-
-def test_barrier_under_jit_and_vmap():
-    alphas = jnp.asarray([0.0, 0.5, 1.0])
-    losses = jnp.asarray([[1.0, 3.0, 1.0], [0.0, 0.0, 2.0]])
-
-    @jax.jit
-    def heights(alphas, losses):
-        return jax.vmap(lambda x: interpolation.barrier(alphas, x, kind="chord").height)(losses)
-
-    np.testing.assert_array_equal(heights(alphas, losses), [2, 0])
-    assert np.isnan(heights(alphas + 0.1, losses)).all()
-
-
-@pytest.mark.parametrize(
-    ("alphas", "losses", "kind", "message"),
-    [
-        ([0, 1], [1.0, 2.0], "cord", "unknown kind of barrier 'cord'; did you mean 'chord'"),
-        ([0, 1], [1.0], "chord", "expected one loss for each alpha, got 2 alphas and 1 losses"),
-        ([1, 0], [1.0, 2.0], "chord", "expected alphas that increase"),
-        ([0, 0.9], [1.0, 2.0], "chord", "expected 0 and 1 among the alphas, 1 missing"),
-        ([0.5], [1.0], "chord", "0 and 1 missing"),
-        ([0, 1], [[1.0, 2.0]], "chord", r"expected losses as a vector \[K\]"),
-    ],
-)
-def test_barrier_refuses(alphas, losses, kind, message):
-    with pytest.raises(ValueError, match=message):
-        interpolation.barrier(alphas, losses, kind=kind)
-
-
 def test_line_takes_scalars_of_a_tree_unchanged_that_do_not_move():
     a = {"w": jnp.ones(2), "steps": jnp.int32(3)}
     b = {"w": jnp.zeros(2), "steps": jnp.int32(3)}
@@ -195,3 +100,130 @@ def test_line_takes_scalars_of_a_tree_unchanged_that_do_not_move():
 
     got = interpolation.line(apply_fn, metric, a, b, stream, alphas=[0, 1])
     np.testing.assert_allclose(got.results, [3 * np.sqrt(2), 0], rtol=1e-6)
+
+
+def test_a_slice_along_a_direction_is_a_line():
+    params, u = models.make_params(0), models.make_params(1)
+    stream = streams.from_arrays(*models.make_data(50), batch_size=16)
+    metric = metrics.classification()
+    ends = params, tree.add(params, u)
+    got = interpolation.line(models.apply_fn, metric, *ends, stream, alphas=ALPHAS)
+    points = (jax.tree.map(lambda p, d, t=t: p + np.float32(t) * d, params, u) for t in ALPHAS)
+    losses = [evaluate(models.apply_fn, metric, point, stream)["loss"] for point in points]
+    np.testing.assert_allclose(got.results["loss"], losses, rtol=1e-5)
+    assert got.results["loss"][1] == losses[1]
+
+
+def test_line_reads_the_data_once_for_several_metrics():
+    reads = []
+    inner = streams.from_arrays(*models.make_data(50), batch_size=16)
+
+    def counting():
+        for batch in inner():
+            reads.append(1)
+            yield batch
+
+    each = metrics.collect(metrics.accuracy, 50)
+    metric = metrics.combine({"mean": metrics.classification(), "each": each})
+    ends = models.make_params(0), models.make_params(1)
+    got = interpolation.line(models.apply_fn, metric, *ends, counting, alphas=ALPHAS)
+    assert len(reads) == inner.num_batches
+    assert got.results["each"].shape == (len(ALPHAS), 50)
+    np.testing.assert_allclose(got.results["each"].mean(1), got.results["mean"]["accuracy"])
+    assert got.statistics == "none"
+
+
+def _is_head(name):
+    return name.startswith("head")
+
+
+def _reversed_apply(params, inputs):
+    return models.apply_fn(params, inputs[:, ::-1])
+
+
+def _targets(batch_size=16):
+    """Two targets, of 3 and 7 classes, with nets, data and metrics of their own."""
+    a, b = models.make_params(0), models.make_params(1, classes=7)
+    data = models.make_data(50), models.make_data(33, seed=1, classes=7)
+    three, seven = (streams.from_arrays(*d, batch_size=batch_size) for d in data)
+    accuracy = metrics.mean(metrics.accuracy)
+    return a, b, {
+        "three": interpolation.Target(models.apply_fn, metrics.classification(), a, three),
+        "seven": interpolation.Target(_reversed_apply, accuracy, b, seven),
+    }  # fmt: skip
+
+
+def _on_targets(batch_size=16, **changes):
+    a, b, targets = _targets(batch_size)
+    options = {"targets": targets, "is_head": _is_head, "alphas": ALPHAS} | changes
+    return interpolation.line_on_targets(a, b, **options)
+
+
+def test_targets_keep_their_heads_while_the_trunk_moves():
+    a, b, targets = _targets()
+    got = _on_targets()
+    for i, t in enumerate(np.float32(ALPHAS)):
+        trunk = tree.lerp(a["hidden"], b["hidden"], t)
+        for name, target in targets.items():
+            params = {"hidden": trunk, "head": target.params["head"]}
+            alone = evaluate(target.apply_fn, target.metric, params, target.stream)
+            found = jax.tree.map(lambda r, i=i: r[i], got.results[name])
+            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), found, alone)
+            if t in (0, 1):
+                jax.tree.map(np.testing.assert_array_equal, found, alone)
+    assert got.statistics == {"three": "none", "seven": "none"}
+
+
+def test_targets_do_not_depend_on_batches():
+    one, other = _on_targets(16).results, _on_targets(7).results
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), one, other)
+
+
+def test_a_target_without_a_head_of_its_own_is_the_plain_line():
+    a, b = models.make_params(0), models.make_params(1)
+    target = _targets()[2]["three"]
+    got = interpolation.line_on_targets(
+        a, b, {"it": target}, is_head=lambda name: False, alphas=ALPHAS
+    )
+    jax.tree.map(np.testing.assert_array_equal, got.results["it"], _line().results)
+
+
+def test_heads_may_have_other_leaves():
+    a, b, targets = _targets()
+    mlp = {"hidden": b["hidden"], "head": {"kernel": b["head"]["kernel"], "0": a["head"]}}
+    target = interpolation.Target(
+        lambda p, x: models.apply_fn(p | {"head": p["head"]["0"]}, x),
+        metrics.classification(),
+        mlp,
+        targets["three"].stream,
+    )
+    got = interpolation.line_on_targets(
+        a, mlp, targets | {"third": target}, is_head=_is_head, alphas=[0]
+    )
+    jax.tree.map(np.testing.assert_array_equal, got.results["third"], got.results["three"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"targets": {}}, "expected at least one target to evaluate, got none"),
+        (
+            {"is_head": lambda name: True},
+            r"is_head holds of all leaves \(head/bias, head/kernel, hidden/bias, hidden/kernel\)",
+        ),
+        (
+            {"is_head": lambda name: name == "head/bias"},
+            "head/kernel: float32 8×3 in the trunk of params_a, "
+            "float32 8×7 in the trunk of params_b",
+        ),
+        (
+            {"targets": {"x": _targets()[2]["three"]._replace(params=models.make_params(0, 9))}},
+            "hidden/kernel: float32 5×8 in the trunk of params_a, "
+            "float32 5×9 in the trunk of target 'x'",
+        ),
+        ({"alphas": [np.inf]}, r"expected finite alphas, got \[inf\]"),
+    ],
+)
+def test_targets_refuse(changes, message):
+    with pytest.raises(ValueError, match=message):
+        _on_targets(**changes)

@@ -1,5 +1,7 @@
 """The questions, one file each: pure functions over any parameters and any apply function.
 
-`interpolation` (lines and barriers), `similarity` (of features), `distances` (of
-parameters), `agreement` (of mistakes). Each returns a NamedTuple of arrays.
+Between and around models: `interpolation` (lines, barriers and their peaks), `planes`,
+`directions`, `trajectories`, `connectivity` (trained curves), `basins`, `averaging`,
+`alignment` (permuted units), `curvature`, `sharpness`. Of features: `similarity`. Of
+parameters: `distances`. Of mistakes: `agreement`. Each returns a NamedTuple of arrays.
 """
