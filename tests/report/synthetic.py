@@ -1,5 +1,7 @@
 """Synthetic records of a small study. Nothing here was measured: curves are formulas."""
 
+from itertools import combinations
+
 import numpy as np
 
 from tlx.records import make_record
@@ -64,8 +66,71 @@ def interpolation(a, b):
         "barrier_chord": max(0.0, float(np.max(loss - np.interp(alphas, [0, 1], loss[[0, -1]])))),
         "barrier_endpoint_mean": float(np.max(loss - loss[[0, -1]].mean())),
         "accuracy_barrier": float(np.max(chord - accuracy)),
+        "statistics": "none",
     }
-    return make_record("interpolation", inputs=inputs_of(a, b), results=results)
+    for name, half in (("barrier_chord", 0.06), ("accuracy_barrier", 0.02)):
+        results |= {f"{name}_low": max(0.0, results[name] - half)}
+        results |= {f"{name}_high": results[name] + half}
+    options = {"confidence": 0.95}
+    return make_record("interpolation", inputs=inputs_of(a, b), options=options, results=results)
+
+
+def plane(*names):
+    """Two valleys: around the line between the P-T, and around each RI-T."""
+    sides = [2.0 if KINDS[a] == KINDS[b] == "P-T" else 8.6 for a, b in combinations(names, 2)]
+    third = (sides[1] ** 2 - sides[2] ** 2) / (2 * sides[0]) + sides[0] / 2
+    models = np.array([[0, 0], [sides[0], 0], [third, np.sqrt(sides[1] ** 2 - third**2)]])
+    span = max(np.ptp(models, axis=0)) * 0.35
+    low, high = models.min(axis=0) - span, models.max(axis=0) + span
+    x, y = (np.linspace(low[i], high[i], 25) for i in (0, 1))
+    grid = np.stack(np.meshgrid(x, y), axis=-1)
+    depth = [
+        np.exp(-np.sum((grid - at) ** 2, axis=-1) / (10 if KINDS[n] == "P-T" else 4))
+        for n, at in zip(names, models, strict=True)
+    ]
+    far = np.sum((grid - models.mean(axis=0)) ** 2, axis=-1) / 60
+    well = 1 - np.prod([1 - 0.99 * d for d in depth], axis=0)
+    loss = np.exp(np.log(0.12) * well + np.log(4 + 6 * far) * (1 - well))
+    results = {"x": x, "y": y, "loss": loss, "accuracy": 0.1 + 0.87 * well**1.5}
+    results |= {"models_xy": models, "count": NUM_TEST, "statistics": "none"}
+    results |= {"model_loss": [0.13] * 3, "model_accuracy": [FINAL[KINDS[n]] for n in names]}
+    inputs = {"models": list(names), "kinds": [KINDS[n] for n in names], "split": "test"}
+    return make_record("plane", inputs=inputs, results=results)
+
+
+def basin(a, b):
+    joined = KINDS[a] == KINDS[b] == "P-T"
+    epsilon, height = (0.0031, 0.006) if joined else (0.271, 0.78)
+    deltas = 400 * 0.005 * np.geomspace(0.25, 16, 13)
+    rise = 0.85 * (1 - np.exp(-((deltas / 11) ** 2))) - (0.0004 if joined else 0.41)
+    results = {
+        "verdict": "yes" if joined else "no",
+        **{"barrier": 0.01 if joined else 2.1, "error_barrier": height, "tolerance": 0.02},
+        **{"barrier_low": 0.0 if joined else 2.03, "barrier_high": 0.03 if joined else 2.17},
+        **{"error_low": max(0, height - 0.005), "error_high": height + 0.008},
+        **{"mean_loss": 0.034 if joined else 0.49, "epsilon": epsilon},
+        **{"epsilon_error": epsilon / 9, "deltas": deltas, "num_draws": 64},
+        **{"noise_rise": rise, "noise_rise_error": 0.06 * np.abs(rise) + 0.0005},
+        **{"beyond_rise": 0.6 * rise, "beyond_rise_error": 0.08 * np.abs(rise) + 0.0005},
+        **{"delta": deltas[3] if joined else np.nan, "num_parameters": 160_000},
+        **{"count": NUM_TEST, "statistics": "none"},
+    }
+    options = {"confidence": 0.95, "loss": "error"}
+    return make_record("basin", inputs=inputs_of(a, b), options=options, results=results)
+
+
+def permutation(a, b):
+    alphas = np.linspace(0, 1, 11)
+    hill, end = np.sin(np.pi * alphas) ** 2, FINAL["RI-T"]
+    results = {"alphas": alphas, "num_units": 240, "count": NUM_TEST, "statistics": "none"}
+    left = {"plain": 1.0, "weights": 0.62, "activations": 0.5, "repaired": 0.17}
+    for name, share in left.items():
+        results[f"loss_{name}"] = 0.1 + 2.1 * share * hill
+        results[f"accuracy_{name}"] = end - 0.78 * share**0.7 * hill
+        results[f"barrier_{name}"] = 2.1 * share
+        results[f"accuracy_barrier_{name}"] = 0.78 * share**0.7
+    results |= {"distance_before": 18.1, "distance_weights": 15.2, "distance_activations": 16.0}
+    return make_record("permutation", inputs=inputs_of(a, b), results=results)
 
 
 def similarity(a, b):
@@ -131,4 +196,6 @@ def synthetic_records():
         made += [similarity(a, b), distances(a, b)]
         if "p" not in (a, b):
             made += [interpolation(a, b), agreement(a, b)]
+    made += [plane("pt0", "pt1", "rit0"), plane("rit0", "rit1", "pt0")]
+    made += [basin("pt0", "pt1"), basin("rit0", "rit1"), permutation("rit0", "rit1")]
     return [*made, study()]

@@ -5,15 +5,19 @@ import pytest
 
 from tests.report.synthetic import agreement, curve, distances, interpolation, similarity
 from tlx.records import make_record
-from tlx.report import answers, tables
-from tlx.report.answers import AGREES, DIFFERS, OPEN
+from tlx.report import answers, tables, verdicts
+from tlx.report.verdicts import AGREES, DIFFERS, OPEN
 
 SWAP = {"P-T": "RI-T", "RI-T": "P-T"}
 
 
 def swapped(record):
     """Returns the record with P-T called RI-T and the other way round."""
-    inputs = {k: SWAP.get(v, v) if "kind" in k else v for k, v in record.inputs.items()}
+    inputs = dict(record.inputs)
+    for name in {"kind", "kind_a", "kind_b"} & set(inputs):
+        inputs[name] = SWAP.get(inputs[name], inputs[name])
+    if "kinds" in inputs:
+        inputs["kinds"] = [SWAP.get(k, k) for k in inputs["kinds"]]
     return make_record(record.question, inputs=inputs, results=record.results)
 
 
@@ -36,7 +40,7 @@ def test_against_the_paper(records, name):
 @pytest.mark.parametrize("name", answers.QUESTIONS)
 def test_without_records(name):
     answer = answers.QUESTIONS[name]([])
-    assert answer == answers.NOTHING
+    assert answer == verdicts.NOTHING
     assert answer.verdict == ""
     assert tables.TABLES[name]([]) is None
 
@@ -44,15 +48,21 @@ def test_without_records(name):
 @pytest.mark.parametrize("name", answers.QUESTIONS)
 @pytest.mark.parametrize("kind", ["P-T", "RI-T"])
 def test_with_one_kind_only(records, name, kind):
-    kinds = ("kind", "kind_a", "kind_b")
-    own = [r for r in records if {r.inputs[k] for k in kinds if k in r.inputs} <= {kind}]
+    names = ("kind", "kind_a", "kind_b")
+    kinds = [
+        {r.inputs[k] for k in names if k in r.inputs} | set(r.inputs.get("kinds", ()))
+        for r in records
+    ]
+    own = [r for r, found in zip(records, kinds, strict=True) if found <= {kind}]
     answer = answers.QUESTIONS[name](own)
     if name == "curves":
         assert answer.sentence.startswith(f"So far only {kind} has been measured")
     elif name == "barrier":
         assert answer.sentence.startswith(f"Two {kind} are connected")
+    elif name == "landscape":
+        assert answer.sentence.startswith(f"Two {kind} ")
     else:
-        assert answer == answers.NOTHING
+        assert answer == verdicts.NOTHING
 
 
 def test_too_close_to_call():
@@ -79,7 +89,7 @@ def nan(record, *names):
 )
 def test_undefined_numbers_decide_nothing(name, make, fields):
     made = [nan(make(a, b), *fields) for a, b in (("pt0", "pt1"), ("rit0", "rit1"))]
-    assert answers.QUESTIONS[name](made) == answers.NOTHING
+    assert answers.QUESTIONS[name](made) == verdicts.NOTHING
     assert "no data" in tables.headline(made).text()
     tables.TABLES[name](made).text()
 
@@ -88,7 +98,15 @@ def test_the_barriers_of_the_fixture(records):
     sentence = answers.barrier(records).sentence
     assert "Two P-T are connected without a barrier" in sentence
     assert "Two RI-T are connected only across a barrier" in sentence
-    assert "78.0 ± 1.1 points below the chord, the loss rises 2.10 above it" in sentence
+    rise = "points below the chord, the loss rises"
+    assert f"78 [76, 80] {rise} 2.10 [2.04, 2.16] above it" in sentence
+    old = [without_intervals(r) for r in records]
+    assert f"78.0 ± 1.1 {rise} 2.10 above it" in answers.barrier(old).sentence
+
+
+def without_intervals(record):
+    results = {k: v for k, v in record.results.items() if not k.endswith(("_low", "_high"))}
+    return make_record(record.question, inputs=record.inputs, results=results)
 
 
 def test_summary_is_plain_text_within_the_line(records, root):
@@ -101,7 +119,7 @@ def test_summary_is_plain_text_within_the_line(records, root):
 
 
 def test_summary_without_records(tmp_path):
-    assert tables.summary(tmp_path).count("No data.") == 6
+    assert tables.summary(tmp_path).count("No data.") == len(tables.TITLES) == 7
     with pytest.raises(ValueError, match="the folder does not exist"):
         tables.summary(tmp_path / "typo")
 
@@ -117,4 +135,5 @@ def test_tables_have_a_cell_a_column(records, name):
 def test_tables_escape():
     from tlx.report.table import Table
 
+    assert "2 [1,\u00a03]" in Table(("a", "b"), (("x", "2 [1, 3]"),)).html()
     assert "<script>" not in Table(("a<b", "c"), (("<script>", "&"),)).html()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tlx.report import drawing, figures
 
-NAMES = ("curves", "shuffle", "barrier", "similarity", "distances", "agreement")
+NAMES = tuple(figures.PANELS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,7 +35,7 @@ def test_nothing_to_draw(name):
 
 
 def test_axes_have_units(records):
-    for name in ("curves", "barrier", "distances"):
+    for name in ("curves", "barrier", "landscape", "permutation", "distances"):
         for axes in getattr(figures, name)(records).axes:
             assert axes.get_ylabel()
 

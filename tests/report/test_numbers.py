@@ -32,6 +32,28 @@ def test_text_without_its_error_keeps_its_digits():
 
 
 @pytest.mark.parametrize(
+    ("value", "interval", "expected"),
+    [
+        (2.1, (2.03, 2.17), "2.10 [2.03, 2.17]"),
+        (0.784, (0.71, 0.85), "0.78 [0.71, 0.85]"),
+        (-0.1, (-0.3, 0.0), "−0.10 [−0.30, 0.00]"),
+        (0.0, (0.0, 0.0), "0 [0, 0]"),
+    ],
+)
+def test_an_interval_stands_in_brackets(value, interval, expected):
+    estimate = Estimate(value, 0.2, interval=interval)
+    assert text(estimate) == expected
+    assert text(estimate, error=False) == expected.partition(" ")[0]
+
+
+def test_the_mean_of_intervals_has_the_mean_ends():
+    one, other = Estimate(1.0, interval=(0.5, 2.0)), Estimate(2.0, interval=(1.5, 3.0))
+    assert mean([one, other]).interval == (1.0, 2.5)
+    assert mean([one, UNKNOWN]).interval == (0.5, 2.0)
+    assert mean([one, Estimate(3.0)]).interval is None
+
+
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         (0.0, "0"),

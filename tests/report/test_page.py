@@ -78,7 +78,7 @@ def text(written):
 def test_headings_and_figures(text):
     read = Reader(text)
     assert read.headings == HEADINGS
-    assert [i for i in read.ids if i.startswith("figure-")] == [f"figure-{n}" for n in range(1, 7)]
+    assert [i for i in read.ids if i.startswith("figure-")] == [f"figure-{n}" for n in range(1, 9)]
 
 
 def test_ids_are_unique_and_links_stay_inside(text):
@@ -124,7 +124,7 @@ def test_no_records_at_all(tmp_path):
     text = page.write(tmp_path, tmp_path / "page.html").read_text(encoding="utf-8")
     assert Reader(text).headings == ["What is transferred?", *HEADINGS[1:]]
     assert "<figure" not in text
-    assert text.count("No data: this has not been measured yet.") == 6
+    assert text.count("No data: this has not been measured yet.") == len(tables.TITLES)
     with pytest.raises(ValueError, match="the folder does not exist"):
         page.write(tmp_path / "typo", tmp_path / "page.html")
 
@@ -134,7 +134,7 @@ def test_a_missing_kind_of_record_is_no_data_in_its_section(records, question):
     # One other question beside the study's is enough: the sections do not know each other.
     kept = {"study", "distances", "agreement"} - {question}
     text = page.render([r for r in records if r.question in kept])
-    missing = 6 - len(kept & {"distances", "agreement"})
+    missing = len(tables.TITLES) - len(kept & {"distances", "agreement"})
     assert text.count("No data: this has not been measured yet.") == missing
     Reader(text)
 
@@ -181,8 +181,8 @@ def test_in_a_browser(text, tmp_path):
     sizes = [(kind, *map(int, size)) for kind, *size in map(str.split, rows[:-1])]
     figures = [s for s in sizes if s[0] == "figure"]
     panels = [s for s in sizes if s[0] == "svg"]
-    assert len(figures) == 6
-    assert len(panels) == text.count('class="panel"') == 18
+    assert len(figures) == 8
+    assert len(panels) == text.count('class="panel"') == 26
     assert all(width > 600 and height > 200 for _, width, height in figures)
     assert all(width > 300 and height > 200 for _, width, height in panels)
     assert rows[-1] == "overflow 0"

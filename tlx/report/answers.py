@@ -8,58 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from tlx.report import measures, measures_pairs
+from tlx.report.answers_landscape import landscape
 from tlx.report.kinds import pair, pair_words
 from tlx.report.measures import Records
-from tlx.report.numbers import NO_DATA, UNKNOWN, Estimate, apart, count, percent, significant, text
-
-AGREES = "as in the paper"
-DIFFERS = "not as in the paper"
-OPEN = "too close to call"
-
-# A pair is said to have no barrier where its accuracy dips by no more than two standard
-# errors and its loss rises above the chord by no more than this (nats).
-LOSS_TOLERANCE = 0.05
-
-P_T = pair("P-T", "P-T")
-RI_T = pair("RI-T", "RI-T")
-MIXED = pair("P-T", "RI-T")
-
-
-class Check(NamedTuple):
-    """A claim of the paper, and whether it held here."""
-
-    claim: str
-    verdict: str
-
-
-class Answer(NamedTuple):
-    """What was found, in a sentence or two and in one short one (None: no data)."""
-
-    sentence: str | None
-    short: str | None = None
-    checks: tuple[Check, ...] = ()
-
-    @property
-    def verdict(self) -> str:
-        """The claims taken together: one that differs decides, then one that is open."""
-        found = [c.verdict for c in self.checks]
-        return next((v for v in (DIFFERS, OPEN, AGREES) if v in found), "")
-
-
-NOTHING = Answer(None)
-
-
-def order(higher: Estimate, lower: Estimate) -> str:
-    """Returns whether one estimate lies above the other, as the paper has it; "" if unknown."""
-    if not (higher.known and lower.known):
-        return ""
-    z = apart(higher, lower)
-    if math.isnan(z):  # no errors known: the values decide
-        return AGREES if higher.value > lower.value else DIFFERS
-    return OPEN if abs(z) < 2 else AGREES if z > 0 else DIFFERS
+from tlx.report.numbers import NO_DATA, UNKNOWN, Estimate, count, percent, significant, text
+from tlx.report.verdicts import (
+    AGREES,
+    DIFFERS,
+    LOSS_TOLERANCE,
+    MIXED,
+    NOTHING,
+    OPEN,
+    P_T,
+    RI_T,
+    Answer,
+    Check,
+    capital,
+    order,
+)
 
 
 def curves(records: Records) -> Answer:
@@ -162,12 +130,8 @@ def barrier(records: Records) -> Answer:
         claims.append(f"{lead}{pair_words(kinds)} {joined}")
         dip, loss = points(found[kinds].accuracy), text(found[kinds].loss)
         numbers = f"the accuracy falls {dip} below the chord, the loss rises {loss} above it"
-        parts.append(_capital(f"{claims[-1]}: along the line {numbers}."))
-    return Answer(" ".join(parts), _capital("; ".join(claims)) + ".", tuple(checks))
-
-
-def _capital(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]
+        parts.append(capital(f"{claims[-1]}: along the line {numbers}."))
+    return Answer(" ".join(parts), capital("; ".join(claims)) + ".", tuple(checks))
 
 
 def no_barrier(found: measures_pairs.Barrier) -> bool:
@@ -279,6 +243,7 @@ QUESTIONS = {
     "curves": curves,
     "shuffle": shuffle,
     "barrier": barrier,
+    "landscape": landscape,
     "similarity": similarity,
     "distances": distances,
     "agreement": agreement,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tlx.report import panels_pairs, panels_training
+from tlx.report import panels_landscape, panels_pairs, panels_training
 from tlx.report.drawing import figure
 from tlx.report.measures import Records, listed
 
@@ -23,6 +23,8 @@ PANELS = {
     "curves": panels_training.curves,
     "shuffle": panels_training.shuffle,
     "barrier": panels_pairs.barrier,
+    "landscape": panels_landscape.landscape,
+    "permutation": panels_landscape.permutation,
     "similarity": panels_pairs.similarity,
     "distances": panels_pairs.distances,
     "agreement": panels_pairs.agreement,
@@ -58,6 +60,25 @@ def barrier(records: Records) -> Figure:
     Args, Raises: as ``curves``; the records hold "interpolation".
     """
     return _draw("barrier", records)
+
+
+def landscape(records: Records) -> Figure:
+    """Returns loss and accuracy on planes through three models, and the pairs as basins.
+
+    For a basin, how far the loss rises above its mean in the set, by noise at its border and
+    by steps out of it, against their size delta.
+
+    Args, Raises: as ``curves``; the records hold "plane" or "basin".
+    """
+    return _draw("landscape", records)
+
+
+def permutation(records: Records) -> Figure:
+    """Returns accuracy and loss between two RI-T, as trained and with their units matched.
+
+    Args, Raises: as ``curves``; the records hold "permutation" of two RI-T.
+    """
+    return _draw("permutation", records)
 
 
 def similarity(records: Records) -> Figure:

@@ -25,6 +25,9 @@ FIELDS = {
     "similarity": ("layers_a", "layers_b", "debiased"),
     "distances": ("modules", "l2", "total_l2"),
     "agreement": ("common", "only_a", "only_b", "neither"),
+    "plane": ("x", "y", "loss", "accuracy", "models_xy"),
+    "basin": ("verdict", "epsilon", "delta", "deltas", "noise_rise", "beyond_rise"),
+    "permutation": ("alphas", "loss_plain", "accuracy_plain"),
 }
 
 
@@ -104,6 +107,43 @@ def whole(record: Record, name: str) -> int:
     """Returns a scalar result as int; 0 where there is none."""
     value = number(record, name)
     return int(value) if np.isfinite(value) else 0
+
+
+def interval(record: Record, name: str) -> tuple[float, float] | None:
+    """Returns the results ``<name>_low`` and ``<name>_high``; None without both."""
+    low, high = number(record, f"{name}_low"), number(record, f"{name}_high")
+    return (low, high) if np.isfinite([low, high]).all() else None
+
+
+def estimate(record: Record, name: str, *, ends: str | None = None) -> Estimate:
+    """Returns a scalar result with its interval, which is named by ``ends`` if not by ``name``."""
+    n = whole(record, "count")
+    return Estimate(number(record, name), n=n, interval=interval(record, ends or name))
+
+
+def option(record: Record, name: str) -> object:
+    """Returns an option of the analysis; None where the record has none of the name."""
+    return (record.key.get("options") or {}).get(name)
+
+
+def confidence(records: Records, question: str) -> str:
+    """Returns the level of a question's intervals, e.g. ``"95%"``; "" where it has none."""
+    found = [
+        option(r, "confidence")
+        for r in usable(records, question)
+        if any(name.endswith("_low") for name in r.results)
+    ]
+    levels = sorted({level for level in found if isinstance(level, float)})
+    return " or ".join(f"{100 * level:g}%" for level in levels)
+
+
+def statistics(records: Records, question: str) -> list[str]:
+    """Returns the rules by which models off the trained ones got their batch statistics.
+
+    Empty where the models have none.
+    """
+    found = {str(r.results.get("statistics", "none")) for r in usable(records, question)}
+    return sorted(found - {"none"})
 
 
 def curves(records: Records, shuffle: str | None = "none") -> list[Curve]:

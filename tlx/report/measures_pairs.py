@@ -8,7 +8,7 @@ import numpy as np
 
 from tlx.records import Record
 from tlx.report.kinds import Pair
-from tlx.report.measures import Records, by_pair, number, whole
+from tlx.report.measures import Records, by_pair, estimate, number, whole
 from tlx.report.numbers import UNKNOWN, Estimate, mean, proportion
 
 
@@ -68,35 +68,38 @@ def barriers(records: Records) -> dict[Pair, Barrier]:
 
 def _barrier(found: list[Record]) -> Barrier:
     return Barrier(
-        mean([Estimate(number(r, "barrier_chord"), n=whole(r, "count")) for r in found]),
+        mean([estimate(r, "barrier_chord") for r in found]),
         mean([Estimate(number(r, "barrier_endpoint_mean")) for r in found]),
-        mean([_dip(r) for r in found]),
+        mean([dip(r) for r in found]),
         mean([_at(r, alpha) for r in found for alpha in (0.0, 1.0)]),
         mean([_at(r, 0.5) for r in found]),
         len(found),
     )
 
 
-def _at(record: Record, alpha: float) -> Estimate:
+def _at(record: Record, alpha: float, field: str = "accuracy") -> Estimate:
     alphas = np.asarray(record.results["alphas"], np.float64)
     nearest = int(np.argmin(np.abs(alphas - alpha)))
-    return proportion(float(record.results["accuracy"][nearest]), whole(record, "count"))
+    return proportion(float(record.results[field][nearest]), whole(record, "count"))
 
 
-def _dip(record: Record) -> Estimate:
-    """Returns the accuracy's dip under the chord, with the error of the points it compares."""
+def dip(record: Record, variant: str = "") -> Estimate:
+    """Returns the accuracy's dip under the chord, with the error of the points it compares.
+
+    ``variant`` is what the names of the results end in, such as ``"_plain"``.
+    """
     alphas = np.asarray(record.results["alphas"], np.float64)
-    accuracy = np.asarray(record.results["accuracy"], np.float64)
-    first, last, n = _at(record, 0.0), _at(record, 1.0), whole(record, "count")
+    accuracy = np.asarray(record.results[f"accuracy{variant}"], np.float64)
+    first, last = (_at(record, alpha, f"accuracy{variant}") for alpha in (0.0, 1.0))
     under = (1 - alphas) * first.value + alphas * last.value - accuracy
     if not np.isfinite(under).any():
         return UNKNOWN
     at = int(np.nanargmax(under))
-    lowest, weight = proportion(float(accuracy[at]), n), float(alphas[at])
+    lowest, weight = proportion(float(accuracy[at]), whole(record, "count")), float(alphas[at])
     error = np.sqrt(
         lowest.error**2 + ((1 - weight) * first.error) ** 2 + (weight * last.error) ** 2
     )
-    return Estimate(number(record, "accuracy_barrier"), float(error), n)
+    return estimate(record, f"accuracy_barrier{variant}")._replace(error=float(error))
 
 
 def layers(records: Records, estimator: str = "debiased") -> dict[Pair, Layers]:

@@ -16,11 +16,13 @@ class Estimate(NamedTuple):
         value: NaN where it is undefined.
         error: one standard error, in the value's unit; NaN where none is known.
         n: examples behind it; 0 where unknown.
+        interval: the ends of a confidence interval; None where none is known.
     """
 
     value: float
     error: float = math.nan
     n: int = 0
+    interval: tuple[float, float] | None = None
 
     @property
     def known(self) -> bool:
@@ -47,14 +49,19 @@ def mean(estimates: Sequence[Estimate]) -> Estimate:
     """Returns the mean of the known ones; its error is the mean error.
 
     Runs are measured on the same examples, so their errors are not independent, and
-    averaging over runs does not lessen them. UNKNOWN where none is known.
+    averaging over runs does not lessen them. An interval goes from the mean lower to the
+    mean upper end, where all have one. UNKNOWN where none is known.
     """
     known = [e for e in estimates if e.known]
     if not known:
         return UNKNOWN
     count = len(known)
     error = sum(e.error for e in known) / count
-    return Estimate(sum(e.value for e in known) / count, error, min(e.n for e in known))
+    ends = [e.interval for e in known if e.interval is not None]
+    interval = None
+    if len(ends) == count:
+        interval = (sum(low for low, _ in ends) / count, sum(high for _, high in ends) / count)
+    return Estimate(sum(e.value for e in known) / count, error, min(e.n for e in known), interval)
 
 
 def apart(one: Estimate, other: Estimate) -> float:
@@ -77,11 +84,20 @@ def decimals(error: float) -> int:
 def text(estimate: Estimate, scale: float = 1.0, *, error: bool = True) -> str:
     """Returns ``"96.4 ± 0.6"``: the value times ``scale``, to the digits of its error.
 
-    Three significant digits where the error is unknown, "no data" where the value is.
+    ``"96.4 [95.8, 97.0]"`` where it has an interval. Three significant digits where neither
+    is known, "no data" where the value is not.
     """
     if not estimate.known:
         return NO_DATA
     value, spread = estimate.value * scale, abs(estimate.error * scale)
+    if estimate.interval is not None:
+        low, high = (scale * end for end in estimate.interval)
+        places = decimals((high - low) / 2) if high > low else None
+        cells = [
+            significant(v) if places is None else _minus(f"{v:.{places}f}")
+            for v in (value, low, high)
+        ]
+        return f"{cells[0]} [{cells[1]}, {cells[2]}]" if error else cells[0]
     if not (math.isfinite(spread) and spread > 0):
         return significant(value)
     places = decimals(spread)

@@ -65,7 +65,7 @@ def render(
     rendered, number = [], 1
     for section in made:
         rendered.append(sections.render(section, number))
-        number += bool(section.pictures)
+        number += section.num_figures
     return "\n".join(
         (
             "<!doctype html>",
@@ -141,7 +141,9 @@ def _records(records: Sequence[Record]) -> str:
     for record in records:
         seconds = record.meta.get("seconds")
         name = f"{record.question}/{record_digest(record.question, record.key)[:16]}"
-        what = ", ".join(f"{k} {v}" for k, v in record.inputs.items() if isinstance(v, str | int))
+        given = {k: " + ".join(map(str, v)) if isinstance(v, list) else v
+                 for k, v in record.inputs.items()}  # fmt: skip
+        what = ", ".join(f"{k} {v}" for k, v in given.items() if isinstance(v, str | int))
         rows.append((name, what, f"{seconds:.1f}" if isinstance(seconds, int | float) else ""))
     if not rows:
         return "<p>There are no records yet.</p>"

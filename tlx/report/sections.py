@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tlx.records import Record
-from tlx.report import answers, tables
+from tlx.report import answers, tables, verdicts
 from tlx.report.captions import CAPTIONS
 from tlx.report.drawing import svg
 from tlx.report.figures import PANELS
 from tlx.report.numbers import NO_DATA
 from tlx.report.paper import FINDINGS
-from tlx.report.table import Table
+from tlx.report.table import Table, unbroken
 
 HOW = {
     "curves": (
@@ -42,7 +42,33 @@ HOW = {
         "the accuracy; the loss barrier is the largest rise of the loss above its chord "
         "(kind “chord”), or above the mean of the two ends (kind “endpoint mean”). A pair is said "
         "to have no barrier where the dip is at most two standard errors and the rise of the "
-        f"loss at most {answers.LOSS_TOLERANCE} nats."
+        f"loss at most {verdicts.LOSS_TOLERANCE} nats. Intervals in brackets are percentiles of "
+        "the bootstrap over test images, the same resample for every point of a line; for "
+        "several pairs of a kind, tested on the same images, they go from the mean of the lower "
+        "to the mean of the upper ends. Batch statistics, where a model has them, belong to one "
+        "set of weights: “re-estimated” says that they were estimated anew from training images "
+        "at each α, “interpolated” that they were mixed like the weights, “a” or “b” that they "
+        "are those of one end."
+    ),
+    "landscape": (
+        "A plane is that through three models in parameter space, in an orthonormal basis: the "
+        "first model is the origin, the second lies on the first axis. Every point of the grid "
+        "is evaluated on all test images.\n\n"
+        "Two models share a basin if the 0-1 error rises above the chord, on the line between "
+        "them, by no more than what is allowed: “yes” or “no” where the bootstrap interval over "
+        "test images lies on one side of that, “open” where it does not.\n\n"
+        "A convex set, here the line between two models, is an (ε, δ)-basin of a loss l with mean "
+        "μ over the set (definition 3.1 of the paper) if 1. the mean of |l − μ| is at most ε; "
+        "2. Gaussian noise of expected squared length δ² at the border raises l to 2ε above μ or "
+        "more; 3. so does a step of length |N(0, δ²)| straight out of the set. Here ε is that "
+        "mean, and δ the smallest of a scan at which both rises reach 2ε; ± is one standard error "
+        "over the draws. l is the 0-1 error unless the axis says nats. δ / √dim, with dim the "
+        "number of parameters, is the standard deviation of the noise in each of them.\n\n"
+        "Hidden units can change places without changing what a net computes. The units of the "
+        "second of two RI-T are put in the order of the first's, by the weights or by the "
+        "activations that match best (Ainsworth et al. 2023), and the activations of the models "
+        "between are renormalised to the means and spreads of the ends' (REPAIR, Jordan et al. "
+        "2023). This and the planes are this study's addition."
     ),
     "similarity": (
         "Linear CKA (Kornblith et al. 2019) between the features of two models on the same test "
@@ -72,11 +98,21 @@ _KIND = re.compile(r"(?<![\w-])(P-T|RI-T|P)(?![\w-])")
 
 
 def prose(text: str) -> str:
-    """Returns text as HTML: the kinds of model in their colours, ± kept on one line."""
-    escaped = html.escape(text.replace("'", "’"), quote=False)
-    for sign in "±=/":
-        escaped = escaped.replace(f" {sign} ", f"\u00a0{sign}\u00a0")
+    """Returns text as HTML: the kinds of model in their colours, a number kept on one line."""
+    escaped = unbroken(html.escape(text.replace("'", "’"), quote=False))
     return _KIND.sub(lambda m: f'<span class="{m[1].lower()}">{m[1]}</span>', escaped)
+
+
+# The figures of a section, each with its caption and table, where it has not just its own.
+PARTS = {"landscape": ("landscape", "permutation")}
+
+
+class Part(NamedTuple):
+    """A figure with what stands under it, ready to be set; without data no pictures."""
+
+    pictures: tuple[str, ...]
+    caption: str
+    table: Table | None
 
 
 class Section(NamedTuple):
@@ -84,19 +120,28 @@ class Section(NamedTuple):
 
     name: str
     title: str
-    answer: answers.Answer
-    pictures: tuple[str, ...]
-    caption: str
-    table: Table | None
+    answer: verdicts.Answer
+    parts: tuple[Part, ...]
+
+    @property
+    def num_figures(self) -> int:
+        """How many figures it has."""
+        return sum(bool(part.pictures) for part in self.parts)
 
 
 def make(name: str, records: Sequence[Record]) -> Section:
     """Returns a section from a study's records; without data it has no pictures."""
-    panels = PANELS[name](records)
     return Section(
         name,
         tables.TITLES[name],
         answers.QUESTIONS[name](records),
+        tuple(_part(part, records) for part in PARTS.get(name, (name,))),
+    )
+
+
+def _part(name: str, records: Sequence[Record]) -> Part:
+    panels = PANELS[name](records)
+    return Part(
         tuple(svg(panel, f"{name}-{panel.name}") for panel in panels),
         CAPTIONS[name](records) if panels else "",
         tables.TABLES[name](records),
@@ -104,7 +149,7 @@ def make(name: str, records: Sequence[Record]) -> Section:
 
 
 def render(section: Section, number: int) -> str:
-    """Returns the section as HTML, its figure numbered ``number``."""
+    """Returns the section as HTML, its figures numbered from ``number``."""
     finding = FINDINGS[section.name]
     answer = section.answer.sentence or f"{NO_DATA.capitalize()}: this has not been measured yet."
     parts = [
@@ -112,15 +157,12 @@ def render(section: Section, number: int) -> str:
         f"<h2>{html.escape(section.title)}</h2>",
         f'<p class="answer">{prose(answer)}</p>',
     ]
-    if section.pictures:
-        panels = "\n".join(f'<div class="panel">{p}</div>' for p in section.pictures)
-        parts.append(
-            f'<figure id="figure-{number}">\n<div class="panels">\n{panels}\n</div>\n'
-            f"<figcaption><b>Figure {number}.</b> {prose(section.caption)}</figcaption>\n"
-            "</figure>"
-        )
-    if section.table:
-        parts += ["<h3>Measured here</h3>", section.table.html()]
+    for part in section.parts:
+        if part.pictures:
+            parts.append(_figure(part, number))
+            number += 1
+        if part.table:
+            parts += ["<h3>Measured here</h3>", part.table.html()]
     parts.append(f"<h3>In the paper <small>{html.escape(finding.source)}</small></h3>")
     parts.append(f"<p>{prose(finding.text)}</p>")
     if finding.table:
@@ -129,10 +171,19 @@ def render(section: Section, number: int) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _checks(checks: Sequence[answers.Check]) -> str:
+def _figure(part: Part, number: int) -> str:
+    panels = "\n".join(f'<div class="panel">{p}</div>' for p in part.pictures)
+    return (
+        f'<figure id="figure-{number}">\n<div class="panels">\n{panels}\n</div>\n'
+        f"<figcaption><b>Figure {number}.</b> {prose(part.caption)}</figcaption>\n"
+        "</figure>"
+    )
+
+
+def _checks(checks: Sequence[verdicts.Check]) -> str:
     if not checks:
         return ""
-    mark = {answers.AGREES: "agrees", answers.DIFFERS: "differs", answers.OPEN: "open"}
+    mark = {verdicts.AGREES: "agrees", verdicts.DIFFERS: "differs", verdicts.OPEN: "open"}
     items = "".join(
         f'<li class="{mark[c.verdict]}">{prose(c.claim[0].upper() + c.claim[1:])}: '
         f"<b>{html.escape(c.verdict)}</b></li>"
@@ -143,4 +194,5 @@ def _checks(checks: Sequence[answers.Check]) -> str:
 
 
 def _how(name: str) -> str:
-    return f"<details><summary>How it was computed</summary><p>{prose(HOW[name])}</p></details>"
+    paragraphs = "".join(f"<p>{prose(part)}</p>" for part in HOW[name].split("\n\n"))
+    return f"<details><summary>How it was computed</summary>{paragraphs}</details>"

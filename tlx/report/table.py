@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import html
+import re
 from typing import NamedTuple
+
+
+def unbroken(text: str) -> str:
+    """Returns text with spaces that do not break inside a number with its error or interval."""
+    for sign in "±=/":
+        text = text.replace(f" {sign} ", f"\u00a0{sign}\u00a0")
+    return re.sub(r"(\[[−.,\d]+), ([−.,\d]+\])", "\\1,\u00a0\\2", text)
 
 
 class Table(NamedTuple):
@@ -33,7 +41,7 @@ class Table(NamedTuple):
         body = "\n".join(
             "<tr>"
             + f'<th scope="row">{html.escape(row[0])}</th>'
-            + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
+            + "".join(f"<td>{unbroken(html.escape(cell))}</td>" for cell in row[1:])
             + "</tr>"
             for row in self.rows
         )

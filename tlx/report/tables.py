@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 
-from tlx.report import answers, measures, measures_pairs
-from tlx.report.answers import P_T, RI_T
+from tlx.report import answers, measures, measures_landscape, measures_pairs, verdicts
 from tlx.report.kinds import Pair, pair_name
 from tlx.report.measures import Records, listed
-from tlx.report.numbers import NO_DATA, UNKNOWN, percent, text
+from tlx.report.numbers import NO_DATA, UNKNOWN, percent, significant, text
 from tlx.report.table import Table
+from tlx.report.verdicts import P_T, RI_T
 
 TITLES = {
     "curves": "Does pretraining help on the target?",
     "shuffle": "Is it features or low-level statistics?",
     "barrier": "Are two models joined by a straight line?",
+    "landscape": "What does the loss landscape between them look like?",
     "similarity": "Do they compute the same features?",
     "distances": "How far apart are they in parameter space?",
     "agreement": "Do they make the same mistakes?",
@@ -22,9 +24,9 @@ TITLES = {
 
 # For the headline's last column: does the paper's order hold here?
 _VERDICTS = {
-    answers.AGREES: "agrees",
-    answers.DIFFERS: "differs",
-    answers.OPEN: "too close",
+    verdicts.AGREES: "agrees",
+    verdicts.DIFFERS: "differs",
+    verdicts.OPEN: "too close",
     "": "",
 }
 
@@ -47,8 +49,10 @@ def headline(records: Records) -> Table:
     distances = measures_pairs.distances(records)
     agreements = measures_pairs.agreements(records)
     verdict = {name: _VERDICTS[ask(records).verdict] for name, ask in answers.QUESTIONS.items()}
-    learning = _VERDICTS[answers.order(*speed)]
+    learning = _VERDICTS[verdicts.order(*speed)]
+    level = _level(records)
     dips = _two({k: text(b.accuracy, 100.0) for k, b in barriers.items()})
+    same = _two({k: _verdict(b) for k, b in measures_landscape.basins(records).items()})
     losses = _two({k: text(b.loss) for k, b in barriers.items()})
     cka = _two({k: answers.cka(measures_pairs.mean_similarity(v)) for k, v in layers.items()})
     l2 = _two({k: text(d.total_l2) for k, d in distances.items()})
@@ -58,8 +62,9 @@ def headline(records: Records) -> Table:
         (
             ("Final test accuracy", *map(percent, final), verdict["curves"]),
             ("Average training accuracy", *map(percent, speed), learning),
-            ("Accuracy dip between two, points", *dips, verdict["barrier"]),
-            ("Loss barrier between two, nats", *losses, verdict["barrier"]),
+            (f"Accuracy dip between two, points{level}", *dips, verdict["barrier"]),
+            (f"Loss barrier between two, nats{level}", *losses, verdict["barrier"]),
+            ("Two in the same basin?", *same, verdict["landscape"]),
             ("Feature similarity of two, mean CKA", *cka, verdict["similarity"]),
             ("Distance between two, l2", *l2, verdict["distances"]),
             ("Agreement in mistakes of two, kappa", *kappa, verdict["agreement"]),
@@ -122,6 +127,63 @@ def barrier(records: Records) -> Table | None:
             text(b.endpoint_mean),
         )
         for kinds, b in measures_pairs.barriers(records).items()
+    )
+    return Table(columns, rows) if rows else None
+
+
+def _level(records: Records) -> str:
+    level = measures.confidence(records, "interpolation")
+    return f" [{level}]" if level else ""
+
+
+def _verdict(found: list[measures_landscape.Basin]) -> str:
+    """Returns "yes", "no" or "open", or how many pairs say yes where they do not agree."""
+    verdicts = [b.verdict for b in found]
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    return f"yes in {verdicts.count('yes')} of {len(verdicts)}"
+
+
+def landscape(records: Records) -> Table | None:
+    """Returns a row a pair: whether it shares a basin, and its (epsilon, delta); None: no data."""
+    columns = (
+        "pair",
+        "same basin?",
+        "loss barrier, nats",
+        "error barrier, points",
+        "ε",
+        "δ",
+        "δ / √dim",
+    )
+    rows = []
+    for kinds, found in measures_landscape.basins(records).items():
+        for i, b in enumerate(found, 1):
+            spread = b.delta / b.num_parameters**0.5 if b.num_parameters else math.nan
+            rows.append(
+                (
+                    pair_name(kinds) + (f" ({i})" if found[1:] else ""),
+                    b.verdict,
+                    text(b.loss),
+                    text(b.error, 100.0),
+                    text(b.epsilon),
+                    significant(b.delta, 2) if math.isfinite(b.delta) else "none",
+                    significant(spread, 2) if math.isfinite(spread) else "",
+                )
+            )
+    return Table(columns, tuple(rows)) if rows else None
+
+
+def permutation(records: Records) -> Table | None:
+    """Returns a row an order of the units of RI-T: barriers and distance; None: no data."""
+    columns = ("RI-T / RI-T", "dip, points", "loss barrier (chord)", "l2 distance")
+    rows = tuple(
+        (
+            measures_landscape.VARIANTS[v.name],
+            text(v.accuracy_barrier, 100.0),
+            text(v.loss_barrier),
+            text(v.distance) if v.distance.known else "",
+        )
+        for v in measures_landscape.permuted(records)
     )
     return Table(columns, rows) if rows else None
 
@@ -199,6 +261,8 @@ TABLES = {
     "curves": curves,
     "shuffle": shuffle,
     "barrier": barrier,
+    "landscape": landscape,
+    "permutation": permutation,
     "similarity": similarity,
     "distances": distances,
     "agreement": agreement,

@@ -1,0 +1,203 @@
+"""The landscape section: planes, basins and permutations, and what is missing of them."""
+
+import numpy as np
+import pytest
+
+from tests.report.synthetic import basin, permutation, plane
+from tlx.records import make_record
+from tlx.report import (
+    answers,
+    captions,
+    figures,
+    measures,
+    measures_landscape,
+    panels_landscape,
+    sections,
+    tables,
+)
+from tlx.report.kinds import pair
+from tlx.report.verdicts import AGREES, DIFFERS, NOTHING, OPEN, P_T, RI_T
+
+
+def changed(record, *, inputs=None, options=None, **results):
+    return make_record(
+        record.question,
+        inputs={**record.inputs, **(inputs or {})},
+        options={**record.key["options"], **(options or {})},
+        results={**record.results, **results},
+    )
+
+
+def test_the_answer_of_the_fixture(records):
+    answer = answers.landscape(records)
+    assert answer.sentence == (
+        "Two P-T live in one basin: on the line between them the error rises 0.6 [0.1, 1.4] "
+        "points above the chord (2 allowed), the loss 0.010 [0.000, 0.030] nats. Two RI-T do not "
+        "live in one basin: on the line between them the error rises 78.0 [77.5, 78.8] points "
+        "above the chord (2 allowed), the loss 2.10 [2.03, 2.17] nats. Putting the hidden units "
+        "of one RI-T in the order of the other's (matched by activations) takes 50% off the loss "
+        "barrier and 38% off the accuracy's, renormalising the activations as well 83% and 71%."
+    )
+    row = next(row for row in tables.headline(records).rows if "basin" in row[0])
+    assert row[1:] == ("yes", "no", "agrees")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said", "verdict", "cell"),
+    [
+        (["yes", "yes"], "Two P-T live in one basin", AGREES, "yes"),
+        (["yes", "open"], "Two P-T live in one basin in 1 of 2 pairs", OPEN, "yes in 1 of 2"),
+        (["open"], "Whether two P-T live in one basin stays open", OPEN, "open"),
+        (["yes", "no"], "Unlike in the paper, two P-T live in one basin in 1 of 2 pairs", DIFFERS,
+         "yes in 1 of 2"),
+        (["no"], "Unlike in the paper, two P-T do not live in one basin", DIFFERS, "no"),
+    ],
+)  # fmt: skip
+def test_verdicts_of_several_pairs(verdicts, said, verdict, cell):
+    made = [changed(basin("pt0", "pt1"), verdict=v) for v in verdicts]
+    answer = answers.landscape(made)
+    assert answer.sentence.startswith(said + ": ")
+    assert answer.verdict == verdict
+    assert cell in tables.headline(made).text()
+    names = [row[0] for row in tables.landscape(made).rows]
+    assert names == (["P-T / P-T (1)", "P-T / P-T (2)"] if verdicts[1:] else ["P-T / P-T"])
+
+
+def test_an_undefined_basin_has_no_numbers():
+    gone = dict.fromkeys(("barrier", "error_barrier", "epsilon", "delta", "tolerance"), np.nan)
+    gone |= dict.fromkeys(("noise_rise", "beyond_rise"), np.full(13, np.nan))
+    made = [changed(basin("pt0", "pt1"), verdict="open", **gone)]
+    assert answers.landscape(made).sentence == "Whether two P-T live in one basin stays open."
+    assert "no data" in tables.landscape(made).text()
+    assert len(figures.landscape(made).axes) == 1
+
+
+def test_intervals_of_several_pairs_are_averaged():
+    ends = [(0.0, 0.1), (0.2, 0.5)]
+    made = [
+        changed(basin("pt0", "pt1"), error_low=low, error_high=high, error_barrier=high / 2)
+        for low, high in ends
+    ]
+    assert "the error rises 15 [10, 30] points" in answers.landscape(made).sentence
+
+
+def test_a_loss_in_nats_has_its_unit():
+    made = changed(basin("pt0", "pt1"), options={"loss": "loss"})
+    assert measures_landscape.basins([made])[P_T][0].unit == "nats"
+    assert figures.landscape([made]).axes[0].get_ylabel() == "rise of the loss, nats"
+    assert figures.landscape([basin("pt0", "pt1")]).axes[0].get_ylabel().endswith("points")
+
+
+def test_planes_alone():
+    made = [plane("rit0", "rit1", "pt0"), plane("pt0", "pt1", "rit0")]
+    first, second = measures_landscape.planes(made)
+    assert first.labels == ("P-T 1", "P-T 2", "RI-T 1")
+    assert second.labels == ("RI-T 1", "RI-T 2", "P-T 1")
+    answer = answers.landscape(made)
+    assert answer.short == "So far only two planes through three models can be shown."
+    assert answer.verdict == ""
+    (alone,) = measures_landscape.planes(made[:1])
+    assert alone.labels == ("RI-T 1", "RI-T 2", "P-T")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda v: np.where(v > 4, np.nan, v), id="undefined at some"),
+        pytest.param(lambda v: np.full_like(v, np.nan), id="undefined everywhere"),
+        pytest.param(lambda v: np.where(v > 4, np.inf, v), id="infinite at some"),
+        pytest.param(lambda v: v**12, id="over many decades"),
+        pytest.param(np.ones_like, id="flat"),
+        pytest.param(np.zeros_like, id="zero"),
+    ],
+)
+def test_a_plane_of_any_loss(change):
+    made = plane("pt0", "pt1", "rit0")
+    loss = change(np.asarray(made.results["loss"]))
+    assert len(figures.landscape([changed(made, loss=loss)]).axes) == 2
+
+
+def test_levels_span_the_losses_in_round_numbers():
+    planes = measures_landscape.planes([plane("pt0", "pt1", "rit0")])
+    levels = panels_landscape.loss_levels(planes)
+    assert levels[0] <= planes[0].loss.min()
+    assert levels[-1] >= planes[0].loss.max()
+    assert levels == sorted(levels)
+    assert 4 <= len(levels) <= 10
+    wild = [planes[0]._replace(loss=planes[0].loss ** 9)]
+    assert panels_landscape.loss_levels(wild)[0] == 0.001
+    assert panels_landscape.loss_levels(wild)[-1] == 10
+
+
+def test_labels_of_neighbours_in_a_plane_go_apart():
+    near = plane("pt0", "pt1", "rit0")
+    far = np.array([[0.0, 0.0], [0.2, 0.0], [0.1, 8.4]])
+    axes = figures.landscape([changed(near, models_xy=far)]).axes[0]
+    sides = {text.get_text(): text.get_ha() for text in axes.texts}
+    assert sides == {"P-T 1": "right", "P-T 2": "left", "RI-T": "center"}
+
+
+def test_permutations_with_some_variants_only():
+    made = permutation("rit0", "rit1")
+    results = {k: v for k, v in made.results.items() if not k.endswith(("activations", "repaired"))}
+    kept = make_record("permutation", inputs=made.inputs, results=results)
+    sentence = answers.landscape([kept]).sentence
+    assert sentence.endswith("(matched by weights) takes 38% off the loss barrier and 28% off the "
+                             "accuracy's.")  # fmt: skip
+    assert [row[0] for row in tables.permutation([kept]).rows] == [
+        "as trained",
+        "matched by weights",
+    ]
+    assert len(figures.permutation([kept]).axes) == 2
+
+
+def test_the_better_matching_is_named():
+    made = changed(permutation("rit0", "rit1"), barrier_weights=0.5)
+    sentence = answers.landscape([made]).sentence
+    assert "(matched by weights) takes 76% off the loss barrier" in sentence
+    assert sentence.endswith("matching by activations and renormalising them 83% and 71%.")
+
+
+def test_permuting_that_takes_nothing():
+    made = changed(
+        permutation("rit0", "rit1"), barrier_weights=2.3, barrier_activations=2.2,
+        barrier_repaired=2.1,
+    )  # fmt: skip
+    assert "takes nothing off the loss barrier" in answers.landscape([made]).sentence
+    flat = changed(made, barrier_plain=0.01)
+    assert answers.landscape([flat]) == NOTHING
+
+
+def test_only_pairs_of_ri_t_are_permuted():
+    made = changed(permutation("rit0", "rit1"), inputs={"kind_a": "P-T"})
+    assert measures_landscape.permuted([made]) == []
+    found = measures_landscape.permuted([permutation("rit0", "rit1")] * 2)
+    assert {v.num_pairs for v in found} == {2}
+    assert pair("RI-T", "RI-T") == RI_T
+
+
+def test_batch_statistics_are_said():
+    made = [
+        changed(r, statistics="re-estimated")
+        for r in (plane("pt0", "pt1", "rit0"), permutation("rit0", "rit1"))
+    ]
+    assert captions.landscape(made).endswith(" Batch statistics: re-estimated.")
+    assert captions.permutation(made).endswith(" Batch statistics: re-estimated.")
+    assert "Batch statistics" not in captions.landscape([plane("pt0", "pt1", "rit0")])
+
+
+def test_intervals_have_their_level(records):
+    assert measures.confidence(records, "interpolation") == "95%"
+    assert measures.confidence(records, "basin") == "95%"
+    assert measures.confidence(records, "distances") == ""
+    assert captions.barrier(records).endswith(" Brackets: 95% intervals.")
+    assert "points [95%]" in tables.headline(records).text()
+
+
+def test_an_old_study_has_no_data(records):
+    old = [r for r in records if r.question not in ("plane", "basin", "permutation")]
+    section = sections.make("landscape", old)
+    assert section.num_figures == 0
+    assert "No data" in sections.render(section, 4)
+    row = next(row for row in tables.headline(old).rows if "basin" in row[0])
+    assert row[1:] == ("no data", "no data", "")

@@ -1,0 +1,60 @@
+"""What an answer is: a sentence, and whether the paper's claims held here."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from tlx.report.kinds import pair
+from tlx.report.numbers import Estimate, apart
+
+AGREES = "as in the paper"
+DIFFERS = "not as in the paper"
+OPEN = "too close to call"
+
+# A pair is said to have no barrier where its accuracy dips by no more than two standard
+# errors and its loss rises above the chord by no more than this (nats).
+LOSS_TOLERANCE = 0.05
+
+P_T = pair("P-T", "P-T")
+RI_T = pair("RI-T", "RI-T")
+MIXED = pair("P-T", "RI-T")
+
+
+class Check(NamedTuple):
+    """A claim of the paper, and whether it held here."""
+
+    claim: str
+    verdict: str
+
+
+class Answer(NamedTuple):
+    """What was found, in a sentence or two and in one short one (None: no data)."""
+
+    sentence: str | None
+    short: str | None = None
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """The claims taken together: one that differs decides, then one that is open."""
+        found = [c.verdict for c in self.checks]
+        return next((v for v in (DIFFERS, OPEN, AGREES) if v in found), "")
+
+
+NOTHING = Answer(None)
+
+
+def order(higher: Estimate, lower: Estimate) -> str:
+    """Returns whether one estimate lies above the other, as the paper has it; "" if unknown."""
+    if not (higher.known and lower.known):
+        return ""
+    z = apart(higher, lower)
+    if math.isnan(z):  # no errors known: the values decide
+        return AGREES if higher.value > lower.value else DIFFERS
+    return OPEN if abs(z) < 2 else AGREES if z > 0 else DIFFERS
+
+
+def capital(sentence: str) -> str:
+    """Returns the sentence with a capital first letter."""
+    return sentence[0].upper() + sentence[1:]
