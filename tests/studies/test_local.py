@@ -47,10 +47,13 @@ def test_every_question_is_answered(done):
     counts = {q: sum(r.question == q for r in found) for q in {r.question for r in found}}
     assert counts == {
         "curves": 7,
-        "interpolation": 3,
+        "interpolation": 6,
+        "plane": 1,
+        "basin": 2,
+        "permutation": 1,
         "similarity": 4,
         "distances": 5,
-        "agreement": 3,
+        "agreement": 6,
         "study": 1,
     }
 
@@ -67,6 +70,28 @@ def test_records_agree_with_each_other(done):
             both.results["accuracy_a"], line.results["accuracy"][0], atol=1e-6
         )
         assert line.results["count"] == both.results["count"] == 797
+
+
+def test_a_plane_has_the_models_own_numbers(done):
+    (plane,) = records.query(done.records, "plane")
+    assert plane.results["loss"].shape == (3, 3)
+    for name, accuracy in zip(plane.inputs["models"], plane.results["model_accuracy"], strict=True):
+        (curve,) = records.query(done.records, "curves", run=name)
+        np.testing.assert_allclose(accuracy, curve.results["test_accuracy"][-1], atol=1e-6)
+
+
+def test_basins_and_permutations_agree_with_the_lines(done):
+    for basin in records.query(done.records, "basin"):
+        assert basin.results["verdict"] in ("yes", "no", "open")
+        assert basin.results["noise_rise"].shape == (2,)
+    (permuted,) = records.query(done.records, "permutation")
+    ends = {name: permuted.inputs[name] for name in ("a", "b")}
+    (line,) = records.query(done.records, "interpolation", **ends)
+    np.testing.assert_allclose(permuted.results["loss_plain"], line.results["loss"], rtol=1e-5)
+    assert permuted.results["distance_weights"] <= permuted.results["distance_before"]
+    for variant in ("weights", "activations"):  # the ends are the same functions
+        loss = permuted.results[f"loss_{variant}"]
+        np.testing.assert_allclose(loss[[0, -1]], line.results["loss"][[0, -1]], rtol=1e-3)
 
 
 def test_totals_leave_the_head_out(done):

@@ -1,6 +1,8 @@
 import io
 from pathlib import Path
 
+import pytest
+
 from tests.studies.tiny import tiny_study
 from tlx.studies import plan
 from tlx.studies.progress import Progress
@@ -41,6 +43,33 @@ def test_pairs_of_a_study():
         ("P-T 1", "P"),
         ("RI-T 1", "P"),
     ]
+
+
+def test_pairs_and_corners_of_the_landscape():
+    runs = plan.runs(tiny_study(), ROOT)
+    every = {(p.a.name, p.b.name) for p in plan.all_target_pairs(runs)}
+    assert len(every) == 6
+    assert ("P-T 2", "RI-T 1") in every
+    assert [run.name for run in plan.corners(runs)] == ["P-T 1", "P-T 2", "RI-T 1"]
+    assert [(p.a.name, p.b.name) for p in plan.kin(runs)] == [
+        ("P-T 1", "P-T 2"),
+        ("RI-T 1", "RI-T 2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"plane_points": 1}, "plane_points: expected at least 2, got 1"),
+        ({"basin_draws": 1}, "basin_draws: expected at least 2, got 1"),
+        ({"basin_noise": (0.2, 0.1)}, "basin_noise: expected numbers that increase from 0"),
+        ({"basin_noise": ()}, "basin_noise: expected numbers that increase from 0"),
+        ({"basin_tolerance": -1.0}, "basin_tolerance: expected at least 0, got -1.0"),
+    ],
+)
+def test_problems_of_the_landscape_are_told(changes, message):
+    (problem,) = tiny_study(**changes).problems()
+    assert problem.startswith(message)
 
 
 class Terminal(io.StringIO):

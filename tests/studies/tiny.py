@@ -39,6 +39,9 @@ def tiny_study(**changes):
         "scratch": tiny_run("RI-T"),
         "shuffles": ("block:4",),
         "num_alphas": 5,
+        "plane_points": 3,
+        "basin_noise": (0.01, 0.1),
+        "basin_draws": 3,
         "similarity_batch": 256,
     }
     return StudySpec(**{**given, **changes})

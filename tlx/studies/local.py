@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from tlx import records
 from tlx.report import page
-from tlx.studies import plan, questions
+from tlx.studies import asking, landscape, plan, questions
 from tlx.studies.progress import Progress
 from tlx.studies.spec import StudySpec
 from tlx.train import distributed, metrics_log, serial
@@ -99,7 +99,7 @@ class _Asked(NamedTuple):
     """Questions of one kind; each is made once its runs are done."""
 
     name: str
-    each: list[Callable[[], questions.Question]]
+    each: list[Callable[[], asking.Question]]
     steps: float = QUESTION_WEIGHT
 
     @property
@@ -109,19 +109,31 @@ class _Asked(NamedTuple):
 
 def _questions(spec: StudySpec, all_runs: Sequence[plan.Run]) -> list[_Asked]:
     target, source = plan.target_pairs(all_runs), plan.source_pairs(all_runs)
+    every = plan.all_target_pairs(all_runs)
     one_label = spec.scratch.loss == "softmax"  # of several, mistakes by class are not defined
     line = functools.partial(questions.line, num_alphas=spec.num_alphas)
+    plane = functools.partial(landscape.plane, num_points=spec.plane_points)
+    basin = functools.partial(
+        landscape.basin,
+        noise=spec.basin_noise,
+        num_draws=spec.basin_draws,
+        tolerance=spec.basin_tolerance,
+    )
+    permutation = functools.partial(landscape.permutation, num_alphas=spec.num_alphas)
     alignment = functools.partial(questions.alignment, batch_size=spec.similarity_batch)
 
-    def of(ask: Callable[..., questions.Question], what: Sequence[Any]) -> list[Any]:
+    def of(ask: Callable[..., asking.Question], what: Sequence[Any]) -> list[Any]:
         return [functools.partial(ask, each) for each in what]
 
     return [
         _Asked("learning curves", of(questions.curves, all_runs), steps=0.1),
-        _Asked("lines", of(line, target)),
+        _Asked("lines", of(line, every)),
+        _Asked("planes", of(plane, [plan.corners(all_runs)]), steps=8 * QUESTION_WEIGHT),
+        _Asked("basins", of(basin, plan.kin(all_runs)), steps=5 * QUESTION_WEIGHT),
+        _Asked("permutations", of(permutation, plan.kin(all_runs)[1:]), steps=5 * QUESTION_WEIGHT),
         _Asked("feature similarity", of(alignment, target + source[:1])),
         _Asked("distances", of(questions.distance, target + source), steps=5.0),
-        _Asked("mistakes", of(questions.mistakes, target if one_label else [])),
+        _Asked("mistakes", of(questions.mistakes, every if one_label else [])),
         _Asked("the study", [functools.partial(questions.study, spec, all_runs)], steps=0.1),
     ]
 
@@ -131,7 +143,7 @@ def _answer(root: Path, group: _Asked, progress: Progress) -> None:
     computed = 0
     for i, ask in enumerate(group.each):
         progress.part(i / len(group.each), f"{i} of {len(group.each)}")
-        computed += questions.ask(root, ask())[1]
+        computed += asking.ask(root, ask())[1]
     progress.finish(f"{len(group.each)} records", worked=computed > 0)
 
 

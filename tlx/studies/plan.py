@@ -1,6 +1,7 @@
 """The runs of a study and the pairs that it compares; nothing is done here."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -72,6 +73,24 @@ def target_pairs(all_runs: Sequence[Run]) -> list[Pair]:
     """The pairs of the paper's figures on the plain target: two P-T, two RI-T, one of each."""
     p_t, ri_t = _plain(all_runs, "P-T"), _plain(all_runs, "RI-T")
     return [Pair(p_t[0], p_t[1]), Pair(p_t[0], ri_t[0]), Pair(ri_t[0], ri_t[1])]
+
+
+def all_target_pairs(all_runs: Sequence[Run]) -> list[Pair]:
+    """Every pair of P-T and RI-T runs on the plain target, P-T first."""
+    plain = [*_plain(all_runs, "P-T"), *_plain(all_runs, "RI-T")]
+    return [Pair(a, b) for a, b in itertools.combinations(plain, 2)]
+
+
+def corners(all_runs: Sequence[Run]) -> tuple[Run, Run, Run]:
+    """Two P-T and one RI-T, for a plane."""
+    first, second = _plain(all_runs, "P-T")[:2]
+    return first, second, _plain(all_runs, "RI-T")[0]
+
+
+def kin(all_runs: Sequence[Run]) -> list[Pair]:
+    """The first two P-T and the first two RI-T."""
+    first, _, last = target_pairs(all_runs)
+    return [first, last]
 
 
 def source_pairs(all_runs: Sequence[Run]) -> list[Pair]:

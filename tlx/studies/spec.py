@@ -1,6 +1,7 @@
 """What a transfer study is: three kinds of run, and what is asked between them."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -10,6 +11,16 @@ from tlx.train.spec import InitFrom, RunSpec
 
 SEEDS_APART = 1000
 """Distance between the seeds of replicates."""
+
+LEAST = {
+    "replicates": 2,
+    "num_alphas": 3,
+    "plane_points": 2,
+    "basin_draws": 2,
+    "basin_tolerance": 0,
+    "similarity_batch": 4,
+}
+"""The least value of each number of a study."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +42,11 @@ class StudySpec:
         gets one P-T and one RI-T run.
       num_alphas: points on each line, ends included, at least 3; an odd number has ½ among
         them.
+      plane_points: points along each side of the plane through two P-T and one RI-T, at least 2.
+      basin_noise: increasing; the scan of delta in definition 3.1 of the paper, as the
+        standard deviation of the noise on each parameter, delta/√P.
+      basin_draws: points drawn for each expectation of that definition, at least 2.
+      basin_tolerance: the barrier in 0-1 error up to which two models share a basin.
       similarity_batch: rows of a batch for the kernel alignment; its memory grows with
         layers × rows².
     """
@@ -45,6 +61,10 @@ class StudySpec:
     replicates: int = 2
     shuffles: tuple[str, ...] = ()
     num_alphas: int = 21
+    plane_points: int = 21
+    basin_noise: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04)
+    basin_draws: int = 64
+    basin_tolerance: float = 0.02
     similarity_batch: int = 512
 
     def problems(self) -> list[str]:
@@ -56,9 +76,12 @@ class StudySpec:
             found += [f"{part}.data.{problem}" for problem in run.data.unavailable()]
         start = InitFrom(workdir="P", step=self.init_step, head=self.init_head)
         found += [f"init_{problem}" for problem in start.problems()]
-        for field, least in (("replicates", 2), ("num_alphas", 3), ("similarity_batch", 4)):
+        for field, least in LEAST.items():
             if getattr(self, field) < least:
                 found.append(f"{field}: expected at least {least}, got {getattr(self, field)}")
+        noise = self.basin_noise
+        if not noise or noise[0] < 0 or any(a >= b for a, b in itertools.pairwise(noise)):
+            found.append(f"basin_noise: expected numbers that increase from 0 or more, got {noise}")
         return found or self._cross_problems()
 
     def _cross_problems(self) -> list[str]:

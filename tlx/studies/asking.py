@@ -1,0 +1,154 @@
+"""What a question of a study is, how it is asked, and what questions are asked of.
+
+A question's key holds what decides its answer (the weights by the identity of their origin,
+the data by their fingerprint), so that a question asked again is found and not computed.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import numpy as np
+
+import tlx
+from tlx import checkpoints, records
+from tlx.core import metrics
+from tlx.core.types import ApplyFn, Metric, Params, PerExampleFn, Stream
+from tlx.data import loader
+from tlx.studies.plan import Pair, Run
+from tlx.train.job import make_module
+from tlx.train.losses import make_loss
+from tlx.train.step import make_apply_fn
+
+LOSSES: Mapping[str, Mapping[str, PerExampleFn]] = {
+    "softmax": {"loss": metrics.softmax_cross_entropy, "error": metrics.error},
+    "multilabel": {"loss": metrics.sigmoid_cross_entropy, "error": metrics.sigmoid_error},
+}
+
+
+class Question(NamedTuple):
+    """A question with what decides its answer.
+
+    Attributes:
+      name: the kind of record: "curves", "interpolation" …
+      inputs: names and kinds of the runs.
+      options: of the analysis.
+      data: identities of the weights and of the examples.
+      answer: computes the results, arrays by name.
+    """
+
+    name: str
+    inputs: Mapping[str, Any]
+    options: Mapping[str, Any]
+    data: Mapping[str, Any]
+    answer: Callable[[], Mapping[str, Any]]
+
+
+def ask(root: Path, question: Question) -> tuple[records.Record, bool]:
+    """The record that answers a question, and whether it had to be computed."""
+    key = {"options": question.options, "inputs": question.inputs, "data": question.data}
+    found = records.find(root, question.name, key)
+    if found is not None:
+        return found, False
+    started = time.perf_counter()
+    results = {name: np.asarray(value) for name, value in question.answer().items()}
+    meta = {"seconds": round(time.perf_counter() - started, 3), "versions": versions()}
+    record = records.make_record(
+        question.name,
+        inputs=question.inputs,
+        options=question.options,
+        data=question.data,
+        results=results,
+        meta=meta,
+    )
+    records.save(root, record)
+    return record, True
+
+
+def versions() -> dict[str, str]:
+    """The versions of what computes the numbers, and the kind of device."""
+    return {
+        "tlx": tlx.__version__,
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "numpy": np.__version__,
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def between(
+    name: str,
+    pair: Pair,
+    options: Mapping[str, Any],
+    answer: Callable[[], Mapping[str, Any]],
+    *,
+    on_data: bool = True,
+) -> Question:
+    """A question of two runs, on the target's test examples unless it is of weights alone."""
+    inputs: dict[str, Any] = {
+        "a": pair.a.name,
+        "b": pair.b.name,
+        "kind_a": pair.a.kind,
+        "kind_b": pair.b.kind,
+        "pair": f"{pair.a.kind} / {pair.b.kind}",
+        "shuffle": pair.a.shuffle,
+    }
+    data: dict[str, Any] = {"a": identities(pair.a), "b": identities(pair.b)}
+    if on_data:
+        inputs["split"] = "test"
+        data["examples"] = loader.data_key(pair.a.spec.data, "test")
+    return Question(name, inputs, options, data, answer)
+
+
+def data_of(runs: Sequence[Run]) -> dict[str, Any]:
+    """What decides an answer about several runs on the target's test examples."""
+    examples = loader.data_key(runs[0].spec.data, "test")
+    return {run.name: identities(run) for run in runs} | {"examples": examples}
+
+
+def identities(run: Run) -> dict[str, Any]:
+    """What a run's weights are, for a key."""
+    return {"weights": checkpoints.identity(checkpoints.origin(run.workdir, run.spec.num_steps))}
+
+
+def params(run: Run) -> Params:
+    """The weights of a run after its last step."""
+    return _restored(run.workdir, run.spec.num_steps)
+
+
+@functools.lru_cache(maxsize=4)
+def _restored(workdir: Path, step: int) -> Params:
+    return checkpoints.restore(workdir, step)
+
+
+def apply_fn(run: Run) -> ApplyFn:
+    """The function that the run was evaluated with."""
+    return make_apply_fn(make_module(run.spec))
+
+
+def stream(run: Run, split: str = "test", batch_size: int | None = None) -> Stream:
+    """A run's examples in evaluation form."""
+    data = run.spec.data
+    if batch_size is not None:
+        data = dataclasses.replace(data, eval_batch_size=batch_size)
+    return loader.eval_stream(data, split)
+
+
+def num_examples(run: Run, split: str = "test") -> int:
+    """The number of a run's examples."""
+    return int(loader.data_key(run.spec.data, split)["count"])
+
+
+def losses(run: Run) -> Mapping[str, PerExampleFn]:
+    """What one example is judged by: "loss" in nats and "error", by the run's own loss."""
+    return LOSSES[run.spec.loss]
+
+
+def metric(run: Run) -> Metric:
+    """Loss, accuracy and count, by the run's own loss."""
+    return make_loss(run.spec.loss).metric()
