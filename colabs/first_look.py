@@ -52,7 +52,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-from tlx.analyses import interpolation
+from tlx.analyses import alignment, basins, interpolation
 from tlx.core import metrics, streams
 from tlx.records import make_record, query, save
 from tlx.report import figures
@@ -205,3 +205,34 @@ figures.barrier(measured)
 # The fine-tuned pair is joined by a line without a barrier; the pair from two random
 # initialisations is parted by one, although all four models solve the task. A record in memory is
 # drawn like one from a file: `tlx.records.save(root, record)` would keep it.
+
+# %% [markdown]
+# ## Is it only the order of the hidden units?
+#
+# The hidden units of a network can change places without a change in what it computes.
+# `alignment.symmetry` finds which can by tracing the model, `alignment.weight_matching` the order
+# in which the second model's weights are closest to the first's. `basins.same_basin` says whether
+# two models share a basin, with intervals over the test images.
+
+# %%
+params_a, params_b = pairs["RI-T"]
+symmetry = alignment.symmetry(apply_fn, params_a, images[:8])
+matching = alignment.weight_matching(symmetry, params_a, params_b)
+permuted = alignment.apply_permutation(symmetry, matching.permutations, params_b)
+print(f"distance {matching.distance_before:.1f}, and {matching.distance_after:.1f} after matching")
+
+judge = partial(
+    basins.same_basin,
+    apply_fn,
+    stream=test_stream,
+    tolerances={"error": 0.02, "loss": 0.1},
+    deltas=[0.5, 1.0, 2.0],
+    key=jax.random.key(0),
+)
+for name, models in {**pairs, "RI-T, units matched": (params_a, permuted)}.items():
+    answer = judge(models=list(models))
+    height, low, high = (getattr(answer, x)["error"][0] for x in ("barriers", "low", "high"))
+    print(
+        f"two {name}: in one basin? {answer.verdict}. The error rises {100 * height:.1f} points "
+        f"above the chord (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    )

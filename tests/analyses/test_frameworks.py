@@ -43,7 +43,9 @@ def _analyses(a, b, mesh=None):
     path = paths.line(*params)
     return {
         "path": evaluate_path(a.apply_fn, metric, path, np.float32(ALPHAS), stream),
-        "line": interpolation.line(a.apply_fn, metric, *params, stream, alphas=ALPHAS),
+        "line": interpolation.line(
+            a.apply_fn, metric, *params, stream, alphas=ALPHAS, statistics="interpolate"
+        ).results,
         "distances": distances.by_module(*params, _labels(a))[1:],
         "cka": similarity.cka_matrix(features, params[0], features, params[1], stream)[2:],
         "mistakes": agreement.mistakes(
@@ -59,7 +61,7 @@ def results(pair):
 
 @pytest.mark.parametrize("analysis", ["path", "line"])
 def test_line(pair, results, analysis):
-    got = results["path"] if analysis == "path" else results["line"].results
+    got = results[analysis]
     a, b = pair
     for i, alpha in enumerate(ALPHAS):
         logits, labels = _logits(a, tree.lerp(a.params, b.params, alpha))
