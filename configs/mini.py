@@ -56,8 +56,8 @@ def study() -> ml_collections.ConfigDict:
     config.shuffles = ("block:16", "block:8", "block:4", "block:1")
     config.num_alphas = 21
     config.plane_points = 13
-    config.basin_noise = (0.01, 0.02, 0.03)
-    config.basin_draws = 12
+    config.basin_noise = (0.01, 0.02, 0.04)
+    config.basin_draws = 24
     config.basin_tolerance = 0.02
     config.similarity_batch = 512
     return config
