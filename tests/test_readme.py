@@ -1,5 +1,7 @@
 """The code in README runs as it stands."""
 
+import importlib
+import importlib.util
 import re
 from pathlib import Path
 
@@ -13,6 +15,19 @@ def test_the_library_calls_run(capsys):
     out = capsys.readouterr().out
     assert "Barrier(height=" in out
     assert re.search(r"^(yes|no|open) \[", out, re.MULTILINE)
+
+
+def test_the_questions_table_names_what_there_is():
+    table = README[README.index("| question |") : README.index("`tlx.adapters` makes")]
+    for cell in re.findall(r"\| ([^|]*`) \|\n", table):
+        module = None
+        for name in re.findall(r"`([\w.]+)`", cell):
+            first, _, rest = name.partition(".")
+            if importlib.util.find_spec(f"tlx.analyses.{first}"):
+                module = importlib.import_module(f"tlx.analyses.{first}")
+            assert module is not None, name
+            if rest or not importlib.util.find_spec(f"tlx.analyses.{first}"):
+                assert hasattr(module, rest or first), name
 
 
 def test_what_it_names_is_there():
