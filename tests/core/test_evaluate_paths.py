@@ -153,8 +153,25 @@ def test_noise_is_gaussian_and_each_leafs_own():
     found = path_fn((0.0, jnp.float32(0.5), KEYS[0]))
     np.testing.assert_allclose(found["a"].std(), 0.5, rtol=0.02)
     assert abs(np.corrcoef(found["a"].ravel(), found["b"].ravel())[0, 1]) < 0.02
+    assert len(np.unique(found["a"])) > 0.99 * found["a"].size  # no row of draws comes twice
     alone = paths.noisy(lambda _: {"b": big["b"]})((0.0, jnp.float32(0.5), KEYS[0]))
     np.testing.assert_array_equal(alone["b"], found["b"])
+
+
+def test_noise_keeps_shapes_dtypes_and_counters():
+    params = {
+        "empty": jnp.zeros((0, 3)),
+        "half": jnp.zeros((3, 5), jnp.bfloat16),
+        "one": jnp.zeros(()),
+        "steps": jnp.asarray(7),
+        "wide": jnp.zeros(paths.ROW + 1),
+    }
+    found = paths.noisy(lambda _: params)((0.0, jnp.float32(1.0), KEYS[0]))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), found) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), params
+    )
+    assert found["steps"] == 7
+    assert all((found[name] != 0).all() for name in ("half", "one", "wide"))
 
 
 def test_counters_must_agree():
