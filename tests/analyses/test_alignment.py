@@ -199,7 +199,7 @@ def test_errors_of_weight_matching():
     a, other = mlp_params(*WIDTHS), mlp_params(6, 15, 16, 3)
     with pytest.raises(ValueError, match="3 of 6 differ"):
         alignment.weight_matching(symmetry, a, other)
-    with pytest.raises(ValueError, match="symmetry is of a model with other leaves"):
+    with pytest.raises(ValueError, match="the model of the symmetry and params must"):
         alignment.weight_matching(symmetry, other, other)
     broken = {**a, "layer1": jax.tree.map(lambda x: x * np.float32(np.nan), a["layer1"])}
     with pytest.raises(ValueError, match="NaN or infinity in layer1/bias, layer1/kernel"):

@@ -209,5 +209,7 @@ def test_orders_that_are_none(orders, message):
 
 def test_parameters_of_another_model():
     _, symmetry = built("mlp")
-    with pytest.raises(ValueError, match=r"layer1/kernel: \(8, 6\) in the symmetry, \(7, 6\)"):
+    with pytest.raises(
+        ValueError, match="layer1/kernel: 8×6 in the model of the symmetry, 7×6 in params"
+    ):
         alignment.apply_permutation(symmetry, {}, permutable.mlp_params(4, 7, 6, 3))

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array
 
-from tlx.core import checks, metrics, tree
-from tlx.core import statistics as statistics_lib
+from tlx.core import checks, metrics, statistics, tree
 from tlx.core.types import ApplyFn, Batch, Params, PathFn, PerExampleFn, Stream
 
 
@@ -58,8 +57,7 @@ def split(
 
     Batch statistics are not trained, nor is what is not floating.
     """
-    sites = statistics_lib.find(apply_fn, controls[0], batch["inputs"])
-    held = {name for site in sites for name in (site.mean, site.var)}
+    held = statistics.leaves(apply_fn, controls[0], batch["inputs"])
 
     def part(params: Params, trained: bool) -> Params:
         def leaf(name: str, value: Any) -> Any:

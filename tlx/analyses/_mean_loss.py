@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlx.core import checks, metrics, tree
+from tlx.core import checks, metrics, statistics, streams, tree
 from tlx.core import labels as labels_lib
-from tlx.core import statistics as statistics_lib
 from tlx.core.types import ApplyFn, Batch, Labels, Params, PerExampleFn, Stream
 
 HELD_BYTES = 2**30
@@ -84,11 +83,10 @@ def make(
         floating leaf is chosen, and for a stream without examples.
     """
     wanted = _wanted(params, labels, modules)
-    first, stream = statistics_lib.peek(stream)
+    first, stream = streams.peek(stream)
     if first is None:
         raise ValueError("expected a stream with at least one batch, got none")
-    sites = statistics_lib.find(apply_fn, params, first["inputs"])
-    held = {name for site in sites for name in (site.mean, site.var)}
+    held = statistics.leaves(apply_fn, params, first["inputs"])
     chosen = tuple(
         w and name not in held for w, name in zip(wanted, tree.names(params), strict=True)
     )

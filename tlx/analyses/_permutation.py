@@ -91,23 +91,12 @@ def check_order(symmetry: Symmetry, name: str, order: np.ndarray) -> None:
 
 def check_shapes(symmetry: Symmetry, params: Params) -> None:
     """Raises ValueError unless parameters have the leaves that the symmetry is of."""
-    expected = {
-        name: tuple(math.prod(factor.size for factor in axis) for axis in axes)
+    like = {
+        name: jax.ShapeDtypeStruct([math.prod(f.size for f in axis) for axis in axes], jnp.float32)
         for name, axes in symmetry.leaves.items()
     }
-    found = {name: tuple(np.shape(leaf)) for name, leaf in tree.named_leaves(params).items()}
-    differ = [
-        f"  {name}: {expected.get(name, 'missing')} in the symmetry, "
-        f"{found.get(name, 'missing')} in the parameters"
-        for name in dict.fromkeys([*expected, *found])
-        if expected.get(name) != found.get(name)
-    ]
-    if differ:
-        lines = "\n".join(differ)
-        raise ValueError(
-            f"the symmetry is of a model with other leaves:\n{lines}\n"
-            "Derive it from these parameters."
-        )
+    names = ("the model of the symmetry", "params")
+    checks.same_structure(like, tree.named_leaves(params), names, dtype=False)
 
 
 def check_same_function(apply_fn: ApplyFn, params: Params, permuted: Params, inputs: Any) -> None:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from tlx.analyses import _activations, _assignment, _permutation, _symmetry
 from tlx.analyses._permutation import check_same_function
 from tlx.analyses._symmetry import Group, Permutations, Symmetry
-from tlx.core import _norms, checks, graph, streams
+from tlx.core import checks, graph, statistics, streams
 from tlx.core.types import ApplyFn, Params, Stream
 
 __all__ = [
@@ -70,9 +70,7 @@ def symmetry(apply_fn: ApplyFn, params: Params, inputs: Any, *, check: bool = Tr
     Cost: one trace; the check adds a compilation and two or more forward passes.
     """
     traced = graph.trace(apply_fn, params, inputs)
-    norms, _ = _norms.look(traced)
-    running = frozenset(leaf for norm in norms for leaf in (norm.mean, norm.var))
-    found = _symmetry.derive(traced, running)
+    found = _symmetry.derive(traced, statistics.leaves(apply_fn, params, inputs))
     if check:
         _permutation.check(apply_fn, found, params, inputs)
     return found

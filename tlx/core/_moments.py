@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from tlx.core import _sites, graph, tree
 from tlx.core._norms import BatchNorm, batch_norms
-from tlx.core.evaluate import _num_points, evaluate_path
+from tlx.core.evaluate import count_points, evaluate_path
 from tlx.core.metrics import mask_of
 from tlx.core.streams import peek
 from tlx.core.types import ApplyFn, Batch, Metric, Params, PathFn
@@ -24,7 +24,7 @@ _ROWS = "rows"
 
 def first_point(path_fn: PathFn, coordinates: Any) -> Params:
     """Parameters at the first coordinate; only their shapes where the path can be traced."""
-    _num_points(coordinates)
+    count_points(coordinates)
     first = jax.tree.map(lambda x: jnp.asarray(x)[0], coordinates)
     return jax.eval_shape(path_fn, first) if isinstance(path_fn, Partial) else path_fn(first)
 

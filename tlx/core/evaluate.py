@@ -90,7 +90,7 @@ def evaluate_path(
     Cost: K forward passes a batch; the parameters of a point are formed once for each group
     of batches (`GROUP_BYTES`). Memory: one group, and the parameters of two chunks.
     """
-    num_points = _num_points(coordinates)
+    num_points = count_points(coordinates)
     coordinates = jax.tree.map(jnp.asarray, coordinates)
     if chunk != "auto" and chunk < 1:
         raise ValueError(f"expected chunk to be 'auto' or at least 1, got {chunk}")
@@ -164,7 +164,8 @@ def _results(metric: Metric, states: list[Any], num_points: int, width: int) -> 
     return jax.vmap(metric.compute)(rows)
 
 
-def _num_points(coordinates: Any) -> int:
+def count_points(coordinates: Any) -> int:
+    """The number of coordinates, K; ValueError if there is none or their lengths differ."""
     lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(coordinates)}
     if len(lengths) != 1 or lengths == {()} or lengths == {(0,)}:
         shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(coordinates)]
@@ -204,7 +205,7 @@ _chosen: dict[Any, int] = {}
 def _auto_chunk(
     apply_fn: ApplyFn, metric: Metric, path_fn: PathFn, coordinates: Any, group: list[Batch]
 ) -> int:
-    num_points = _num_points(coordinates)
+    num_points = count_points(coordinates)
     one = _form(path_fn, jax.tree.map(lambda x: x[:1], coordinates), 1)
     device = next(iter(jax.tree.leaves(group[0])[0].devices()))
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((one, group[0])))

@@ -150,6 +150,15 @@ def find(apply_fn: ApplyFn, params: Params, inputs: Any) -> tuple[BatchNorm, ...
     return batch_norms(graph.trace(apply_fn, params, inputs))
 
 
+def leaves(apply_fn: ApplyFn, params: Params, inputs: Any) -> frozenset[str]:
+    """The names of the leaves that hold running statistics, as far as they can be told.
+
+    For what treats them apart from weights, and needs no more than their names: unlike `find`
+    it refuses no model.
+    """
+    return frozenset(_leaves(look(graph.trace(apply_fn, params, inputs))[0]))
+
+
 def _check_source(source: Source, ends: Any, repair: bool, coordinates: Any) -> None:
     if isinstance(source, str) and source not in SOURCES:
         raise ValueError(

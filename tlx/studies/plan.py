@@ -64,11 +64,6 @@ def _run(kind: str, replicate: int, shuffle: str, base: RunSpec, workdir: Path) 
     return Run(name, kind, replicate, workdir / "runs" / folder, own)
 
 
-def on_target(all_runs: Sequence[Run]) -> list[Run]:
-    """The P-T and RI-T runs."""
-    return [run for run in all_runs if run.kind != "P"]
-
-
 def target_pairs(all_runs: Sequence[Run]) -> list[Pair]:
     """The pairs of the paper's figures on the plain target: two P-T, two RI-T, one of each."""
     p_t, ri_t = _plain(all_runs, "P-T"), _plain(all_runs, "RI-T")
