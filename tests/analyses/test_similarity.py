@@ -6,15 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.helpers import oracles
-from tlx.analyses import similarity
+from tlx.analyses import _cka_sums, cka, kernels, similarity
 from tlx.core import streams
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "similarity.json").read_text())
-ESTIMATORS = similarity.ESTIMATORS
+ESTIMATORS = ("debiased", "biased")
 TOLERANCE = 1e-4
 
 
@@ -85,157 +83,15 @@ def _expected(inputs, batch_size, estimator, params=(0, 1)):
     )
 
 
-# Two matrices
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_reference_values(estimator):
-    x, y = _reference_input()
-    expected = GOLDEN[f"linear_cka_{estimator}"]
-    got = similarity.linear_cka(np.float32(x), np.float32(y), estimator=estimator)
-    assert abs(got - expected) < 1e-6
-    with jax.enable_x64(True):
-        got = np.asarray(similarity.linear_cka(x, y, estimator=estimator))
-    assert got.dtype == np.float64
-    assert abs(got - expected) < 1e-11
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize(
-    ("n", "dx", "dy"), [(4, 3, 2), (5, 100, 3), (20, 20, 20), (40, 3, 7), (64, 500, 10)]
-)
-def test_either_form_is_the_formula(estimator, n, dx, dy):
-    x, y = _correlated(n, dx, dy)
-    got = similarity.linear_cka(np.float32(x), np.float32(y), estimator=estimator)
-    np.testing.assert_allclose(got, oracles.cka(x, y, estimator), atol=2e-5)
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_feature_and_gram_form_are_one_number(estimator):
-    x, y = _correlated(30, 4, 6)
-    wide = np.concatenate([x, np.zeros((30, 200))], 1)  # zeros choose the Gram form
-    got = [
-        similarity.linear_cka(np.float32(z), np.float32(y), estimator=estimator) for z in (x, wide)
-    ]
-    np.testing.assert_allclose(*got, atol=1e-6)
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("shape", [(24, 6, 30), (60, 5, 4)], ids=["gram form", "feature form"])
-@given(seed=st.integers(0, 1000), log_scale=st.floats(-12, 12))
-def test_invariances(estimator, shape, seed, log_scale):
-    n, dx, dy = shape
-    x, y = _correlated(n, dx, dy, seed)
-    rng = np.random.default_rng(seed + 1)
-    rotation = np.linalg.qr(rng.standard_normal((dx, dx)))[0]
-    order = rng.permutation(n)
-
-    def cka(x, y):
-        return similarity.linear_cka(np.float32(x), np.float32(y), estimator=estimator)
-
-    expected = cka(x, y)
-    for other in (
-        cka(y, x),
-        cka(x @ rotation, y),
-        cka(10.0**log_scale * x, y),
-        cka(x + rng.standard_normal((1, dx)), y),
-        cka(x[order], y[order]),
-    ):
-        np.testing.assert_allclose(other, expected, atol=2e-5)
-    np.testing.assert_allclose(cka(x, x @ rotation), 1, atol=1e-5)
-    assert abs(expected) <= 1 + 1e-6
-
-
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("offset", [10, 30, 100])
-@pytest.mark.parametrize("rows", [100, 12], ids=["feature form", "gram form"])
+@pytest.mark.parametrize("rows", [100, 12])
 def test_an_offset_changes_nothing_in_float32(estimator, offset, rows):
     x, y = (z[:rows] for z in _reference_input())
-    moved = np.float32(x + offset * x.std()), np.float32(y + offset * y.std())
-    got = similarity.linear_cka(*moved, estimator=estimator)
-    np.testing.assert_allclose(got, oracles.cka(x, y, estimator), atol=TOLERANCE)
-    stream = streams.from_arrays(np.concatenate(moved, 1), batch_size=rows)
+    moved = np.float32(np.concatenate([x + offset * x.std(), y + offset * y.std()], 1))
+    stream = streams.from_arrays(moved, batch_size=rows)
     got = similarity.cka_matrix(first_ten, {}, the_rest, {}, stream, estimator=estimator)
     np.testing.assert_allclose(got.values[0, 0], oracles.cka(x, y, estimator), atol=TOLERANCE)
-
-
-@pytest.mark.parametrize("n", [32, 64, 128, 256])
-def test_bias_of_independent_features(n):
-    rng = np.random.default_rng(0)
-    values = np.array(
-        [
-            [
-                similarity.linear_cka(
-                    *rng.standard_normal((2, n, 10)).astype(np.float32), estimator=estimator
-                )
-                for estimator in ("biased", "debiased")
-            ]
-            for _ in range(20)
-        ]
-    )
-    expected = GOLDEN["independent_normals_20_seeds_d10_biased_debiased"][str(n)]
-    error = values.std(0) / np.sqrt(20)
-    assert (abs(values.mean(0) - expected) < 5 * error).all()
-    assert (values[:, 1] < 0).any()
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("dims", [2, 200])
-def test_undefined_values_are_not_numbers(estimator, dims):
-    other = np.random.default_rng(0).standard_normal((16, 5)).astype(np.float32)
-    constant = np.full((16, dims), 0.1, np.float32) * np.arange(1, dims + 1, dtype=np.float32)
-    assert np.isnan(similarity.linear_cka(constant, other, estimator=estimator))
-    assert np.isnan(similarity.linear_cka(other, constant, estimator=estimator))
-    broken = other.copy()
-    broken[3, 2] = np.nan
-    assert np.isnan(similarity.linear_cka(broken, other, estimator=estimator))
-
-
-@pytest.mark.parametrize("dims", [2, 200])
-def test_one_example_alone_is_no_debiased_similarity(dims):
-    rng = np.random.default_rng(0)
-    other = rng.standard_normal((16, 5)).astype(np.float32)
-    alone = np.full((16, dims), 0.3, np.float32)
-    alone[5] += rng.standard_normal(dims).astype(np.float32)
-    assert np.isnan(similarity.linear_cka(alone, other))
-    assert similarity.linear_cka(alone, other, estimator="biased") > 0
-
-
-def test_low_precision_and_integers_are_computed_in_float32():
-    x, y = _correlated(20, 4, 4)
-    low = jnp.asarray(x, jnp.bfloat16), jnp.asarray(y, jnp.bfloat16)
-    got = similarity.linear_cka(*low)
-    assert got.dtype == jnp.float32
-    expected = oracles.cka(*(np.asarray(z, np.float64) for z in low), "debiased")
-    np.testing.assert_allclose(got, expected, atol=1e-5)
-    images = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3), np.uint8)
-    expected = oracles.cka(images, x, "debiased")
-    np.testing.assert_allclose(similarity.linear_cka(images, np.float32(x)), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "options", "message"),
-    [
-        ((3, 2), (3, 2), {}, "CKA needs at least 4 examples, got 3"),
-        ((5, 2), (6, 2), {}, r"of the same examples, got shapes \(5, 2\) and \(6, 2\)"),
-        ((5, 2), (5, 2), {"estimator": "bias"}, "unknown estimator 'bias'; did you mean 'biased'"),
-    ],
-)
-def test_two_matrices_are_refused(x, y, options, message):
-    with pytest.raises(ValueError, match=message):
-        similarity.linear_cka(np.zeros(x), np.zeros(y), **options)
-
-
-def test_linear_cka_traces_and_differentiates():
-    x, y = (jnp.asarray(z, jnp.float32) for z in _correlated(8, 3, 20))
-    value, slope = jax.jit(jax.value_and_grad(similarity.linear_cka))(x, y)
-    np.testing.assert_allclose(value, similarity.linear_cka(x, y), rtol=1e-5)
-    step = 1e-2 * slope / jnp.linalg.norm(slope)
-    rise = similarity.linear_cka(x + step, y) - similarity.linear_cka(x - step, y)
-    np.testing.assert_allclose(rise / 2e-2, jnp.linalg.norm(slope), rtol=1e-2)
-
-
-# Streams
 
 
 @pytest.mark.parametrize("batch_size", [20, 25, 50, 100])
@@ -275,7 +131,7 @@ def test_one_batch_is_linear_cka(estimator):
     got = _matrix(inputs, 30, estimator=estimator).values
     x, y = (three_layers(_params(seed), inputs) for seed in (0, 1))
     for i, name in enumerate(x):
-        expected = similarity.linear_cka(x[name], y[name], estimator=estimator)
+        expected = cka.cka(x[name], y[name], estimator=estimator)
         np.testing.assert_allclose(got[i, i], expected, atol=1e-5)
 
 
@@ -339,7 +195,8 @@ def _states(metric, scales):
 
 
 def test_streaming_is_a_monoid():
-    metric = similarity.metric(("a", "b"), ("b", "a"))
+    options = _cka_sums.Options(kernels.linear(), "flatten")
+    metric = _cka_sums.metric(("a", "b"), ("b", "a"), options)
     metric = metric._replace(merge=jax.jit(metric.merge))
     states = _states(metric, [(12, 1.0), (3, 1.0), (7, 1e-3), (12, 30.0), (4, 1.0)])
     results = []
@@ -418,7 +275,7 @@ def test_the_order_of_layers_survives_jit():
 @pytest.mark.parametrize(
     ("function", "batch_size", "error", "message"),
     [
-        (three_layers, 3, ValueError, "CKA needs batches of at least 4 rows, got 3"),
+        (three_layers, 3, ValueError, "expected batches of at least 4 rows, got 3"),
         (lambda p, x: x, 8, TypeError, "expected a feature function to return a mapping"),
         (lambda p, x: {}, 8, ValueError, "expected feature_fn_x to give at least one layer"),
         (
@@ -440,3 +297,283 @@ def test_matrix_refuses_an_unknown_estimator_and_an_empty_stream():
         _matrix(_inputs(20), 10, estimator="hsic")
     with pytest.raises(ValueError, match="expected a stream with at least one batch, got none"):
         _matrix(_inputs(0), 10)
+
+
+# Evidence
+
+
+def _wide_pair(n, dims, share, seed=0):
+    """Features of which a share is common to both; inputs for `halves`."""
+    rng = np.random.default_rng(seed)
+    common, x, y = rng.standard_normal((3, n, dims))
+    mixed = [share * common + (1 - share) * z for z in (x, y)]
+    return np.concatenate(mixed, 1).astype(np.float32)
+
+
+def first_half(params, inputs):
+    return {"z": inputs[:, : inputs.shape[1] // 2]}
+
+
+def second_half(params, inputs):
+    return {"z": inputs[:, inputs.shape[1] // 2 :]}
+
+
+def _halves(inputs, batch_size, **options):
+    stream = streams.from_arrays(inputs, batch_size=batch_size)
+    return similarity.cka_matrix(first_half, {}, second_half, {}, stream, **options)
+
+
+@pytest.mark.parametrize("batch_size", [20, 40])
+def test_z_and_chance_are_those_of_permutations_within_batches(batch_size):
+    inputs = _wide_pair(40, 6, 0.3)
+    got = _halves(inputs, batch_size)
+    rng = np.random.default_rng(1)
+    starts = np.arange(0, 40, batch_size)
+    x, y = np.float64(inputs[:, :6]), np.float64(inputs[:, 6:])
+
+    def values(order, estimator):
+        rows = [slice(s, s + batch_size) for s in starts]
+        return oracles.minibatch_cka([(x[r], y[order][r]) for r in rows], estimator)
+
+    orders = [
+        np.concatenate([s + rng.permutation(batch_size) for s in starts]) for _ in range(1500)
+    ]
+    debiased, biased = (np.array([values(o, e) for o in orders]) for e in ESTIMATORS)
+    in_order = values(np.arange(40), "debiased")
+    np.testing.assert_allclose(got.chance[0, 0], biased.mean(), rtol=0.02)
+    np.testing.assert_allclose(got.z[0, 0], in_order / debiased.std(), rtol=0.1)
+    assert abs(debiased.mean()) < 4 * debiased.std() / np.sqrt(1500)
+
+
+def test_z_of_one_batch_is_the_value_in_closed_form():
+    got = _halves(_wide_pair(24, 30, 0.5), 24)
+    np.testing.assert_allclose(got.z, got.debiased * np.sqrt(24 * 21 / 2), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("n", "estimator", "too_few"),
+    [(28, "debiased", True), (32, "debiased", False), (64, "biased", True)],
+)
+def test_too_few_examples_are_told(n, estimator, too_few):
+    got = _halves(_wide_pair(n, 20, 0.5), n, estimator=estimator)
+    assert bool(got.too_few[0, 0]) is too_few
+
+
+def test_enough_examples_for_the_biased_value():
+    assert not _halves(_wide_pair(256, 2, 0.5), 256, estimator="biased").too_few[0, 0]
+
+
+def test_the_bootstrap_is_the_weighted_statistic():
+    inputs = _inputs(30)
+    key = jax.random.key(3)
+    stream = streams.from_arrays(inputs, batch_size=12)
+    x, y = _params(0), _params(1)
+    options = _cka_sums.Options(kernels.linear(), "flatten")
+    words = tuple(int(w) for w in np.asarray(jax.random.key_data(key)))
+    options = options._replace(num_resamples=5, key=(words, str(jax.random.key_impl(key))))
+    batches = list(stream())
+    counts = [np.asarray(_cka_sums._counts(b, b["mask"], options), np.float64) for b in batches]
+    assert set(np.unique(counts[0])) <= set(range(8))
+    names = ("input", "hidden", "logits")
+    metric = _cka_sums.metric(names, names, options)
+    pair = similarity.Pair(three_layers, three_layers)
+    got = similarity.evaluate(pair, metric, (x, y), stream)["resampled"]
+    sums = np.zeros((5, 3))
+    for batch, count in zip(batches, counts, strict=True):
+        rows = batch["mask"]
+        u, v = (
+            np.float64(three_layers(p, batch["inputs"])["hidden"])[rows].reshape(rows.sum(), -1)
+            for p in (x, y)
+        )
+        k, l_ = (oracles.u_centred(z @ z.T) for z in (u, v))
+        for r, c in enumerate(count[rows].T):
+            weights = np.outer(c, c)
+            sums[r] += [(weights * m).sum() for m in (k * l_, k * k, l_ * l_)]
+    np.testing.assert_allclose(
+        got[:, 1, 1], sums[:, 0] / np.sqrt(sums[:, 1] * sums[:, 2]), rtol=1e-4
+    )
+
+
+def test_the_interval_depends_on_the_key_alone():
+    inputs = _inputs(48)
+    stream = streams.from_arrays(inputs, batch_size=16)
+    x, y = _params(0), _params(1)
+
+    def interval(stream, key):
+        found = similarity.cka_matrix(
+            three_layers, x, three_layers, y, stream, num_resamples=50, key=key
+        )
+        return np.stack([found.low, found.debiased, found.high])
+
+    one = interval(stream, jax.random.key(0))
+    assert (one[0] < one[1]).ravel()[1:].all()  # the inputs with themselves are at 1
+    assert (one[1] < one[2]).ravel()[1:].all()
+    turned = interval(lambda: iter(list(stream())[::-1]), jax.random.key(0))
+    np.testing.assert_allclose(one, turned, atol=1e-6)
+    assert np.abs(one - interval(stream, jax.random.key(1))).max() > 1e-4
+
+
+def test_no_resamples_is_no_interval():
+    found = _matrix(_inputs(20), 10)
+    assert np.isnan(found.low).all()
+    assert np.isnan(found.high).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_resamples": -1}, "expected num_resamples of 0 or more, got -1"),
+        ({"num_resamples": 5}, "the bootstrap needs a key"),
+        ({"num_resamples": 5, "spatial": "positions"}, "no bootstrap of 'positions'"),
+        ({"spatial": "pooled"}, "unknown spatial 'pooled'; did you mean 'pool'"),
+        ({"confidence": 95}, "expected a confidence between 0 and 1, got 95"),
+        ({"kernel": kernels.rbf(), "estimator": "feature_corrected"}, "expected the linear kernel"),
+    ],
+)
+def test_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        _matrix(_inputs(20), 10, **options)
+
+
+def test_the_bootstrap_needs_the_number_of_each_example():
+    stream = lambda: iter([{"inputs": _inputs(8)}])  # noqa: E731
+    with pytest.raises(ValueError, match="the bootstrap needs batches with 'index'"):
+        similarity.cka_matrix(
+            three_layers, _params(0), three_layers, _params(1), stream,
+            num_resamples=5, key=jax.random.key(0),
+        )  # fmt: skip
+
+
+# Kernels, sampled features, positions
+
+
+@pytest.mark.parametrize("kernel", [kernels.rbf(), kernels.cosine(), kernels.distance()])
+def test_other_kernels_stream(kernel):
+    inputs = _inputs(30)
+    got = _matrix(inputs, 30, kernel=kernel)
+    x, y = (three_layers(_params(seed), inputs) for seed in (0, 1))
+    expected = cka.cka(x["hidden"], y["logits"], kernel=kernel)
+    np.testing.assert_allclose(got.values[1, 2], expected, atol=1e-5)
+    assert got.kernel == kernel.name
+    in_batches = _matrix(inputs, 10, kernel=kernel)
+    assert int(in_batches.num_examples) == 30
+    assert np.abs(in_batches.values - got.values).max() < 0.3
+
+
+def test_feature_corrected_streams():
+    inputs = _wide_pair(60, 12, 0.6)
+    got = _halves(inputs, 60, estimator="feature_corrected")
+    expected = cka.cka(inputs[:, :12], inputs[:, 12:], estimator="feature_corrected")
+    np.testing.assert_allclose(got.values[0, 0], expected, rtol=1e-4)
+    for scale in (1e-9, 1e9):
+        scaled = _halves(np.float32(scale) * inputs, 20, estimator="feature_corrected")
+        plain = _halves(inputs, 20, estimator="feature_corrected")
+        np.testing.assert_allclose(scaled.values, plain.values, rtol=1e-4)
+
+
+def images(params, inputs):
+    """Layers [B, 2, 2, 3], [B, 2, 2, 2], [B, 5, 2] and [B, 4]."""
+    return {
+        "conv": inputs[:, :12].reshape(-1, 2, 2, 3),
+        "next": jnp.tanh(params * inputs[:, 4:12]).reshape(-1, 2, 2, 2),
+        "tokens": inputs[:, :10].reshape(-1, 5, 2),
+        "logits": inputs[:, 8:12],
+    }
+
+
+def _spatial(layer, how):
+    if how == "flatten" or layer.ndim < 3:
+        return layer.reshape(len(layer), -1)
+    middle = layer.reshape(len(layer), -1, layer.shape[-1])
+    return middle.mean(1) if how == "pool" else middle.reshape(-1, layer.shape[-1])
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("batch_size", [8, 30])
+@pytest.mark.parametrize("how", ["flatten", "pool", "positions"])
+def test_positions_are_what_was_asked_for(how, batch_size, estimator):
+    inputs = np.random.default_rng(0).standard_normal((30, 12)).astype(np.float32)
+    stream = streams.from_arrays(inputs, batch_size=batch_size)
+    x, y = np.float32(1.0), np.float32(2.0)
+    got = similarity.cka_matrix(images, x, images, y, stream, spatial=how, estimator=estimator)
+    assert got.spatial == how
+    assert int(got.num_examples) == 30  # the last batch of 8 has 6
+    starts = range(0, 30, batch_size)
+    names = got.layers_x
+    for i, a in enumerate(names):
+        for j, b in enumerate(names):
+            pairs = [
+                [
+                    np.float64(_spatial(np.asarray(images(p, inputs[s : s + batch_size])[n]), how))
+                    for p, n in ((x, a), (y, b))
+                ]
+                for s in starts
+            ]
+            if len(pairs[0][0]) != len(pairs[0][1]):
+                assert np.isnan(got.values[i, j])
+                assert got.too_few[i, j]
+                continue
+            expected = oracles.minibatch_cka(pairs, estimator)
+            np.testing.assert_allclose(got.values[i, j], expected, atol=3e-5)
+
+
+def test_positions_cannot_be_exchanged_one_by_one():
+    stream = streams.from_arrays(np.tile(_inputs(20, 1), 2)[:, :12], batch_size=10)
+    got = similarity.cka_matrix(
+        images, np.float32(1), images, np.float32(1), stream, spatial="positions"
+    )
+    assert np.isnan(got.z).all()
+
+
+@pytest.mark.parametrize("offset", [0, 100])
+def test_products_of_features_and_of_examples_are_one_number(offset):
+    """Few features of many examples take the other form; resamples force the Gram matrices."""
+    rng = np.random.default_rng(0)
+    shared = rng.standard_normal((400, 2))
+    inputs = np.float32(
+        shared @ rng.standard_normal((2, 6)) + rng.standard_normal((400, 6)) + offset
+    )
+    stream = streams.from_arrays(inputs, batch_size=200)
+    one = similarity.cka_matrix(first_half, {}, second_half, {}, stream)
+    other = similarity.cka_matrix(
+        first_half, {}, second_half, {}, stream, num_resamples=1, key=jax.random.key(0)
+    )
+    layers = [(np.zeros((200, 3)), None)]
+    assert _cka_sums._by_features(layers, layers, _cka_sums.Options(kernels.linear(), "flatten"))
+    for name in ("debiased", "biased", "chance", "z"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-4)
+
+
+# Less the inputs
+
+
+def test_deconfounded_is_of_the_three_values():
+    inputs = _inputs(40)
+    stream = streams.from_arrays(inputs, batch_size=40)
+    fn = similarity.with_inputs(three_layers, "given")
+    result = similarity.cka_matrix(fn, _params(0), fn, _params(1), stream)
+    assert result.layers_x == ("given", "input", "hidden", "logits")
+    got = similarity.deconfounded(result, "given")
+    x, y = (three_layers(_params(seed), inputs) for seed in (0, 1))
+    expected = cka.deconfounded_cka(x["hidden"], y["logits"], inputs)
+    np.testing.assert_allclose(got[2, 3], expected, atol=1e-4)
+    assert np.isnan(got[0]).all()
+    assert np.isnan(got[:, 1]).all()  # the first layer is the inputs, too
+    with pytest.raises(ValueError, match="layers_x: unknown layer 'inputs'; did you mean 'input'"):
+        similarity.deconfounded(result, "inputs")
+
+
+def test_a_compiled_metric_is_found_again():
+    traced = []
+
+    def counted(params, inputs):
+        traced.append(1)
+        return three_layers(params, inputs)
+
+    stream = streams.from_arrays(_inputs(20), batch_size=10)
+    for _ in range(3):
+        similarity.cka_matrix(
+            counted, _params(0), counted, _params(1), stream,
+            num_resamples=2, key=jax.random.key(0),
+        )  # fmt: skip
+    assert len(traced) == 3  # once for the names of both, once for the numbers of each

@@ -21,6 +21,13 @@ def hsic1(k: np.ndarray, l_: np.ndarray) -> float:
     return float(total - 2 / (n - 2) * (one @ k @ l_ @ one)) / (n * (n - 3))
 
 
+def u_centred(k: np.ndarray) -> np.ndarray:
+    """Székely and Rizzo 2014, eq. 2.5."""
+    n, rows = len(k), (k - np.diag(np.diag(k))).sum(0)
+    out = k - (rows[None] + rows[:, None]) / (n - 2) + rows.sum() / ((n - 1) * (n - 2))
+    return out - np.diag(np.diag(out))
+
+
 def gram(x: np.ndarray) -> np.ndarray:
     x = np.asarray(x, np.float64).reshape(len(x), -1)
     return x @ x.T

@@ -1,0 +1,132 @@
+"""Features of examples as the similarity measures take them, and the layers of a model."""
+
+import functools
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from tlx.core import checks
+from tlx.core.types import Batch, FeatureFn, Params
+
+Spatial = Literal["flatten", "pool", "positions"]
+"""What becomes of the axes between the first (examples) and the last (channels).
+
+- "flatten": an example is the vector of all its values, [B, P·C].
+- "pool": it is the mean over its positions, [B, C].
+- "positions": each position of each example is an example, [B·P, C]; the positions of one
+  image are not independent of each other.
+"""
+
+SPATIAL: tuple[Spatial, ...] = ("flatten", "pool", "positions")
+
+
+def matrices(x: Any, y: Any, *, least: int, name: str) -> tuple[Array, Array]:
+    """Two sets of features [n, ...] on the same examples as [n, Dx] and [n, Dy].
+
+    Returns:
+      Both in float32, or float64 where either is (bfloat16, integers and bools become float32).
+
+    Raises:
+      ValueError: for lengths that differ, scalars, or fewer than `least` examples.
+      TypeError: for complex features. At call, also while tracing.
+    """
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    if x.ndim < 1 or y.ndim < 1 or len(x) != len(y):
+        raise ValueError(
+            f"expected features [n, ...] of the same examples, got shapes {x.shape} and {y.shape}"
+        )
+    if len(x) < least:
+        raise ValueError(f"{name} needs at least {least} examples, got {len(x)}")
+    return matrix(x), matrix(y)
+
+
+def matrix(features: Any) -> Float[Array, "n D"]:
+    """Features [n, ...] as [n, D] in the accumulation dtype (float64 where that is enabled)."""
+    x = jnp.asarray(features)
+    if jnp.iscomplexobj(x):
+        raise TypeError(f"expected real features, got dtype {x.dtype}")
+    return x.reshape(len(x), math.prod(x.shape[1:])).astype(jnp.result_type(float))
+
+
+def arrange(
+    features: Array, mask: Bool[Array, " B"], spatial: Spatial
+) -> tuple[Float[Array, "R D"], Bool[Array, " R"]]:
+    """A layer's features [B, ...] as rows of a matrix, and which rows count; see `Spatial`."""
+    x = features if jnp.issubdtype(features.dtype, jnp.floating) else matrix_like(features)
+    if spatial == "flatten" or x.ndim < 3:
+        return x.reshape(len(x), math.prod(x.shape[1:])), mask
+    x = x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])
+    if spatial == "pool":
+        return x.astype(jnp.result_type(float)).mean(1), mask
+    return x.reshape(-1, x.shape[-1]), jnp.repeat(mask, x.shape[1])
+
+
+def matrix_like(features: Array) -> Array:
+    """Integers and bools in the accumulation dtype, in their own shape."""
+    return matrix(features).reshape(features.shape)
+
+
+@functools.lru_cache(maxsize=128)  # the same object again, for which tracing is remembered
+def ordered(feature_fn: FeatureFn) -> FeatureFn:
+    """A feature function whose result keeps its order through tracing."""
+
+    def in_order(params: Params, inputs: Any) -> OrderedDict[str, Array]:
+        features = feature_fn(params, inputs)
+        if not isinstance(features, Mapping):
+            raise TypeError(
+                "expected a feature function to return a mapping of layer names to arrays, "
+                f"got {type(features).__name__}"
+            )
+        return OrderedDict(features)
+
+    return in_order
+
+
+def layers(
+    feature_fn: FeatureFn, params: Params, batch: Batch, *, name: str, least: int = 1
+) -> OrderedDict[str, jax.ShapeDtypeStruct]:
+    """The layers with their shapes and dtypes, checked; nothing is computed.
+
+    Args:
+      feature_fn: `(params, inputs) -> {layer: array [B, ...]}`.
+      params: its parameters.
+      batch: a batch of the stream.
+      name: what the messages call the function.
+      least: the fewest rows that a batch must have.
+
+    Raises:
+      ValueError: for a batch of too few rows, no layers, or layers without the batch axis.
+      TypeError: if the function returns no mapping.
+    """
+    inputs = batch["inputs"]
+    rows = len(jax.tree.leaves(inputs)[0])
+    if rows < least:
+        raise ValueError(
+            f"expected batches of at least {least} rows, got {rows}; raise the batch size"
+        )
+    found: Any = jax.eval_shape(ordered(feature_fn), params, inputs)
+    if not found:
+        raise ValueError(f"expected {name} to give at least one layer, got none")
+    wrong = [f"{key} {v.shape}" for key, v in found.items() if v.shape[:1] != (rows,)]
+    if wrong:
+        raise ValueError(
+            f"expected each layer of {name} as [B, ...] with B = {rows}; got {', '.join(wrong)}"
+        )
+    return found
+
+
+def check_spatial(spatial: str) -> None:
+    """Raises ValueError for an unknown way to treat positions."""
+    if spatial not in SPATIAL:
+        raise ValueError(checks.unknown("spatial", spatial, SPATIAL))
+
+
+def identical(a: Params, b: Params) -> bool:
+    """Whether two trees hold the very same arrays."""
+    left, right = jax.tree.leaves(a), jax.tree.leaves(b)
+    return len(left) == len(right) and all(x is y for x, y in zip(left, right, strict=True))
