@@ -10,6 +10,7 @@ NUM_TEST, NUM_TRAIN, CLASSES = 1_397, 400, 10
 LAYERS = ("stem", "stage1_block1", "stage2_block1", "stage3_block1", "pooled", "logits")
 MODULES = ("stem", "stage1_block1", "stage2_block1", "stage3_block1", "head")
 FINAL = {"P-T": 0.965, "RI-T": 0.915}
+OPTIONS = {"spatial": "flatten", "num_resamples": 200, "confidence": 0.95, "batch_size": 512}
 KINDS = {"pt0": "P-T", "pt1": "P-T", "rit0": "RI-T", "rit1": "RI-T", "p": "P"}
 PAIRS = (
     ("pt0", "pt1"),
@@ -133,16 +134,38 @@ def permutation(a, b):
     return make_record("permutation", inputs=inputs_of(a, b), results=results)
 
 
-def similarity(a, b):
+def similarity(a, b, shuffle="none", *, evidence=True):
     close = {("P-T", "P-T"): 0.96, ("P-T", "P"): 0.9, ("RI-T", "RI-T"): 0.62}
-    top = close.get((KINDS[a], KINDS[b]), 0.5)
+    top = close.get((KINDS[a], KINDS[b]), 0.5) - (0.0 if shuffle == "none" else 0.04)
     i = np.arange(len(LAYERS))
     apart = np.abs(i[:, None] - i[None, :])
     matrix = top * np.exp(-0.25 * apart) * (1 - 0.06 * np.maximum(i[:, None], i[None, :]))
     matrix[0, -1] = -0.01
     results = {"layers_a": LAYERS, "layers_b": LAYERS, "debiased": matrix, "count": NUM_TEST}
     results["biased"] = np.clip(matrix + 0.03, 0, 1)
-    return make_record("similarity", inputs=inputs_of(a, b), results=results)
+    inputs = inputs_of(a, b, **({} if shuffle == "none" else {"shuffle": shuffle}))
+    if not evidence:  # as it was recorded before there was any
+        return make_record("similarity", inputs=inputs, results=results)
+    results |= evidence_of(matrix)
+    return make_record("similarity", inputs=inputs, results=results, options=OPTIONS)
+
+
+def evidence_of(values):
+    found = {"low": values - 0.011, "high": values + 0.009, "z": 560 * values}
+    return found | {"chance": np.full(values.shape, 0.07), "too_few": values < -1}
+
+
+def trajectory(a):
+    """P-T leaves P, the higher a layer the more; its head starts from zeros. RI-T comes nearer."""
+    step, depth = np.array([0, 1, 2, 4, 8, 16, 32, 64, 100]), np.arange(len(LAYERS))
+    way = np.log2(1 + step)[:, None] / np.log2(101) * (1 + depth[None]) / len(LAYERS)
+    leaves = KINDS[a] == "P-T"
+    values = 1 - 0.4 * way if leaves else 0.2 + 0.3 * way
+    values[0, -1] = np.nan
+    results = {"step": step, "layers": LAYERS, "debiased": values, "count": NUM_TEST}
+    results |= {"biased": np.clip(values + 0.02, 0, 1), **evidence_of(values)}
+    inputs = inputs_of(a, "p", shuffle="none")
+    return make_record("similarity_trajectory", inputs=inputs, results=results, options=OPTIONS)
 
 
 def distances(a, b):
@@ -198,4 +221,8 @@ def synthetic_records():
             made += [interpolation(a, b), agreement(a, b)]
     made += [plane("pt0", "pt1", "rit0"), plane("rit0", "rit1", "pt0")]
     made += [basin("pt0", "pt1"), basin("rit0", "rit1"), permutation("rit0", "rit1")]
+    for shuffle in ("block:4", "block:8"):
+        made += [similarity(a, b, shuffle) for a, b in (("pt0", "p"), ("pt0", "rit0"))]
+    made += [similarity(a, b, "block:8") for a, b in (("pt0", "pt1"), ("rit0", "rit1"))]
+    made += [trajectory("pt0"), trajectory("rit0")]
     return [*made, study()]

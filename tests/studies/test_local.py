@@ -6,7 +6,7 @@ import pytest
 
 from tests.studies.tiny import tiny_study
 from tlx import records
-from tlx.studies import local
+from tlx.studies import local, questions
 from tlx.studies.progress import Progress
 
 pytest.importorskip("sklearn", reason="the tiny study trains on scikit-learn's digits")
@@ -46,12 +46,13 @@ def test_every_question_is_answered(done):
     found = records.query(done.records)
     counts = {q: sum(r.question == q for r in found) for q in {r.question for r in found}}
     assert counts == {
-        "curves": 7,
+        "curves": 9,
         "interpolation": 6,
         "plane": 1,
         "basin": 2,
         "permutation": 1,
-        "similarity": 4,
+        "similarity": 8,
+        "similarity_trajectory": 2,
         "distances": 5,
         "agreement": 6,
         "study": 1,
@@ -92,6 +93,42 @@ def test_basins_and_permutations_agree_with_the_lines(done):
     for variant in ("weights", "activations"):  # the ends are the same functions
         loss = permuted.results[f"loss_{variant}"]
         np.testing.assert_allclose(loss[[0, -1]], line.results["loss"][[0, -1]], rtol=1e-3)
+
+
+def test_similarities_come_with_their_evidence(done):
+    found = records.query(done.records, "similarity")
+    kinds = ["P-T / P", "P-T / P-T", "P-T / RI-T", "RI-T / RI-T"]
+    for shuffle in ("none", "block:4"):
+        own = [r for r in found if r.inputs["shuffle"] == shuffle]
+        assert sorted(r.inputs["pair"] for r in own) == kinds
+    for record in found:
+        given, options = record.results, record.key["options"]
+        shape = (len(given["layers_a"]), len(given["layers_b"]))
+        assert {given[name].shape for name in questions.EVIDENCE} == {shape}
+        known = np.isfinite(given["debiased"])
+        assert known.any()
+        assert (given["low"] <= given["high"])[known].all()
+        # Two batches of 256 and more rows: chance is far from 0 and from 1.
+        assert (given["biased"] >= given["debiased"] - 1e-3)[known].all()
+        assert (options["spatial"], options["num_resamples"]) == ("flatten", 20)
+        assert given["count"] == 797
+
+
+def test_a_trajectory_ends_where_the_runs_similarity_is(done):
+    for kind in ("P-T", "RI-T"):
+        (path,) = records.query(done.records, "similarity_trajectory", kind_a=kind)
+        assert path.results["step"].tolist() == [0, 1, 2, 4]
+        assert set(path.key["data"]["checkpoints"]) == {"0", "1", "2", "4"}
+        assert path.results["debiased"].shape == (4, len(path.results["layers"]))
+        assert path.inputs["b"] == "P"
+    (path,) = records.query(done.records, "similarity_trajectory", kind_a="P-T")
+    (end,) = records.query(done.records, "similarity", a="P-T 1", b="P")
+    for name in questions.EVIDENCE:
+        np.testing.assert_allclose(
+            path.results[name][-1], np.diagonal(end.results[name]), rtol=1e-5, atol=1e-6
+        )
+    body = [n != "logits" for n in path.results["layers"]]
+    np.testing.assert_allclose(path.results["debiased"][0][body], 1, atol=1e-5)  # P's own weights
 
 
 def test_totals_leave_the_head_out(done):

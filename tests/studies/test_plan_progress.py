@@ -1,11 +1,14 @@
 import io
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from tests.studies.tiny import tiny_study
+from tlx.analyses.similarity import Spatial
 from tlx.studies import plan
 from tlx.studies.progress import Progress
+from tlx.studies.spec import SPATIAL
 from tlx.train import serial
 
 ROOT = Path("w")
@@ -21,6 +24,8 @@ def test_runs_of_a_study():
         "RI-T 2",
         "P-T 1 block:4",
         "RI-T 1 block:4",
+        "P-T 2 block:4",
+        "RI-T 2 block:4",
     ]
     assert runs[5].workdir == ROOT / "runs" / "p-t_1_block_4"
     assert runs[5].shuffle == "block:4"
@@ -29,7 +34,7 @@ def test_runs_of_a_study():
         assert (start is None) == (run.kind == "RI-T")
         assert start is None or start.workdir == str(runs[0].workdir)
     seeds = [run.spec.seed for run in runs if run.kind == "RI-T"]
-    assert seeds == [0, 1000, 0]
+    assert seeds == [0, 1000, 0, 1000]
     assert len({serial.digest(run.spec) for run in runs}) == len(runs)
 
 
@@ -43,6 +48,23 @@ def test_pairs_of_a_study():
         ("P-T 1", "P"),
         ("RI-T 1", "P"),
     ]
+
+
+def test_pairs_on_shuffled_targets():
+    spec = tiny_study(shuffles=("block:2", "block:4"), replicated_shuffles=("block:4",))
+    runs = plan.runs(spec, ROOT)
+    names = [(p.a.name, p.b.name) for p in plan.shuffled_pairs(runs)]
+    assert names == [
+        ("P-T 1 block:2", "RI-T 1 block:2"),
+        ("P-T 1 block:2", "P"),
+        ("P-T 1 block:4", "P-T 2 block:4"),
+        ("RI-T 1 block:4", "RI-T 2 block:4"),
+        ("P-T 1 block:4", "RI-T 1 block:4"),
+        ("P-T 1 block:4", "P"),
+    ]
+    assert (
+        plan.shuffled_pairs(plan.runs(tiny_study(shuffles=(), replicated_shuffles=()), ROOT)) == []
+    )
 
 
 def test_pairs_and_corners_of_the_landscape():
@@ -65,11 +87,23 @@ def test_pairs_and_corners_of_the_landscape():
         ({"basin_noise": (0.2, 0.1)}, "basin_noise: expected numbers that increase from 0"),
         ({"basin_noise": ()}, "basin_noise: expected numbers that increase from 0"),
         ({"basin_tolerance": -1.0}, "basin_tolerance: expected at least 0, got -1.0"),
+        ({"similarity_resamples": -1}, "similarity_resamples: expected at least 0, got -1"),
+        ({"similarity_spatial": "pol"}, "similarity_spatial: unknown way with positions 'pol'; "
+         "did you mean 'pool'?"),
+        ({"similarity_spatial": "positions"}, "similarity_resamples: expected 0 with "
+         "similarity_spatial 'positions'"),
+        ({"replicated_shuffles": ("block:2",)}, "replicated_shuffles: expected some of shuffles "
+         "('block:4',), each once, got ('block:2',)"),
+        ({"replicated_shuffles": ("block:4",) * 2}, "replicated_shuffles: expected some of"),
     ],
-)
-def test_problems_of_the_landscape_are_told(changes, message):
+)  # fmt: skip
+def test_problems_of_the_questions_are_told(changes, message):
     (problem,) = tiny_study(**changes).problems()
     assert problem.startswith(message)
+
+
+def test_the_ways_with_positions_are_those_of_the_analysis():
+    assert get_args(Spatial) == SPATIAL
 
 
 class Terminal(io.StringIO):

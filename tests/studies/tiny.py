@@ -19,6 +19,7 @@ def tiny_run(name, rate=0.05, **changes):
             channels=1,
             mean=(0.3,),
             std=(0.4,),
+            shuffle_seed=1244,  # moves the blocks of 4; 1234 moves none of them
             batch_size=16,
             eval_batch_size=64,
         ),
@@ -38,10 +39,12 @@ def tiny_study(**changes):
         "finetune": tiny_run("P-T", rate=0.01),
         "scratch": tiny_run("RI-T"),
         "shuffles": ("block:4",),
+        "replicated_shuffles": ("block:4",),
         "num_alphas": 5,
         "plane_points": 3,
         "basin_noise": (0.01, 0.1),
         "basin_draws": 3,
         "similarity_batch": 256,
+        "similarity_resamples": 20,
     }
     return StudySpec(**{**given, **changes})

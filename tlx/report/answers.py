@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from tlx.report import measures, measures_pairs
 from tlx.report.answers_landscape import landscape
+from tlx.report.answers_similarity import similarity
 from tlx.report.kinds import pair, pair_words
 from tlx.report.measures import Records
-from tlx.report.numbers import NO_DATA, UNKNOWN, Estimate, count, percent, significant, text
+from tlx.report.numbers import NO_DATA, UNKNOWN, Estimate, percent, significant, text
 from tlx.report.verdicts import (
     AGREES,
     DIFFERS,
@@ -64,7 +65,7 @@ def shuffle(records: Records) -> Answer:
         return NOTHING
     finest = mixed[0]
     p_t, ri_t = (finest.accuracy[k] for k in ("P-T", "RI-T"))
-    where = _where(finest)
+    where = measures.shuffle_words(finest.name)
     lead = {
         AGREES: "What survives shuffling still helps",
         OPEN: "What survives shuffling makes no measurable difference",
@@ -85,13 +86,6 @@ def shuffle(records: Records) -> Answer:
         Check("P-T learns faster at every block size", _all(timed, "speed")),
     )
     return Answer(sentence + ".", short + ".", checks)
-
-
-def _where(row: measures.ShuffleRow) -> str:
-    kind, _, size = row.name.partition(":")
-    blocks = f"{size}×{size} blocks shuffled"
-    known = {"pixel": "all pixels permuted", "channel_block": f"{blocks} in each channel"}
-    return known.get(kind, blocks if size else row.name)
 
 
 def _gap(values: dict[str, Estimate]) -> float:
@@ -144,36 +138,6 @@ def no_barrier(found: measures_pairs.Barrier) -> bool:
 def points(dip: Estimate) -> str:
     """Returns a difference of accuracies in percentage points."""
     return f"{text(dip, 100.0)} points" if dip.known else NO_DATA
-
-
-def similarity(records: Records) -> Answer:
-    """Do they compute the same features?"""
-    found = measures_pairs.layers(records)
-    means = {k: Estimate(measures_pairs.mean_similarity(v)) for k, v in found.items()}
-    one, other = means.get(P_T, UNKNOWN), means.get(RI_T, UNKNOWN)
-    if not (one.known and other.known):
-        return NOTHING
-    p_t, ri_t = (dict(zip(found[k].names, found[k].mean, strict=True)) for k in (P_T, RI_T))
-    shared = [n for n in p_t if n in ri_t]
-    above = sum(p_t[n] > ri_t[n] for n in shared)
-    checks = [Check("two P-T are more similar than two RI-T", order(one, other))]
-    lead = (
-        "Two P-T share more of their features than two RI-T"
-        if one.value > other.value
-        else "Unlike in the paper, two P-T share no more of their features than two RI-T"
-    )
-    short = f"{lead}: the mean CKA over layers is {cka(one.value)} against {cka(other.value)}"
-    sentence = f"{short}, higher at {above} of {count(len(shared), 'layer', words=False)}"
-    mixed = means.get(MIXED, UNKNOWN)
-    if mixed.known:
-        sentence += f"; between P-T and RI-T it is {cka(mixed.value)}"
-        checks.append(Check("two P-T are more similar than P-T and RI-T", order(one, mixed)))
-    return Answer(sentence + ".", short + ".", tuple(checks))
-
-
-def cka(value: float) -> str:
-    """Returns a similarity to two decimals, with a minus sign."""
-    return NO_DATA if math.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
 def distances(records: Records) -> Answer:

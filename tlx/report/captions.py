@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 from tlx.records import Record
 from tlx.report import measures, measures_landscape, measures_pairs
-from tlx.report.kinds import Pair, pair_name
+from tlx.report.captions_similarity import (
+    similarity,
+    similarity_shuffled,
+    similarity_trajectory,
+)
+from tlx.report.kinds import pairs_counted
 from tlx.report.numbers import count
 
 
@@ -41,7 +46,7 @@ def barrier(records: Sequence[Record]) -> str:
     n = max((b.accuracy.n for b in found.values()), default=0)
     return (
         f"Models on the straight line between two, on n = {n:,} test images; a line a pair "
-        f"({_pairs(pairs)}). Between P-T and RI-T, alpha is 0 at P-T."
+        f"({pairs_counted(pairs)}). Between P-T and RI-T, alpha is 0 at P-T."
         + _brackets(records, "interpolation")
         + _statistics(records, "interpolation")
     )
@@ -61,7 +66,7 @@ def landscape(records: Sequence[Record]) -> str:
         )
     if basins:
         every = [b for found in basins.values() for b in found]
-        pairs = _pairs({k: len(found) for k, found in basins.items()})
+        pairs = pairs_counted({k: len(found) for k, found in basins.items()})
         parts.append(
             f"{'Below, how' if planes else 'How'} far the loss rises above its mean μ on the line "
             "between two models, by noise of size δ at its ends (solid) and by steps of size δ "
@@ -87,23 +92,10 @@ def permutation(records: Sequence[Record]) -> str:
     )
 
 
-def similarity(records: Sequence[Record]) -> str:
-    """Returns the caption of the similarity figure."""
-    found = measures_pairs.layers(records)
-    pairs = {k: v.num_pairs for k, v in found.items()}
-    n = max((v.num_images for v in found.values()), default=0)
-    return (
-        f"Above, CKA between the same layer of two models, means over the pairs "
-        f"({_pairs(pairs)}) with the range as a band; n = {n:,} images. Below, debiased CKA of "
-        "every layer of the first model (down) with every layer of the second (across), for the "
-        "first pair of each kind: white is 0 or less, the full colour 1."
-    )
-
-
 def distances(records: Sequence[Record]) -> str:
     """Returns the caption of the distances."""
     pairs = {k: d.num_pairs for k, d in measures_pairs.distances(records).items()}
-    means = f"means over the pairs ({_pairs(pairs)})"
+    means = f"means over the pairs ({pairs_counted(pairs)})"
     without = sorted(
         {
             str(name)
@@ -121,7 +113,8 @@ def agreement(records: Sequence[Record]) -> str:
     pairs = {k: a.num_pairs for k, a in found.items()}
     n = int(max((a.examples for a in found.values()), default=0))
     return (
-        f"Mistakes of two models on n = {n:,} test images, means over the pairs ({_pairs(pairs)}): "
+        f"Mistakes of two models on n = {n:,} test images, means over the pairs "
+        f"({pairs_counted(pairs)}): "
         "both wrong (full colour), only the first, only the second (paler; of P-T and RI-T, P-T is "
         "the first), with Cohen's kappa κ; in all, and by class."
     )
@@ -137,10 +130,6 @@ def _statistics(records: Sequence[Record], question: str) -> str:
     return f" Batch statistics: {', '.join(rules)}." if rules else ""
 
 
-def _pairs(pairs: dict[Pair, int]) -> str:
-    return ", ".join(f"{number} {pair_name(kinds)}" for kinds, number in pairs.items())
-
-
 def _images(found: Sequence[measures.Curve]) -> str:
     sizes = sorted({c.num_test for c in found if c.num_test})
     return "n = " + " or ".join(f"{n:,}" for n in sizes) + " test images" if sizes else "n unknown"
@@ -153,6 +142,8 @@ CAPTIONS = {
     "landscape": landscape,
     "permutation": permutation,
     "similarity": similarity,
+    "similarity_shuffled": similarity_shuffled,
+    "similarity_trajectory": similarity_trajectory,
     "distances": distances,
     "agreement": agreement,
 }

@@ -68,8 +68,8 @@ def _look() -> dict[str, Any]:
     return {k: v for k, v in chosen.items() if k not in _NOT_STYLE}
 
 
-def figure(panels: Sequence[Panel]) -> Figure:
-    """Returns one Figure with the panels in two columns.
+def figure(panels: Sequence[Panel], *, width: float = WIDTH) -> Figure:
+    """Returns one Figure with the panels in two columns, each so many inches wide.
 
     It shows itself in a notebook, without pyplot.
 
@@ -79,18 +79,18 @@ def figure(panels: Sequence[Panel]) -> Figure:
     if not panels:
         raise ValueError("nothing to draw: these records hold no data for this figure")
     rows = [panels[i : i + 2] for i in range(0, len(panels), 2)]
-    width, height = WIDTH * len(rows[0]), sum(max(p.height for p in row) for row in rows)
+    across, height = width * len(rows[0]), sum(max(p.height for p in row) for row in rows)
     with style():
-        made = _figure_class()(figsize=(width, height))
+        made = _figure_class()(figsize=(across, height))
         top = height
         for row in rows:
             for column, panel in enumerate(row):
                 left, right, bottom, above = panel.margins
                 tall = panel.height - bottom - above
-                box = (column * WIDTH + left, top - panel.height + bottom)
-                size = (WIDTH - left - right, tall)
+                box = (column * width + left, top - panel.height + bottom)
+                size = (width - left - right, tall)
                 axes = made.add_axes(
-                    (box[0] / width, box[1] / height, size[0] / width, size[1] / height)
+                    (box[0] / across, box[1] / height, size[0] / across, size[1] / height)
                 )
                 axes.set_title(panel.title)
                 panel.draw(axes)

@@ -2,7 +2,7 @@
 
 One colour per kind, kept through all figures: P, P-T and RI-T have their own (apart from
 each other under the common colour deficiencies), a pair of one kind has the kind's, a
-pair of two kinds the mixture.
+pair of two kinds the mixture. And the short names of layers.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ def pair_words(kinds: Pair) -> str:
     return pair_name(kinds).replace(" / ", " and ")
 
 
+def pairs_counted(pairs: dict[Pair, int]) -> str:
+    """Returns how many pairs of each kind there are: ``"1 P-T / P-T, 2 RI-T / RI-T"``."""
+    return ", ".join(f"{number} {pair_name(kinds)}" for kinds, number in pairs.items())
+
+
 def pair_colour(kinds: Pair) -> str:
     """Returns the mixture of the two kinds' colours as ``#rrggbb``."""
     channels = [[int(colour(k)[i : i + 2], 16) / 255 for i in (1, 3, 5)] for k in kinds]
@@ -58,9 +63,22 @@ def pair_colour(kinds: Pair) -> str:
     return "#" + "".join(f"{round(255 * value):02x}" for value in mixed)
 
 
+def colour_of_words(words: str) -> str | None:
+    """Returns the colour of a pair in words, such as "two P-T", or None for other words."""
+    every = [(a, b) for i, a in enumerate(KINDS) for b in KINDS[i:]]
+    named = {name(kinds): kinds for kinds in every for name in (pair_name, pair_words)}
+    return pair_colour(named[words]) if words in named else None
+
+
 def pair_marker(kinds: Pair) -> str:
     """Returns a matplotlib marker that tells the pair apart without colour."""
     return _MARKERS.get(kinds, "x")
+
+
+def short(layer: str) -> str:
+    """Returns a layer's or module's name for an axis: ``"stage1_block2"`` is ``"1.2"``."""
+    parts = layer.replace("stage", "").replace("_block", ".")
+    return parts if parts.replace(".", "").isdigit() else layer
 
 
 def _rank(kind: str) -> tuple[int, str]:

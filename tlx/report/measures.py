@@ -23,6 +23,7 @@ FIELDS = {
     "curves": ("step", "test_accuracy"),
     "interpolation": ("alphas", "loss", "accuracy", "count"),
     "similarity": ("layers_a", "layers_b", "debiased"),
+    "similarity_trajectory": ("step", "layers", "debiased"),
     "distances": ("modules", "l2", "total_l2"),
     "agreement": ("common", "only_a", "only_b", "neither"),
     "plane": ("x", "y", "loss", "accuracy", "models_xy"),
@@ -131,7 +132,10 @@ def confidence(records: Records, question: str) -> str:
     found = [
         option(r, "confidence")
         for r in usable(records, question)
-        if any(name.endswith("_low") for name in r.results)
+        if any(
+            ("_" + name).endswith("_low") and np.isfinite(np.asarray(value, np.float64)).any()
+            for name, value in r.results.items()
+        )
     ]
     levels = sorted({level for level in found if isinstance(level, float)})
     return " or ".join(f"{100 * level:g}%" for level in levels)
@@ -206,14 +210,14 @@ def shuffles(records: Records) -> list[ShuffleRow]:
     """Returns a row for each way of shuffling: pixels first, then by block size, whole last."""
     found = curves(records, None)
     rows = []
-    for name in sorted({c.shuffle for c in found}, key=_shuffle_rank):
+    for name in sorted({c.shuffle for c in found}, key=shuffle_rank):
         own = [c for c in found if c.shuffle == name]
         kinds = sorted({c.kind for c in own})
         accuracy = {k: final(own, k) for k in kinds}
         rows.append(
             ShuffleRow(
                 name,
-                _shuffle_label(name),
+                shuffle_label(name),
                 accuracy,
                 {k: speed(own, k) for k in kinds},
                 relative_drop(accuracy.get("P-T", UNKNOWN), accuracy.get("RI-T", UNKNOWN)),
@@ -231,25 +235,35 @@ def relative_drop(p_t: Estimate, ri_t: Estimate) -> Estimate:
     return Estimate(1.0 - ratio, float(error), min(p_t.n, ri_t.n))
 
 
-def _shuffle_rank(name: str) -> tuple[int, int, str]:
+def shuffle_rank(name: str) -> tuple[int, int, str]:
+    """Returns a sort key for ways of shuffling: pixels first, then by block size, whole last."""
     size = re.search(r":(\d+)$", name)
     order = {"pixel": 0, "channel_block": 1, "block": 2, "none": 3}
     return order.get(name.split(":")[0], 2), int(size.group(1)) if size else 0, name
 
 
-def _shuffle_label(name: str) -> str:
+def shuffle_label(name: str) -> str:
+    """Returns a short name for a way of shuffling: ``"8"`` for blocks of 8, ``"whole"``."""
     kind, _, size = name.partition(":")
     known = {"none": "whole", "pixel": "pixels", "channel_block": f"{size} ch.", "block": size}
     return known.get(kind, name) or name
 
 
-def by_pair(records: Records, question: str) -> dict[Pair, list[Record]]:
-    """Returns the records between two models, by kind of pair; test images, unshuffled.
+def shuffle_words(name: str) -> str:
+    """Returns what a way of shuffling does, for a sentence: ``"8×8 blocks shuffled"``."""
+    kind, _, size = name.partition(":")
+    blocks = f"{size}×{size} blocks shuffled"
+    known = {"pixel": "all pixels permuted", "channel_block": f"{blocks} in each channel"}
+    return known.get(kind, blocks if size else name)
+
+
+def by_pair(records: Records, question: str, shuffle: str = "none") -> dict[Pair, list[Record]]:
+    """Returns the records between two models, by kind of pair; test images, of one shuffle.
 
     Where some records of the question are of the test split, those of others are left out.
     """
     found = [
-        r for r in usable(records, question) if str(r.inputs.get("shuffle") or "none") == "none"
+        r for r in usable(records, question) if str(r.inputs.get("shuffle") or "none") == shuffle
     ]
     test = [r for r in found if str(r.inputs.get("split", "test")) == "test"]
     groups: dict[Pair, list[Record]] = {}

@@ -1,4 +1,4 @@
-"""Numbers about pairs of models: barriers, similarities, distances, agreement."""
+"""Numbers about pairs of models: barriers, distances, agreement."""
 
 from __future__ import annotations
 
@@ -38,17 +38,6 @@ class Agreement(NamedTuple):
     def examples(self) -> float:
         """Test examples of one pair."""
         return float(self.total.sum())
-
-
-class Layers(NamedTuple):
-    """Similarity layer by layer: [L] over the layers that both models have."""
-
-    names: list[str]
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    num_images: int
-    num_pairs: int
 
 
 class Distance(NamedTuple):
@@ -100,53 +89,6 @@ def dip(record: Record, variant: str = "") -> Estimate:
         lowest.error**2 + ((1 - weight) * first.error) ** 2 + (weight * last.error) ** 2
     )
     return estimate(record, f"accuracy_barrier{variant}")._replace(error=float(error))
-
-
-def layers(records: Records, estimator: str = "debiased") -> dict[Pair, Layers]:
-    """Returns the similarity of each layer with itself in the other model, by kind of pair."""
-    groups = by_pair(records, "similarity")
-    found = {
-        k: _layers([r for r in v if estimator in r.results], estimator) for k, v in groups.items()
-    }
-    return {k: value for k, value in found.items() if value is not None}
-
-
-def _layers(found: list[Record], estimator: str) -> Layers | None:
-    per_pair = []
-    for record in found:
-        rows, columns = (list(map(str, record.results[f"layers_{s}"])) for s in "ab")
-        matrix = np.asarray(record.results[estimator], np.float64)
-        per_pair.append(
-            {n: matrix[i, columns.index(n)] for i, n in enumerate(rows) if n in columns}
-        )
-    if not per_pair:
-        return None
-    names = [n for n in per_pair[0] if all(n in other for other in per_pair)]
-    values = np.array([[one[n] for n in names] for one in per_pair]).reshape(len(per_pair), -1)
-    count = min(whole(r, "count") for r in found)
-    return Layers(
-        names, values.mean(axis=0), values.min(axis=0), values.max(axis=0), count, len(found)
-    )
-
-
-def matrices(
-    records: Records, estimator: str = "debiased"
-) -> dict[Pair, tuple[list[str], list[str], np.ndarray]]:
-    """Returns the first pair's layers and [La, Lb] similarities, by kind of pair."""
-    result = {}
-    for kinds, found in by_pair(records, "similarity").items():
-        record = found[0]
-        if estimator not in record.results:
-            continue
-        rows, columns = (list(map(str, record.results[f"layers_{s}"])) for s in "ab")
-        result[kinds] = rows, columns, np.asarray(record.results[estimator], np.float64)
-    return result
-
-
-def mean_similarity(found: Layers) -> float:
-    """Returns the mean over layers; NaN where there is none."""
-    defined = found.mean[np.isfinite(found.mean)]
-    return float(defined.mean()) if defined.size else float("nan")
 
 
 def distances(records: Records) -> dict[Pair, Distance]:

@@ -81,18 +81,22 @@ def decimals(error: float) -> int:
     return max(0, -exponent + (1 if leading < 1.95 else 0))
 
 
-def text(estimate: Estimate, scale: float = 1.0, *, error: bool = True) -> str:
+def text(
+    estimate: Estimate, scale: float = 1.0, *, error: bool = True, most: int | None = None
+) -> str:
     """Returns ``"96.4 ± 0.6"``: the value times ``scale``, to the digits of its error.
 
-    ``"96.4 [95.8, 97.0]"`` where it has an interval. Three significant digits where neither
-    is known, "no data" where the value is not.
+    ``"96.4 [95.8, 97.0]"`` where it has an interval, with ``most`` decimals at the most. Three
+    significant digits where neither is known, "no data" where the value is not.
     """
     if not estimate.known:
         return NO_DATA
     value, spread = estimate.value * scale, abs(estimate.error * scale)
     if estimate.interval is not None:
         low, high = (scale * end for end in estimate.interval)
-        places = decimals((high - low) / 2) if high > low else None
+        places = decimals((high - low) / 2) if high > low else most
+        if places is not None and most is not None:
+            places = min(places, most)
         cells = [
             significant(v) if places is None else _minus(f"{v:.{places}f}")
             for v in (value, low, high)

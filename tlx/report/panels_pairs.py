@@ -1,4 +1,4 @@
-"""Panels about pairs of models: barriers, similarities, distances, agreement."""
+"""Panels about pairs of models: barriers, distances, agreement."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tlx.report import measures, measures_pairs
-from tlx.report.drawing import INK, Label, Panel, label_ends, matplotlib
+from tlx.report.drawing import INK, Label, Panel, label_ends
 from tlx.report.kinds import Pair, pair_colour, pair_marker, pair_name
 from tlx.report.measures import Records
-from tlx.report.tables import short
+from tlx.report.panels_layers import end, names_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_MANY = 12  # layers from which a heat map's cells are too small for numbers
 
 
 def barrier(records: Records) -> list[Panel]:
@@ -61,85 +59,6 @@ def barrier(records: Records) -> list[Panel]:
     ]
 
 
-def similarity(records: Records) -> list[Panel]:
-    """Returns the panels of CKA by layer (both estimators) and a heat map a kind of pair."""
-    panels = []
-    for estimator in ("debiased", "biased"):
-        found = measures_pairs.layers(records, estimator)
-        if found:
-            panels.append(_trend(estimator, found))
-    maps = measures_pairs.matrices(records)
-    shown = [k for k in maps if k != ("P", "RI-T")]  # the paper's four
-    return panels + [_heat_map(kinds, *maps[kinds]) for kinds in shown]
-
-
-def _trend(estimator: str, found: dict[Pair, measures_pairs.Layers]) -> Panel:
-    names = list(dict.fromkeys(n for v in found.values() for n in v.names))
-
-    def draw(axes: Axes) -> None:
-        ends = []
-        for kinds, value in found.items():
-            hue, x = pair_colour(kinds), [names.index(n) for n in value.names]
-            axes.plot(x, value.mean, color=hue, marker=pair_marker(kinds), lw=1.4)
-            if value.num_pairs > 1:
-                axes.fill_between(x, value.low, value.high, color=hue, alpha=0.15, lw=0)
-            ends += _end(x, value.mean, pair_name(kinds), hue)
-        lowest = min(float(np.nanmin([*v.low, 0.0])) for v in found.values())
-        axes.set_ylim(min(0.0, 1.1 * lowest), 1.02)
-        axes.set_ylabel("CKA")
-        _names_below(axes, names)
-        label_ends(axes, ends)
-
-    title = f"Same layer, {estimator} CKA"
-    return Panel(estimator, title, draw, 2.9, margins=(0.5, 0.9, 0.65, 0.35))
-
-
-def _end(x: list[int], y: np.ndarray, name: str, hue: str) -> list[Label]:
-    """Returns the label of a line's last defined point, if it has one."""
-    defined = np.flatnonzero(np.isfinite(y))
-    return [Label(x[defined[-1]], float(y[defined[-1]]), name, hue)] if defined.size else []
-
-
-def _names_below(axes: Axes, names: list[str]) -> None:
-    axes.set_xticks(range(len(names)), [short(n) for n in names], rotation=60, ha="right")
-    axes.tick_params(axis="x", pad=1, labelsize=6 if len(names) > _MANY else 7.5)
-    for tick in axes.get_xticklabels():
-        tick.set_rotation_mode("anchor")
-    axes.set_xlim(-0.3, len(names) - 0.7)
-
-
-def _heat_map(kinds: Pair, rows: list[str], columns: list[str], matrix: np.ndarray) -> Panel:
-    def draw(axes: Axes) -> None:
-        colours = matplotlib("colors").LinearSegmentedColormap.from_list(
-            "pair", ["#ffffff", pair_colour(kinds)]
-        )
-        axes.pcolormesh(
-            np.clip(matrix, 0, 1), cmap=colours, vmin=0, vmax=1, edgecolors="white", lw=0.6
-        )
-        axes.invert_yaxis()
-        axes.set_yticks(np.arange(len(rows)) + 0.5, [short(n) for n in rows])
-        axes.set_xticks(np.arange(len(columns)) + 0.5, [short(n) for n in columns], rotation=90)
-        axes.tick_params(length=0)
-        axes.grid(False)
-        axes.spines[:].set_visible(False)
-        if max(matrix.shape) < _MANY:
-            for (i, j), value in np.ndenumerate(matrix):
-                axes.annotate(
-                    f"{value:.2f}".replace("0.", ".", 1).replace("-", "−")
-                    if np.isfinite(value)
-                    else "–",
-                    (j + 0.5, i + 0.5),
-                    ha="center",
-                    va="center",
-                    fontsize=5.8,
-                    color="white" if value > 0.62 else INK,
-                )
-
-    name = "map-" + pair_name(kinds).replace(" / ", "-").lower()
-    margins = (0.62, 0.1, 0.55, 0.35)
-    return Panel(name, f"{pair_name(kinds)}, all layers", draw, 3.2, margins)
-
-
 def distances(records: Records) -> list[Panel]:
     """Returns the panels of distance by module: l2, and relative to the norms."""
     found = measures_pairs.distances(records)
@@ -165,10 +84,10 @@ def _by_module(field: str, title: str, unit: str, values: dict[Pair, dict[str, f
             x = [names.index(n) for n in own]
             y, hue = list(own.values()), pair_colour(kinds)
             axes.plot(x, y, color=hue, marker=pair_marker(kinds), lw=1.0)
-            ends += _end(x, np.array(y), pair_name(kinds), hue)
+            ends += end(x, np.array(y), pair_name(kinds), hue)
         axes.set_ylim(bottom=0)
         axes.set_ylabel(unit)
-        _names_below(axes, names)
+        names_below(axes, names)
         label_ends(axes, ends)
 
     return Panel(field, title, draw, 2.9, margins=(0.5, 0.9, 0.65, 0.35))

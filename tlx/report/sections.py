@@ -13,7 +13,7 @@ from tlx.report.captions import CAPTIONS
 from tlx.report.drawing import svg
 from tlx.report.figures import PANELS
 from tlx.report.numbers import NO_DATA
-from tlx.report.paper import FINDINGS
+from tlx.report.paper import FINDINGS, Finding
 from tlx.report.table import Table, unbroken
 
 HOW = {
@@ -75,8 +75,21 @@ HOW = {
         "images: ‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖) with centred, flattened features. The debiased estimator "
         "(Székely and Rizzo 2014; Song et al. 2012) is 0 in expectation for independent "
         "features, whatever their number, and can be negative; the biased one is not, and is "
-        "large where features are many and images few. The mean is over the layers that both "
-        "models have. Layer s.b is block b of stage s."
+        "large where features are many and images few: what it gives on average where each image "
+        "of one model is paired with a random one of the other is its chance level. z is the "
+        "debiased value over its standard deviation under such pairing, which has a closed form. "
+        "The mean is over the layers that both models have. Layer s.b is block b of stage s.\n\n"
+        "An interval is from the bootstrap over test images, the same resamples for every pair; "
+        "that of a mean over layers, or over pairs, goes from the mean of the lower to the mean "
+        "of the upper ends. It says how well the value of these models is known, not how much "
+        "other runs would differ. One value is said to be higher than another where their "
+        "intervals do not overlap, and where there are no intervals, where it is greater.\n\n"
+        "On shuffled images, two models of a pair are trained and compared on images shuffled "
+        "alike; P, which was trained on whole images, is then given the shuffled ones too. Over "
+        "the training, a run is compared with P at each of its checkpoints; at step 0 a P-T has "
+        "the weights of P except in its head. The paper reports neither: they are this study's "
+        "addition, and “as in the paper” says of shuffled images that the order is that of the "
+        "paper's table."
     ),
     "distances": (
         "The l2 norm of the difference of two models' parameters, module by module; relative "
@@ -103,13 +116,23 @@ def prose(text: str) -> str:
     return _KIND.sub(lambda m: f'<span class="{m[1].lower()}">{m[1]}</span>', escaped)
 
 
-# The figures of a section, each with its caption and table, where it has not just its own.
-PARTS = {"landscape": ("landscape", "permutation")}
+# The figures of a section, each with its caption and table, where it has not just its own:
+# first what the paper has too, then the study's additions, under their own headings.
+PARTS = {
+    "landscape": ("landscape", "permutation"),
+    "similarity": ("similarity", "similarity_shuffled", "similarity_trajectory"),
+}
+ADDITIONS = {
+    "permutation": "With the units in one order",
+    "similarity_shuffled": "On shuffled images",
+    "similarity_trajectory": "Over the training",
+}
 
 
 class Part(NamedTuple):
     """A figure with what stands under it, ready to be set; without data no pictures."""
 
+    name: str
     pictures: tuple[str, ...]
     caption: str
     table: Table | None
@@ -142,9 +165,10 @@ def make(name: str, records: Sequence[Record]) -> Section:
 def _part(name: str, records: Sequence[Record]) -> Part:
     panels = PANELS[name](records)
     return Part(
+        name,
         tuple(svg(panel, f"{name}-{panel.name}") for panel in panels),
         CAPTIONS[name](records) if panels else "",
-        tables.TABLES[name](records),
+        tables.TABLES[name](records) if name in tables.TABLES else None,
     )
 
 
@@ -158,17 +182,24 @@ def render(section: Section, number: int) -> str:
         f'<p class="answer">{prose(answer)}</p>',
     ]
     for part in section.parts:
+        if part.name in ADDITIONS and (part.pictures or part.table):
+            parts.append(f"<h3>{ADDITIONS[part.name]} <small>not in the paper</small></h3>")
         if part.pictures:
             parts.append(_figure(part, number))
             number += 1
         if part.table:
-            parts += ["<h3>Measured here</h3>", part.table.html()]
-    parts.append(f"<h3>In the paper <small>{html.escape(finding.source)}</small></h3>")
-    parts.append(f"<p>{prose(finding.text)}</p>")
-    if finding.table:
-        parts.append(finding.table.html())
+            heading = "" if part.name in ADDITIONS else "<h3>Measured here</h3>"
+            parts += [heading, part.table.html(f"of-{part.name}")]
+        if part.name not in ADDITIONS:
+            parts += _in_the_paper(finding)
     parts += [_checks(section.answer.checks), _how(section.name), "</section>"]
     return "\n".join(part for part in parts if part)
+
+
+def _in_the_paper(finding: Finding) -> list[str]:
+    heading = f"<h3>In the paper <small>{html.escape(finding.source)}</small></h3>"
+    table = finding.table.html() if finding.table else ""
+    return [heading, f"<p>{prose(finding.text)}</p>", table]
 
 
 def _figure(part: Part, number: int) -> str:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 import textwrap
 
-from tlx.report import answers, measures, measures_landscape, measures_pairs, verdicts
+from tlx.report import (
+    answers,
+    measures,
+    measures_landscape,
+    measures_pairs,
+    measures_similarity,
+    verdicts,
+)
+from tlx.report.answers_similarity import cka
 from tlx.report.kinds import Pair, pair_name
 from tlx.report.measures import Records, listed
 from tlx.report.numbers import NO_DATA, UNKNOWN, percent, significant, text
 from tlx.report.table import Table
+from tlx.report.tables_similarity import similarity, similarity_shuffled
 from tlx.report.verdicts import P_T, RI_T
 
 TITLES = {
@@ -45,16 +54,16 @@ def headline(records: Records) -> Table:
     final = [measures.final(found, kind) for kind in ("P-T", "RI-T")]
     speed = [measures.speed(found, kind) for kind in ("P-T", "RI-T")]
     barriers = measures_pairs.barriers(records)
-    layers = measures_pairs.layers(records)
+    layers = measures_similarity.layers(records)
     distances = measures_pairs.distances(records)
     agreements = measures_pairs.agreements(records)
     verdict = {name: _VERDICTS[ask(records).verdict] for name, ask in answers.QUESTIONS.items()}
     learning = _VERDICTS[verdicts.order(*speed)]
-    level = _level(records)
+    level, cka_level = (_level(records, name) for name in ("interpolation", "similarity"))
     dips = _two({k: text(b.accuracy, 100.0) for k, b in barriers.items()})
     same = _two({k: _verdict(b) for k, b in measures_landscape.basins(records).items()})
     losses = _two({k: text(b.loss) for k, b in barriers.items()})
-    cka = _two({k: answers.cka(measures_pairs.mean_similarity(v)) for k, v in layers.items()})
+    shared = _two({k: cka(measures_similarity.mean_similarity(v)) for k, v in layers.items()})
     l2 = _two({k: text(d.total_l2) for k, d in distances.items()})
     kappa = _two({k: text(a.kappa) for k, a in agreements.items()})
     return Table(
@@ -65,7 +74,7 @@ def headline(records: Records) -> Table:
             (f"Accuracy dip between two, points{level}", *dips, verdict["barrier"]),
             (f"Loss barrier between two, nats{level}", *losses, verdict["barrier"]),
             ("Two in the same basin?", *same, verdict["landscape"]),
-            ("Feature similarity of two, mean CKA", *cka, verdict["similarity"]),
+            (f"Feature similarity of two, mean CKA{cka_level}", *shared, verdict["similarity"]),
             ("Distance between two, l2", *l2, verdict["distances"]),
             ("Agreement in mistakes of two, kappa", *kappa, verdict["agreement"]),
         ),
@@ -131,8 +140,8 @@ def barrier(records: Records) -> Table | None:
     return Table(columns, rows) if rows else None
 
 
-def _level(records: Records) -> str:
-    level = measures.confidence(records, "interpolation")
+def _level(records: Records, question: str) -> str:
+    level = measures.confidence(records, question)
     return f" [{level}]" if level else ""
 
 
@@ -188,18 +197,6 @@ def permutation(records: Records) -> Table | None:
     return Table(columns, rows) if rows else None
 
 
-def similarity(records: Records) -> Table | None:
-    """Returns a row a layer, a column a kind of pair (debiased CKA, means); None: no data."""
-    found = measures_pairs.layers(records)
-    names = list(dict.fromkeys(n for v in found.values() for n in v.names))
-    if not names:
-        return None
-    own = [dict(zip(v.names, v.mean, strict=True)) for v in found.values()]
-    rows = [(short(n), *(answers.cka(v[n]) if n in v else "" for v in own)) for n in names]
-    means = [answers.cka(measures_pairs.mean_similarity(v)) for v in found.values()]
-    return Table(("debiased CKA", *map(pair_name, found)), (*rows, ("mean", *means)))
-
-
 def distances(records: Records) -> Table | None:
     """Returns a row a kind of pair, with both totals; None: no data."""
     columns = ("pair", "pairs", "l2 of all parameters", "sum of l2 over tensors")
@@ -247,12 +244,6 @@ def summary(records: Records) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def short(layer: str) -> str:
-    """Returns a layer's or module's name for an axis: ``"stage1_block2"`` is ``"1.2"``."""
-    parts = layer.replace("stage", "").replace("_block", ".")
-    return parts if parts.replace(".", "").isdigit() else layer
-
-
 def _two(cells: dict[Pair, str]) -> tuple[str, str]:
     return cells.get(P_T, NO_DATA), cells.get(RI_T, NO_DATA)
 
@@ -264,6 +255,7 @@ TABLES = {
     "landscape": landscape,
     "permutation": permutation,
     "similarity": similarity,
+    "similarity_shuffled": similarity_shuffled,
     "distances": distances,
     "agreement": agreement,
 }

@@ -116,12 +116,20 @@ def identities(run: Run) -> dict[str, Any]:
     return {"weights": checkpoints.identity(checkpoints.origin(run.workdir, run.spec.num_steps))}
 
 
-def params(run: Run) -> Params:
-    """The weights of a run after its last step."""
-    return _restored(run.workdir, run.spec.num_steps)
+def identities_by_step(run: Run) -> dict[str, Any]:
+    """What the weights of all checkpoints of a run are, by step, for a key."""
+    return {
+        str(step): checkpoints.identity(checkpoints.origin(run.workdir, step))
+        for step in checkpoints.steps(run.workdir)
+    }
 
 
-@functools.lru_cache(maxsize=4)
+def params(run: Run, step: int | None = None) -> Params:
+    """The weights of a run after a step, by default its last."""
+    return _restored(run.workdir, run.spec.num_steps if step is None else step)
+
+
+@functools.lru_cache(maxsize=6)  # P, two P-T and two RI-T are asked about again and again
 def _restored(workdir: Path, step: int) -> Params:
     return checkpoints.restore(workdir, step)
 

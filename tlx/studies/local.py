@@ -120,7 +120,14 @@ def _questions(spec: StudySpec, all_runs: Sequence[plan.Run]) -> list[_Asked]:
         tolerance=spec.basin_tolerance,
     )
     permutation = functools.partial(landscape.permutation, num_alphas=spec.num_alphas)
-    alignment = functools.partial(questions.alignment, batch_size=spec.similarity_batch)
+    cka: dict[str, Any] = {
+        "batch_size": spec.similarity_batch,
+        "spatial": spec.similarity_spatial,
+        "num_resamples": spec.similarity_resamples,
+    }
+    alignment = functools.partial(questions.alignment, **cka)
+    trajectory = functools.partial(questions.trajectory, **cka)
+    compared = target + source[:1] + plan.shuffled_pairs(all_runs)
 
     def of(ask: Callable[..., asking.Question], what: Sequence[Any]) -> list[Any]:
         return [functools.partial(ask, each) for each in what]
@@ -131,7 +138,8 @@ def _questions(spec: StudySpec, all_runs: Sequence[plan.Run]) -> list[_Asked]:
         _Asked("planes", of(plane, [plan.corners(all_runs)]), steps=8 * QUESTION_WEIGHT),
         _Asked("basins", of(basin, plan.kin(all_runs)), steps=5 * QUESTION_WEIGHT),
         _Asked("permutations", of(permutation, plan.kin(all_runs)[1:]), steps=5 * QUESTION_WEIGHT),
-        _Asked("feature similarity", of(alignment, target + source[:1])),
+        _Asked("feature similarity", of(alignment, compared)),
+        _Asked("similarity by step", of(trajectory, source), steps=2 * QUESTION_WEIGHT),
         _Asked("distances", of(questions.distance, target + source), steps=5.0),
         _Asked("mistakes", of(questions.mistakes, every if one_label else [])),
         _Asked("the study", [functools.partial(questions.study, spec, all_runs)], steps=0.1),

@@ -46,7 +46,9 @@ def runs(spec: StudySpec, workdir: Path) -> tuple[Run, ...]:
     start = InitFrom(workdir=str(source.workdir), step=spec.init_step, head=spec.init_head)
     finetune = dataclasses.replace(spec.finetune, init_from=start)
     variants = [("none", i + 1) for i in range(spec.replicates)]
-    variants += [(shuffle, 1) for shuffle in spec.shuffles]
+    for shuffle in spec.shuffles:
+        number = spec.replicates if shuffle in spec.replicated_shuffles else 1
+        variants += [(shuffle, i + 1) for i in range(number)]
     return source, *(
         _run(kind, replicate, shuffle, base, workdir)
         for shuffle, replicate in variants
@@ -70,6 +72,16 @@ def target_pairs(all_runs: Sequence[Run]) -> list[Pair]:
     return [Pair(p_t[0], p_t[1]), Pair(p_t[0], ri_t[0]), Pair(ri_t[0], ri_t[1])]
 
 
+def shuffled_pairs(all_runs: Sequence[Run]) -> list[Pair]:
+    """The pairs on each shuffled target that its runs allow, and its P-T with P."""
+    pairs = []
+    for shuffle in dict.fromkeys(run.shuffle for run in all_runs if run.shuffle != "none"):
+        p_t, ri_t = _of(all_runs, "P-T", shuffle), _of(all_runs, "RI-T", shuffle)
+        pairs += [Pair(*own[:2]) for own in (p_t, ri_t) if len(own) > 1]
+        pairs += [Pair(p_t[0], ri_t[0]), Pair(p_t[0], all_runs[0])]
+    return pairs
+
+
 def all_target_pairs(all_runs: Sequence[Run]) -> list[Pair]:
     """Every pair of P-T and RI-T runs on the plain target, P-T first."""
     plain = [*_plain(all_runs, "P-T"), *_plain(all_runs, "RI-T")]
@@ -89,10 +101,14 @@ def kin(all_runs: Sequence[Run]) -> list[Pair]:
 
 
 def source_pairs(all_runs: Sequence[Run]) -> list[Pair]:
-    """The pairs with the pretrained model: P-T and P, RI-T and P."""
+    """The pairs with the pretrained model on the plain target: P-T and P, RI-T and P."""
     source = all_runs[0]
     return [Pair(_plain(all_runs, kind)[0], source) for kind in ("P-T", "RI-T")]
 
 
 def _plain(all_runs: Sequence[Run], kind: str) -> list[Run]:
-    return [run for run in all_runs if run.kind == kind and run.shuffle == "none"]
+    return _of(all_runs, kind, "none")
+
+
+def _of(all_runs: Sequence[Run], kind: str, shuffle: str) -> list[Run]:
+    return [run for run in all_runs if run.kind == kind and run.shuffle == shuffle]

@@ -1,26 +1,33 @@
 """The questions of a study about runs and pairs of them: each is answered into a record."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tlx import checkpoints
 from tlx.adapters import linen
 from tlx.analyses import agreement, distances, interpolation, similarity
 from tlx.core import labels, metrics
+from tlx.core.types import Metric, Params
 from tlx.studies import asking
 from tlx.studies.asking import Question
 from tlx.studies.plan import Pair, Run
 from tlx.studies.spec import StudySpec
 from tlx.train import metrics_log
 from tlx.train.job import make_module
+from tlx.train.losses import make_loss
 from tlx.train.workdir import read_result
 
 HEAD = "head"
 CONFIDENCE = 0.95
 """Of the intervals over test examples."""
+
+EVIDENCE = ("debiased", "biased", "chance", "z", "low", "high", "too_few")
+"""The fields of a `similarity.CkaResult` that are recorded, each [Lx, Ly]."""
 
 
 def curves(run: Run) -> Question:
@@ -56,13 +63,9 @@ def line(pair: Pair, num_alphas: int) -> Question:
 
     def answer() -> dict[str, Any]:
         alphas = np.linspace(0, 1, num_alphas, dtype=np.float32)
-        each = {
-            name: metrics.collect(loss, asking.num_examples(pair.a))
-            for name, loss in asking.losses(pair.a).items()
-        }
         found = interpolation.line(
             asking.apply_fn(pair.a),
-            metrics.combine({"mean": asking.metric(pair.a), **each}),
+            _mean_and_each(pair.a.spec.loss, asking.num_examples(pair.a)),
             asking.params(pair.a),
             asking.params(pair.b),
             asking.stream(pair.a),
@@ -97,27 +100,81 @@ def line(pair: Pair, num_alphas: int) -> Question:
     return asking.between("interpolation", pair, options, answer)
 
 
-def alignment(pair: Pair, batch_size: int) -> Question:
-    """Kernel alignment of all layers of two runs on the target's test set."""
+@functools.cache  # the same object for every line, so that compiled code is found again
+def _mean_and_each(loss: str, num_examples: int) -> Metric:
+    """The means over the examples, and what each example contributes to them."""
+    each = {
+        name: metrics.collect(of_one, num_examples) for name, of_one in asking.LOSSES[loss].items()
+    }
+    return metrics.combine({"mean": make_loss(loss).metric(), **each})
+
+
+def alignment(pair: Pair, *, batch_size: int, spatial: str, num_resamples: int) -> Question:
+    """Kernel alignment of all layers of two runs on the test set of the first one's target."""
+    options = _alignment_options(batch_size, spatial, num_resamples)
 
     def answer() -> dict[str, Any]:
-        found = similarity.cka_matrix(
-            linen.features(make_module(pair.a.spec)),
-            asking.params(pair.a),
-            linen.features(make_module(pair.b.spec)),
-            asking.params(pair.b),
-            asking.stream(pair.a, batch_size=batch_size),
-        )
+        found = _aligned(pair, asking.params(pair.a), options)
         return {
             "layers_a": list(found.layers_x),
             "layers_b": list(found.layers_y),
-            "debiased": found.debiased,
-            "biased": found.biased,
+            **{name: getattr(found, name) for name in EVIDENCE},
             "count": found.num_examples,
             "num_left_out": found.num_left_out,
         }
 
-    return asking.between("similarity", pair, {"batch_size": batch_size}, answer)
+    return asking.between("similarity", pair, options, answer)
+
+
+def trajectory(pair: Pair, *, batch_size: int, spatial: str, num_resamples: int) -> Question:
+    """Kernel alignment of each layer of a run with the same layer of another, by step.
+
+    The first run is taken at all its checkpoints, the second after its last step.
+    """
+    options = _alignment_options(batch_size, spatial, num_resamples)
+
+    def answer() -> dict[str, Any]:
+        steps = checkpoints.steps(pair.a.workdir)
+        found = [_aligned(pair, asking.params(pair.a, step), options) for step in steps]
+        first = found[0]
+        layers = [name for name in first.layers_x if name in first.layers_y]
+        rows, columns = (
+            [names.index(name) for name in layers] for names in (first.layers_x, first.layers_y)
+        )
+        by_step = {
+            name: np.stack([np.asarray(getattr(each, name))[rows, columns] for each in found])
+            for name in EVIDENCE
+        }
+        counts = {"count": first.num_examples, "num_left_out": first.num_left_out}
+        return {"step": list(steps), "layers": layers, **by_step, **counts}
+
+    asked = asking.between("similarity_trajectory", pair, options, answer)
+    by_step = {"checkpoints": asking.identities_by_step(pair.a)}
+    return asked._replace(data={**asked.data, **by_step})
+
+
+def _alignment_options(batch_size: int, spatial: str, num_resamples: int) -> dict[str, Any]:
+    return {
+        "batch_size": batch_size,
+        "spatial": spatial,
+        "num_resamples": num_resamples,
+        "confidence": CONFIDENCE,
+    }
+
+
+def _aligned(pair: Pair, params: Params, options: Mapping[str, Any]) -> similarity.CkaResult:
+    """The first run, with these weights, and the second; the same resamples for every pair."""
+    return similarity.cka_matrix(
+        linen.features(make_module(pair.a.spec)),
+        params,
+        linen.features(make_module(pair.b.spec)),
+        asking.params(pair.b),
+        asking.stream(pair.a, batch_size=options["batch_size"]),
+        spatial=options["spatial"],
+        num_resamples=options["num_resamples"],
+        key=jax.random.key(0),
+        confidence=options["confidence"],
+    )
 
 
 def distance(pair: Pair) -> Question:

@@ -5,12 +5,16 @@ import itertools
 
 import numpy as np
 
+from tlx.core import checks
 from tlx.data.permutations import block_permutation
 from tlx.data.spec import DataSpec, parse_shuffle
 from tlx.train.spec import InitFrom, RunSpec
 
 SEEDS_APART = 1000
 """Distance between the seeds of replicates."""
+
+SPATIAL = ("flatten", "pool", "positions")
+"""What `tlx.analyses.similarity` can do with the positions of a feature map."""
 
 LEAST = {
     "replicates": 2,
@@ -19,6 +23,7 @@ LEAST = {
     "basin_draws": 2,
     "basin_tolerance": 0,
     "similarity_batch": 4,
+    "similarity_resamples": 0,
 }
 """The least value of each number of a study."""
 
@@ -40,6 +45,8 @@ class StudySpec:
         compared; replicate i has the config's seed plus i·1000.
       shuffles: shuffled versions of the target, in the words of `DataSpec.shuffle`; each
         gets one P-T and one RI-T run.
+      replicated_shuffles: those of `shuffles` that get `replicates` of each instead, so that
+        two P-T and two RI-T can be compared on shuffled images too.
       num_alphas: points on each line, ends included, at least 3; an odd number has ½ among
         them.
       plane_points: points along each side of the plane through two P-T and one RI-T, at least 2.
@@ -49,6 +56,11 @@ class StudySpec:
       basin_tolerance: the barrier in 0-1 error up to which two models share a basin.
       similarity_batch: rows of a batch for the kernel alignment; its memory grows with
         layers × rows².
+      similarity_spatial: what becomes of the positions of a feature map: "flatten" (an image
+        is the vector of all values), "pool" (their mean over positions) or "positions" (each
+        position is an example).
+      similarity_resamples: bootstrap resamples of the test images for the intervals of the
+        kernel alignment; 0: no intervals.
     """
 
     name: str
@@ -60,12 +72,15 @@ class StudySpec:
     init_head: str = "zeros"
     replicates: int = 2
     shuffles: tuple[str, ...] = ()
+    replicated_shuffles: tuple[str, ...] = ()
     num_alphas: int = 21
     plane_points: int = 21
     basin_noise: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04)
     basin_draws: int = 64
     basin_tolerance: float = 0.02
     similarity_batch: int = 512
+    similarity_spatial: str = "flatten"
+    similarity_resamples: int = 200
 
     def problems(self) -> list[str]:
         """Everything that is wrong, each with its place; empty if nothing is."""
@@ -82,6 +97,14 @@ class StudySpec:
         noise = self.basin_noise
         if not noise or noise[0] < 0 or any(a >= b for a, b in itertools.pairwise(noise)):
             found.append(f"basin_noise: expected numbers that increase from 0 or more, got {noise}")
+        if self.similarity_spatial not in SPATIAL:
+            problem = checks.unknown("way with positions", self.similarity_spatial, SPATIAL)
+            found.append(f"similarity_spatial: {problem}")
+        if self.similarity_spatial == "positions" and self.similarity_resamples > 0:
+            found.append(
+                "similarity_resamples: expected 0 with similarity_spatial 'positions', since the "
+                f"positions of an image cannot be resampled apart, got {self.similarity_resamples}"
+            )
         return found or self._cross_problems()
 
     def _cross_problems(self) -> list[str]:
@@ -102,6 +125,12 @@ class StudySpec:
             found.append(
                 "shuffles: expected each once, and not 'none' (the plain target is always "
                 f"there), got {self.shuffles}"
+            )
+        again = self.replicated_shuffles
+        if len(set(again)) < len(again) or not set(again) <= set(self.shuffles):
+            found.append(
+                f"replicated_shuffles: expected some of shuffles {self.shuffles}, each once, got "
+                f"{again}"
             )
         return found
 
