@@ -52,7 +52,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-from tlx.analyses import alignment, basins, interpolation
+from tlx.analyses import alignment, basins, evidence, interpolation, similarity
 from tlx.core import metrics, streams
 from tlx.records import make_record, query, save
 from tlx.report import figures
@@ -235,4 +235,59 @@ for name, models in {**pairs, "RI-T, units matched": (params_a, permuted)}.items
     print(
         f"two {name}: in one basin? {answer.verdict}. The error rises {100 * height:.1f} points "
         f"above the chord (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    )
+
+# %% [markdown]
+# ## Do they compute the same features?
+#
+# `similarity.cka_matrix` compares all layers of two models in one pass: the debiased CKA, which
+# is 0 on average for unrelated features, with a bootstrap interval over the test images. Each
+# figure is one call on what came out.
+
+
+# %%
+def features(params, inputs):
+    """The output of every layer by name."""
+    layers = {}
+    for i, layer in enumerate(params[:-1]):
+        inputs = jax.nn.relu(inputs @ layer["kernel"] + layer["bias"][None])
+        layers[f"hidden {i + 1}"] = inputs
+    layers["logits"] = inputs @ params[-1]["kernel"] + params[-1]["bias"][None]
+    return layers
+
+
+compare = partial(
+    similarity.cka_matrix,
+    feature_fn_x=features,
+    feature_fn_y=features,
+    stream=test_stream,
+    num_resamples=200,
+    key=jax.random.key(0),
+)
+found = {f"two {kind}": compare(params_x=a, params_y=b) for kind, (a, b) in pairs.items()}
+for name, result in found.items():
+    ends = ", ".join(
+        f"{layer} {result.values[i, i]:.2f} [{result.low[i, i]:.2f}, {result.high[i, i]:.2f}]"
+        for i, layer in enumerate(result.layers_x)
+    )
+    print(f"{name}, CKA of the same layer: {ends}")
+
+# %%
+figures.same_layers(found)
+
+# %%
+figures.heat_map(found["two RI-T"], "Two RI-T: all layers with all")
+
+# %% [markdown]
+# CKA is one measure of many: `tlx.analyses.measures.MEASURES` has the others with what each is
+# blind to. `evidence.evidence` says of any of them whether a value is more than chance, and how
+# far other images might move it.
+
+# %%
+hidden = [features(params, target_images[600:])["hidden 1"] for params in pairs["RI-T"]]
+for measure in ("procrustes", "rsa", "mutual_knn"):
+    seen = evidence.evidence(measure, *hidden, key=jax.random.key(0))
+    print(
+        f"{measure}: {seen.value:.2f} [{seen.low:.2f}, {seen.high:.2f}], by chance "
+        f"{seen.null_mean:.2f}, p {seen.p_value:.3f}"
     )

@@ -155,7 +155,8 @@ def heat_map(result: Any, title: str | None = None) -> Figure:
     """
     found = results.matrix(result)
     shown = panels_map.Map(found.rows, found.columns, found.values, _MAP)
-    width = _width(1.2 + 0.12 * len(found.columns))
+    pitch = 0.28 if max(found.values.shape) <= panels_layers.MANY else 0.12
+    width = _width(0.5 + 0.075 * max(map(len, found.rows)) + pitch * len(found.columns))
     name = _measure(result) if title is None else title
     return figure([panels_map.heat_map("map", name, shown, width=width)], width=width)
 
@@ -183,7 +184,8 @@ def same_layers(results_by_name: Mapping[str, Any], title: str | None = None) ->
         marker = "o" if len(names) <= panels_layers.MANY else ""
         lines.append(panels_layers.Line(label, hue, names, value, low, high, marker=marker))
     measures = {_measure(result) for result in results_by_name.values()}
-    measure = measures.pop() if len(measures) == 1 else "Similarity"
+    measure = measures.pop() if len(measures) == 1 else "similarity"
+    measure = measure.replace("Similarity", "similarity")
     quantity = measure if title is None else "similarity"
     name = f"Same layer, {measure}" if title is None else title
     width = _width(1.5 + 0.1 * max(len(line.names) for line in lines))

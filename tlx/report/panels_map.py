@@ -57,10 +57,11 @@ def heat_map(name: str, title: str, shown: Map, *, width: float = WIDTH) -> Pane
             _scale(axes, colours, (min(0.0, float(known.min(initial=0.0))), top), top)
 
     longest = max(len(short(n)) for n in (*shown.rows, *shown.columns))
-    side = min(0.62, 0.15 + 0.075 * longest) if numbers else 0.15 + 0.065 * longest
+    side = 0.15 + (0.075 if numbers else 0.065) * longest
     margins = (max(side, 0.4), 0.1 if numbers else 0.5, max(side - 0.05, 0.4), 0.35)
     tall = (width - margins[0] - margins[1]) * min(values.shape[0] / max(values.shape[1], 1), 1.5)
-    height = 3.2 if numbers and width == WIDTH else tall + margins[2] + margins[3]
+    usual = numbers and width == WIDTH and side < 0.7  # maps of one height in a row
+    height = 3.2 if usual else tall + margins[2] + margins[3]
     return Panel(name, title, draw, max(height, 1.6), margins)
 
 
