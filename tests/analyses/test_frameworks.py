@@ -5,11 +5,20 @@ import numpy as np
 import pytest
 
 from tests.helpers import oracles, tiny_models
-from tlx.analyses import agreement, distances, interpolation, similarity
+from tlx.analyses import (
+    agreement,
+    all_pairs,
+    distances,
+    interpolation,
+    kernels,
+    measures,
+    similarity,
+)
 from tlx.core import evaluate_path, metrics, paths, sharding, streams, tree
 from tlx.core import labels as labels_lib
 
 ALPHAS = (0.0, 0.5, 1.0)
+MEASURES = ("procrustes", "mean_cca", "rsa", "mutual_knn")
 N, BATCH = 37, 12
 
 
@@ -39,6 +48,7 @@ def _analyses(a, b, mesh=None):
     params = [t.params if mesh is None else sharding.replicate(t.params, mesh) for t in (a, b)]
     features = a.features(a.layers)
     stream = _stream(mesh)
+    models = (features, params[0], features, params[1], stream)
     metric = metrics.classification()
     path = paths.line(*params)
     return {
@@ -47,7 +57,9 @@ def _analyses(a, b, mesh=None):
             a.apply_fn, metric, *params, stream, alphas=ALPHAS, statistics="interpolate"
         ).results,
         "distances": distances.by_module(*params, _labels(a))[1:],
-        "cka": similarity.cka_matrix(features, params[0], features, params[1], stream)[2:],
+        "cka": similarity.cka_matrix(*models, num_resamples=20, key=jax.random.key(0))[2:-2],
+        "rbf": similarity.cka_matrix(*models, kernel=kernels.rbf())[2:-2],
+        "measures": {name: all_pairs.matrix(name, *models).values for name in MEASURES},
         "mistakes": agreement.mistakes(
             a.apply_fn, params[0], a.apply_fn, params[1], stream, num_classes=tiny_models.CLASSES
         ),
@@ -103,6 +115,17 @@ def test_cka(pair, results):
         for u in x.values()
     ]
     np.testing.assert_allclose(results["cka"][0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_measures(pair, results, measure):
+    inputs, _ = tiny_models.make_inputs(N)
+    x, y = (tiny_models.reference(t, inputs) for t in pair)
+    with jax.enable_x64(True):
+        expected = [
+            [float(measures.between(measure, u, v)) for v in y.values()] for u in x.values()
+        ]
+    np.testing.assert_allclose(results["measures"][measure], expected, atol=2e-4)
 
 
 def test_mistakes(pair, results):

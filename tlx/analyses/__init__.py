@@ -2,6 +2,9 @@
 
 Between and around models: `interpolation` (lines, barriers and their peaks), `planes`,
 `directions`, `trajectories`, `connectivity` (trained curves), `basins`, `averaging`,
-`alignment` (permuted units), `curvature`, `sharpness`. Of features: `similarity`. Of
-parameters: `distances`. Of mistakes: `agreement`. Each returns a NamedTuple of arrays.
+`alignment` (permuted units), `curvature`, `sharpness`. Of features: `similarity` (CKA of all
+pairs of layers, streaming), `all_pairs` (any measure of `measures`), `evidence` (chance and
+sampling error of a value); the measures on two matrices are in `cka` (with `kernels`), `cca`,
+`shape`, `rsa` and `neighbors`. Of parameters: `distances`. Of mistakes: `agreement`. Each
+returns a NamedTuple of arrays, those on two matrices a scalar.
 """

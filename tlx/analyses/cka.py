@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tlx.analyses import _comparison, _features, _hsic, kernels
+from tlx.analyses import _comparison, _features, _hsic, _moments, kernels
 from tlx.analyses._comparison import Comparison
 from tlx.analyses.kernels import Kernel
 from tlx.core import checks
@@ -145,7 +145,11 @@ def make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
     def reorder(prepared: tuple[Any, _hsic.Norms], order: Array) -> tuple[Any, _hsic.Norms]:
         return _hsic.reordered(prepared[0], order), prepared[1]
 
-    return Comparison(prepare, compare, reorder, LEAST_ROWS, f"CKA ({kernel.name}, {estimator})")
+    name = f"CKA ({kernel.name}, {estimator})"
+    comparison = Comparison(prepare, compare, reorder, LEAST_ROWS, name)
+    if kernel.is_linear and estimator != "feature_corrected":
+        return _moments.register(comparison, _moments.linear_cka(estimator))
+    return comparison
 
 
 def make_deconfounded_cka(
