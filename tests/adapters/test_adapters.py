@@ -120,6 +120,19 @@ def test_linen_model_with_its_own_features_keeps_its_order_under_jit():
     np.testing.assert_array_equal(got["a_logits"], model.apply(params, inputs))
 
 
+def test_linen_layers_within_a_model_with_its_own_features():
+    inputs, _ = tiny_models.make_inputs(4)
+    model = _Named()
+    params = model.init(jax.random.key(0), inputs)
+    got = jax.jit(linen_adapter.features(model, ["head", "z_.*"]))(params, inputs)
+    assert list(got) == ["head", "z_hidden"]
+    np.testing.assert_array_equal(got["head"], model.apply(params, inputs))
+    # a pattern that fits layers that the model names takes no others
+    assert list(linen_adapter.features(model, [".*hidden"])(params, inputs)) == ["z_hidden"]
+    with pytest.raises(ValueError, match="unknown layer 'heads'; did you mean 'head'"):
+        linen_adapter.features(model, ["heads"])(params, inputs)
+
+
 def test_linen_equal_modules_share_compiled_code():
     one, other = (linen_adapter.adapt(nn.Dense(3), {"params": {}}) for _ in range(2))
     assert one.apply_fn == other.apply_fn

@@ -41,13 +41,18 @@ class Adapted(NamedTuple):
     params: Params
 
 
-def choose(found: Mapping[str, jax.Array], layers: Sequence[str] | None) -> OrderedDict[str, Any]:
+def choose(
+    found: Mapping[str, jax.Array],
+    layers: Sequence[str] | None,
+    inner: Mapping[str, jax.Array] | None = None,
+) -> OrderedDict[str, Any]:
     """The wanted entries of `found`.
 
     Args:
       found: layer name to array, in the order of the forward pass.
       layers: names or regular expressions (`re.fullmatch`), in the order in which they are
         wanted; None takes all. A layer wanted twice is given once.
+      inner: further layers, for what fits none in `found`.
 
     Returns:
       An OrderedDict, which keeps its order through `jax.jit` where a dict is sorted.
@@ -59,10 +64,13 @@ def choose(found: Mapping[str, jax.Array], layers: Sequence[str] | None) -> Orde
         return OrderedDict(found)
     out: OrderedDict[str, Any] = OrderedDict()
     for wanted in layers:
-        names = [wanted] if wanted in found else [n for n in found if _matches(wanted, n)]
-        if not names:
-            raise ValueError(checks.unknown("layer", wanted, found))
-        out.update((name, found[name]) for name in names)
+        for known in (found, inner or {}):
+            names = [wanted] if wanted in known else [n for n in known if _matches(wanted, n)]
+            out.update((name, known[name]) for name in names)
+            if names:
+                break
+        else:
+            raise ValueError(checks.unknown("layer", wanted, [*found, *(inner or {})]))
     return out
 
 

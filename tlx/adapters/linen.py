@@ -29,13 +29,20 @@ class _Features(_Apply):
 
     def __call__(self, params: Params, inputs: Any) -> Mapping[str, jax.Array]:
         options = dict(self.options)
-        if callable(getattr(type(self.module), "features", None)):
+        named = callable(getattr(type(self.module), "features", None))
+        if named and self.layers is None:
             found: Any = self.module.apply(params, inputs, method="features", **options)
-            return choose(found, self.layers)
-        _, state = self.module.apply(
-            params, inputs, capture_intermediates=True, mutable=["intermediates"], **options
+            return choose(found, None)
+        outputs, state = self.module.apply(
+            params,
+            inputs,
+            method="features" if named else None,
+            capture_intermediates=True,
+            mutable=["intermediates"],
+            **options,
         )
-        return choose(collect(_calls(state["intermediates"], ())), self.layers)
+        inner = collect(_calls(state.get("intermediates", {}), ()))
+        return choose(outputs, self.layers, inner) if named else choose(inner, self.layers)
 
 
 def adapt(module: nn.Module, variables: Mapping[str, Any], **call_options: Any) -> Adapted:
@@ -74,9 +81,10 @@ def features(
     """The outputs of a Linen module's layers by name.
 
     A module with a method `features`, `(inputs) -> {name: array [B, ...]}`, names its own
-    layers. Any other gives the output of every submodule's `__call__` under its path
-    ("block_0/conv"; a second call "block_0/conv:1"), what it sows as "intermediates", and
-    its own as "output".
+    layers, and these are all; what fits none of them is looked for among the outputs of its
+    submodules. Any other module gives the output of every submodule's `__call__` under its
+    path ("block_0/conv"; a second call "block_0/conv:1"), what it sows as "intermediates",
+    and its own as "output".
 
     Args:
       module: an unbound module.
