@@ -127,14 +127,16 @@ def test_undefined_values_are_not_numbers(estimator, dims):
     assert np.isnan(cka.cka(broken, other, estimator=estimator))
 
 
-@pytest.mark.parametrize("dims", [2, 200])
-def test_one_example_alone_is_no_debiased_similarity(dims):
-    rng = np.random.default_rng(0)
-    other = rng.standard_normal((16, 5)).astype(np.float32)
-    alone = np.full((16, dims), 0.3, np.float32)
-    alone[5] += rng.standard_normal(dims).astype(np.float32)
-    assert np.isnan(cka.cka(alone, other))
-    assert cka.cka(alone, other, estimator="biased") > 0
+@pytest.mark.parametrize(("n", "dims"), [(16, 2), (30, 2), (100, 8), (16, 200)])
+def test_one_example_alone_is_no_debiased_similarity(n, dims):
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        other = rng.standard_normal((n, dims)).astype(np.float32)
+        alone = np.full((n, dims), 0.3, np.float32)
+        alone[seed % n] += rng.standard_normal(dims).astype(np.float32)
+        assert np.isnan(cka.cka(alone, other))
+        assert np.isnan(cka.cka(alone, alone))
+        assert cka.cka(alone, other, estimator="biased") > 0
 
 
 def test_low_precision_and_integers_are_computed_in_float32():
@@ -242,17 +244,47 @@ def test_any_kernel_of_constant_features_is_not_a_number(name, estimator):
         assert np.isnan(got)
 
 
+@pytest.mark.parametrize("bandwidth", [10.0, 300.0])
+def test_a_wide_rbf_kernel_keeps_its_digits(bandwidth):
+    x, y = _correlated(60, 10, 10)
+    kernel = kernels.rbf(bandwidth)
+    with jax.enable_x64(True):
+        expected = float(cka.cka(x, y, kernel=kernel))
+    np.testing.assert_allclose(
+        cka.cka(np.float32(x), np.float32(y), kernel=kernel), expected, atol=1e-5
+    )
+
+
+def test_the_length_of_an_example_does_not_matter_to_the_cosine_kernel():
+    x, y = (np.float32(z) for z in _correlated(20, 6, 6))
+    expected = cka.cka(x, y, kernel=kernels.cosine())
+    x[3] *= 2.0**-66
+    x[5] *= 2.0**50
+    np.testing.assert_allclose(cka.cka(x, y, kernel=kernels.cosine()), expected, atol=1e-6)
+
+
+def test_equal_options_give_the_same_object():
+    assert kernels.rbf() is kernels.rbf(0.5) is kernels.rbf(bandwidth=0.5)
+    assert kernels.polynomial() is kernels.polynomial(3, offset=1)
+    kernel = kernels.linear()
+    assert cka.make_cka(kernel, "biased") is cka.make_cka(kernel=kernel, estimator="biased")
+
+
+@pytest.mark.parametrize("shape", [(20, 40), (60, 5)], ids=["gram form", "feature form"])
 @pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("scale", [1e-15, 1e15])
-def test_no_kernel_depends_on_the_scale(name, scale):
-    x, y = (np.float32(z) for z in _correlated(20, 3, 4))
+@pytest.mark.parametrize("scale", [1e-25, 1e19])
+def test_no_kernel_depends_on_the_scale(name, scale, shape):
+    n, dims = shape
+    x, y = (np.float32(z) for z in _correlated(n, dims, dims))
     got = [cka.cka(np.float32(s) * x, y, kernel=KERNELS[name]) for s in (1.0, scale)]
     np.testing.assert_allclose(*got, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [lambda: kernels.rbf(0.0), lambda: kernels.polynomial(0)])
+@pytest.mark.parametrize("make", [lambda: kernels.rbf(0.0), lambda: kernels.polynomial(2.5)])
 def test_kernels_refuse(make):
-    with pytest.raises(ValueError, match=r"expected a (bandwidth above 0|degree of at least 1)"):
+    with pytest.raises(
+        ValueError, match=r"expected an? (bandwidth above 0|integer degree of at least 1)"
+    ):
         make()
 
 
@@ -358,6 +390,9 @@ def test_deconfounded_is_the_partial_correlation(estimator):
     expected = (r[0] - r[1] * r[2]) / np.sqrt((1 - r[1] ** 2) * (1 - r[2] ** 2))
     got = cka.deconfounded_cka(*(np.float32(z) for z in (x, y, given)), estimator=estimator)
     np.testing.assert_allclose(got, expected, atol=2e-5)
+    held = cka.make_deconfounded_cka(np.float32(given), estimator)
+    got = _comparison.between(held, np.float32(x), np.float32(y))
+    np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
 def test_what_the_confounder_explains_is_taken_away():
@@ -373,8 +408,11 @@ def test_what_the_confounder_explains_is_taken_away():
 
 def test_deconfounded_refuses():
     x = np.random.default_rng(0).standard_normal((6, 2)).astype(np.float32)
-    with pytest.raises(ValueError, match="the confounder of the same 6 examples, got 5"):
+    with pytest.raises(ValueError, match=r"features .* of the same examples, got shapes"):
         cka.deconfounded_cka(x, x, x[:5])
+    held = cka.make_deconfounded_cka(x[:5])
+    with pytest.raises(ValueError, match="expected the 5 examples of the confounder, got 6"):
+        _comparison.between(held, x, x)
     with pytest.raises(ValueError, match="unknown estimator 'feature_corrected'"):
         cka.deconfounded_cka(x, x, x, estimator="feature_corrected")
 

@@ -165,7 +165,7 @@ def test_masked_rows_change_nothing_whatever_they_hold():
     mask = np.array([True, False] * 12)
     padded = np.full((24, 10), np.nan, np.float32)
     padded[mask] = inputs
-    padded[~mask][3:] = np.inf
+    padded[np.flatnonzero(~mask)[3:]] = np.inf
     x, y = _params(0), _params(1)
     batch = {"inputs": padded, "mask": mask}
     got = similarity.cka_matrix(three_layers, x, three_layers, y, lambda: iter([batch]))
@@ -369,8 +369,8 @@ def test_the_bootstrap_is_the_weighted_statistic():
     stream = streams.from_arrays(inputs, batch_size=12)
     x, y = _params(0), _params(1)
     options = _cka_sums.Options(kernels.linear(), "flatten")
-    words = tuple(int(w) for w in np.asarray(jax.random.key_data(key)))
-    options = options._replace(num_resamples=5, key=(words, str(jax.random.key_impl(key))))
+    options = options._replace(num_resamples=5, key_kind=str(jax.random.key_impl(key)))
+    stream = similarity._with_key(stream, key)
     batches = list(stream())
     counts = [np.asarray(_cka_sums._counts(b, b["mask"], options), np.float64) for b in batches]
     assert set(np.unique(counts[0])) <= set(range(8))
@@ -517,6 +517,103 @@ def test_positions_are_what_was_asked_for(how, batch_size, estimator):
             np.testing.assert_allclose(got.values[i, j], expected, atol=3e-5)
 
 
+@pytest.mark.parametrize("how", ["flatten", "pool", "positions"])
+@pytest.mark.parametrize(
+    "kernel",
+    [kernels.linear(), kernels.cosine(), kernels.rbf(), kernels.polynomial(), kernels.distance()],
+    ids=lambda kernel: kernel.name,
+)
+def test_masked_rows_change_nothing_for_any_kernel(kernel, how):
+    inputs = np.random.default_rng(0).standard_normal((6, 12)).astype(np.float32)
+    padded = np.full((9, 12), np.nan, np.float32)
+    mask = np.array([0, 1, 1, 0, 1, 1, 1, 1, 0], bool)
+    padded[mask] = inputs
+    padded[0] = np.inf
+    x, y = np.float32(1.0), np.float32(2.0)
+    batches = {"inputs": padded, "mask": mask}, {"inputs": inputs}
+    got, expected = (
+        similarity.cka_matrix(
+            images, x, images, y, lambda b=b: iter([b]), kernel=kernel, spatial=how
+        )
+        for b in batches
+    )
+    assert np.isfinite(expected.debiased).any()
+    for name in ("debiased", "biased", "chance", "z"):
+        np.testing.assert_allclose(getattr(got, name), getattr(expected, name), atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [kernels.linear(), kernels.cosine(), kernels.distance()])
+def test_batches_of_other_scales_add_up(kernel):
+    """Each batch is scaled by its own power of two, and the sums are not."""
+    inputs = _wide_pair(24, 30, 0.5)
+    inputs[:8] *= 37
+    inputs[8:16] *= 1e-3
+    got = _halves(inputs, 8, kernel=kernel)
+    with jax.enable_x64(True):
+        sums = np.zeros(3)
+        for start in range(0, 24, 8):
+            z = np.float64(inputs[start : start + 8])
+            k, l_ = (_plain_gram(kernel.name, part) for part in (z[:, :30], z[:, 30:]))
+            k, l_ = oracles.u_centred(k), oracles.u_centred(l_)
+            sums += [(k * l_).sum(), (k * k).sum(), (l_ * l_).sum()]
+    np.testing.assert_allclose(got.values[0, 0], sums[0] / np.sqrt(sums[1] * sums[2]), atol=1e-5)
+
+
+def _plain_gram(name, x):
+    if name == "distance":
+        return -np.linalg.norm(x[:, None] - x[None], axis=-1)
+    if name == "cosine":
+        x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return x @ x.T
+
+
+@pytest.mark.parametrize("kernel", [kernels.linear(), kernels.cosine()])
+def test_features_of_low_precision_stream(kernel):
+    inputs = jnp.asarray(_wide_pair(16, 30, 0.5), jnp.bfloat16)
+    low = similarity.cka_matrix(
+        first_half, {}, second_half, {}, lambda: iter([{"inputs": inputs}]), kernel=kernel
+    )
+    high = _halves(np.asarray(inputs, np.float32), 16, kernel=kernel)
+    np.testing.assert_allclose(low.values, high.values, atol=1e-6)
+    assert low.values.dtype == jnp.float32
+
+
+def test_too_few_of_the_corrected_value_is_by_its_own_norms():
+    """Where little structure is shared within a set, the corrected norms are small."""
+    rng = np.random.default_rng(0)
+    factor = rng.standard_normal((2, 200, 1))
+    sets = 0.2 * factor + rng.standard_normal((2, 200, 20))
+    inputs = np.float32(np.concatenate(list(sets), 1))
+    assert not _halves(inputs, 200).too_few[0, 0]
+    assert _halves(inputs, 200, estimator="feature_corrected").too_few[0, 0]
+
+
+def test_positions_are_too_few_by_the_number_of_images():
+    inputs = np.random.default_rng(0).standard_normal((40, 12)).astype(np.float32)
+    for n, too_few in ((20, True), (40, False)):
+        stream = streams.from_arrays(inputs[:n], batch_size=20)
+        got = similarity.cka_matrix(
+            images, np.float32(1), images, np.float32(2), stream, spatial="positions"
+        )
+        assert bool(got.too_few[0, 0]) is too_few
+        assert np.isnan(got.chance).all()
+
+
+def test_inputs_are_not_hidden_by_a_layer_of_their_name():
+    fn = similarity.with_inputs(three_layers, "input")
+    with pytest.raises(ValueError, match="has a layer 'input' of its own; pass another name="):
+        similarity.cka_matrix(
+            fn, _params(0), fn, _params(1), streams.from_arrays(_inputs(8), batch_size=8)
+        )
+
+
+def test_a_key_that_is_none_is_refused():
+    with pytest.raises(
+        TypeError, match=r"expected a typed key, such as jax.random.key\(0\); got 0"
+    ):
+        _matrix(_inputs(20), 10, num_resamples=2, key=0)
+
+
 def test_positions_cannot_be_exchanged_one_by_one():
     stream = streams.from_arrays(np.tile(_inputs(20, 1), 2)[:, :12], batch_size=10)
     got = similarity.cka_matrix(
@@ -571,9 +668,9 @@ def test_a_compiled_metric_is_found_again():
         return three_layers(params, inputs)
 
     stream = streams.from_arrays(_inputs(20), batch_size=10)
-    for _ in range(3):
+    for seed in range(3):
         similarity.cka_matrix(
             counted, _params(0), counted, _params(1), stream,
-            num_resamples=2, key=jax.random.key(0),
+            num_resamples=2, key=jax.random.key(seed),
         )  # fmt: skip
     assert len(traced) == 3  # once for the names of both, once for the numbers of each

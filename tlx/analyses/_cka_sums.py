@@ -16,8 +16,8 @@ from tlx.analyses.kernels import Kernel
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, Metric
 
-LEAST_ROWS = 4
-"""The fewest examples of a batch for which the debiased estimator is defined."""
+KEY = "resampling key"
+"""Under which a batch carries the words of the bootstrap's key."""
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 # of the Poisson distribution with mean 1; the rest is below what a float32 uniform can reach
@@ -31,15 +31,15 @@ class Options(NamedTuple):
       kernel: of the examples' likeness.
       spatial: what becomes of positions.
       corrected: whether the norms corrected for sampled features are wanted.
-      num_resamples: of the bootstrap, R; 0 for none.
-      key: of the bootstrap: the words of a key, and the name of its kind.
+      num_resamples: of the bootstrap, R; 0 for none. Its batches carry a `KEY`.
+      key_kind: the name of the kind of that key.
     """
 
     kernel: Kernel
     spatial: Spatial
     corrected: bool = False
     num_resamples: int = 0
-    key: tuple[tuple[int, ...], str] | None = None
+    key_kind: str = ""
 
 
 class Resampled(NamedTuple):
@@ -91,9 +91,9 @@ def metric(layers_x: tuple[str, ...], layers_y: tuple[str, ...] | None, options:
       options: see `Options`.
 
     Returns:
-      A metric; results are a dict: `debiased`, `biased`, `feature_corrected`, `chance`, `z`,
-      `spread` (the standard deviation of the debiased value over permutations) [Lx, Ly],
-      `resampled` [R, Lx, Ly] (debiased), `count`, `left_out`.
+      A metric; results are a dict: `debiased`, `biased`, `feature_corrected`, `chance`, `z`
+      [Lx, Ly], `spread` (a dict: the standard deviations of the debiased and the corrected
+      value over permutations), `resampled` [R, Lx, Ly] (debiased), `count`, `left_out`.
     """
     num_x, num_y = len(layers_x), len(layers_x if layers_y is None else layers_y)
 
@@ -128,7 +128,7 @@ def metric(layers_x: tuple[str, ...], layers_y: tuple[str, ...] | None, options:
 
 
 @jax.jit
-def _compute(state: State) -> dict[str, Array]:
+def _compute(state: State) -> dict[str, Any]:
     values = {
         name: _hsic.ratio(state.xy, state.xx, state.yy, name)
         for name in ("debiased", "biased", "feature_corrected")
@@ -140,13 +140,16 @@ def _compute(state: State) -> dict[str, Array]:
         return _hsic.ratio(cross, *norms, "debiased")
 
     deviation = jnp.sqrt(state.xy.variance)
-    spread = state.xy._replace(debiased=deviation)
+    by_chance = state.xy._replace(debiased=deviation)
     chance = state.xy._replace(biased=state.xy.chance)
     defined = ~jnp.isnan(values["debiased"])
     z = state.xy.debiased / jnp.where(deviation == 0, 1, deviation)
     return values | {
         "chance": _hsic.ratio(chance, state.xx, state.yy, "biased"),
-        "spread": _hsic.ratio(spread, state.xx, state.yy, "debiased"),
+        "spread": {
+            name: _hsic.ratio(by_chance, state.xx, state.yy, name)
+            for name in ("debiased", "feature_corrected")
+        },
         "z": jnp.where(defined & (deviation > 0), z, jnp.nan),
         "resampled": jax.vmap(resampled)(*state.resampled),
         "count": state.used,
@@ -168,7 +171,7 @@ def _of_batch(x: list[Array], y: list[Array] | None, batch: Batch, options: Opti
     else:
         state = _by_length(rows_x, rows_x if rows_y is None else rows_y, options)
     count = jnp.sum(mask, dtype=jnp.int32)
-    enough = count >= LEAST_ROWS
+    enough = count >= _hsic.LEAST_ROWS
     state = jax.tree.map(lambda part: jnp.where(enough, part, 0), state)
     used = jnp.where(enough, count, 0)
     return state._replace(
@@ -266,9 +269,7 @@ def _counts(batch: Batch, mask: Array, options: Options) -> Float[Array, "B R"]:
             "the bootstrap needs batches with 'index' int32 [B], the number of each example; "
             f"got the keys {sorted(batch)}. tlx.core.streams.from_arrays adds it."
         )
-    assert options.key is not None
-    words, kind = options.key
-    key = jax.random.wrap_key_data(jnp.array(words, jnp.uint32), impl=kind)
+    key = jax.random.wrap_key_data(jnp.asarray(batch[KEY]), impl=options.key_kind)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(batch["index"]))
     uniform = jax.vmap(lambda k: jax.random.uniform(k, (options.num_resamples,)))(keys)
     return jnp.searchsorted(jnp.asarray(_CUMULATIVE, uniform.dtype), uniform).astype(uniform.dtype)

@@ -24,6 +24,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tlx.analyses.kernels import Kernel, unit_scale
 
+LEAST_ROWS = 4
+"""The fewest examples for which the debiased estimator is defined."""
+
 NO_SCALE = -(2**20)
 """The exponent of a layer whose Gram matrix is zero: below that of any other."""
 
@@ -100,29 +103,20 @@ def grams(kernel: Kernel, layers: list[Array], mask: Bool[Array, " B"], correcte
       mask: which rows count.
       corrected: whether the part of a feature with itself is needed; for the linear kernel.
     """
-    found, same = [], []
-    for features in layers:
-        if kernel.rows is None:
-            assert kernel.gram is not None
-            found.append(kernel.gram(features, mask))
-        else:
-            z = kernel.rows(features, mask)
-            found.append(jnp.matmul(z, z.T, precision=_HIGHEST))
-            if corrected:
-                same.append(_same_feature(z, mask))
-    gram = jnp.stack(found)
-    valid = mask[:, None] & mask[None, :]
-    gram = jnp.where(valid[None], gram, 0)
-    if kernel.rows is None:  # the trace would do for those with rows, at less cost
-        size = jnp.max(jnp.abs(gram), axis=(1, 2))
-    else:
-        size = jnp.trace(gram, axis1=1, axis2=2)
-    exponent = jnp.clip(jnp.frexp(size)[1], -120, 120).astype(jnp.int32)
-    gram = gram * power_of_two(-exponent)[:, None, None]
+    found = [kernel.gram(features, mask) for features in layers]
+    gram = jnp.stack([each for each, _ in found])
+    own = jnp.stack([exponent for _, exponent in found]).astype(jnp.int32)
+    same = []
+    if corrected:
+        assert kernel.rows is not None
+        same = [_same_feature(kernel.rows(features, mask), mask) for features in layers]
+    gram = jnp.where((mask[:, None] & mask[None, :])[None], gram, 0)
+    size = jnp.max(jnp.abs(gram), axis=(1, 2))
+    shift = jnp.where(jnp.isfinite(size), jnp.frexp(size)[1], 0).astype(jnp.int32)
+    gram = gram * power_of_two(-shift)[:, None, None]
+    exponent = own + shift
     rows = mask.sum().astype(gram.dtype)
-    off, diagonal = u_centred(gram, mask, rows)
-    if kernel.rows is None:
-        off, diagonal = _without_rounding(gram, off, diagonal)
+    off, diagonal = _without_rounding(gram, *u_centred(gram, mask, rows))
     selves = _in_units(same, exponent) if same else jnp.zeros(len(layers), gram.dtype)
     exponent = jnp.where(size == 0, NO_SCALE, exponent)
     return Grams(off.reshape(len(layers), -1), diagonal, selves, _factors(layers), exponent, rows)
@@ -174,6 +168,8 @@ def norms(x: Grams | Rows) -> Norms:
     if isinstance(x, Rows):
         biased = jnp.stack([jnp.square(jnp.matmul(z.T, z, precision=_HIGHEST)).sum() for z in x.z])
         debiased = biased - together
+        rounding = 32 * float(jnp.finfo(debiased.dtype).eps)  # of a difference
+        debiased = jnp.where(debiased <= rounding * biased, 0, debiased)
     else:
         debiased = jnp.square(x.off).sum(-1)
         biased = debiased + together
@@ -266,7 +262,7 @@ def u_centred(gram: Array, mask: Array, rows: Array) -> tuple[Array, Array]:
 def _without_rounding(gram: Array, off: Array, diagonal: Array) -> tuple[Array, Array]:
     """Zeros for layers whose centred matrix is nothing but the rounding of the other one.
 
-    So it is where a kernel that is not centred itself, RBF say, has constant features.
+    So it is where a kernel that is not centred itself, RBF say, is of constant features.
     """
     rounding = (32 * float(jnp.finfo(gram.dtype).eps)) ** 2
     total = jnp.square(gram).sum((1, 2))

@@ -37,8 +37,7 @@ Estimator = Literal["debiased", "biased", "feature_corrected"]
 ESTIMATORS: tuple[Estimator, ...] = ("debiased", "biased", "feature_corrected")
 """The estimators of CKA; see the module's text."""
 
-LEAST_ROWS = 4
-"""The fewest examples of which the debiased estimator is defined."""
+_DECONFOUNDED = ("debiased", "biased")
 
 
 def cka(
@@ -66,9 +65,9 @@ def cka(
 
     Numerics: float32 or more, products at the highest precision, features shifted by their
     first row and centred before any product, so that an offset of 100 times the spread costs
-    no accuracy; values to about 1e-5 in float32.
+    no accuracy; values to about 1e-5 in float32, whatever the features' scale.
     Cost: 2n²(Dx + Dy) flops and n² floats a set; where the kernel is linear or cosine and
-    n > 1.5 D, 2n(Dx² + Dy² + Dx·Dy) flops and D² floats.
+    n > 1.5 D, 2n(Dx² + Dy² + Dx·Dy) flops and n·D floats.
     """
     return _comparison.between(make_cka(kernel or kernels.linear(), estimator), x, y)
 
@@ -116,10 +115,22 @@ def deconfounded_cka(
 
     Cost: as `cka` of three pairs.
     """
-    return _comparison.between(make_deconfounded_cka(confounder, estimator), x, y)
+    if estimator not in _DECONFOUNDED:
+        raise ValueError(checks.unknown("estimator", estimator, _DECONFOUNDED))
+    pairs = ((x, y), (x, confounder), (y, confounder))
+    return partial_correlation(*(cka(*pair, estimator=estimator) for pair in pairs))
 
 
-@functools.cache
+def partial_correlation(xy: Array, x0: Array, y0: Array) -> Array:
+    """(r_xy − r_x0 r_y0) / √((1 − r_x0²)(1 − r_y0²)); NaN where one of the r_·0 is ±1."""
+    rounding = 32 * float(jnp.finfo(xy.dtype).eps)
+    left_x, left_y = 1 - jnp.square(x0), 1 - jnp.square(y0)
+    defined = (left_x > rounding) & (left_y > rounding)
+    return jnp.where(
+        defined, (xy - x0 * y0) / jnp.sqrt(jnp.where(defined, left_x * left_y, 1)), jnp.nan
+    )
+
+
 def make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
     """The comparison behind `cka`."""
     if estimator not in ESTIMATORS:
@@ -129,6 +140,11 @@ def make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
             "expected the linear kernel with the estimator 'feature_corrected', got "
             f"{kernel.name}: only there is the kernel a sum over features"
         )
+    return _make_cka(kernel, estimator)
+
+
+@functools.cache  # on plain positions: the same object whichever way the options were given
+def _make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
     corrected = estimator == "feature_corrected"
 
     def prepare(x: Array) -> tuple[Any, _hsic.Norms]:
@@ -146,7 +162,7 @@ def make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
         return _hsic.reordered(prepared[0], order), prepared[1]
 
     name = f"CKA ({kernel.name}, {estimator})"
-    comparison = Comparison(prepare, compare, reorder, LEAST_ROWS, name)
+    comparison = Comparison(prepare, compare, reorder, _hsic.LEAST_ROWS, name)
     if kernel.is_linear and estimator != "feature_corrected":
         return _moments.register(comparison, _moments.linear_cka(estimator))
     return comparison
@@ -155,27 +171,25 @@ def make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
 def make_deconfounded_cka(
     confounder: Any, estimator: Literal["debiased", "biased"] = "debiased"
 ) -> Comparison:
-    """The comparison behind `deconfounded_cka`; not cached, since it holds the confounder."""
-    if estimator not in ("debiased", "biased"):
-        raise ValueError(checks.unknown("estimator", estimator, ("debiased", "biased")))
-    given = _features.matrix(confounder)
+    """`deconfounded_cka` as a comparison, for a permutation test of it.
 
-    def centred_gram(x: Array) -> Array:
-        """The centred Gram matrix [n, n] at length 1; NaN where it is zero."""
-        z = kernels.unit_scale(kernels.centred(x))[0]
-        gram = jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST)
-        total = jnp.sqrt(jnp.square(gram).sum())
-        if estimator == "debiased":
-            n = jnp.asarray(len(z), z.dtype)
-            gram = _hsic.u_centred(gram[None], jnp.ones(len(z), bool), n)[0][0]
-        return _at_length_one(gram, total)
+    It holds the Gram matrix of the confounder, n² floats, and what is compiled for it is
+    compiled for each confounder anew. It is of these n examples, so no part of them can be drawn.
+    """
+    if estimator not in _DECONFOUNDED:
+        raise ValueError(checks.unknown("estimator", estimator, _DECONFOUNDED))
+    given, _ = _features.matrices(
+        confounder, confounder, least=_hsic.LEAST_ROWS, name="deconfounded CKA"
+    )
+    of_confounder = _centred_gram(given, estimator)
 
     def prepare(x: Array) -> Array:
         if len(x) != len(given):
             raise ValueError(
-                f"expected the confounder of the same {len(x)} examples, got {len(given)}"
+                f"expected the {len(given)} examples of the confounder, got {len(x)}; of a part "
+                "of them nothing can be said (evidence needs num_resamples=0)"
             )
-        gram, of_confounder = centred_gram(x), centred_gram(given)
+        gram = _centred_gram(x, estimator)
         left = gram - (gram * of_confounder).sum() * of_confounder
         return _at_length_one(left, jnp.ones((), left.dtype))
 
@@ -183,9 +197,21 @@ def make_deconfounded_cka(
         prepare,
         lambda x, y: (x * y).sum(),
         _comparison.pairs,
-        LEAST_ROWS,
+        _hsic.LEAST_ROWS,
         f"deconfounded CKA ({estimator})",
     )
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _centred_gram(x: Array, estimator: str) -> Float[Array, "n n"]:
+    """The centred Gram matrix at length 1; NaN where it is zero."""
+    z = kernels.unit_scale(kernels.centred(x))[0]
+    gram = jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST)
+    total = jnp.sqrt(jnp.square(gram).sum())
+    if estimator == "debiased":
+        n = jnp.asarray(len(z), z.dtype)
+        gram = _hsic.u_centred(gram[None], jnp.ones(len(z), bool), n)[0][0]
+    return _at_length_one(gram, total)
 
 
 def _at_length_one(matrix: Array, scale: Array) -> Array:

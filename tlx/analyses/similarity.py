@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from tlx.analyses import _cka_sums, _features, kernels
+from tlx.analyses import _cka_sums, _features, _hsic, cka, kernels
 from tlx.analyses._features import Spatial
 from tlx.analyses._pair import Pair
-from tlx.analyses.cka import LEAST_ROWS, Estimator, make_cka
+from tlx.analyses.cka import Estimator
 from tlx.analyses.kernels import Kernel
 from tlx.core import bootstrap, checks, evaluate, streams
 from tlx.core.types import FeatureFn, Params, Stream
@@ -31,6 +31,9 @@ MOST_SPREAD = 0.05
 
 MOST_CHANCE = 0.1
 """`too_few` where they would give a biased value of this mean."""
+
+LEAST_IMAGES = 30
+"""`too_few` below this number of examples where their positions are the rows."""
 
 
 class CkaResult(NamedTuple):
@@ -48,18 +51,19 @@ class CkaResult(NamedTuple):
       biased: float [Lx, Ly], 0 … 1.
       chance: float [Lx, Ly], the mean of `biased` if the examples of y were permuted at
         random, exactly: what it would be of features that have nothing to do with each other.
+        `chance` and `z` are NaN for "positions", which cannot be exchanged one by one.
       z: float [Lx, Ly], `debiased` over its standard deviation under such permutations within
         batches, exactly; its mean there is 0. For features of many dimensions, or many
         batches, near to normal; of one dimension and one batch skewed to the right (as χ²
-        with one degree of freedom), where 3 is exceeded in 2 % of permutations. NaN for
-        "positions", which cannot be exchanged one by one.
+        with one degree of freedom), where 3 is exceeded in 2 % of permutations.
       low: float [Lx, Ly], the lower end of the bootstrap interval of `debiased` over
-        examples; NaN without resamples.
+        examples; NaN without resamples, and where one of them is undefined, as happens below
+        about 15 examples.
       high: float [Lx, Ly], its upper end.
       too_few: bool [Lx, Ly], whether there are too few examples for the estimator: unrelated
-        features would give a debiased value with a standard deviation above `MOST_SPREAD`
-        (below 30 examples in one batch), or a biased value above `MOST_CHANCE`. Also where
-        the value is undefined.
+        features would give a debiased or corrected value with a standard deviation above
+        `MOST_SPREAD` (debiased: below 30 examples in one batch), or a biased value above
+        `MOST_CHANCE`; of "positions", below `LEAST_IMAGES`. Also where the value is undefined.
       num_examples: int32 scalar, the examples that entered.
       num_left_out: int32 scalar, examples in batches with fewer than 4, which did not.
       spatial: what became of the positions of convolutional features.
@@ -134,10 +138,11 @@ def cka_matrix(
         under 4 rows, another estimator or spatial, features that lack the batch axis,
         "feature_corrected" with another kernel than the linear one, resamples without a key,
         without an `index` or of "positions".
-      TypeError: if a feature function returns no mapping.
+      TypeError: if a feature function returns no mapping, or for a key that is not a typed one.
 
     Numerics: as `cka.cka`; sums over batches in float32 or more with an exponent per layer,
-      so that no scale of the features over- or underflows. The bootstrap draws each example
+      so that no scale of the features over- or underflows. What is compiled is kept for the
+      feature functions' sake, as by `jax.jit`. The bootstrap draws each example
       a Poisson number of times with mean 1, the centring held fixed (its first-order effect
       is zero), and never pairs an example with its own copy.
     Cost: one pass, a forward pass of each model a batch; for each layer 2B²D flops, for all
@@ -149,37 +154,43 @@ def cka_matrix(
         raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")
     options = _options(estimator, kernel or kernels.linear(), spatial, num_resamples, key)
     first, stream = streams.peek(stream)
+    if key is not None and num_resamples:
+        stream = _with_key(stream, key)
     if first is None:
         raise ValueError("expected a stream with at least one batch, got none")
     names_x = tuple(
-        _features.layers(feature_fn_x, params_x, first, name="feature_fn_x", least=LEAST_ROWS)
+        _features.layers(feature_fn_x, params_x, first, name="feature_fn_x", least=_hsic.LEAST_ROWS)
     )
     if feature_fn_x == feature_fn_y and _features.identical(params_x, params_y):
         names_y, fold = names_x, _cka_sums.metric(names_x, None, options)
         found = evaluate(feature_fn_x, fold, params_x, stream)
     else:
         names_y = tuple(
-            _features.layers(feature_fn_y, params_y, first, name="feature_fn_y", least=LEAST_ROWS)
+            _features.layers(
+                feature_fn_y, params_y, first, name="feature_fn_y", least=_hsic.LEAST_ROWS
+            )
         )
         fold = _cka_sums.metric(names_x, names_y, options)
         pair = Pair(feature_fn_x, feature_fn_y)
         found = evaluate(pair, fold, (params_x, params_y), stream)
-    low = high = jnp.full_like(found["debiased"], jnp.nan)
+    low = high = unknown = jnp.full_like(found["debiased"], jnp.nan)
     if num_resamples:
         low, high = bootstrap.percentile_interval(found["resampled"], confidence)
     values = found[estimator]
-    if estimator == "biased":
+    if spatial == "positions":
+        enough = jnp.broadcast_to(found["count"] >= LEAST_IMAGES, values.shape)
+    elif estimator == "biased":
         enough = found["chance"] <= MOST_CHANCE
     else:
-        enough = found["spread"] <= MOST_SPREAD
+        enough = found["spread"][estimator] <= MOST_SPREAD
     return CkaResult(
         layers_x=names_x,
         layers_y=names_y,
         values=values,
         debiased=found["debiased"],
         biased=found["biased"],
-        chance=found["chance"],
-        z=jnp.full_like(found["z"], jnp.nan) if spatial == "positions" else found["z"],
+        chance=unknown if spatial == "positions" else found["chance"],
+        z=unknown if spatial == "positions" else found["z"],
         low=low,
         high=high,
         too_few=~enough | jnp.isnan(values),
@@ -213,17 +224,15 @@ def deconfounded(result: CkaResult, confounder: str) -> Float[Array, "Lx Ly"]:
         if confounder not in names:
             raise ValueError(f"layers_{side}: {checks.unknown('layer', confounder, names)}")
     i, j = result.layers_x.index(confounder), result.layers_y.index(confounder)
-    r, of_x, of_y = result.values, result.values[:, j][:, None], result.values[i][None, :]
-    left = (1 - of_x**2) * (1 - of_y**2)
-    rounding = 32 * float(jnp.finfo(r.dtype).eps)
-    defined = (1 - of_x**2 > rounding) & (1 - of_y**2 > rounding)
-    return jnp.where(defined, (r - of_x * of_y) / jnp.sqrt(jnp.where(defined, left, 1)), jnp.nan)
+    of_x, of_y = result.values[:, j][:, None], result.values[i][None, :]
+    return cka.partial_correlation(result.values, of_x, of_y)
 
 
 def with_inputs(feature_fn: FeatureFn, name: str = "inputs") -> FeatureFn:
     """A feature function with the inputs themselves as its first layer.
 
-    The inputs must be one array [B, ...].
+    The inputs must be one array [B, ...]. While tracing it raises a ValueError where the
+    function has a layer of this name already.
     """
     return _WithInputs(feature_fn, name)
 
@@ -236,14 +245,25 @@ class _WithInputs:
     name: str
 
     def __call__(self, params: Params, inputs: Any) -> Mapping[str, Array]:
-        return OrderedDict({self.name: inputs, **self.feature_fn(params, inputs)})
+        found = self.feature_fn(params, inputs)
+        if self.name in found:
+            raise ValueError(
+                f"the feature function has a layer {self.name!r} of its own; pass another name="
+            )
+        return OrderedDict({self.name: inputs, **found})
+
+
+def _with_key(stream: Stream, key: Array) -> Stream:
+    """The stream with the words of the key in every batch: an argument of what is compiled."""
+    words = np.asarray(jax.random.key_data(key))
+    return lambda: ({**batch, _cka_sums.KEY: words} for batch in stream())
 
 
 def _options(
     estimator: Estimator, kernel: Kernel, spatial: Spatial, num_resamples: int, key: Array | None
 ) -> _cka_sums.Options:
     """The options, checked."""
-    make_cka(kernel, estimator)
+    cka.make_cka(kernel, estimator)
     _features.check_spatial(spatial)
     if num_resamples < 0:
         raise ValueError(f"expected num_resamples of 0 or more, got {num_resamples}")
@@ -256,7 +276,7 @@ def _options(
         )
     if key is None:
         raise ValueError("the bootstrap needs a key, such as jax.random.key(0)")
-    words = tuple(int(word) for word in np.asarray(jax.random.key_data(key)).ravel())
-    kind = str(jax.random.key_impl(key))
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise TypeError(f"expected a typed key, such as jax.random.key(0); got {key!r}")
     options = _cka_sums.Options(kernel, spatial, estimator == "feature_corrected")
-    return options._replace(num_resamples=num_resamples, key=(words, kind))
+    return options._replace(num_resamples=num_resamples, key_kind=str(jax.random.key_impl(key)))
