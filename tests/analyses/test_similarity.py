@@ -674,3 +674,12 @@ def test_a_compiled_metric_is_found_again():
             num_resamples=2, key=jax.random.key(seed),
         )  # fmt: skip
     assert len(traced) == 3  # once for the names of both, once for the numbers of each
+
+
+def test_intervals_hold_the_value_of_the_population():
+    population = _halves(_wide_pair(4096, 4, 0.5, seed=99), 1024).debiased[0, 0]
+    held = 0
+    for seed in range(60):
+        got = _halves(_wide_pair(64, 4, 0.5, seed), 64, num_resamples=200, key=jax.random.key(seed))
+        held += bool(got.low[0, 0] <= population <= got.high[0, 0])
+    assert 51 <= held <= 60  # of a binomial with 0.95: outside in 0.1 % of all seeds

@@ -178,7 +178,13 @@ def shifted(x: Array, mask: Bool[Array, " B"]) -> tuple[Float[Array, "B D"], Int
     centre = first + apart.sum(0, keepdims=True) / count
     exponent = jnp.clip(unit_scale(apart)[1], -_most(x.dtype), _most(x.dtype))
     scale = jnp.ldexp(jnp.ones((), x.dtype), -exponent)
-    return jnp.where(mask[:, None], (x - centre) * scale, 0), exponent
+    # most batches are full: XLA on CPU takes several times as long where it has to select
+    z = jax.lax.cond(
+        mask.all(),
+        lambda: (x - centre) * scale,
+        lambda: jnp.where(mask[:, None], (x - centre) * scale, 0),
+    )
+    return z, exponent
 
 
 def unit_rows(x: Array) -> Float[Array, "B D"]:
