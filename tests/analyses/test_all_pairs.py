@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx.analyses import _examples, all_pairs, cca, measures
+from tlx.analyses import _examples, _layer_pairs, all_pairs, cca, evidence, measures
+from tlx.analyses._comparison import Comparison, rows
 from tlx.core import sharding, streams
 
 N = 50
@@ -55,6 +56,7 @@ def test_batches_only_carry_the_features(measure, batch_size):
     assert got.measure == measure
     assert got.layers_x == got.layers_y == NAMES
     assert (got.num_examples, got.spatial) == (N, "flatten")
+    assert got.num_examples.dtype == np.int32
     needed = measures.get(measure).needed
     dims = (8, 8, 3)
     assert got.too_few.tolist() == [[needed(a, b) > N for b in dims] for a in dims]
@@ -66,16 +68,39 @@ def test_not_all_measures_need_as_many_examples():
     assert _matrix("procrustes", stream).too_few.sum() == 4  # where neither is the logits
 
 
-@pytest.mark.parametrize("measure", MEASURES[:2])
-def test_masked_rows_change_nothing_whatever_they_hold(measure):
+@pytest.mark.parametrize(
+    ("measure", "spatial", "hold"),
+    [
+        ("cka_biased", "flatten", "moments"),
+        ("cka_biased", "pool", "moments"),
+        ("pwcca", "flatten", "rows"),
+        ("pwcca", "pool", "rows"),
+        ("pwcca", "positions", "rows"),
+    ],
+)
+@pytest.mark.parametrize("padding", [np.nan, np.inf])
+def test_masked_rows_change_nothing_whatever_they_hold(measure, spatial, hold, padding):
     mask = np.arange(7 * 16) % 2 * (np.arange(7 * 16) < 2 * N) == 1
-    padded = np.full((len(mask), 8), np.nan, np.float32)
+    padded = np.full((len(mask), 8), padding, np.float32)
     padded[mask] = _inputs()
-    rows = [slice(i, i + 16) for i in range(0, len(mask), 16)]
-    batches = [{"inputs": padded[part], "mask": mask[part]} for part in rows]
-    got = _matrix(measure, lambda: iter(batches))
-    np.testing.assert_allclose(got.values, _expected(measure, _inputs()), atol=2e-5)
+    parts = [slice(i, i + 16) for i in range(0, len(mask), 16)]
+    batches = [{"inputs": padded[part], "mask": mask[part]} for part in parts]
+    got = _matrix(measure, lambda: iter(batches), spatial=spatial, hold=hold)
+    clean = _matrix(
+        measure, streams.from_arrays(_inputs(), batch_size=16), spatial=spatial, hold=hold
+    )
+    assert np.isfinite(np.diag(got.values)).all()
+    np.testing.assert_allclose(got.values, clean.values, atol=2e-5)
     assert got.num_examples == N
+
+
+def test_masked_positions_by_moments():
+    mask = np.arange(64) < N
+    padded = np.where(mask[:, None], np.resize(_inputs(), (64, 8)), np.inf).astype(np.float32)
+    batches = [{"inputs": padded[i : i + 16], "mask": mask[i : i + 16]} for i in range(0, 64, 16)]
+    got = _by_position(lambda: iter(batches))
+    clean = _by_position(streams.from_arrays(_inputs(), batch_size=16))
+    np.testing.assert_allclose(got.values, clean.values, atol=1e-5)
 
 
 @pytest.mark.parametrize("measure", MEASURES[::2])
@@ -94,18 +119,18 @@ def test_a_mesh_of_devices_gives_the_numbers_of_one(measure):
 @pytest.mark.parametrize("measure", ["cka_debiased", "cka_biased", "regression_r2"])
 def test_rows_and_moments_are_one_number(measure):
     stream = streams.from_arrays(_inputs(), batch_size=16)
-    rows, moments = (_matrix(measure, stream, hold=hold) for hold in ("rows", "moments"))
-    np.testing.assert_allclose(moments.values, rows.values, atol=1e-4)
-    assert not np.array_equal(moments.values, rows.values)  # they were had in two ways
+    by_rows, moments = (_matrix(measure, stream, hold=hold) for hold in ("rows", "moments"))
+    np.testing.assert_allclose(moments.values, by_rows.values, atol=1e-4)
+    assert not np.array_equal(moments.values, by_rows.values)  # they were had in two ways
     form = "rows" if measure == "regression_r2" else "moments"
     by_itself = _matrix(measure, stream, hold="auto").values
-    np.testing.assert_array_equal(by_itself, {"rows": rows, "moments": moments}[form].values)
+    np.testing.assert_array_equal(by_itself, {"rows": by_rows, "moments": moments}[form].values)
 
 
 def test_a_few_examples_are_kept_as_rows():
     stream = streams.from_arrays(_inputs(30), batch_size=16)  # under four for each of 8 features
-    by_itself, rows = (_matrix("cka_debiased", stream, hold=hold) for hold in ("auto", "rows"))
-    np.testing.assert_array_equal(by_itself.values, rows.values)
+    by_itself, by_rows = (_matrix("cka_debiased", stream, hold=hold) for hold in ("auto", "rows"))
+    np.testing.assert_array_equal(by_itself.values, by_rows.values)
 
 
 def test_entry_i_j_is_of_x_i_and_y_j():
@@ -141,7 +166,7 @@ def test_where_prepared_layers_do_not_fit_blocks_give_the_same(monkeypatch):
         (lambda: all_pairs.matrix("pwcca", three_layers, params, three_layers, params, stream)[3]),
     )
     expected = two(), one()
-    monkeypatch.setattr(all_pairs, "PREPARED_BYTES", 6000)  # of two layers at most
+    monkeypatch.setattr(_layer_pairs, "PREPARED_BYTES", 21000)  # of two layers at most
     np.testing.assert_array_equal(two(), expected[0])
     np.testing.assert_array_equal(one(), expected[1])
 
@@ -180,18 +205,14 @@ def hidden_alone(params, inputs):
     return {"hidden": three_layers(params, inputs)["hidden"]}
 
 
+def _by_position(stream):
+    x, y = _params(0), _params(1)
+    options = {"spatial": "positions", "hold": "moments"}
+    return all_pairs.matrix("cka_biased", hidden_alone, x, hidden_alone, y, stream, **options)
+
+
 def test_positions_by_moments():
-    stream = streams.from_arrays(_inputs(), batch_size=16)
-    got = all_pairs.matrix(
-        "cka_biased",
-        hidden_alone,
-        _params(0),
-        hidden_alone,
-        _params(1),
-        stream,
-        spatial="positions",
-        hold="moments",
-    )
+    got = _by_position(streams.from_arrays(_inputs(), batch_size=16))
     x, y = (_positions(hidden_alone(_params(seed), _inputs())["hidden"]) for seed in (0, 1))
     np.testing.assert_allclose(got.values[0, 0], measures.between("cka_biased", x, y), atol=1e-5)
     assert got.num_examples == N
@@ -210,8 +231,95 @@ def test_a_constant_layer_is_not_a_number_and_leaves_the_others(measure):
     x, y = _params(0), _params(1)
     got = all_pairs.matrix(measure, with_dead_layer, x, three_layers, y, stream)
     assert np.isnan(got.values[1]).all()
+    assert got.too_few[1].all()
     expected = _expected(measure, _inputs())
     np.testing.assert_allclose(got.values[::2], expected[::2], atol=2e-5)
+
+
+# Evidence
+
+
+def two_layers(params, inputs):
+    features = three_layers(params, inputs)
+    return {name: features[name] for name in ("hidden", "logits")}
+
+
+def _distance(called=lambda: None):
+    """−|correlation| of the first features: cheap, and low where similar."""
+
+    def prepare(x):
+        jax.debug.callback(called)
+        z = x[:, 0] - x[:, 0].mean()
+        return z / jnp.sqrt((z * z).sum())
+
+    def compare(x, y):
+        return -jnp.abs((x * y).sum())
+
+    return measures.get("shape_distance")._replace(
+        name="distance", comparison=Comparison(prepare, compare, rows, 3, "distance"), low=-1.0
+    )
+
+
+def test_each_pair_has_the_evidence_of_its_two_matrices():
+    stream, key = streams.from_arrays(_inputs(), batch_size=16), jax.random.key(3)
+    options = {"num_permutations": 39, "num_resamples": 12, "key": key, "confidence": 0.8}
+    measure = _distance()
+    models = (measure, two_layers, _params(0), two_layers, _params(1), stream)
+    got, plain = all_pairs.matrix(*models, **options), all_pairs.matrix(*models, hold="rows")
+    x, y = (two_layers(_params(seed), _inputs()) for seed in (0, 1))
+    expected = evidence.evidence(measure, x["hidden"], y["logits"], **options)
+    for field in ("z", "p_value", "low", "high"):
+        values = getattr(got, field)
+        np.testing.assert_allclose(values[0, 1], getattr(expected, field), atol=1e-3, err_msg=field)
+        assert np.isfinite(values).all()
+        assert np.isnan(getattr(plain, field)).all()
+    np.testing.assert_array_equal(got.values, plain.values)
+
+
+def test_nothing_is_prepared_again_for_the_null():
+    prepared = []
+    own = _distance(lambda: prepared.append(1))
+    stream, key = streams.from_arrays(_inputs(), batch_size=16), jax.random.key(0)
+    x, y = _params(0), _params(1)
+    all_pairs.matrix(own, two_layers, x, two_layers, y, stream, num_permutations=3, key=key)
+    jax.effects_barrier()
+    assert len(prepared) == 4
+
+
+def test_positions_are_permuted_with_their_example():
+    """Of y that is the position alone, every permutation of examples leaves the value."""
+
+    def where(params, inputs):
+        place = jnp.arange(4.0).reshape(1, 4, 1) + 0 * inputs[:, :1, None]
+        return {"where": place, "what": place + inputs[:, :4, None]}
+
+    stream = streams.from_arrays(_inputs(), batch_size=16)
+    options = {"num_permutations": 19, "num_resamples": 5, "key": jax.random.key(0)}
+    got = all_pairs.matrix(
+        "regression_r2", where, {}, where, {}, stream, spatial="positions", **options
+    )
+    np.testing.assert_allclose(got.p_value[0], [1, 1])
+    np.testing.assert_allclose(got.p_value[1], [1, 0.05])
+    assert got.low[1, 1] <= got.values[1, 1] <= got.high[1, 1]
+    assert (got.high - got.low)[0, 1] > 0.001
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"num_permutations": 5}, TypeError, r"expected key .* jax\.random\.key\(0\), got None"),
+        ({"num_resamples": -1}, ValueError, "of at least 0, got 0 and -1"),
+        ({"confidence": 95}, ValueError, "between 0 and 1, got 95"),
+        (
+            {"num_resamples": 5, "key": jax.random.key(0), "hold": "moments"},
+            ValueError,
+            "permutations and resamples need the examples; pass hold='rows'",
+        ),
+    ],
+)
+def test_evidence_that_is_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        _matrix("cka_debiased", streams.from_arrays(_inputs(), batch_size=16), **options)
 
 
 def test_low_precision_and_integers():
@@ -276,7 +384,7 @@ def test_a_measure_of_ones_own():
 def test_the_same_shapes_compile_once():
     stream = streams.from_arrays(_inputs(), batch_size=16)
     _matrix("procrustes", stream)
-    compiled = (_examples._rows, _examples._fold, all_pairs._prepare, all_pairs._compare)
+    compiled = (_examples._rows, _examples._fold, _layer_pairs._prepare, _layer_pairs._compare)
     sizes = [function._cache_size() for function in compiled]
     _matrix("procrustes", streams.from_arrays(_inputs() + 1, batch_size=16))
     assert [function._cache_size() for function in compiled] == sizes

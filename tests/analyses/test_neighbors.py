@@ -27,7 +27,7 @@ def _unit(x):
 
 
 def _nearest(x, k, dissimilarity="cosine"):
-    """The k nearest of each example, found one by one, the first among equals."""
+    """The k nearest of each example, found one by one; where nothing ties."""
     if dissimilarity == "correlation":
         x = x - x.mean(1, keepdims=True)
     if dissimilarity in ("correlation", "cosine"):
@@ -123,21 +123,93 @@ def test_cknna_of_all_neighbours_of_nearly_parallel_examples(offset):
     assert _in_float32(neighbors.cknna, x, y, k=N - 1) == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_first_among_equals():
-    """Four equal examples and a fifth: all choices but one are ties."""
-    x = np.array([[0.0], [0], [0], [0], [1]])
-    expected = [{1}, {0}, {0}, {0}, {0}]
-    with jax.enable_x64(True):
-        near = jax.jit(neighbors.make_mutual_knn(1, "euclidean").prepare)(x).near
-    assert [set(np.flatnonzero(row)) for row in np.asarray(near)] == expected
-    assert _nearest(x, 1, "euclidean") == expected
+def _shares(x, k):
+    """m_ij by squared distances, from its definition; features of small whole numbers."""
+    n, found = len(x), np.zeros((len(x), len(x)))
+    for i in range(n):
+        d = {j: ((x[i] - x[j]) ** 2).sum() for j in range(n) if j != i}
+        border = sorted(d.values())[k - 1]
+        closer = [j for j in d if d[j] < border]
+        tied = [j for j in d if d[j] == border]
+        found[i, closer], found[i, tied] = 1, (k - len(closer)) / len(tied)
+    return found
+
+
+def _tied(seed, n=N):
+    """Two sets of few different examples, independent of each other."""
+    rng = np.random.default_rng(seed)
+    return np.eye(7)[rng.integers(0, 4, n)], np.eye(7)[rng.integers(0, 5, n)]
+
+
+@pytest.mark.parametrize("in_precision", [_in_float64, _in_float32])
+def test_ties_share_the_places(in_precision):
+    x, y = _tied(0)
+    near_x, near_y = _shares(x, 10), _shares(y, 10)
+    assert ((near_x > 0) & (near_x < 1)).any()
+    np.testing.assert_allclose(near_x.sum(1), 10)
+    expected = np.minimum(near_x, near_y).sum() / (10 * N)
+    moved = x @ _rotation(7, 0) + 10, y - 3  # what is equal but for rounding ties as well
+    for pair in ((x, y), moved):
+        got = in_precision(neighbors.mutual_knn, *pair, dissimilarity="euclidean")
+        assert got == pytest.approx(expected, abs=1e-6)
+
+
+def test_cknna_with_ties_is_the_formula():
+    x = _tied(0)[0]
+    y = _features()[1]
+    near_x = _shares(x, 10)  # by distance, which for these is as by cosine
+    near_y = np.array([[j in near for j in range(N)] for near in _nearest(y, 10)])
+    k, l_ = (_unit(z) @ _unit(z).T for z in (x, y))
+    both = np.minimum(near_x, near_y)
+    expected = _h(both * k, both * l_) / np.sqrt(
+        _h(near_x * k, near_x * k) * _h(near_y * l_, near_y * l_)
+    )
+    assert _in_float64(neighbors.cknna, x, y) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("make", [neighbors.make_mutual_knn, neighbors.make_cknna])
+def test_ties_do_not_depend_on_the_order(make):
+    """Reordering is exact, an equal set is most alike, and the two orders commute."""
+    x, _ = (jnp.float32(z) for z in _tied(1))
+    comparison = make(10)
+    prepare = jax.jit(comparison.prepare)
+    order = np.random.default_rng(0).permutation(N)
+    again = comparison.reorder(prepare(x), order)
+    np.testing.assert_allclose(again.near, prepare(x[order]).near, atol=1e-6)
+    assert float(comparison.compare(again, again)) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("make", [neighbors.make_mutual_knn, neighbors.make_cknna])
+def test_p_values_of_sets_with_ties_are_valid(make):
+    """Of independent sets; had both taken the first of those that tie, all p would be least."""
+    comparison, sets, num = make(5), 60, 39
+    draws = np.stack([np.stack(_tied(seed)) for seed in range(sets)]).astype(np.float32)
+    rng = np.random.default_rng(0)
+    orders = np.stack([[rng.permutation(N) for _ in range(num)] for _ in range(sets)])
+
+    @jax.jit
+    def p_values(draws, orders):
+        def one(arguments):
+            (x, y), orders = arguments
+            x, y = comparison.prepare(x), comparison.prepare(y)
+            null = jax.vmap(lambda order: comparison.compare(x, comparison.reorder(y, order)))
+            value = comparison.compare(x, y)
+            return (1 + (null(orders) >= value - 1e-6).sum()) / (1 + num), value
+
+        return jax.lax.map(one, (draws, orders))
+
+    p, values = map(np.asarray, p_values(draws, orders))
+    assert np.isfinite(values).all()
+    level = 0.05
+    assert (p <= level + 1e-6).mean() <= level + 3 * np.sqrt(level * (1 - level) / sets)
+    assert p.min() < 0.2 < p.mean() < 0.8
 
 
 def test_equal_examples_tie_exactly_in_float32():
     """Whatever offset and width: 16 pairs of copies in a row are each other's nearest."""
     x = np.repeat(np.random.default_rng(6).standard_normal((16, 333)), 2, axis=0) + 10
     comparison = neighbors.make_mutual_knn(1, "euclidean")
-    near = np.asarray(jax.jit(comparison.prepare)(np.float32(x)).near)
+    near = np.asarray(jax.jit(comparison.prepare)(np.float32(x)).near) == 1
     assert (near.argmax(1) == np.arange(32) + np.tile([1, -1], 16)).all()
     distances = np.asarray(jax.jit(rsa.DISSIMILARITIES["euclidean"])(np.float32(x)))
     assert (distances[near] == 0).all()

@@ -15,7 +15,7 @@ from tests.benchmarks import models as model_benchmarks
 from tests.benchmarks import timing
 from tlx import models
 from tlx.adapters import linen
-from tlx.analyses import interpolation, similarity
+from tlx.analyses import interpolation
 from tlx.core import metrics, streams
 
 IMAGES = 512
@@ -34,7 +34,6 @@ def main() -> None:
     for net in [args.net] if args.net else NETS:
         for batch in (64, 128):
             line_point(net, batch, args.repeats)
-            cka(net, batch, args.repeats)
     if args.net is None:
         model_benchmarks.run(timing.emit)
 
@@ -68,25 +67,6 @@ def line_point(net: str, batch: int, repeats: int, num_points: int = 11) -> None
     found = timing.ratio(lambda: line().results, bare, repeats=repeats)
     facts = {"net": net, "points": num_points, "images": IMAGES, "batch": batch}
     timing.emit(benchmark="line_point_over_forward", aim=1.05, **found, **facts)
-
-
-def cka(net: str, batch: int, repeats: int) -> None:
-    """All pairs of layers over two bare passes that return the same features."""
-    module, (a, b), stream, batches = setup(net, batch)
-    features = linen.features(module)
-    forward = jax.jit(features)
-
-    def bare():
-        for x in batches:  # one batch's features alive at a time, as in the analysis
-            jax.block_until_ready((forward(a, x), forward(b, x)))
-
-    def ours():
-        return similarity.cka_matrix(features, a, features, b, stream).values
-
-    found = timing.ratio(ours, bare, repeats=repeats)
-    layers = len(features(a, batches[0][:4]))
-    facts = {"net": net, "layers": layers, "images": IMAGES, "batch": batch}
-    timing.emit(benchmark="cka_over_two_forwards", aim=1.25, **found, **facts)
 
 
 if __name__ == "__main__":

@@ -287,12 +287,14 @@ def _resampled(x: _hsic.Grams | _hsic.Rows, y: _hsic.Grams | _hsic.Rows, counts:
         return Resampled(zeros, zeros[:, :, 0], zeros[:, 0])
     assert isinstance(x, _hsic.Grams)
     assert isinstance(y, _hsic.Grams)
-    off_x, off_y = x.off, y.off
+    off_x, off_y = (side.off.reshape(-1, len(counts), len(counts)) for side in (x, y))
+    counts = counts.astype(off_x.dtype)
 
-    def one(count: Array) -> Resampled:
-        weights = jnp.outer(count, count).reshape(1, -1).astype(off_x.dtype)
-        left, right = off_x * weights, off_y * weights
-        xy = jnp.matmul(left, off_y.T, precision=_HIGHEST)
-        return Resampled(xy, (left * off_x).sum(-1), (right * off_y).sum(-1))
+    def forms(matrices: Array) -> Array:  # cᵀ M c [L, R], for the counts c of each resample
+        return (jnp.matmul(matrices, counts, precision=_HIGHEST) * counts[None]).sum(1)
 
-    return jax.lax.map(one, counts.T)
+    # a layer of x at a time: its products with all of y are as large as the Gram matrices
+    xy = jax.lax.map(lambda off: forms(off[None] * off_y), off_x)
+    return Resampled(
+        jnp.moveaxis(xy, -1, 0), forms(jnp.square(off_x)).T, forms(jnp.square(off_y)).T
+    )

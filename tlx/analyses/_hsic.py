@@ -168,7 +168,8 @@ def norms(x: Grams | Rows) -> Norms:
     if isinstance(x, Rows):
         biased = jnp.stack([jnp.square(jnp.matmul(z.T, z, precision=_HIGHEST)).sum() for z in x.z])
         debiased = biased - together
-        rounding = 32 * float(jnp.finfo(debiased.dtype).eps)  # of a difference
+        # of a difference; equal small terms of a long sum are all rounded the same way
+        rounding = jnp.clip(2 * x.rows, 32, 8192) * float(jnp.finfo(debiased.dtype).eps)
         debiased = jnp.where(debiased <= rounding * biased, 0, debiased)
     else:
         debiased = jnp.square(x.off).sum(-1)

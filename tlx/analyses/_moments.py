@@ -29,6 +29,12 @@ from tlx.analyses._comparison import Comparison
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, Metric
 
+_TERMS = (32, 8192)
+"""The least and the most eps by which a norm's difference may be off, in parts of the whole.
+
+With one example alone unlike the rest 812 were seen of 1000 examples, and 60 of 100.
+"""
+
 Layers = tuple[tuple[str, int], ...]
 """The names of layers with the columns D of their rows, in the order of the forward pass."""
 
@@ -69,13 +75,14 @@ class Moments(NamedTuple):
       x: the Lx layers of x.
       y: the Ly layers of y.
       cross: for each layer of x, for each of y.
-      num_examples: int32 scalar (the number of rows, with positions as examples).
+      num_examples: float scalar, the number of rows (with positions as examples), exact below
+        2^24 and then to rounding: an int32 would overflow.
     """
 
     x: tuple[Layer, ...]
     y: tuple[Layer, ...]
     cross: tuple[tuple[Cross, ...], ...]
-    num_examples: Int[Array, ""]
+    num_examples: Float[Array, ""]
 
 
 class FromMoments(NamedTuple):
@@ -199,7 +206,7 @@ def _rows(
 
 def _moments(state: _scatter.State, columns: tuple[_scatter.Columns, _scatter.Columns]) -> Moments:
     """The blocks of the state, one for each layer and pair."""
-    n = state.rows.astype(state.x.mean.dtype)
+    n = state.rows.as_float(state.x.mean.dtype)
 
     def sides(own: _scatter.Own, place: _scatter.Place) -> tuple[Layer, ...]:
         parts = zip(own.scatter, own.squares, place.exponent, place.finite, strict=True)
@@ -214,7 +221,7 @@ def _moments(state: _scatter.State, columns: tuple[_scatter.Columns, _scatter.Co
         for i, a in enumerate(columns[0].slices)
     )
     x, y = sides(state.sums.x, state.x), sides(state.sums.y, state.y)
-    return Moments(x, y, cross, state.rows)
+    return Moments(x, y, cross, n)
 
 
 @functools.cache
@@ -222,7 +229,9 @@ def linear_cka(estimator: str) -> FromMoments:
     """Linear CKA from moments: "biased", or "debiased".
 
     The debiased form subtracts what the diagonals of the Gram matrices bring: about D/n of
-    the whole, so that in float32 it wants D well below n.
+    the whole, so that in float32 it wants D well below n. A norm that is nothing but the
+    rounding of that difference is zero, and the value NaN: so it is where one example alone
+    differs from the rest.
     """
 
     def compare(x: Layer, y: Layer, cross: Cross) -> Array:
@@ -237,6 +246,10 @@ def linear_cka(estimator: str) -> FromMoments:
 def _norms(layer: Layer) -> _hsic.Norms:
     found = _products(layer, layer, Cross(layer.scatter, layer.squares))
     debiased, biased = (value.reshape(1) for value in found)
+    # adding equal small terms to a large sum rounds each the same way; sums are over batches
+    terms = jnp.clip(2 * layer.examples, *_TERMS)
+    rounding = terms * float(jnp.finfo(debiased.dtype).eps)
+    debiased = jnp.where(debiased <= rounding * biased, 0, debiased)
     return _hsic.Norms(debiased, biased, jnp.full(1, jnp.nan))
 
 

@@ -6,6 +6,9 @@ fewer examples.
 """
 
 import math
+from collections.abc import Callable
+
+Rule = Callable[[int, int], int]
 
 
 def noise(dx: int, dy: int) -> int:
@@ -53,6 +56,10 @@ def ranks(dx: int, dy: int) -> int:
     return 101
 
 
-def neighbors(dx: int, dy: int) -> int:
-    """The share of 10 neighbours that chance has in common, 10/(n − 1), is at most 0.1."""
-    return 101
+def neighbors(k: int) -> Rule:
+    """The rule where the share of k neighbours that chance has in common is at most 0.1.
+
+    That share is k/(n − 1). CKNNA, whose centring takes little away where k is much below n,
+    is by chance 0.9 to 1 times it (measured on normals of 3 to 100 features, k of 5 and 10).
+    """
+    return lambda dx, dy: 1 + 10 * k

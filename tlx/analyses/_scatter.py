@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from tlx.analyses import _hsic
 
 _HIGHEST = jax.lax.Precision.HIGHEST
+_LOW_BITS = 24
 
 
 class Columns(NamedTuple):
@@ -114,10 +115,24 @@ class Sums(NamedTuple):
     xy: Crossed
 
 
-class State(NamedTuple):
-    """What is known of the examples so far; `rows` int32 is their number."""
+class Count(NamedTuple):
+    """A number of rows, low + 2^24·high with low below 2^24.
 
-    rows: Int[Array, ""]
+    Positions of images as rows are more than an int32 holds, and a float32 loses ones.
+    """
+
+    high: Int[Array, ""]
+    low: Int[Array, ""]
+
+    def as_float(self, dtype: jnp.dtype) -> Float[Array, ""]:
+        """The number, to rounding; exact below 2^24."""
+        return self.high.astype(dtype) * 2**_LOW_BITS + self.low.astype(dtype)
+
+
+class State(NamedTuple):
+    """What is known of the examples so far; `rows` is their number."""
+
+    rows: Count
     x: Place
     y: Place
     sums: Sums
@@ -138,7 +153,8 @@ def nothing(columns: tuple[Columns, Columns]) -> State:
     (x, own_x), (y, own_y) = (side(c.dims) for c in columns)
     shapes = ((wide_x, wide_y), (num_x, wide_y), (wide_x, num_y), (num_x, num_y))
     xy = Crossed(*(jnp.zeros(shape, dtype) for shape in shapes))
-    return State(jnp.zeros((), jnp.int32), x, y, Sums(own_x, own_y, xy))
+    none = jnp.zeros((), jnp.int32)
+    return State(Count(none, none), x, y, Sums(own_x, own_y, xy))
 
 
 def of_rows(x: Array, y: Array, mask: Bool[Array, " R"], columns: tuple[Columns, Columns]) -> State:
@@ -147,7 +163,13 @@ def of_rows(x: Array, y: Array, mask: Bool[Array, " R"], columns: tuple[Columns,
     place_y, w, l_ = _placed(y, mask, columns[1])
     xy = Crossed(_dot(z.T, w), _dot(k.T, w), _dot(z.T, l_), _dot(k.T, l_))
     sums = Sums(_own(z, k, columns[0]), _own(w, l_, columns[1]), xy)
-    return State(jnp.sum(mask, dtype=jnp.int32), place_x, place_y, sums)
+    none = jnp.zeros((), jnp.int32)
+    return State(_carried(none, jnp.sum(mask, dtype=jnp.int32)), place_x, place_y, sums)
+
+
+def _carried(high: Array, low: Array) -> Count:
+    """The count in its one form."""
+    return Count(high + (low >> _LOW_BITS), low & (2**_LOW_BITS - 1))
 
 
 def _placed(rows: Array, mask: Array, columns: Columns) -> tuple[Place, Array, Array]:
@@ -175,25 +197,26 @@ def _own(z: Array, k: Array, columns: Columns) -> Own:
 
 def merge(s: State, t: State, columns: tuple[Columns, Columns]) -> State:
     """The state of both sets of examples."""
-    rows = (s.rows, t.rows)
+    dtype = s.x.mean.dtype
+    rows = (s.rows.as_float(dtype), t.rows.as_float(dtype))
     x, gap_x = _meeting(s.x, t.x, rows, columns[0])
     y, gap_y = _meeting(s.y, t.y, rows, columns[1])
-    share = _share(rows, gap_x.dtype)
+    share = _share(rows)
     moved = []
-    for state, part in ((s, -share), (t, 1 - share)):
+    for state, n, part in ((s, rows[0], -share), (t, rows[1], 1 - share)):
         factors = [
             _hsic.power_of_two(old.exponent - new.exponent)
             for old, new in ((state.x, x), (state.y, y))
         ]
         sums = _rescaled(state.sums, factors, columns)
-        n = state.rows.astype(share.dtype)
         moved.append(_moved(sums, n, (part * gap_x, part * gap_y), columns))
-    return State(s.rows + t.rows, x, y, jax.tree.map(jnp.add, *moved))
+    count = _carried(s.rows.high + t.rows.high, s.rows.low + t.rows.low)
+    return State(count, x, y, jax.tree.map(jnp.add, *moved))
 
 
-def _share(rows: tuple[Array, Array], dtype: jnp.dtype) -> Array:
+def _share(rows: tuple[Array, Array]) -> Array:
     """The second of two numbers of rows as a share of both; 0 where both are 0."""
-    return rows[1].astype(dtype) / jnp.maximum(rows[0] + rows[1], 1).astype(dtype)
+    return rows[1] / jnp.maximum(rows[0] + rows[1], 1)
 
 
 def _meeting(
@@ -204,7 +227,7 @@ def _meeting(
     gap = jnp.where(some & more, (t.origin - s.origin) + (t.mean - s.mean), 0)
     exponent = jnp.maximum(columns.exponents(jnp.abs(gap)), jnp.maximum(s.exponent, t.exponent))
     origin = jnp.where(some, s.origin, t.origin)
-    mean = jnp.where(some, s.mean + _share(rows, gap.dtype) * gap, t.mean)
+    mean = jnp.where(some, s.mean + _share(rows) * gap, t.mean)
     place = Place(origin, mean, exponent, s.finite & t.finite)
     return place, columns.scaled(gap, exponent)
 

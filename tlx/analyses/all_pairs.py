@@ -2,27 +2,20 @@
 
 The values are those of the measure on all N examples at once: batches only carry the
 features. `similarity.cka_matrix` is another thing, an estimate from sums over batches, in
-memory that grows with neither the examples nor the layers' width.
+memory that grows with neither the examples nor the layers' width. Beside each value may stand
+what `evidence` says of it.
 """
 
-import functools
-import math
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from tlx.analyses import _examples, _features, _moments, measures
+from tlx.analyses import _evidence, _examples, _features, _layer_pairs, _moments, measures
 from tlx.analyses._comparison import Comparison
 from tlx.analyses._features import Spatial
 from tlx.core import checks, streams
 from tlx.core.types import FeatureFn, Params, Stream
-
-PREPARED_BYTES = 2**32
-"""The prepared layers of y that are kept on the device at once; beyond, x is prepared again."""
 
 Hold = Literal["auto", "rows", "moments"]
 
@@ -40,10 +33,15 @@ class SimilarityResult(NamedTuple):
       values: float [Lx, Ly], entry [i, j] the measure of (x_i, y_j), in this order where it is
         not symmetric. NaN where the measure is undefined, such as for constant features, and
         with "positions" where two layers have not equally many.
+      z: float [Lx, Ly], as in `evidence.Evidence`; NaN without permutations.
+      p_value: float [Lx, Ly], likewise, of each value by itself: of many, some are small by
+        chance.
+      low: float [Lx, Ly], the lower end of the interval; NaN without resamples.
+      high: float [Lx, Ly], its upper end.
       too_few: bool [Lx, Ly], whether N is below what the measure's estimator needs for
-        features as wide as these (`Measure.needed`). Of N examples also with "positions",
-        since those of one image are not independent.
-      num_examples: N.
+        features as wide as these (`Measure.needed`), or the value is NaN. Of N examples also
+        with "positions", since those of one image are not independent.
+      num_examples: int32 scalar, N.
       spatial: what became of positions.
     """
 
@@ -51,8 +49,12 @@ class SimilarityResult(NamedTuple):
     layers_x: tuple[str, ...]
     layers_y: tuple[str, ...]
     values: Float[Array, "Lx Ly"]
-    too_few: Bool[np.ndarray, "Lx Ly"]
-    num_examples: int
+    z: Float[Array, "Lx Ly"]
+    p_value: Float[Array, "Lx Ly"]
+    low: Float[Array, "Lx Ly"]
+    high: Float[Array, "Lx Ly"]
+    too_few: Bool[Array, "Lx Ly"]
+    num_examples: Int[Array, ""]
     spatial: Spatial
 
 
@@ -66,6 +68,10 @@ def matrix(
     *,
     spatial: Spatial = "flatten",
     hold: Hold = "auto",
+    num_permutations: int = 0,
+    num_resamples: int = 0,
+    key: Array | None = None,
+    confidence: float = 0.95,
 ) -> SimilarityResult:
     """The measure of every layer of one model with every layer of another, in one pass.
 
@@ -87,6 +93,12 @@ def matrix(
         as long as moments are no smaller; then moments, where the measure has such a form
         and loses no accuracy by it: not for those that give directions of small variance
         full weight (the CCA family and regression), whose number of directions would change.
+        Permutations and resamples need rows, which "auto" then keeps.
+      num_permutations: for z and the p-value of each pair, as `evidence.evidence`: examples
+        of y are permuted, with all their positions, the same way for all pairs.
+      num_resamples: subsets of the examples for the interval of each pair, as there.
+      key: typed PRNG key, for either; each pair gets what `evidence.evidence` gives with it.
+      confidence: of the interval, between 0 and 1.
 
     Returns:
       `SimilarityResult`.
@@ -94,40 +106,51 @@ def matrix(
     Raises:
       ValueError: before the pass for an unknown measure, spatial or hold, "moments" for a
         measure (or, with "positions", for layers) without that form, an empty stream, no
-        layers, or layers without the batch axis; after it where N is below the least that
-        the measure is defined for.
-      TypeError: if a feature function returns no mapping.
+        layers, or layers without the batch axis, negative numbers, a confidence that is not
+        between 0 and 1, or permutations or resamples with "moments"; after it where N is
+        below the least that the measure is defined for.
+      TypeError: if a feature function returns no mapping, or for a key that is not typed.
 
     Numerics: as the measure; from moments as `_moments` says.
     Cost: one pass, a forward pass of each model a batch; then each layer is prepared once and
     all pairs are compared (`Measure.cost`). Memory: rows are held on the host in the features'
     own dtype, N·(ΣDx + ΣDy) numbers, and the prepared layers of y on the device, up to
-    `PREPARED_BYTES` (many n² floats for a kernel): beyond, layers of x are prepared once for
-    each such block. Moments: (ΣDx)·(ΣDy) + ΣDx² + ΣDy² floats on the device. One process.
+    `_layer_pairs.PREPARED_BYTES` (many n² floats for a kernel): beyond, layers of x are
+    prepared once for each such block. Permutations compare that many times more, and prepare
+    nothing; each subset costs what the values do, of 0.8 N examples. Moments: (ΣDx)·(ΣDy) +
+    ΣDx² + ΣDy² floats on the device. One process.
     """
     entry = measures.get(measure)
     _features.check_spatial(spatial)
     if hold not in HOLD:
         raise ValueError(checks.unknown("hold", hold, HOLD))
+    _evidence.check(num_permutations, num_resamples, key, confidence)
+    needs_rows = num_permutations + num_resamples > 0
+    if needs_rows and hold == "moments":
+        raise ValueError("permutations and resamples need the examples; pass hold='rows'")
     first, stream = streams.peek(stream)
     if first is None:
         raise ValueError("expected a stream with at least one batch, got none")
     source = _examples.source_of(feature_fn_x, params_x, feature_fn_y, params_y, first, spatial)
-    form = _form(entry, source, hold)
+    form = _form(entry, source, "rows" if needs_rows else hold)
     held = _examples.read(source, stream, moments=form is not None, at_once=hold == "moments")
     _check_number(entry.comparison, source, held.num_examples)
     if form is not None and held.moments is not None:
         values = _moments.table(form, held.moments)
+        found = _layer_pairs.Table(values, *(jnp.full_like(values, jnp.nan),) * 4)
     else:
-        values = _from_rows(entry.comparison, source, held.batches)
-    too_few = [[held.num_examples < entry.needed(x.dim, y.dim) for y in source.y] for x in source.x]
+        draws = _layer_pairs.Draws(
+            held.num_examples, num_permutations, num_resamples, key, confidence
+        )
+        found = _layer_pairs.of_rows(entry, source, held.batches, draws)
+    few = [[held.num_examples < entry.needed(x.dim, y.dim) for y in source.y] for x in source.x]
     return SimilarityResult(
-        measure=entry.name,
-        layers_x=tuple(layer.name for layer in source.x),
-        layers_y=tuple(layer.name for layer in source.y),
-        values=values,
-        too_few=np.array(too_few),
-        num_examples=held.num_examples,
+        entry.name,
+        tuple(layer.name for layer in source.x),
+        tuple(layer.name for layer in source.y),
+        *found,
+        too_few=jnp.array(few) | jnp.isnan(found.values),
+        num_examples=jnp.asarray(held.num_examples, jnp.int32),
         spatial=spatial,
     )
 
@@ -154,50 +177,3 @@ def _check_number(comparison: Comparison, source: _examples.Source, num_examples
     num = num_examples * min(layer.positions for layer in (*source.x, *source.y))
     if num < comparison.least:
         raise ValueError(f"{comparison.name} needs at least {comparison.least} examples, got {num}")
-
-
-def _from_rows(
-    comparison: Comparison, source: _examples.Source, batches: list[Any]
-) -> Float[Array, "Lx Ly"]:
-    """The measure of all pairs of layers of the examples that were kept."""
-    models = [
-        [_examples.joined(batches, model, i) for i in range(len(layers))]
-        for model, layers in enumerate((source.x, source.y)[: 1 if source.is_one else 2])
-    ]
-    x, y = models[0], models[-1]
-    values: dict[tuple[int, int], Array] = {}
-    for block in _blocks(comparison, y):
-        for i, rows in enumerate(x):
-            known = source.is_one and i in block
-            prepared = block[i] if known else _prepare(comparison, rows)
-            for j in block:
-                if len(rows) == len(y[j]):
-                    values[i, j] = _compare(comparison, prepared, block[j])
-    nothing = jnp.full((), jnp.nan)
-    found = [values.get((i, j), nothing) for i in range(len(x)) for j in range(len(y))]
-    return jnp.stack(found).reshape(len(x), len(y))
-
-
-def _blocks(comparison: Comparison, layers: list[np.ndarray]) -> Iterator[dict[int, Any]]:
-    """Prepared layers by number, as many at once as `PREPARED_BYTES` hold."""
-    block: dict[int, Any] = {}
-    size = 0
-    for j, rows in enumerate(layers):
-        found = jax.eval_shape(comparison.prepare, jax.eval_shape(_features.matrix, rows))
-        more = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(found))
-        if block and size + more > PREPARED_BYTES:
-            yield block
-            block, size = {}, 0
-        block[j] = _prepare(comparison, rows)
-        size += more
-    yield block
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _prepare(comparison: Comparison, rows: Array) -> Any:
-    return comparison.prepare(_features.matrix(rows))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _compare(comparison: Comparison, x: Any, y: Any) -> Array:
-    return comparison.compare(x, y)

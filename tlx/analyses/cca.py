@@ -148,11 +148,15 @@ def make_mean_cca() -> Comparison:
     return _spectra.comparison(_spectra.mean_cca, name="mean CCA", whitens=True)
 
 
-@functools.cache
-def make_svcca(variance: float) -> Comparison:
+def make_svcca(variance: float = 0.99) -> Comparison:
     """`svcca` as a comparison."""
     if not 0 < variance <= 1:
         raise ValueError(f"expected variance above 0 and up to 1, got {variance}")
+    return _svcca(float(variance))
+
+
+@functools.cache  # on plain positions: the same object whichever way the options were given
+def _svcca(variance: float) -> Comparison:
     measure = functools.partial(_spectra.restricted, variance=variance)
     return _spectra.comparison(measure, name=f"SVCCA ({variance:g})", whitens=variance > 0.99)
 

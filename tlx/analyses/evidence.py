@@ -23,26 +23,14 @@ assumptions, 1994.
 """
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from tlx.analyses import _features, measures
+from tlx.analyses import _evidence, _features, measures
 from tlx.analyses._comparison import Comparison
-from tlx.core import bootstrap
-
-SHARE = 0.8
-"""The share of the examples in a subset.
-
-Shares of 0.5 to 0.9 had the same coverage within 0.02, where what is measured does not depend
-on n; the nearer to 1, the less does that matter.
-"""
-
-BLOCK = 2**24
-"""About the most floats that the permutations or subsets computed together take."""
 
 
 class Evidence(NamedTuple):
@@ -60,8 +48,8 @@ class Evidence(NamedTuple):
         data themselves counted among them.
       low: float scalar, the lower end of the interval.
       high: float scalar, its upper end.
-      too_few: whether n is below what the measure's estimator needs (`Measure.needed`) for
-        features as wide as these.
+      too_few: bool scalar, whether n is below what the measure's estimator needs
+        (`Measure.needed`) for features as wide as these, or the value is NaN.
     """
 
     measure: str
@@ -73,7 +61,7 @@ class Evidence(NamedTuple):
     p_value: Float[Array, ""]
     low: Float[Array, ""]
     high: Float[Array, ""]
-    too_few: bool
+    too_few: Bool[Array, ""]
 
 
 def evidence(
@@ -116,11 +104,15 @@ def evidence(
     Returns:
       `Evidence`. NaN: all but `num_examples` and `too_few` where the value is NaN; the null and
       what follows from it without permutations; z where the null does not vary; the interval
-      without resamples, where a subset's value is NaN, or for n = `least`.
+      without resamples, where a subset's value is NaN, for n = `least`, and where all subsets
+      have one value but not that of all examples (the Procrustes similarity of two examples is
+      1, whatever their features).
 
     Raises:
       ValueError: for an unknown measure, lengths that differ, fewer examples than the measure
-        is defined for, negative numbers, or a confidence that is not between 0 and 1.
+        is defined for, negative numbers, a confidence that is not between 0 and 1, or resamples
+        of a measure that has no subsets.
+      TypeError: for a key that is not typed.
 
     Numerics: the share of 95 % intervals that held the mean, for 300 simulated data sets with
     200 resamples each; in brackets that of the usual percentile bootstrap with replacement. Of
@@ -136,26 +128,25 @@ def evidence(
     term is 0) and its subsets vary more than in proportion: use the null. For 100 examples of
     skewed measures near their upper end they are a little too narrow.
     Cost: R times one comparison of prepared features (nothing is prepared again), and
-    `num_resamples` times the preparation and comparison of 0.8 n examples. Memory: about
-    `BLOCK` floats beyond the features and one prepared pair.
+    `num_resamples` times the preparation and comparison of 0.8 n examples. Memory: beyond
+    the features and one prepared pair, that of as many permutations or subsets as take
+    `_evidence.BLOCK` floats (64 MiB in float32), and of one at a time where one takes more.
     """
     entry = measures.get(measure)
     comparison = entry.comparison
     x, y = _features.matrices(x, y, least=comparison.least, name=comparison.name)
-    if min(num_permutations, num_resamples) < 0:
-        raise ValueError(
-            "expected numbers of permutations and resamples of at least 0, got "
-            f"{num_permutations} and {num_resamples}"
-        )
-    if not 0 < confidence < 1:
-        raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")
+    _evidence.check(num_permutations, num_resamples, key, confidence)
     n = len(x)
     value, prepared_x, prepared_y = _prepared(comparison, x, y)
-    null_key, subset_key = (jax.random.fold_in(key, i) for i in range(2))
-    null = _null(comparison, num_permutations, n, prepared_x, prepared_y, null_key)
-    subsets = _subsets(comparison, num_resamples, x, y, subset_key)
-    mean, std, z, p_value = _against(null, value, entry.higher_is_similar)
-    low, high = _interval(subsets, value, n, _subset_size(comparison, n), confidence)
+    null = subsets = jnp.zeros(0, value.dtype)
+    if num_permutations:
+        null_key = _evidence.keys(key)[0]
+        null = _evidence.null(comparison, num_permutations, n, prepared_x, prepared_y, null_key)
+    if num_resamples:
+        subsets = _subsets(comparison, num_resamples, x, y, _evidence.keys(key)[1])
+    mean, std, z, p_value = _evidence.against(null, value, entry.higher_is_similar)
+    sizes = (n, _evidence.subset_size(comparison, n))
+    low, high = _evidence.interval(subsets, value, sizes, confidence, entry.low, entry.high)
     return Evidence(
         measure=entry.name,
         value=value,
@@ -164,9 +155,9 @@ def evidence(
         null_std=std,
         z=z,
         p_value=p_value,
-        low=jnp.maximum(low, jnp.minimum(entry.low, value)),
-        high=jnp.minimum(high, jnp.maximum(entry.high, value)),
-        too_few=n < entry.needed(x.shape[1], y.shape[1]),
+        low=low,
+        high=high,
+        too_few=jnp.isnan(value) | (n < entry.needed(x.shape[1], y.shape[1])),
     )
 
 
@@ -176,76 +167,19 @@ def _prepared(comparison: Comparison, x: Array, y: Array) -> tuple[Array, Any, A
     return comparison.compare(prepared_x, prepared_y), prepared_x, prepared_y
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _null(
-    comparison: Comparison, num: int, n: int, prepared_x: Any, prepared_y: Any, key: Array
-) -> Float[Array, " R"]:
-    """The measure with the examples of y shuffled."""
-
-    def one(number: Array) -> Array:
-        order = jax.random.permutation(jax.random.fold_in(key, number), n)
-        return comparison.compare(prepared_x, comparison.reorder(prepared_y, order))
-
-    return _map(one, num, _floats(prepared_y))
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _subsets(
     comparison: Comparison, num: int, x: Array, y: Array, key: Array
 ) -> Float[Array, " R"]:
     """The measure of random subsets; NaN where they would be too small."""
-    n, m = len(x), _subset_size(comparison, len(x))
+    n, m = len(x), _evidence.subset_size(comparison, len(x))
     if m == n:
         return jnp.full(num, jnp.nan, x.dtype)
 
     def one(number: Array) -> Array:
-        rows = jax.random.permutation(jax.random.fold_in(key, number), n)[:m]
+        rows = _evidence.order(key, number, n)[:m]
         return comparison.compare(comparison.prepare(x[rows]), comparison.prepare(y[rows]))
 
     taken = [jax.ShapeDtypeStruct((m, z.shape[1]), z.dtype) for z in (x, y)]
-    prepared = [jax.eval_shape(comparison.prepare, z) for z in taken]
-    return _map(one, num, _floats((taken, prepared)))
-
-
-def _map(one: Any, num: int, floats: int) -> Array:
-    """`one` of 0 … num − 1, so many together as `BLOCK` allows."""
-    if not num:
-        return jnp.zeros(0, jnp.result_type(float))
-    calls = -(-num // max(1, BLOCK // floats))
-    width = -(-num // calls)  # equal calls, for one shape to compile; some are for nothing
-    return jax.lax.map(one, jnp.arange(calls * width), batch_size=width)[:num]
-
-
-def _floats(tree: Any) -> int:
-    return 1 + sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
-
-
-def _subset_size(comparison: Comparison, n: int) -> int:
-    """The examples of a subset, m: n only where none can be left out."""
-    return min(n, max(comparison.least, min(round(SHARE * n), n - 1)))
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _against(null: Array, value: Array, higher: bool) -> tuple[Array, Array, Array, Array]:
-    """The null's mean and standard deviation, z and the p-value; NaN without permutations."""
-    num = len(null)
-    if not num:
-        return (jnp.full((), jnp.nan, value.dtype),) * 4
-    mean = null.mean()
-    std = jnp.where(num > 1, null.std(ddof=min(1, num - 1)), jnp.nan)
-    rounding = 32 * float(jnp.finfo(value.dtype).eps) * jnp.abs(value)
-    as_similar = null >= value - rounding if higher else null <= value + rounding
-    p_value = (1 + as_similar.sum()).astype(value.dtype) / (1 + num)
-    z = (value - mean) / jnp.where(std > rounding, std, jnp.nan)
-    return mean, std, z, jnp.where(jnp.isnan(mean), jnp.nan, p_value)
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _interval(
-    subsets: Array, value: Array, n: int, m: int, confidence: float
-) -> tuple[Array, Array]:
-    if not len(subsets) or m == n:
-        return (jnp.full((), jnp.nan, value.dtype),) * 2
-    spread = (subsets - subsets.mean()) * math.sqrt(m / (n - m))
-    low, high = bootstrap.percentile_interval(spread, confidence)
-    return value + low, value + high
+    prepared = [_evidence.prepared_shape(comparison, z) for z in taken]
+    return _evidence.blocked(one, num, _evidence.floats((taken, prepared)))

@@ -6,7 +6,8 @@ their diagonals, U S Vᵀ = X is the singular value decomposition, ρ are the ca
 correlations. The functions behind
 the names, with all their options, are in `cka`, `cca`, `shape`, `rsa` and `neighbors`.
 
-A measure with other options is an entry of one's own:
+The file is longer than others, so that all entries are read in one place. A measure with other
+options is an entry of one's own:
 `get("svcca")._replace(name="svcca_90", comparison=cca.make_svcca(0.9))`.
 """
 
@@ -41,7 +42,9 @@ class Measure(NamedTuple):
       formula: one line of text.
       invariances: names from `INVARIANCES`: what may be applied to either argument without
         changing the value.
-      needed: `(Dx, Dy) -> n`, the number of examples below which the value says little.
+      needed: `(Dx, Dy) -> n`, the number of examples below which the value says little. It
+        belongs to the options of the comparison: who replaces that replaces this where the
+        options enter it (the k of neighbours, the width that directions are cut to).
       cost: of one pair, in flops and floats.
       reference: authors, title, year, equation.
       low: the lower end of the range; −inf where there is none.
@@ -100,6 +103,10 @@ _SONG = "L. Song et al., Feature selection via dependence maximization, 2012, eq
 _RAGHU = (
     "M. Raghu, J. Gilmer, J. Yosinski, J. Sohl-Dickstein, SVCCA: singular vector canonical "
     "correlation analysis for deep learning dynamics and interpretability, 2017"
+)
+_WILLIAMS = (
+    "A. Williams, E. Kunz, S. Kornblith, S. Linderman, Generalized shape metrics on neural "
+    "representations, 2021"
 )
 _SZEKELY = "G. Székely, M. Rizzo"
 _HUH = "M. Huh, B. Cheung, T. Wang, P. Isola, The Platonic Representation Hypothesis, 2024"
@@ -218,7 +225,8 @@ _LINEAR_MAPS = (
         _needed.correlations,
         _SVD,
         "A. Morcos, M. Raghu, S. Bengio, Insights on representational similarity in neural "
-        "networks with canonical correlation, 2018",
+        "networks with canonical correlation, 2018; the figures of the code released with it are "
+        'those of `cca.pwcca(weights="released")`',
         is_symmetric=False,
     ),
     Measure(
@@ -248,8 +256,18 @@ _LINEAR_MAPS = (
         _MOVED,
         _needed.rotation,
         _SVD,
-        "A. Williams, E. Kunz, S. Kornblith, S. Linderman, Generalized shape metrics on neural "
-        "representations, 2021, section 2",
+        f"{_WILLIAMS}, section 2",
+        high=math.pi / 2,
+        higher_is_similar=False,
+    ),
+    Measure(
+        "shape_distance_whitened",
+        shape.make_shape_distance(0.0),
+        "arccos(Σ ρ / √(rank X · rank Y)), in radians",
+        _MOVED | {"linear"},
+        _needed.rotation,
+        _SVD,
+        f"{_WILLIAMS}, section 2",
         high=math.pi / 2,
         higher_is_similar=False,
     ),
@@ -262,7 +280,7 @@ _EXAMPLES = (
         "Spearman correlation over pairs of examples of 1 − their Pearson correlation",
         frozenset({"scaling"}),
         _needed.ranks,
-        f"{_GRAM}, a sort of n² numbers",
+        f"{_GRAM}, a sort of n²/2 numbers",
         "N. Kriegeskorte, M. Mur, P. Bandettini, Representational similarity analysis – "
         "connecting the branches of systems neuroscience, 2008",
         low=-1.0,
@@ -272,7 +290,7 @@ _EXAMPLES = (
         neighbors.make_mutual_knn(),
         "Σᵢ |N_x(i) ∩ N_y(i)| / (10n), the 10 neighbours of largest cosine, x not centred",
         _TURNED,
-        _needed.neighbors,
+        _needed.neighbors(10),
         f"{_GRAM}, of which the 10 largest in each row",
         _HUH,
     ),
@@ -281,7 +299,7 @@ _EXAMPLES = (
         neighbors.make_cknna(),
         "h(M∘K, M∘L) / √(h(M_x∘K, M_x∘K) h(M_y∘L, M_y∘L)), see `neighbors.cknna`",
         _TURNED,
-        _needed.neighbors,
+        _needed.neighbors(10),
         f"{_GRAM}, of which the 10 largest in each row",
         _HUH,
         low=-math.inf,

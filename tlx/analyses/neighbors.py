@@ -1,7 +1,12 @@
 """Do two sets of features give the same examples as nearest neighbours?
 
-N(i) are the k examples, i itself left out, that are least dissimilar to example i. Where
-several are equally near, those that come first in the order of the examples are taken.
+N(i) are the k examples, i itself left out, that are least dissimilar to example i. Where more
+tie at the border than there are places for, they share these: with c examples strictly nearer
+and t at the border, each of the t is a neighbour by (k − c)/t. So m_ij, by how much j is a
+neighbour of i, sums to k over j, and does not depend on the order of the examples. (To take the
+first of those that tie would favour the same ones in both sets, and so pairs that belong
+together over any that do not.) What two sets have in common is min(m_x, m_y), which is the
+intersection where nothing ties.
 
 References: M. Huh, B. Cheung, T. Wang, P. Isola, The Platonic Representation Hypothesis, 2024,
 and the code published with it; L. Song et al., Feature selection via dependence maximization,
@@ -18,17 +23,21 @@ from jaxtyping import Array, Bool, Float
 
 from tlx.analyses import _comparison, kernels, rsa
 from tlx.analyses._comparison import Comparison
+from tlx.analyses.rsa import Dissimilarity
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-def mutual_knn(x: Any, y: Any, *, k: int = 10, dissimilarity: str = "cosine") -> Float[Array, ""]:
+def mutual_knn(
+    x: Any, y: Any, *, k: int = 10, dissimilarity: Dissimilarity = "cosine"
+) -> Float[Array, ""]:
     """The share of the k nearest neighbours that two sets of features have in common.
 
-    Σᵢ |N_x(i) ∩ N_y(i)| / (n·k). Symmetric. With "cosine", as published, neighbours are those of
-    largest inner product once each example is scaled to length 1: invariant to orthogonal maps
-    and to the length of each example, not to translation. With "euclidean": to orthogonal maps,
-    one factor on all features, and translation.
+    Σ_ij min(m_x, m_y) / (n·k), without ties Σᵢ |N_x(i) ∩ N_y(i)| / (n·k). Symmetric. With
+    "cosine", as published, neighbours are those of largest inner product once each example is
+    scaled to length 1: invariant to orthogonal maps and to the length of each example, not to
+    translation. With "euclidean": to orthogonal maps, one factor on all features, and
+    translation.
 
     Args:
       x: [n, ...] features of n ≥ k + 2 examples; flattened to [n, Dx].
@@ -37,19 +46,22 @@ def mutual_knn(x: Any, y: Any, *, k: int = 10, dissimilarity: str = "cosine") ->
       dissimilarity: which examples are near, a name in `rsa.DISSIMILARITIES`.
 
     Returns:
-      Scalar, 0 … 1. k/(n − 1) on average between unrelated features, so values are comparable
-      only at equal k and n. NaN where the features are constant (all examples coincide), hold
-      NaN, or, for "cosine" and "correlation", one example has no direction.
+      Scalar, 0 … 1; 1 between a set and itself. k/(n − 1) on average between unrelated
+      features without ties, and more where both sets tie (min(m_x, m_y) ≥ m_x·m_y), so values
+      are comparable only at equal k and n. NaN where the features are constant (all examples
+      coincide), hold NaN, or, for "cosine" and "correlation", one example has no direction.
 
     Raises:
       ValueError: for k below 1, fewer than k + 2 examples, lengths that differ, or an unknown
         dissimilarity; TypeError for a k that is no integer. At call, also while tracing.
 
-    Numerics: exact but for examples whose dissimilarities agree to rounding (see `rsa.rsa`).
-      Each that changes places at the border changes the value by 1/(n·k).
+    Numerics: what ties in exact arithmetic ties here: at the border are those whose squared
+      distance differs from the k-th by less than its rounding, 32 eps of the two examples'
+      squared distances from the mean. Else each example that changes places changes the value
+      by 1/(n·k).
 
     Cost: n²·D operations and a few n² floats for each set; a comparison reads two matrices of
-      n² bools.
+      n² floats.
     """
     return _comparison.between(make_mutual_knn(k, dissimilarity), x, y)
 
@@ -58,7 +70,8 @@ def cknna(x: Any, y: Any, *, k: int = 10) -> Float[Array, ""]:
     """Centred kernel nearest-neighbour alignment: CKA on the neighbours in common.
 
     Each example is scaled to length 1 (not centred before), K = XXᵀ, L = YYᵀ. With the matrix
-    M_ij = 1 for j in N_x(i) ∩ N_y(i) and else 0, A = M∘K and B = M∘L:
+    M = min(m_x, m_y), which without ties is 1 for j in N_x(i) ∩ N_y(i) and else 0, A = M∘K and
+    B = M∘L:
 
     h(A, B) = Σ_ij A_ij·B_ji + ΣA·ΣB / ((n − 1)(n − 2)) − 2/(n − 2)·1ᵀAB1,
 
@@ -66,9 +79,11 @@ def cknna(x: Any, y: Any, *, k: int = 10) -> Float[Array, ""]:
 
     CKNNA = h(A, B) / √(h(M_x∘K, M_x∘K)·h(M_y∘L, M_y∘L)),
 
-    M_x and M_y by the neighbours of one set alone. This is what the code of the authors computes
-    on rows that are scaled as in their experiments, but for the 1e-6 that it adds to the
-    denominator, which changes small values. What follows from the definition:
+    M_x = m_x and M_y = m_y by the neighbours of one set alone. (Of a product m_x·m_y in the
+    place of the least, a set with ties would not be most like itself.) Without ties this is
+    what the code of the authors computes on rows that are scaled as in their experiments, but
+    for the 1e-6 that it adds to the denominator, which changes small values. What follows from
+    the definition:
 
     - M is not symmetric, j being among the nearest of i does not make i one of j. The first sum
       therefore holds only pairs that are neighbours both ways, and h(A, B) ≠ h(B, A):
@@ -105,8 +120,8 @@ def cknna(x: Any, y: Any, *, k: int = 10) -> Float[Array, ""]:
     return _comparison.between(make_cknna(k), x, y)
 
 
-def make_mutual_knn(k: int = 10, dissimilarity: str = "cosine") -> Comparison:
-    """`mutual_knn` as a comparison; prepared are bools [n, n]. Reordering is exact but for ties.
+def make_mutual_knn(k: int = 10, dissimilarity: Dissimilarity = "cosine") -> Comparison:
+    """`mutual_knn` as a comparison; prepared are floats [n, n].
 
     Raises:
       ValueError: for k below 1 or an unknown dissimilarity; TypeError for a k that is no integer.
@@ -116,7 +131,7 @@ def make_mutual_knn(k: int = 10, dissimilarity: str = "cosine") -> Comparison:
 
 
 def make_cknna(k: int = 10) -> Comparison:
-    """`cknna` as a comparison; prepared are bools and floats [n, n]. Reordering as above.
+    """`cknna` as a comparison; prepared are two matrices of floats [n, n].
 
     Raises:
       ValueError: for k below 2; TypeError for a k that is no integer.
@@ -125,27 +140,32 @@ def make_cknna(k: int = 10) -> Comparison:
 
 
 class _Neighbors(NamedTuple):
-    """Which examples are near, bool [n, n] by row, and whether any are nearer than others."""
+    """By how much examples are neighbours, 0 … 1, and whether any are nearer than others."""
 
-    near: Bool[Array, "n n"]
+    near: Float[Array, "n n"]
     defined: Bool[Array, ""]
 
 
 class _Kernel(NamedTuple):
     """A set's neighbours by row, its kernel, and h of it alone, NaN where that is not positive."""
 
-    near: Bool[Array, "n n"]
+    near: Float[Array, "n n"]
     kernel: Float[Array, "n n"]
     own: Float[Array, ""]
 
 
 @functools.cache  # on plain positions: the same object whichever way the options were given
-def _mutual_knn(k: int, dissimilarity: str) -> Comparison:
+def _mutual_knn(k: int, dissimilarity: Dissimilarity) -> Comparison:
+    # the squares rank as the distances do, and their rounding is known
+    squared = rsa.dissimilarity_of(
+        "squared_euclidean" if dissimilarity == "euclidean" else dissimilarity
+    )
+
     def prepare(x: Array) -> _Neighbors:
-        return _neighbors(rsa.dissimilarity_of(dissimilarity)(x), k)
+        return _neighbors(squared(x), k)
 
     def compare(x: _Neighbors, y: _Neighbors) -> Float[Array, ""]:
-        share = (x.near & y.near).sum() / (len(x.near) * k)
+        share = jnp.minimum(x.near, y.near).sum() / (len(x.near) * k)
         return jnp.where(x.defined & y.defined, share, jnp.nan)
 
     def reorder(x: _Neighbors, order: Array) -> _Neighbors:
@@ -158,18 +178,18 @@ def _mutual_knn(k: int, dissimilarity: str) -> Comparison:
 def _cknna(k: int) -> Comparison:
     def prepare(x: Array) -> _Kernel:
         near, defined = _neighbors(rsa.dissimilarity_of("cosine")(x), k)
-        rows = rsa.unit_rows(x)
+        rows = kernels.unit_rows(x)
         if k == len(x) - 1:
             rows = kernels.centred(rows)
         kernel = jnp.matmul(rows, rows.T, precision=_HIGHEST)
-        masked = jnp.where(near, kernel, 0)
+        masked = near * kernel
         own, rounding = _h(masked, masked), 32 * float(jnp.finfo(kernel.dtype).eps)
         defined &= own > rounding * jnp.square(masked).sum()
         return _Kernel(near, kernel, jnp.where(defined, own, jnp.nan))
 
     def compare(x: _Kernel, y: _Kernel) -> Float[Array, ""]:
-        near = x.near & y.near
-        together = _h(jnp.where(near, x.kernel, 0), jnp.where(near, y.kernel, 0))
+        near = jnp.minimum(x.near, y.near)
+        together = _h(near * x.kernel, near * y.kernel)
         return together / (jnp.sqrt(x.own) * jnp.sqrt(y.own))
 
     def reorder(x: _Kernel, order: Array) -> _Kernel:
@@ -180,10 +200,16 @@ def _cknna(k: int) -> Comparison:
 
 
 def _neighbors(d: Float[Array, "n n"], k: int) -> _Neighbors:
-    """The k least dissimilar examples of each, those of lower index first among equals."""
+    """The k least dissimilar examples of each by squared distances, ties sharing places."""
+    means = d.mean(1)
+    lengths = means - means.mean() / 2  # the squared distances from the mean of all
+    rounding = 32 * float(jnp.finfo(d.dtype).eps) * (lengths[:, None] + lengths[None, :])
     alone = jnp.where(jnp.eye(len(d), dtype=bool), jnp.inf, d)
-    _, nearest = jax.lax.top_k(-alone, k)
-    near = jnp.zeros(d.shape, bool).at[jnp.arange(len(d))[:, None], nearest].set(True)
+    beyond = alone + jax.lax.top_k(-alone, k)[0][:, -1:]  # the k-th value
+    closer, tied = beyond < -rounding, jnp.abs(beyond) <= rounding
+    left = (k - closer.sum(1)).astype(d.dtype)
+    share = left / jnp.maximum(tied.sum(1), 1).astype(d.dtype)
+    near = jnp.where(closer, 1, jnp.where(tied, share[:, None], 0))
     return _Neighbors(near, d.max() > 0)  # false for NaN as well
 
 

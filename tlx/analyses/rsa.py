@@ -33,7 +33,7 @@ representational geometries, 2023 (ρ_a).
 import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -43,12 +43,20 @@ from tlx.analyses import _comparison, kernels
 from tlx.analyses._comparison import Comparison
 from tlx.core import checks
 
+Dissimilarity = Literal["correlation", "cosine", "euclidean", "squared_euclidean"]
+
+Compare = Literal["pearson", "spearman", "rho_a", "cosine"]
+
 _BITS = {"float32": (8, 16, jnp.int32), "float64": (11, 40, jnp.int64)}
 """Of the exponent and of the mantissa, as far as pairs are told apart, and the integer's type."""
 
 
 def rsa(
-    x: Any, y: Any, *, dissimilarity: str = "correlation", compare: str = "spearman"
+    x: Any,
+    y: Any,
+    *,
+    dissimilarity: Dissimilarity = "correlation",
+    compare: Compare = "spearman",
 ) -> Float[Array, ""]:
     """How alike the dissimilarities of all pairs of examples are in two sets of features.
 
@@ -85,7 +93,9 @@ def rsa(
     return _comparison.between(make_rsa(dissimilarity, compare), x, y)
 
 
-def make_rsa(dissimilarity: str = "correlation", compare: str = "spearman") -> Comparison:
+def make_rsa(
+    dissimilarity: Dissimilarity = "correlation", compare: Compare = "spearman"
+) -> Comparison:
     """`rsa` as a comparison; prepared is a float matrix [n, n], zero on the diagonal.
 
     The comparison is the sum of the elementwise product of two such matrices.
@@ -100,7 +110,7 @@ def make_rsa(dissimilarity: str = "correlation", compare: str = "spearman") -> C
 
 
 @functools.cache  # on plain positions: the same object whichever way the options were given
-def _make(dissimilarity: str, compare: str) -> Comparison:
+def _make(dissimilarity: Dissimilarity, compare: Compare) -> Comparison:
     def prepare(x: Array) -> Float[Array, "n n"]:
         return COMPARISONS[compare](DISSIMILARITIES[dissimilarity](x))
 
@@ -110,7 +120,7 @@ def _make(dissimilarity: str, compare: str) -> Comparison:
     return Comparison(prepare, inner, _comparison.pairs, 3, f"rsa ({dissimilarity}, {compare})")
 
 
-def dissimilarity_of(name: str) -> Callable[[Array], Array]:
+def dissimilarity_of(name: Dissimilarity) -> Callable[[Array], Array]:
     """The function `(features [n, D]) -> float [n, n]` of a name in DISSIMILARITIES.
 
     Raises:
@@ -119,12 +129,6 @@ def dissimilarity_of(name: str) -> Callable[[Array], Array]:
     if name not in DISSIMILARITIES:
         raise ValueError(checks.unknown("dissimilarity", name, DISSIMILARITIES))
     return DISSIMILARITIES[name]
-
-
-def unit_rows(x: Float[Array, "n D"]) -> Float[Array, "n D"]:
-    """Each row divided by its length; NaN in a row of zeros."""
-    x = jax.vmap(lambda row: kernels.unit_scale(row)[0])(x)
-    return x / jnp.sqrt(jnp.square(x).sum(1, keepdims=True))
 
 
 def _squared_euclidean(x: Array) -> Array:
@@ -137,7 +141,7 @@ def _euclidean(x: Array) -> Array:
 
 def _cosine(x: Array) -> Array:
     """‖u − v‖² of unit vectors, twice 1 − cosine: accurate also where all cosines are near 1."""
-    z = kernels.centred(unit_rows(x))
+    z = kernels.centred(kernels.unit_rows(x))
     # parallel examples: their unit vectors differ by rounding, and nothing else is there
     rounding = 8 * float(jnp.finfo(z.dtype).eps)
     return _squared_euclidean(jnp.where(jnp.abs(z).max() <= rounding, 0, z))
@@ -147,7 +151,7 @@ def _correlation(x: Array) -> Array:
     return _cosine(kernels.centred(x.T).T)
 
 
-DISSIMILARITIES: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
+DISSIMILARITIES: Mapping[Dissimilarity, Callable[[Array], Array]] = MappingProxyType(
     {
         "correlation": _correlation,
         "cosine": _cosine,
@@ -207,7 +211,7 @@ def _diagonal(d: Array) -> Array:
     return jnp.eye(len(d), dtype=bool)
 
 
-COMPARISONS: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
+COMPARISONS: Mapping[Compare, Callable[[Array], Array]] = MappingProxyType(
     {
         "pearson": _pearson,
         "spearman": lambda d: _pearson(_ranks(d)),

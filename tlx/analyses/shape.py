@@ -89,12 +89,15 @@ def make_procrustes() -> Comparison:
     return _spectra.comparison(_spectra.aligned, name="Procrustes similarity", whitens=False)
 
 
-@functools.cache
-def make_shape_distance(alpha: float) -> Comparison:
+def make_shape_distance(alpha: float = 1.0) -> Comparison:
     """`shape_distance` as a comparison."""
     if not 0 <= alpha <= 1:
         raise ValueError(f"expected alpha in 0 … 1, got {alpha}")
+    return _shape_distance(float(alpha))
 
+
+@functools.cache  # on plain positions: the same object whichever way the options were given
+def _shape_distance(alpha: float) -> Comparison:
     def angle(x: Spectrum, y: Spectrum, overlap: Array) -> Array:
         x, y = _spectra.whitened(x, alpha), _spectra.whitened(y, alpha)
         cosine = _spectra.aligned(x, y, overlap)
