@@ -16,10 +16,9 @@ Expected (seen on two cores, jax 0.10.2; 797 test images): P-T ends at 97.9 % an
 between two P-T the line has no dip, between two RI-T accuracy falls 83 points and the loss rises
 8.4 nats above its chord, 56 points and 1.8 nats where the hidden units are put in one order; two
 P-T share a basin with epsilon 0.0008 and delta 2.8 (0.02 a parameter), two RI-T none; two P-T are
-1.2 apart in l2, two RI-T 15.4; mean CKA over layers 0.996 [0.996, 0.997]
-against 0.742 [0.725, 0.759], with 8x8 blocks 0.993 against 0.790; kappa of mistakes 0.78 against 0.42;
-with shuffled 16x16 blocks P-T 95.4 % and RI-T 91.8 %, with 1x1 blocks 94.1 % and 94.9
-%.
+1.2 apart in l2, two RI-T 15.4; mean CKA over layers 0.996 [0.996, 0.997] against 0.742 [0.725,
+0.759], with 8x8 blocks 0.993 against 0.790; kappa of mistakes 0.78 against 0.42; with shuffled
+16x16 blocks P-T 95.4 % and RI-T 91.8 %, with 1x1 blocks 94.1 % and 94.9 %.
 """
 
 import ml_collections
