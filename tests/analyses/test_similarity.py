@@ -517,11 +517,23 @@ def test_positions_are_what_was_asked_for(how, batch_size, estimator):
             np.testing.assert_allclose(got.values[i, j], expected, atol=3e-5)
 
 
-@pytest.mark.parametrize("how", ["flatten", "pool", "positions"])
+KERNELS = [
+    kernels.linear(),
+    kernels.cosine(),
+    kernels.rbf(),
+    kernels.polynomial(),
+    kernels.distance(),
+]
+
+
+def one_layer(params, inputs):
+    return {"conv": jnp.tanh(params * inputs).reshape(-1, 2, 2, 3)}
+
+
 @pytest.mark.parametrize(
-    "kernel",
-    [kernels.linear(), kernels.cosine(), kernels.rbf(), kernels.polynomial(), kernels.distance()],
-    ids=lambda kernel: kernel.name,
+    ("kernel", "how"),
+    [*((kernel, "positions") for kernel in KERNELS), (KERNELS[0], "flatten"), (KERNELS[2], "pool")],
+    ids=lambda option: getattr(option, "name", option),
 )
 def test_masked_rows_change_nothing_for_any_kernel(kernel, how):
     inputs = np.random.default_rng(0).standard_normal((6, 12)).astype(np.float32)
@@ -533,7 +545,7 @@ def test_masked_rows_change_nothing_for_any_kernel(kernel, how):
     batches = {"inputs": padded, "mask": mask}, {"inputs": inputs}
     got, expected = (
         similarity.cka_matrix(
-            images, x, images, y, lambda b=b: iter([b]), kernel=kernel, spatial=how
+            one_layer, x, one_layer, y, lambda b=b: iter([b]), kernel=kernel, spatial=how
         )
         for b in batches
     )
