@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers import oracles
+from tests.helpers import features, oracles
 from tlx.analyses import _comparison, cka, kernels
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "similarity.json").read_text())
@@ -16,24 +16,9 @@ ESTIMATORS = ("debiased", "biased")
 TOLERANCE = 1e-4
 
 
-def _reference_input():
-    rng = np.random.RandomState(1337)
-    x, noise = rng.randn(100, 10), rng.randn(100, 10)
-    return x, noise + x
-
-
-def _correlated(n, dx, dy, seed=0):
-    """Features with a spectrum, of which half are shared."""
-    rng = np.random.default_rng(seed)
-    shared = rng.standard_normal((n, 3))
-    x = shared @ rng.standard_normal((3, dx)) + rng.standard_normal((n, dx))
-    y = shared @ rng.standard_normal((3, dy)) + rng.standard_normal((n, dy))
-    return x, y
-
-
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_reference_values(estimator):
-    x, y = _reference_input()
+    x, y = features.reference_input()
     expected = GOLDEN[f"linear_cka_{estimator}"]
     got = cka.cka(np.float32(x), np.float32(y), estimator=estimator)
     assert abs(got - expected) < 1e-6
@@ -48,14 +33,14 @@ def test_reference_values(estimator):
     ("n", "dx", "dy"), [(4, 3, 2), (5, 100, 3), (20, 20, 20), (40, 3, 7), (64, 500, 10)]
 )
 def test_either_form_is_the_formula(estimator, n, dx, dy):
-    x, y = _correlated(n, dx, dy)
+    x, y = features.correlated(n, dx, dy)
     got = cka.cka(np.float32(x), np.float32(y), estimator=estimator)
     np.testing.assert_allclose(got, oracles.cka(x, y, estimator), atol=2e-5)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_feature_and_gram_form_are_one_number(estimator):
-    x, y = _correlated(30, 4, 6)
+    x, y = features.correlated(30, 4, 6)
     wide = np.concatenate([x, np.zeros((30, 200))], 1)  # zeros choose the Gram form
     got = [cka.cka(np.float32(z), np.float32(y), estimator=estimator) for z in (x, wide)]
     np.testing.assert_allclose(*got, atol=1e-6)
@@ -66,7 +51,7 @@ def test_feature_and_gram_form_are_one_number(estimator):
 @given(seed=st.integers(0, 1000), log_scale=st.floats(-12, 12))
 def test_invariances(estimator, shape, seed, log_scale):
     n, dx, dy = shape
-    x, y = _correlated(n, dx, dy, seed)
+    x, y = features.correlated(n, dx, dy, seed)
     rng = np.random.default_rng(seed + 1)
     rotation = np.linalg.qr(rng.standard_normal((dx, dx)))[0]
     order = rng.permutation(n)
@@ -91,7 +76,7 @@ def test_invariances(estimator, shape, seed, log_scale):
 @pytest.mark.parametrize("offset", [10, 30, 100])
 @pytest.mark.parametrize("rows", [100, 12], ids=["feature form", "gram form"])
 def test_an_offset_changes_nothing_in_float32(estimator, offset, rows):
-    x, y = (z[:rows] for z in _reference_input())
+    x, y = (z[:rows] for z in features.reference_input())
     moved = np.float32(x + offset * x.std()), np.float32(y + offset * y.std())
     got = cka.cka(*moved, estimator=estimator)
     np.testing.assert_allclose(got, oracles.cka(x, y, estimator), atol=TOLERANCE)
@@ -140,7 +125,7 @@ def test_one_example_alone_is_no_debiased_similarity(n, dims):
 
 
 def test_low_precision_and_integers_are_computed_in_float32():
-    x, y = _correlated(20, 4, 4)
+    x, y = features.correlated(20, 4, 4)
     low = jnp.asarray(x, jnp.bfloat16), jnp.asarray(y, jnp.bfloat16)
     got = cka.cka(*low)
     assert got.dtype == jnp.float32
@@ -165,7 +150,7 @@ def test_two_matrices_are_refused(x, y, options, message):
 
 
 def test_linear_cka_traces_and_differentiates():
-    x, y = (jnp.asarray(z, jnp.float32) for z in _correlated(8, 3, 20))
+    x, y = (jnp.asarray(z, jnp.float32) for z in features.correlated(8, 3, 20))
     value, slope = jax.jit(jax.value_and_grad(cka.cka))(x, y)
     np.testing.assert_allclose(value, cka.cka(x, y), rtol=1e-5)
     step = 1e-2 * slope / jnp.linalg.norm(slope)
@@ -216,7 +201,7 @@ def _cka_of(k, l_, estimator):
     [*((name, 9, 30, 4) for name in KERNELS), ("linear", 40, 3, 7), ("cosine", 40, 3, 7)],
 )
 def test_kernels_are_their_formulas(name, estimator, n, dx, dy):
-    x, y = _correlated(n, dx, dy)
+    x, y = features.correlated(n, dx, dy)
     expected = _cka_of(_kernel(name, x), _kernel(name, y), estimator)
     got = cka.cka(np.float32(x), np.float32(y), kernel=KERNELS[name], estimator=estimator)
     np.testing.assert_allclose(got, expected, atol=3e-5)
@@ -226,7 +211,7 @@ def test_kernels_are_their_formulas(name, estimator, n, dx, dy):
 
 
 def test_reference_value_of_the_rbf_kernel():
-    x, y = _reference_input()
+    x, y = features.reference_input()
     expected = GOLDEN["rbf_cka_sigma_half_median_distance"]
     options = {"kernel": kernels.rbf(0.5), "estimator": "biased"}
     assert abs(cka.cka(np.float32(x), np.float32(y), **options) - expected) < 1e-6
@@ -248,7 +233,7 @@ def test_any_kernel_of_constant_features_is_not_a_number(name, estimator):
 
 @pytest.mark.parametrize("bandwidth", [10.0, 300.0])
 def test_a_wide_rbf_kernel_keeps_its_digits(bandwidth):
-    x, y = _correlated(60, 10, 10)
+    x, y = features.correlated(60, 10, 10)
     kernel = kernels.rbf(bandwidth)
     with jax.enable_x64(True):
         expected = float(cka.cka(x, y, kernel=kernel))
@@ -258,7 +243,7 @@ def test_a_wide_rbf_kernel_keeps_its_digits(bandwidth):
 
 
 def test_the_length_of_an_example_does_not_matter_to_the_cosine_kernel():
-    x, y = (np.float32(z) for z in _correlated(20, 6, 6))
+    x, y = (np.float32(z) for z in features.correlated(20, 6, 6))
     expected = cka.cka(x, y, kernel=kernels.cosine())
     x[3] *= 2.0**-66
     x[5] *= 2.0**50
@@ -277,7 +262,7 @@ def test_equal_options_give_the_same_object():
 @pytest.mark.parametrize("scale", [1e-25, 1e19])
 def test_no_kernel_depends_on_the_scale(name, scale, shape):
     n, dims = shape
-    x, y = (np.float32(z) for z in _correlated(n, dims, dims))
+    x, y = (np.float32(z) for z in features.correlated(n, dims, dims))
     got = [cka.cka(np.float32(s) * x, y, kernel=KERNELS[name]) for s in (1.0, scale)]
     np.testing.assert_allclose(*got, atol=1e-5)
 
@@ -292,7 +277,7 @@ def test_kernels_refuse(make):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_distance_correlation_is_the_formula(estimator):
-    x, y = _correlated(15, 3, 2)
+    x, y = features.correlated(15, 3, 2)
     a, b = (np.sqrt(_squares(z)) for z in (x, y))
     n = len(x)
     if estimator == "biased":
@@ -337,7 +322,7 @@ def _feature_corrected(x, y):
 
 @pytest.mark.parametrize(("n", "dx", "dy"), [(12, 9, 10), (40, 6, 7)])
 def test_feature_corrected_is_the_formula(n, dx, dy):
-    x, y = _correlated(n, dx, dy)
+    x, y = features.correlated(n, dx, dy)
     expected = _feature_corrected(x, y)
     for scale in (1.0, 1e12):
         got = cka.cka(np.float32(scale * x), np.float32(y), estimator="feature_corrected")
@@ -386,7 +371,7 @@ def test_feature_corrected_refuses_other_kernels():
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_deconfounded_is_the_partial_correlation(estimator):
-    x, y = _correlated(30, 4, 5)
+    x, y = features.correlated(30, 4, 5)
     given = np.concatenate([x[:, :2], y[:, :1]], 1)
     r = [oracles.cka(*pair, estimator) for pair in ((x, y), (x, given), (y, given))]
     expected = (r[0] - r[1] * r[2]) / np.sqrt((1 - r[1] ** 2) * (1 - r[2] ** 2))
@@ -425,7 +410,7 @@ def test_deconfounded_refuses():
 @pytest.mark.parametrize("estimator", ["debiased", "biased", "feature_corrected"])
 @pytest.mark.parametrize(("n", "dims"), [(30, 5), (12, 40)], ids=["rows", "gram"])
 def test_reordering_the_prepared_form_reorders_the_examples(estimator, n, dims):
-    x, y = (jnp.asarray(z, jnp.float32) for z in _correlated(n, dims, dims))
+    x, y = (jnp.asarray(z, jnp.float32) for z in features.correlated(n, dims, dims))
     comparison = cka.make_cka(kernels.linear(), estimator)
     order = jnp.asarray(np.random.default_rng(0).permutation(n))
     prepare = jax.jit(comparison.prepare)
@@ -438,7 +423,7 @@ def test_mean_and_variance_over_all_permutations():
     """The closed forms of `_hsic`, against each of the 720 orders of 6 examples."""
     from itertools import permutations
 
-    x, y = _correlated(6, 3, 2)
+    x, y = features.correlated(6, 3, 2)
     centring = np.eye(6) - 1 / 6
     k, l_ = (centring @ z @ z.T @ centring for z in (x, y))
     ours = [

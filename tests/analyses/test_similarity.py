@@ -7,28 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.helpers import oracles
+from tests.helpers import features, oracles
 from tlx.analyses import _cka_sums, cka, kernels, similarity
 from tlx.core import streams
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "similarity.json").read_text())
 ESTIMATORS = ("debiased", "biased")
 TOLERANCE = 1e-4
-
-
-def _reference_input():
-    rng = np.random.RandomState(1337)
-    x, noise = rng.randn(100, 10), rng.randn(100, 10)
-    return x, noise + x
-
-
-def _correlated(n, dx, dy, seed=0):
-    """Features with a spectrum, of which half are shared."""
-    rng = np.random.default_rng(seed)
-    shared = rng.standard_normal((n, 3))
-    x = shared @ rng.standard_normal((3, dx)) + rng.standard_normal((n, dx))
-    y = shared @ rng.standard_normal((3, dy)) + rng.standard_normal((n, dy))
-    return x, y
 
 
 def first_ten(params, inputs):
@@ -87,7 +72,7 @@ def _expected(inputs, batch_size, estimator, params=(0, 1)):
 @pytest.mark.parametrize("offset", [10, 30, 100])
 @pytest.mark.parametrize("rows", [100, 12])
 def test_an_offset_changes_nothing_in_float32(estimator, offset, rows):
-    x, y = (z[:rows] for z in _reference_input())
+    x, y = (z[:rows] for z in features.reference_input())
     moved = np.float32(np.concatenate([x + offset * x.std(), y + offset * y.std()], 1))
     stream = streams.from_arrays(moved, batch_size=rows)
     got = similarity.cka_matrix(first_ten, {}, the_rest, {}, stream, estimator=estimator)
@@ -96,7 +81,7 @@ def test_an_offset_changes_nothing_in_float32(estimator, offset, rows):
 
 @pytest.mark.parametrize("batch_size", [20, 25, 50, 100])
 def test_reference_minibatch_values(batch_size):
-    x, y = _reference_input()
+    x, y = features.reference_input()
     stream = streams.from_arrays(np.float32(np.concatenate([x, y], 1)), batch_size=batch_size)
     got = similarity.cka_matrix(first_ten, {}, the_rest, {}, stream)
     expected = GOLDEN["minibatch_debiased_cka_consecutive_batches"][str(batch_size)]
@@ -105,7 +90,7 @@ def test_reference_minibatch_values(batch_size):
 
 def test_reference_minibatch_value_in_float64():
     with jax.enable_x64(True):
-        stream = streams.from_arrays(np.concatenate(_reference_input(), 1), batch_size=20)
+        stream = streams.from_arrays(np.concatenate(features.reference_input(), 1), batch_size=20)
         got = np.asarray(similarity.cka_matrix(first_ten, {}, the_rest, {}, stream).values)
     expected = GOLDEN["minibatch_debiased_cka_consecutive_batches"]["20"]
     assert got.dtype == np.float64

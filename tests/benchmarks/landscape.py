@@ -12,7 +12,6 @@ import importlib
 import io
 import json
 import math
-import resource
 import subprocess
 import sys
 import time
@@ -257,10 +256,7 @@ def _peak_of_a_line(num_points: int) -> int:
         alphas=alphas,
     )  # fmt: skip
     jax.block_until_ready(found.results)
-    device = jax.devices()[0]
-    if device.platform == "cpu":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return device.memory_stats()["peak_bytes_in_use"]
+    return timing.memory_bytes("peak")
 
 
 def plane(setting: Setting, repeats: int) -> None:
@@ -292,11 +288,11 @@ def lanczos(setting: Setting, order: int) -> None:
     )
     vector = jnp.ones(operator.size, jnp.float32) / np.sqrt(operator.size)
     jax.block_until_ready(operator.product(vector))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = timing.memory_bytes("peak")
     start = time.perf_counter()
     found = curvature.eigenvalues(operator, order=order, key=jax.random.key(0))
     seconds = time.perf_counter() - start
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    grown = timing.memory_bytes("peak") - before
     bare = timing.seconds(lambda: [operator.product(vector) for _ in range(order)])
     facts = {**setting.facts, "order": order, "parameters": operator.size}
     facts |= {"seconds": round(seconds, 2), "bound_seconds": round(bare, 2)}

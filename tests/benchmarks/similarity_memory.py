@@ -66,14 +66,14 @@ def _peak_of_many(examples: int) -> dict:
     def watched():
         for i, batch in enumerate(_random_stream(examples, (64,), 512)):
             if i == max(10, examples // 512 // 100):  # compiled, and in its stride
-                seen.append(_bytes("peak"))
+                seen.append(timing.memory_bytes("peak"))
             yield batch
 
     params = [jnp.asarray(normal(seed, 64, 64) / 8) for seed in range(2)]
     start = time.perf_counter()
     found = similarity.cka_matrix(_dense, params[0], _dense, params[1], watched)
     num_examples = int(found.num_examples)  # waits
-    seconds, peak = time.perf_counter() - start, _bytes("peak")
+    seconds, peak = time.perf_counter() - start, timing.memory_bytes("peak")
     facts = {"examples": num_examples, "layers": 3, "batch": 512}
     facts |= {"left_out": int(found.num_left_out), "mib": (seen[0] >> 20, peak >> 20)}
     return {"ratio": round(peak / seen[0], 3), "seconds": round(seconds, 1), **facts}
@@ -93,11 +93,11 @@ def _grown_by_batch(batch: int) -> int:
 
 def _grown(call) -> tuple[int, int]:
     """The memory before a call and its peak. Compile before: that needs more than the call."""
-    before = _bytes("current")
+    before = timing.memory_bytes("current")
     if jax.default_backend() == "cpu":
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     jax.block_until_ready(call())
-    return before, _bytes("peak")
+    return before, timing.memory_bytes("peak")
 
 
 PEAKS = {"examples": _peak_by_examples, "million": _peak_of_many, "batch": _grown_by_batch}
@@ -117,17 +117,6 @@ def _dense(w, x):
 
 def _many(w, x):
     return OrderedDict((str(i), jnp.tanh(x @ w * (1 + i))) for i in range(LAYERS))
-
-
-def _bytes(what: str) -> int:
-    """The "peak" or the "current" memory of the process, of the device where it has its own."""
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        names = {"peak": "peak_bytes_in_use", "current": "bytes_in_use"}
-        return device.memory_stats()[names[what]]
-    # not getrusage, where a child's maximum begins at its parent's
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status[{"peak": "VmHWM", "current": "VmRSS"}[what]].split()[0]) * 1024
 
 
 if __name__ == "__main__":

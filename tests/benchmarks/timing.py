@@ -5,6 +5,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -45,3 +46,14 @@ def emit(*, benchmark: str, ratio: float, aim: float, **facts: Any) -> None:
     """Prints a benchmark as a line of JSON."""
     print(json.dumps({"benchmark": benchmark, "ratio": ratio, "aim": aim, **facts}))
     sys.stdout.flush()
+
+
+def memory_bytes(what: str) -> int:
+    """The "peak" or the "current" memory of the process, of the device where it has its own."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        names = {"peak": "peak_bytes_in_use", "current": "bytes_in_use"}
+        return device.memory_stats()[names[what]]
+    # not getrusage, where a child's maximum begins at its parent's
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[{"peak": "VmHWM", "current": "VmRSS"}[what]].split()[0]) * 1024
