@@ -104,6 +104,14 @@ def noisy(path_fn: PathFn) -> PathFn:
     return Partial(_noisy, path_fn)
 
 
+def shifted(path_fn: PathFn, direction: Params) -> PathFn:
+    """The path and what lies beside it: coordinate (c, s) ↦ path(c) + s·direction.
+
+    For noise that is drawn once and serves many points, at any scale s.
+    """
+    return Partial(_shifted, path_fn, direction)
+
+
 def points(params: Sequence[Params]) -> PathFn:
     """The path through separate models: coordinate i ↦ params[i], for several models in one pass.
 
@@ -114,8 +122,31 @@ def points(params: Sequence[Params]) -> PathFn:
     return lambda i: models[int(i)]
 
 
+def standard_normal(key: Any, params: Params) -> Params:
+    """N(0, I) in the shapes of the floating leaves, in float32 or wider; other leaves are as given.
+
+    The noise of `noisy`: each leaf's is from a key of its own, by its name.
+    """
+    noise = _standard_normal(key, params)
+    return tree.map_named(lambda name, leaf: noise.get(name, leaf), params)
+
+
+def stacked(params: Sequence[Params]) -> PathFn:
+    """`points` for compiled code: the models are copied into one stack.
+
+    The coordinate may be traced, so that this can be part of another path.
+    """
+    _alike(params, "params", at_least=1)
+    return Partial(_row, tree.stack(params))
+
+
 def _plane(origin: Params, u: Params, v: Params, xy: Float[Array, " 2"]) -> Params:
     return tree.add(tree.add(origin, u, xy[0]), v, xy[1])
+
+
+def _shifted(path_fn: PathFn, direction: Params, coordinate: tuple[Any, Any]) -> Params:
+    inner, scale = coordinate
+    return tree.add(path_fn(inner), direction, scale)
 
 
 def _polygon(vertices: tuple[Params, ...], t: Float[Array, ""]) -> Params:
@@ -202,6 +233,10 @@ def _standard_normal(key: Any, params: Params) -> dict[str, Array]:
             for (name, leaf), part in zip(leaves.items(), parts, strict=True)
         }
     return noise
+
+
+def _row(stack: Params, i: Any) -> Params:
+    return jax.tree.map(lambda x: x[i], stack)
 
 
 def _alike(params: Sequence[Params], name: str, *, at_least: int) -> None:

@@ -159,6 +159,15 @@ def leaves(apply_fn: ApplyFn, params: Params, inputs: Any) -> frozenset[str]:
     return frozenset(_leaves(look(graph.trace(apply_fn, params, inputs))[0]))
 
 
+def rule(apply_fn: ApplyFn, params: Params, inputs: Any, source: Source) -> str:
+    """What `along` does about a model's batch statistics: "none", "interpolated", ….
+
+    Raises:
+      ValueError: if the model has batch statistics and `source` is None.
+    """
+    return _rule(source, _leaves(look(graph.trace(apply_fn, params, inputs))[0]))
+
+
 def _check_source(source: Source, ends: Any, repair: bool, coordinates: Any) -> None:
     if isinstance(source, str) and source not in SOURCES:
         raise ValueError(
