@@ -4,17 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from tlx import checkpoints
 from tlx.core import checks, tree
 from tlx.core.types import Params
 from tlx.train import workdir as workdir_lib
-from tlx.train.spec import InitFrom, RunSpec
+from tlx.train.spec import HEAD, InitFrom, RunSpec
 from tlx.train.state import init_variables
-
-HEAD = "head"
 
 
 def initial_variables(
@@ -28,8 +25,8 @@ def initial_variables(
       inputs_shape: [B, …] of an input.
 
     Returns:
-      {"params": …, maybe "batch_stats"}; and the origin of the checkpoint that all but a
-      new head comes from, None for a random initialisation.
+      {"params": …, maybe "batch_stats"}; and the origin of the checkpoint that the modules
+      which `init_from` names come from, None for a random initialisation.
 
     Raises:
       ValueError: the checkpoint is not there, its run is not done (for "last" and "best"),
@@ -40,16 +37,18 @@ def initial_variables(
         return own, None
     start = spec.init_from
     origin = find_origin(start)
-    loaded = checkpoints.restore(start.workdir, int(origin["step"]), as_numpy=True)
+    loaded = tree.named_leaves(
+        checkpoints.restore(start.workdir, int(origin["step"]), as_numpy=True)
+    )
     _require_fit(loaded, own, start)
-    if start.head != "keep":
-        head = own["params"][HEAD]
-        if start.head == "zeros":
-            head = jax.tree.map(jnp.zeros_like, head)
-        loaded["params"][HEAD] = head
-    ordered = tree.named_leaves(loaded)
-    leaves = [ordered[name] for name in tree.names(own)]
-    return jax.tree.unflatten(jax.tree.structure(own), leaves), origin
+
+    def begin(name: str, leaf: Any) -> Any:
+        if _is_taken(name, start):
+            return loaded[name]
+        is_zero = start.head == "zeros" and name.startswith(f"params/{HEAD}/")
+        return jnp.zeros_like(leaf) if is_zero else leaf
+
+    return tree.map_named(begin, own), origin
 
 
 def find_origin(start: InitFrom) -> checkpoints.Origin:
@@ -67,19 +66,23 @@ def find_origin(start: InitFrom) -> checkpoints.Origin:
     return checkpoints.origin(start.workdir, checkpoints.resolve(start.workdir, start.step))
 
 
+def _is_taken(name: str, start: InitFrom) -> bool:
+    """Whether the leaf "params/module/…" (or of another collection) is the checkpoint's."""
+    module = name.split("/")[1]
+    if module == HEAD:
+        return start.head == "keep"
+    return start.modules is None or module in start.modules
+
+
 def _require_fit(loaded: dict[str, Any], own: dict[str, Any], start: InitFrom) -> None:
-    names = (f"checkpoint {Path(start.workdir)} step {start.step}", "the model")
-    if start.head == "keep":
-        checks.same_structure(loaded, own, names=names)
-        return
-    if HEAD not in own["params"]:
+    if start.head != "keep" and HEAD not in own["params"]:
         raise ValueError(
             f"init_from.head: expected a model with a module {HEAD!r} to start anew, found "
             f"{', '.join(own['params'])}; use head 'keep'"
         )
-    checks.same_structure(_body(loaded), _body(own), names=names)
-
-
-def _body(variables: dict[str, Any]) -> dict[str, Any]:
-    params = {name: leaf for name, leaf in variables["params"].items() if name != HEAD}
-    return {**variables, "params": params}
+    taken, wanted = (
+        {name: leaf for name, leaf in leaves.items() if _is_taken(name, start)}
+        for leaves in (loaded, tree.named_leaves(own))
+    )
+    names = (f"checkpoint {Path(start.workdir)} step {start.step}", "the model")
+    checks.same_structure(taken, wanted, names=names)

@@ -28,6 +28,7 @@ class Static:
     rules: tuple[tuple[str, float], ...]
     pulled: bool
     clipped: bool
+    freeze: tuple[str, ...] = ()
 
 
 class Hyper(NamedTuple):
@@ -53,6 +54,7 @@ def static_of(spec: OptimSpec) -> Static:
         rules=tuple((pattern, float(multiplier)) for pattern, multiplier in spec.rules),
         pulled=spec.l2_to_init > 0,
         clipped=spec.grad_clip is not None,
+        freeze=spec.freeze,
     )
 
 
@@ -80,6 +82,34 @@ def make_labels(rules: tuple[tuple[str, float], ...], params: Params) -> Labels:
     """
     named = [(pattern, str(float(multiplier))) for pattern, multiplier in rules]
     return core_labels.from_rules({"params": params}, named, default="1.0")["params"]
+
+
+def split(variables: Params, freeze: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The modules that are trained, and those that are frozen.
+
+    Args:
+      variables: mapping of modules, as the tree under "params" or "batch_stats".
+      freeze: the names of frozen modules; those that are not there count for nothing.
+
+    Returns:
+      Two dicts of modules; together they are `variables`.
+    """
+    trained = {name: part for name, part in variables.items() if name not in freeze}
+    return trained, {name: part for name, part in variables.items() if name in freeze}
+
+
+def trained_optimizer(static: Static, params: Params) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of the modules that are trained, the first of `split`.
+
+    Args:
+      static: of the optimiser.
+      params: of all modules, for the rules say what they do by all leaves.
+
+    Raises:
+      ValueError: as `make_labels`.
+    """
+    labels = make_labels(static.rules, params)
+    return make_optimizer(static, split(labels, static.freeze)[0])
 
 
 def make_optimizer(

@@ -6,6 +6,7 @@ the type of the value, so that all problems of a config can be told at once.
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,3 +77,35 @@ def increasing(field: str, value: Any, *, low: int) -> list[str]:
     if any(a >= b for a, b in itertools.pairwise(value)):
         return [f"{field}: expected {wanted}, found {value!r}; sort it and drop repetitions"]
     return []
+
+
+def names(field: str, value: Any) -> list[str]:
+    """A problem unless `value` is a tuple of names (str)."""
+    if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
+        return []
+    return [f"{field}: expected a tuple of names of modules, found {value!r}"]
+
+
+def known(field: str, value: Sequence[str], modules: Sequence[str]) -> list[str]:
+    """A problem for each name that no module has, with the nearest that one has."""
+    return [f"{field}: {checks.unknown('module', n, modules)}" for n in value if n not in modules]
+
+
+def rules(field: str, value: Any) -> list[str]:
+    """The problems of pairs (regular expression, multiplier of at least 0)."""
+    wanted = "a tuple of pairs (regular expression, multiplier)"
+    if not isinstance(value, tuple):
+        return [f"{field}: expected {wanted}, found {value!r}"]
+    found = []
+    for i, rule in enumerate(value):
+        if not (isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[0], str)):
+            found.append(f"{field}[{i}]: expected a pair of {wanted}, found {rule!r}")
+            continue
+        found += number(f"{field}[{i}]", rule[1], low=0)
+        try:
+            re.compile(rule[0])
+        except re.error as error:
+            found.append(
+                f"{field}[{i}]: expected a regular expression, found {rule[0]!r} ({error})"
+            )
+    return found

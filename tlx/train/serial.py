@@ -9,6 +9,9 @@ from typing import Any
 from tlx.train import typed
 from tlx.train.spec import RunSpec
 
+_LATER: dict[tuple[str, str], Any] = {("optim", "freeze"): [], ("init_from", "modules"): None}
+"""Fields that specs have not always had, with the values that say what leaving them out did."""
+
 
 def to_dict(spec: RunSpec) -> dict[str, Any]:
     """The spec as nested dicts of JSON values (tuples become lists)."""
@@ -27,11 +30,12 @@ def from_dict(values: Mapping[str, Any]) -> RunSpec:
 def digest(spec: RunSpec) -> str:
     """The sha256 (hex) of what decides the numbers of the run.
 
-    Left out: `name`, `kind`, and the path in `init_from.workdir` (the place of a folder
-    decides nothing; the weights that came from there are named by their own digest in
-    the run's origin, see `tlx.checkpoints.identity`).
+    Left out: fields that older specs lack, where they change nothing; `name`, `kind`; and
+    the path in `init_from.workdir` (the place of a folder decides nothing; the weights that
+    came from there are named by their own digest in the run's origin, see
+    `tlx.checkpoints.identity`).
     """
-    fields = to_dict(spec)
+    fields = _without_later(to_dict(spec))
     del fields["name"], fields["kind"]
     if fields["init_from"]:
         del fields["init_from"]["workdir"]
@@ -40,13 +44,25 @@ def digest(spec: RunSpec) -> str:
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """The fields in which two dicts of values differ, as "optim.rate: 0.1 there, 0.2 here"."""
-    left, right = _flat(theirs), _flat(ours)
+    """The fields in which two dicts of values differ, as "optim.rate: 0.1 there, 0.2 here".
+
+    A field that older specs lack is no difference where it changes nothing.
+    """
+    left, right = _flat(_without_later(theirs)), _flat(_without_later(ours))
     return [
         f"{field}: {left.get(field, 'absent')} there, {right.get(field, 'absent')} here"
         for field in sorted(left | right)
         if left.get(field, "absent") != right.get(field, "absent")
     ]
+
+
+def _without_later(values: Mapping[str, Any], part: str = "") -> dict[str, Any]:
+    """The values, nested ones too, without the fields of `_LATER` where they change nothing."""
+    return {
+        key: _without_later(value, key) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if (part, key) not in _LATER or value != _LATER[part, key]
+    }
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

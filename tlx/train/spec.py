@@ -5,7 +5,6 @@ names): two runs of one spec give the same metrics and weights.
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ LOSSES = ("softmax", "multilabel")
 SCHEDULES = ("constant", "step", "cosine")
 DECAY_ON = ("all", "kernels")
 STEP_RULES = ("none", "log2")
+HEAD = "head"
 HEADS = ("zeros", "random", "keep")
 STEP_NAMES = ("last", "best")
 
@@ -88,6 +88,10 @@ class OptimSpec:
         multiplier of the rate); multiplier 0 freezes. Leaves that no rule matches have 1;
         a leaf that two rules match with different multipliers, or a rule that matches
         nothing, is an error when the run starts.
+      freeze: modules (of the model's `module_names`) that stay the functions they start as:
+        their weights and batch statistics do not change by a bit, batch normalisation in them
+        takes its running statistics in training too, and they cost neither gradients of their
+        weights nor optimiser state.
       l2_to_init: strength of the pull towards the initial weights, at least 0.
       grad_clip: largest global norm of the gradient (before decay), above 0; None: no clipping.
     """
@@ -102,6 +106,7 @@ class OptimSpec:
     factor: float = 0.1
     warmup_steps: int = 0
     rules: tuple[tuple[str, float], ...] = ()
+    freeze: tuple[str, ...] = ()
     l2_to_init: float = 0.0
     grad_clip: float | None = None
 
@@ -129,26 +134,7 @@ class OptimSpec:
                 f"boundaries: expected none for schedule {self.schedule!r}, "
                 f"found {self.boundaries!r}; use schedule 'step', or leave them out"
             )
-        return found + self._rule_problems()
-
-    def _rule_problems(self) -> list[str]:
-        wanted = "a tuple of pairs (regular expression, multiplier)"
-        rules: Any = self.rules
-        if not isinstance(rules, tuple):
-            return [f"rules: expected {wanted}, found {rules!r}"]
-        found = []
-        for i, rule in enumerate(rules):
-            if not (isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[0], str)):
-                found.append(f"rules[{i}]: expected a pair of {wanted}, found {rule!r}")
-                continue
-            found += check.number(f"rules[{i}]", rule[1], low=0)
-            try:
-                re.compile(rule[0])
-            except re.error as error:
-                found.append(
-                    f"rules[{i}]: expected a regular expression, found {rule[0]!r} ({error})"
-                )
-        return found
+        return found + check.rules("rules", self.rules) + check.names("freeze", self.freeze)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,11 +174,16 @@ class InitFrom:
       step: a step that was kept, or "last" or "best".
       head: what the module "head" starts from: "zeros", "random" (the model's own
         initialisation with this run's seed) or "keep".
+      modules: which other modules (of the model's `module_names`) start from the checkpoint,
+        batch statistics included; the rest is the model's own initialisation with this run's
+        seed. None: all of them. For curves by depth (J. Yosinski et al., How transferable are
+        features in deep neural networks?, 2014) the first k, tuned or in `OptimSpec.freeze`.
     """
 
     workdir: str
     step: int | str = "last"
     head: str = "zeros"
+    modules: tuple[str, ...] | None = None
 
     def problems(self) -> list[str]:
         """Every problem with the values, in words."""
@@ -201,7 +192,15 @@ class InitFrom:
             found += check.choice("step", self.step, STEP_NAMES)
         else:
             found += check.integer("step", self.step, low=0)
-        return found + check.choice("head", self.head, HEADS)
+        found += check.choice("head", self.head, HEADS)
+        if self.modules is not None:
+            found += check.names("modules", self.modules)
+            if not found and HEAD in self.modules:
+                found.append(
+                    f"modules: expected modules other than {HEAD!r}, found {self.modules!r}; "
+                    "leave it out, and take it by head 'keep'"
+                )
+        return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -273,6 +272,18 @@ class RunSpec:
                 found.append(
                     f"{field}: expected steps of at most num_steps ({self.num_steps}), found {late}"
                 )
+        return found + self._module_problems()
+
+    def _module_problems(self) -> list[str]:
+        taken = (self.init_from and self.init_from.modules) or ()
+        if not (taken or self.optim.freeze):
+            return []
+        options = tuples(self.model.options)
+        known = models.make(self.model.name, num_classes=2, **options).module_names
+        found = check.known("init_from.modules", taken, known)
+        found += check.known("optim.freeze", self.optim.freeze, known)
+        if set(known) <= set(self.optim.freeze):
+            found.append("optim.freeze: expected a module that is left to train, found all of them")
         return found
 
 

@@ -23,9 +23,9 @@ class TrainState:
 
     Attributes:
       step: int32, updates done.
-      params: the trained weights.
+      params: the weights, those of frozen modules too.
       collections: the model's other collections ("batch_stats"); {} where it has none.
-      opt_state: state of the optimiser.
+      opt_state: state of the optimiser, for the modules that are trained.
       key: typed PRNG key of the run; each step folds its number in.
       bad_step: int32, the first step with a loss or gradient that was not finite, or `NEVER`.
     """
@@ -76,12 +76,12 @@ def make_state(variables: Params, static: optim_lib.Static, seed: int) -> TrainS
     """
     collections = {name: value for name, value in variables.items() if name != "params"}
     params = jax.tree.map(jnp.array, variables["params"])
-    labels = optim_lib.make_labels(static.rules, params)
+    trained, _ = optim_lib.split(params, static.freeze)
     return TrainState(
         step=jnp.int32(0),
         params=params,
         collections=jax.tree.map(jnp.array, collections),
-        opt_state=optim_lib.make_optimizer(static, labels).init(params),
+        opt_state=optim_lib.trained_optimizer(static, params).init(trained),
         key=jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"train")),
         bad_step=jnp.int32(NEVER),
     )

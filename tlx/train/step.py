@@ -74,23 +74,24 @@ def step(
     inputs, targets = _mixed(config, state, batch)
     mask = mask_of(batch)
 
-    def loss_of(params: Params) -> tuple[Array, tuple[Array, Params]]:
-        logits, collections = _apply(config.module, params, state.collections, inputs)
+    freeze = config.optim.freeze
+    trained, frozen = optim.split(state.params, freeze)
+
+    def loss_of(trained: Params) -> tuple[Array, tuple[Array, Params]]:
+        variables = {"params": {**trained, **frozen}, **state.collections}
+        logits, collections = _apply(config.module, variables, inputs, freeze)
         value = losses.masked_mean(loss.per_example(logits, targets), mask)
         return value, (losses.masked_mean(loss.right(logits, targets), mask), collections)
 
-    (value, (accuracy, collections)), grads = jax.value_and_grad(loss_of, has_aux=True)(
-        state.params
-    )
-    labels = optim.make_labels(config.optim.rules, state.params)
-    updates, opt_state = optim.make_optimizer(config.optim, labels).update(
-        grads, state.opt_state, state.params, learning_rate=numbers.rate, hyper=numbers.hyper
+    (value, (accuracy, collections)), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    updates, opt_state = optim.trained_optimizer(config.optim, state.params).update(
+        grads, state.opt_state, trained, learning_rate=numbers.rate, hyper=numbers.hyper
     )
     is_bad = (state.bad_step == NEVER) & ~jnp.isfinite(value)
     after = dataclasses.replace(
         state,
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        params={**optax.apply_updates(trained, updates), **frozen},
         collections=collections,
         opt_state=opt_state,
         bad_step=jnp.where(is_bad, state.step, state.bad_step),
@@ -129,14 +130,31 @@ def _in_order(rows: Array, parts: int) -> Array:
 
 
 def _apply(
-    module: nn.Module, params: Params, collections: Params, inputs: Array
+    module: nn.Module, variables: Params, inputs: Array, freeze: tuple[str, ...]
 ) -> tuple[Array, Params]:
-    """Logits in training mode, and the collections after it."""
-    variables = {"params": params, **collections}
+    """Logits in training mode, frozen modules in evaluation mode; the collections after it."""
+    collections = {name: part for name, part in variables.items() if name != "params"}
     if not collections:
         return cast(Array, module.apply(variables, inputs, train=True)), collections
-    logits, changed = module.apply(variables, inputs, train=True, mutable=list(collections))
-    return cast(Array, logits), dict(changed)
+    with nn.intercept_methods(_fixed_norms(freeze)):
+        logits, changed = module.apply(variables, inputs, train=True, mutable=list(collections))
+    for name, part in collections.items():
+        collections[name] = {**changed[name], **optim.split(part, freeze)[1]}
+    return cast(Array, logits), collections
+
+
+def _fixed_norms(freeze: tuple[str, ...]) -> Any:
+    """An interceptor of calls: batch normalisation in frozen modules by running statistics."""
+
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        norm = context.module
+        if not isinstance(norm, nn.BatchNorm) or not set(norm.path[:1]) & set(freeze):
+            return call(*args, **kwargs)
+        fixed = norm.clone(parent=None, use_running_average=True)
+        mask = {name: value for name, value in kwargs.items() if name == "mask"}
+        return fixed.apply(norm.variables, args[0], **mask)
+
+    return intercept
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,0 +1,289 @@
+"""Partial transfer: some modules from a checkpoint, some frozen."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.train import tiny
+from tlx import checkpoints, models
+from tlx.core import tree
+from tlx.core.sharding import make_mesh
+from tlx.train import metrics_log, optim, serial, workdir
+from tlx.train.loop import train
+from tlx.train.spec import InitFrom, OptimSpec, RunSpec
+from tlx.train.state import init_variables, make_state
+from tlx.train.step import StepConfig, StepInputs, make_step
+
+BODY = ("stem", "norm", "block")
+MODULES = (*BODY, "head")
+
+
+class Block(nn.Module):
+    """With a statistic of its own, the number of its training steps."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Any, train: bool) -> Any:
+        seen = self.variable("batch_stats", "seen", lambda: jnp.zeros(()))
+        if train:
+            seen.value += 1
+        x = nn.Conv(self.width, (3, 3), strides=(2, 2), name="conv")(x)
+        return jax.nn.relu(nn.BatchNorm(name="inner")(x, use_running_average=not train))
+
+
+class Parts(nn.Module):
+    num_classes: int
+    width: int = 4
+    dtype: str = "float32"
+
+    @property
+    def module_names(self) -> tuple[str, ...]:
+        return MODULES
+
+    @nn.compact
+    def __call__(self, inputs: Any, train: bool = False) -> Any:
+        x = nn.Conv(4, (3, 3), strides=(2, 2), name="stem")(inputs)
+        x = jax.nn.relu(nn.BatchNorm(use_running_average=not train, name="norm")(x))
+        x = Block(self.width, name="block")(x, train)
+        return nn.Dense(self.num_classes, name="head")(x.reshape(len(x), -1))
+
+
+models.MODELS["parts"] = Parts
+
+
+def make_spec(**changes: Any) -> RunSpec:
+    model = {"name": "parts"} | changes.pop("model", {})
+    return tiny.make_spec(**{"num_steps": 6, "eval_every": 3, "model": model, **changes})
+
+
+def run(spec: RunSpec, folder: Path, **options: Any) -> Any:
+    return train(spec, folder, mesh=make_mesh(jax.devices()[:1]), **options)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("P")
+    run(make_spec(name="P", seed=5), folder)
+    return folder
+
+
+def leaves(folder: Path, step: int | str = "last") -> dict[str, np.ndarray]:
+    return tree.named_leaves(checkpoints.restore(folder, step, as_numpy=True))
+
+
+def module_of(name: str) -> str:
+    return name.split("/")[1]
+
+
+def assert_same_runs(a: Path, b: Path) -> None:
+    assert metrics_log.read(a) == metrics_log.read(b)
+    for step in (0, 6):
+        left, right = leaves(a, step), leaves(b, step)
+        assert left.keys() == right.keys()
+        for name, leaf in left.items():
+            np.testing.assert_array_equal(leaf, right[name], err_msg=name)
+
+
+def test_no_modules_are_random_initialisation(pretrained: Path, tmp_path: Path) -> None:
+    start = InitFrom(workdir=str(pretrained), modules=(), head="random")
+    run(make_spec(init_from=start), tmp_path / "none")
+    run(make_spec(), tmp_path / "RI")
+    assert_same_runs(tmp_path / "none", tmp_path / "RI")
+
+
+@pytest.mark.parametrize("head", ["zeros", "keep"])
+def test_all_modules_are_fine_tuning(head: str, pretrained: Path, tmp_path: Path) -> None:
+    start = InitFrom(workdir=str(pretrained), modules=BODY, head=head)
+    run(make_spec(init_from=start), tmp_path / "all")
+    run(make_spec(init_from=dataclasses.replace(start, modules=None)), tmp_path / "P-T")
+    assert_same_runs(tmp_path / "all", tmp_path / "P-T")
+
+
+@pytest.mark.parametrize("taken", [BODY[:1], BODY[:2], BODY[1:]], ids="+".join)
+@pytest.mark.parametrize("head", ["zeros", "random", "keep"])
+def test_each_module_starts_where_it_should(
+    taken: tuple[str, ...], head: str, pretrained: Path, tmp_path: Path
+) -> None:
+    start = InitFrom(workdir=str(pretrained), modules=taken, head=head)
+    run(make_spec(num_steps=0, init_from=start), tmp_path)
+    began, parent = leaves(tmp_path, 0), leaves(pretrained)
+    fresh = tree.named_leaves(init_variables(Parts(tiny.CLASSES), 0, (1, 8, 8, 1)))
+    assert began.keys() == fresh.keys()
+    for name, leaf in began.items():
+        module = module_of(name)
+        is_taken = module in taken or (module == "head" and head == "keep")
+        expected = parent[name] if is_taken else np.asarray(fresh[name])
+        if module == "head" and head == "zeros":
+            expected = np.zeros_like(leaf)
+        np.testing.assert_array_equal(leaf, expected, err_msg=name)
+    different = {module_of(n) for n in parent if (parent[n] != np.asarray(fresh[n])).any()}
+    assert different == set(MODULES)  # so that the check above could have failed
+    links = checkpoints.chain(checkpoints.origin(tmp_path))
+    assert [link["run"] for link in links] == ["tiny", "P"]
+
+
+def test_only_what_is_taken_must_fit(pretrained: Path, tmp_path: Path) -> None:
+    wide = {"options": {"width": 7}}
+    start = InitFrom(workdir=str(pretrained), modules=("stem", "norm"))
+    run(make_spec(num_steps=0, model=wide, init_from=start), tmp_path / "fits")
+    parent, began = leaves(pretrained), leaves(tmp_path / "fits")
+    np.testing.assert_array_equal(began["params/stem/kernel"], parent["params/stem/kernel"])
+    for changes, leaf in (({"modules": BODY}, "block/conv/kernel"), ({"head": "keep"}, "head")):
+        spec = make_spec(model=wide, init_from=dataclasses.replace(start, **changes))
+        with pytest.raises(ValueError, match=f"params/{leaf}.* in checkpoint") as caught:
+            run(spec, tmp_path / "not")
+        assert "stem" not in str(caught.value)
+
+
+HARSH = {"rate": 0.1, "weight_decay": 0.1, "l2_to_init": 0.1, "grad_clip": 1.0, "nesterov": True}
+
+
+@pytest.mark.parametrize("freeze", [("stem", "norm"), ("block",)], ids=str)
+def test_frozen_modules_stay_to_the_bit(
+    freeze: tuple[str, ...], pretrained: Path, tmp_path: Path
+) -> None:
+    start = InitFrom(workdir=str(pretrained), head="keep")
+    spec = make_spec(init_from=start, num_steps=3, optim=HARSH | {"freeze": freeze})
+    run(spec, tmp_path)
+    before, after = leaves(tmp_path, 0), leaves(tmp_path)
+    for name, leaf in before.items():
+        assert (leaf.tobytes() == after[name].tobytes()) == (module_of(name) in freeze), name
+    assert workdir.read_config(tmp_path).optim.freeze == freeze
+
+
+def test_a_frozen_body_leaves_the_regression_of_its_features() -> None:
+    """Three steps of the head are those of logistic regression in float64."""
+    freeze, rng = BODY, np.random.default_rng(0)
+    model = Parts(3)
+    variables = init_variables(model, 0, (1, 8, 8, 1))
+    variables["batch_stats"] = jax.tree.map(
+        lambda x: x + jnp.asarray(rng.random(x.shape), jnp.float32), variables["batch_stats"]
+    )
+    spec = OptimSpec(rate=0.2, weight_decay=0.01, momentum=0.9, freeze=freeze)
+    config = StepConfig(model, "softmax", 0.0, optim.static_of(spec))
+    state = make_state(variables, config.optim, 0)
+    assert {n.split("/")[-2] for n in tree.names(state.opt_state)} == {"head"}
+    inputs = rng.standard_normal((3, 10, 8, 8, 1)).astype(np.float32)
+    labels = rng.integers(0, 3, (3, 10))
+    step = make_step(config, make_mesh(jax.devices()[:1]))
+    for x, y in zip(inputs, labels, strict=True):
+        numbers = StepInputs(np.float32(0.2), optim.hyper_of(spec))
+        state, _ = step(state, {"inputs": x, "labels": y}, numbers)
+
+    _, kept = model.apply(
+        variables, inputs.reshape(30, 8, 8, 1), capture_intermediates=True, mutable="intermediates"
+    )
+    features = np.asarray(kept["intermediates"]["block"]["__call__"][0], np.float64)
+    features = np.concatenate([features.reshape(3, 10, -1), np.ones((3, 10, 1))], -1)
+    head = {k: np.asarray(v, np.float64) for k, v in variables["params"]["head"].items()}
+    w = np.vstack([head["kernel"], head["bias"]])
+    buffer = np.zeros_like(w)
+    for z, y in zip(features, labels, strict=True):
+        p = np.exp(z @ w) / np.exp(z @ w).sum(1, keepdims=True)
+        buffer = 0.9 * buffer + z.T @ (p - np.eye(3)[y]) / 10 + 0.01 * w
+        w = w - 0.2 * buffer
+    got = state.params["head"]
+    np.testing.assert_allclose(np.vstack([got["kernel"], got["bias"]]), w, rtol=1e-4, atol=1e-6)
+
+
+def test_a_rule_for_frozen_leaves_is_no_dead_rule() -> None:
+    params = init_variables(Parts(3), 0, (1, 8, 8, 1))["params"]
+    spec = OptimSpec(rate=0.1, rules=(("stem/bias", 0.5),), freeze=("stem",))
+    state = make_state({"params": params}, optim.static_of(spec), 0)
+    assert tree.count(state.opt_state) == tree.count(params) - tree.count(params["stem"])
+
+
+def test_a_frozen_run_that_was_stopped_goes_on(pretrained: Path, tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def progress(step: int, num_steps: int, numbers: Any) -> None:
+        if step >= 4:
+            raise Stop
+
+    start = InitFrom(workdir=str(pretrained), modules=("stem",))
+    spec = make_spec(init_from=start, optim={"freeze": ("stem", "norm")})
+    with pytest.raises(Stop):
+        run(spec, tmp_path / "parts", progress=progress)
+    run(spec, tmp_path / "parts")
+    run(spec, tmp_path / "whole")
+    assert_same_runs(tmp_path / "parts", tmp_path / "whole")
+    with pytest.raises(ValueError, match="another config") as caught:
+        run(dataclasses.replace(spec, optim=OptimSpec(rate=0.05)), tmp_path / "whole")
+    assert '  optim.freeze: ["stem", "norm"] there, absent here' in str(caught.value)
+
+
+def test_configs_from_before_the_fields_go_on(pretrained: Path, tmp_path: Path) -> None:
+    spec = make_spec(num_steps=1, init_from=InitFrom(workdir=str(pretrained)))
+    values = serial.to_dict(spec)
+    assert (values["optim"].pop("freeze"), values["init_from"].pop("modules")) == ([], None)
+    assert serial.from_dict(values) == spec
+    run(spec, tmp_path)
+    (tmp_path / "result.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    run(spec, tmp_path)
+    assert serial.differences({"finetune": values}, {"finetune": serial.to_dict(spec)}) == []
+    del values["name"], values["kind"], values["init_from"]["workdir"]
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    assert serial.digest(spec) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_what_is_taken_and_frozen_is_part_of_the_digest() -> None:
+    base = make_spec(init_from=InitFrom(workdir="P"))
+    others = [
+        make_spec(init_from=InitFrom(workdir="P", modules=())),
+        make_spec(init_from=InitFrom(workdir="P", modules=("stem",))),
+        make_spec(init_from=InitFrom(workdir="P"), optim={"freeze": ("stem",)}),
+    ]
+    assert len({serial.digest(spec) for spec in (base, *others)}) == 4
+    for spec in others:
+        assert serial.from_dict(json.loads(json.dumps(serial.to_dict(spec)))) == spec
+
+
+@pytest.mark.parametrize(
+    ("modules", "freeze", "problem"),
+    [
+        (
+            ("stm",),
+            (),
+            "init_from.modules: unknown module 'stm'; did you mean 'stem'? "
+            "Known: block, head, norm, stem",
+        ),
+        (
+            None,
+            ("blok",),
+            "optim.freeze: unknown module 'blok'; did you mean 'block'? "
+            "Known: block, head, norm, stem",
+        ),
+        (
+            ("stem", "head"),
+            (),
+            "init_from.modules: expected modules other than 'head', found ('stem', 'head'); "
+            "leave it out, and take it by head 'keep'",
+        ),
+        (
+            "stem",
+            (),
+            "init_from.modules: expected a tuple of names of modules, found 'stem'",
+        ),
+        (None, (1,), "optim.freeze: expected a tuple of names of modules, found (1,)"),
+        (
+            None,
+            MODULES,
+            "optim.freeze: expected a module that is left to train, found all of them",
+        ),
+    ],
+    ids=str,
+)
+def test_problems(modules: Any, freeze: Any, problem: str) -> None:
+    start = InitFrom(workdir="P", modules=modules)
+    assert make_spec(init_from=start, optim={"freeze": freeze}).problems() == [problem]
