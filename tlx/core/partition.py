@@ -1,0 +1,218 @@
+"""Ready partitions of a model's parameters into modules, from the names of its leaves alone.
+
+`by_depth` cuts names; `by_level` knows how frameworks and model zoos name tensors, layers, blocks,
+stages and the parts of transformers. Both give labels for `tlx.core.labels`; where a model has
+names of its own, write rules (`labels.from_rules`).
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from tlx.core import checks, graph, tree
+from tlx.core import labels as labels_lib
+from tlx.core.types import ApplyFn, Labels, Params
+
+COLLECTIONS = ("params", "batch_stats")
+"""First parts of a name that say what kind of leaf it is, and not where it is in the model."""
+
+BLOCKS = (
+    # elements of lists in lists, and of a stage's
+    r"(.*?/)??layer\d+(/layers)?/\d+",
+    r"(.*?/)??(stages?|layers)/\d+/(blocks?|layers?)/\d+",
+    r"([^/]*[^/\d][^/]*/)+?\d+/\d+(?=/[^/]+/)",
+    # blocks by their own names, elements of a list
+    r"(.*?/)??([^/]*(block|bottleneck|unit|layers?)_?\d+[a-z]?|[^/]*[^/\d][^/]*/\d+)",
+)
+"""Regular expressions of blocks: the first that matches a name up to the end of a part counts."""
+
+STAGES = (
+    r"(.*?/)??layer\d+(?=(/layers)?/\d+/)",
+    r"(.*?/)??[^/_]*stages?_?\d+(?=[_/])",
+    r"(.*?/)??stages?/\d+(?=/)",
+    r"(.*?/)??layers/\d+(?=/(blocks?|layers?)/\d+/)",
+    r"(.*?/)??[^/]*group_?\d+(?=/)",
+    r"([^/]*[^/\d][^/]*/)+?\d+(?=/\d+/[^/]+/)",
+)
+"""Likewise of stages, groups of blocks."""
+
+PARTS = (
+    ("norm", r"(norm[^/]*|(^|/)ln(_[^/]*|\d*))$"),
+    ("attention", r"att(n|ention)|(^|/)(query|key|value|[qkvo](_proj)?)(/|$)"),
+    ("mlp", r"mlp|ffn?(/|_|$)|feed_?forward|intermediate|output|(^|/)fc|dense|linear"),
+)
+"""Within a transformer's block: part to what the name of a layer contains; the first counts."""
+
+EMBEDDING = r"(?<!un)embed|(^|/)(wte|wpe)/|(^|/)(cls|pos|position|mask)(_token)?$"
+"""What the name of a leaf outside of blocks contains if it is of the embedding."""
+
+
+def by_depth(params: Params, depth: int, *, collections: Sequence[str] = COLLECTIONS) -> Labels:
+    """Labels each leaf by the first parts of its name.
+
+    Args:
+      params: pytree of arrays or `jax.ShapeDtypeStruct`; only names count.
+      depth: how many parts, from 1. The last one, the tensor's own, does not count unless it is
+        the only one, so that a kernel and its bias stay together.
+      collections: first parts to drop, so that the batch statistics of a block are in its
+        module. `("0", "1")` for the pair (params, state) of the adapters of Haiku and Equinox.
+
+    Returns:
+      A pytree of str with the structure of `params`.
+
+    Raises:
+      ValueError: if depth is not positive.
+
+    >>> by_depth({"params": {"body": {"conv": {"kernel": 0.0}}, "cls": 0.0}}, 1)
+    {'params': {'body': {'conv': {'kernel': 'body'}}, 'cls': 'cls'}}
+    """
+    if depth < 1:
+        raise ValueError(f"expected a depth of at least 1, got {depth}")
+
+    def label(name: str) -> str:
+        parts = _layer(_without(name, collections)).split("/")
+        return "/".join(parts[:depth])
+
+    return labels_lib.from_names(params, label)
+
+
+def by_level(params: Params, level: str, *, collections: Sequence[str] = COLLECTIONS) -> Labels:
+    """Labels each leaf by the module of a level in which it is.
+
+    The levels, fine to coarse:
+
+    - "tensor": each leaf, by its name.
+    - "layer": a convolution, a dense layer, a normalisation: the name without the tensor's own.
+    - "part": in transformers, the attention, MLP and norms of each block
+      ("h/3/attention", "h/3/mlp", "h/3/norm"), and "embedding" (`PARTS`, `EMBEDDING`).
+    - "block": residual and transformer blocks, as "stage1_block2", "layer1/0", "h/3",
+      "encoderblock_3" (`BLOCKS`): the shortest beginning of the name that ends with a numbered
+      block or with an element of a list, or an element of a list in a list.
+    - "stage": the groups of blocks that names show: "stage1" of "stage1_block2", "layer1" of
+      "layer1/0", "stages/0" of "stages/0/blocks/1", the outer of two lists (`STAGES`).
+
+    A leaf that is in none (the stem, the head, a last norm) keeps its own layer.
+
+    Args:
+      params: pytree of arrays or `jax.ShapeDtypeStruct`; only names count. Parts are separated
+        by "/" or, as in the names of PyTorch, by "."; labels have "/".
+      level: one of these.
+      collections: of `by_depth`.
+
+    Returns:
+      A pytree of str with the structure of `params`.
+
+    Raises:
+      ValueError: for an unknown level, and where no name shows a block, a stage or (level
+        "part") an attention layer, with names that were seen.
+
+    >>> by_level({"h": [{"mlp": {"kernel": 0.0}}], "head": {"bias": 0.0}}, "block")
+    {'h': [{'mlp': {'kernel': 'h/0'}}], 'head': {'bias': 'head'}}
+    """
+    if level not in _LEVELS:
+        raise ValueError(checks.unknown("level", level, _LEVELS))
+    if level == "tensor":
+        return labels_lib.from_names(params, lambda name: name)
+    find = _LEVELS[level]
+    names = {name: _without(name, collections) for name in tree.names(params)}
+    found = {name: find(rest) for name, rest in names.items()}
+    shown = [x for x in found.values() if x and (level != "part" or x.endswith("/attention"))]
+    if names and not shown:
+        layers = list(dict.fromkeys(map(_layer, names.values())))
+        more = f" and {len(layers) - 8} more" if len(layers) > 8 else ""
+        raise ValueError(
+            f"expected names that show the level {level!r}, but saw the layers "
+            f"{', '.join(layers[:8])}{more}; write rules for this model "
+            "(tlx.core.labels.from_rules), cut names at a depth (by_depth), or drop their "
+            "first part (collections=)"
+        )
+    return labels_lib.from_names(params, lambda name: found[name] or _layer(names[name]))
+
+
+def in_forward_order(
+    apply_fn: ApplyFn, params: Params, inputs: Any, labels: Labels
+) -> tuple[str, ...]:
+    """The modules in the order in which the forward pass first uses a leaf of theirs.
+
+    A leaf is used where it, or what is made of it, meets a value that depends on the inputs; so
+    a model that casts all its weights first is read rightly. Labels come in the order of
+    the leaves, which for dicts is alphabetical ("h/10" before "h/2").
+
+    Args:
+      apply_fn: pure `(params, inputs) -> outputs`.
+      params: pytree of arrays or `jax.ShapeDtypeStruct`; only shapes count.
+      inputs: likewise.
+      labels: pytree of str like `params`.
+
+    Returns:
+      Every label once. Those used by the same operation (a loop over layers, say), and those
+      never used, which come last, keep the order of their first leaves.
+
+    Raises:
+      ValueError: if `labels` has another structure than `params`.
+
+    Cost: one trace.
+    """
+    labels_lib.groups(params, labels)  # its check
+    of = graph.trace(apply_fn, params, inputs)
+    dependent = graph.dependent(of)
+    made_of = {var: frozenset({name}) for name, var in of.leaves.items()}
+    first: dict[str, int] = {}
+    for i, op in enumerate(of.ops):
+        reads = [x for x in op.inputs if not graph.is_literal(x)]
+        leaves = frozenset[str]().union(*(made_of.get(x, frozenset()) for x in reads))
+        if dependent.isdisjoint(reads):
+            made_of |= dict.fromkeys(op.outputs, leaves)
+        else:
+            first |= dict.fromkeys(leaves - first.keys(), i)
+    used: dict[str, int] = {}
+    for name, label in zip(tree.names(params), jax.tree.leaves(labels), strict=True):
+        at = first.get(name, len(of.ops))
+        used[label] = min(at, used.get(label, at))
+    return tuple(sorted(used, key=used.__getitem__))
+
+
+def _without(name: str, collections: Sequence[str]) -> str:
+    """The name without its collection, with "/" for "."."""
+    first, _, rest = name.replace(".", "/").partition("/")
+    return rest if rest and first in collections else name.replace(".", "/")
+
+
+def _layer(name: str) -> str:
+    return name.rpartition("/")[0] or name
+
+
+def _beginning(rules: Sequence[str], end: str = "") -> Callable[[str], str]:
+    """A function from a name to the beginning that the first rule to match gives, or ""."""
+    compiled = [re.compile(rule + end, re.IGNORECASE) for rule in rules]
+
+    def find(name: str) -> str:
+        return next((hit[0] for rule in compiled if (hit := rule.match(name))), "")
+
+    return find
+
+
+_block = _beginning(BLOCKS, end="(?=/)")
+_stage = _beginning(STAGES)
+
+
+def _part(name: str) -> str:
+    block = _block(name)
+    if not block:
+        return "embedding" if re.search(EMBEDDING, name, re.IGNORECASE) else ""
+    layer = _layer(name).removeprefix(block)
+    for part, pattern in PARTS:
+        if re.search(pattern, layer, re.IGNORECASE):
+            return f"{block}/{part}"
+    return ""
+
+
+_LEVELS: dict[str, Callable[[str], str]] = {
+    "tensor": str,
+    "layer": _layer,
+    "part": _part,
+    "block": _block,
+    "stage": _stage,
+}
