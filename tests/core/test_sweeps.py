@@ -127,9 +127,7 @@ def test_a_module_that_is_not_used_changes_nothing():
 
 def test_what_comes_before_a_module_is_not_computed_again():
     inputs = models.make_data(4)[0]
-    names = tuple(
-        frozenset(tree.names(labels_lib.select(B, LABELS, m))) for m in ("hidden", "head")
-    )
+    names = tuple(tree.names(labels_lib.select(B, LABELS, m)) for m in ("hidden", "head"))
     plan = _parts.plan(models.apply_fn, B, inputs, names)
     made = [[plan.graph.ops[i].name for i in part.ops] for part in plan.parts]
     assert made[0].count("dot_general") == 2

@@ -21,7 +21,7 @@ class Part(NamedTuple):
         make is small, and often broadcast, which is not worth carrying.
     """
 
-    moving: frozenset[str]
+    moving: tuple[str, ...]
     carried: tuple[Var, ...]
     ops: tuple[int, ...]
 
@@ -38,7 +38,7 @@ class Plan:
       parts: one for each module.
     """
 
-    def __init__(self, of: Graph, modules: Iterable[frozenset[str]]) -> None:
+    def __init__(self, of: Graph, modules: Iterable[tuple[str, ...]]) -> None:
         self.graph = of
         dependent = graph.dependent(of)
         self.parts = tuple(_part(of, moving, dependent) for moving in modules)
@@ -47,7 +47,7 @@ class Plan:
 
 
 def plan(
-    apply_fn: ApplyFn, params: Params, inputs: Any, modules: tuple[frozenset[str], ...]
+    apply_fn: ApplyFn, params: Params, inputs: Any, modules: tuple[tuple[str, ...], ...]
 ) -> Plan:
     """The plan for modules, each the names of its leaves; the same object for the same question."""
     return _plan(_ById(graph.trace(apply_fn, params, inputs)), modules)
@@ -85,7 +85,7 @@ def _read(values: Mapping[Var, Any], x: Var) -> Any:
     return x.val if graph.is_literal(x) else values[x]
 
 
-def _part(of: Graph, moving: frozenset[str], dependent: set[Var]) -> Part:
+def _part(of: Graph, moving: tuple[str, ...], dependent: set[Var]) -> Part:
     moved = {var for name, var in of.leaves.items() if name in moving}
     for op in of.ops:
         if any(not graph.is_literal(x) and x in moved for x in op.inputs):
@@ -124,5 +124,5 @@ class _ById:
 
 
 @functools.lru_cache(maxsize=16)
-def _plan(of: _ById, modules: tuple[frozenset[str], ...]) -> Plan:
+def _plan(of: _ById, modules: tuple[tuple[str, ...], ...]) -> Plan:
     return Plan(of.graph, modules)

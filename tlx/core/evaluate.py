@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 
 from tlx.core import tree
@@ -101,8 +102,8 @@ def evaluate_path(
             width = _auto_chunk(apply_fn, metric, path_fn, coordinates, group)
         elif not width:
             width = min(int(chunk), num_points)
-        chunks = list(_chunks(coordinates, num_points, width))
-        states = states or [_init(metric, width) for _ in chunks]
+        chunks = list(split(coordinates, num_points, width))
+        states = states or [initial(metric, width) for _ in chunks]
         params = None
         for i, points in enumerate(chunks):
             params = _form(path_fn, points, width, params)
@@ -111,8 +112,8 @@ def evaluate_path(
             if i:  # at most two chunks' parameters are alive, however far dispatch runs ahead
                 jax.block_until_ready(states[i - 1])
     if not states:
-        return _results(metric, [metric.init()] * num_points, num_points, 1)
-    return _results(metric, states, num_points, width)
+        return stacked_results(metric, [metric.init()] * num_points, num_points, 1)
+    return stacked_results(metric, states, num_points, width)
 
 
 def _fold(apply_fn: ApplyFn, metric: Metric, state: Any, params: Params, batch: Batch) -> Any:
@@ -132,7 +133,8 @@ def _step(width: int) -> Any:
     return _update if width == 1 else _update_chunk
 
 
-def _init(metric: Metric, width: int) -> Any:
+def initial(metric: Metric, width: int) -> Any:
+    """The state of a chunk of points before any batch."""
     state = metric.init()
     return state if width == 1 else jax.tree.map(lambda x: jnp.stack([x] * width), state)
 
@@ -156,7 +158,8 @@ def _form(path_fn: PathFn, points: Any, width: int, old: Params = None) -> Param
     return jax.device_put(rows[0]) if width == 1 else tree.stack(rows)
 
 
-def _results(metric: Metric, states: list[Any], num_points: int, width: int) -> Any:
+def stacked_results(metric: Metric, states: list[Any], num_points: int, width: int) -> Any:
+    """The results of all points, from the states of their chunks."""
     if width > 1:
         rows = jax.tree.map(lambda *xs: jnp.concatenate(xs)[:num_points], *states)
     else:
@@ -176,11 +179,17 @@ def count_points(coordinates: Any) -> int:
     return lengths.pop()[0]
 
 
-def _chunks(coordinates: Any, num_points: int, width: int) -> Iterator[Any]:
+def split(coordinates: Any, num_points: int, width: int) -> Iterator[Any]:
     """Slices of constant width; the last is filled with repeats of the last point."""
+    coordinates = jax.tree.map(_on_host, coordinates)  # where a slice takes no millisecond
     for start in range(0, num_points, width):
-        rows = jnp.minimum(jnp.arange(start, start + width), num_points - 1)
+        rows = np.minimum(np.arange(start, start + width), num_points - 1)
         yield jax.tree.map(lambda x, rows=rows: x[rows], coordinates)
+
+
+def _on_host(x: Any) -> Any:
+    is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return x if is_key or not x.is_fully_addressable else np.asarray(x)
 
 
 def _groups(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
@@ -262,7 +271,7 @@ def _seconds(apply_fn: ApplyFn, metric: Metric, params: Params, batch: Any, widt
     of a path are.
     """
     copies = params if width == 1 else tree.stack([params] * width)
-    state = _step(width)(apply_fn, metric, _init(metric, width), copies, batch)
+    state = _step(width)(apply_fn, metric, initial(metric, width), copies, batch)
     jax.block_until_ready(state)
     best, calls = float("inf"), 1
     for _ in range(4):
@@ -283,6 +292,6 @@ def _bytes(apply_fn: ApplyFn, metric: Metric, params: Params, batch: Any, width:
     if 2 * width * size > CHUNK_BYTES:
         return 2 * width * size  # before anything is allocated or compiled
     copies = tree.stack([params] * width)
-    lowered = _step(width).lower(apply_fn, metric, _init(metric, width), copies, batch)
+    lowered = _step(width).lower(apply_fn, metric, initial(metric, width), copies, batch)
     memory = lowered.compile().memory_analysis()  # the call finds this compilation again
     return 2 * width * size + (memory.temp_size_in_bytes if memory is not None else 0)

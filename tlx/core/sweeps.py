@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 from tlx.core import _parts, checks, paths, tree
 from tlx.core import labels as labels_lib
-from tlx.core.evaluate import count_points
+from tlx.core.evaluate import count_points, initial, split, stacked_results
 from tlx.core.types import ApplyFn, Batch, Labels, Metric, Params, PathFn, Stream
 
 
@@ -59,62 +59,75 @@ def evaluate_modules(
 
     Cost: for each batch one forward pass, and for each module K times what depends on it. Memory:
     beside `base` and the path, for one batch the values that the modules read of what comes
-    before them, at most all of a forward pass; and the temporaries of a chunk.
+    before them, at most all of a forward pass; and two chunks of a module's points.
     """
     num_points = count_points(coordinates)
     if chunk < 1:
         raise ValueError(f"expected chunk to be at least 1, got {chunk}")
     chosen = labels_lib.unique(labels) if modules is None else tuple(dict.fromkeys(modules))
-    names = tuple(
-        frozenset(tree.names(labels_lib.select(base, labels, module))) for module in chosen
-    )
+    names = tuple(tree.names(labels_lib.select(base, labels, module)) for module in chosen)
     coordinates = jax.tree.map(jnp.asarray, coordinates)
     path_fn, coordinates = _traceable(path_fn, coordinates, num_points)
     point = jax.eval_shape(path_fn, jax.tree.map(lambda x: x[0], coordinates))
     checks.same_structure(base, point, ("base", "a point of the path"))
     base = jax.device_put(base)
-    first = jax.tree.map(lambda x: jnp.stack([x] * num_points), metric.init())
-    states = [jax.tree.map(jnp.copy, first) for _ in chosen]
+    width = min(chunk, num_points)
+    chunks = list(split(coordinates, num_points, width))
+    states = [[initial(metric, width) for _ in chunks] for _ in chosen]
     for batch in stream():
         placed = jax.device_put(dict(batch))
         plan = _parts.plan(apply_fn, base, placed["inputs"], names)
-        carried = dict(zip(plan.carried, _parts.before(plan, base, placed["inputs"]), strict=True))
+        values = _parts.before(plan, base, placed["inputs"])
+        carried = dict(zip(plan.carried, values, strict=True))
         for i, part in enumerate(plan.parts):
             own = [carried[var] for var in part.carried]
-            points = (path_fn, coordinates)
-            states[i] = _after(plan, i, metric, chunk, states[i], points, base, own, placed)
-    compute = jax.vmap(metric.compute)
-    return {module: compute(state) for module, state in zip(chosen, states, strict=True)}
+            for j, points in enumerate(chunks):
+                moved = _form(part.moving, width, path_fn, points)
+                states[i][j] = _after(
+                    plan, i, metric, width, states[i][j], moved, base, own, placed
+                )
+                if j:  # at most two chunks' parameters are alive, however far dispatch runs ahead
+                    jax.block_until_ready(states[i][j - 1])
+    return {
+        module: stacked_results(metric, of_module, num_points, width)
+        for module, of_module in zip(chosen, states, strict=True)
+    }
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=4)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _form(moving: tuple[str, ...], width: int, path_fn: PathFn, points: Any) -> list[Any]:
+    """The leaves of a module at the points of a chunk; on a leading axis if it is wider than 1."""
+
+    def one(coordinate: Any) -> list[Any]:
+        leaves = tree.named_leaves(path_fn(coordinate))
+        return [leaves[name] for name in moving]
+
+    return one(jax.tree.map(lambda x: x[0], points)) if width == 1 else jax.vmap(one)(points)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _after(
     plan: _parts.Plan,
     number: int,
     metric: Metric,
-    chunk: int,
-    states: Any,
-    points: tuple[PathFn, Any],
+    width: int,
+    state: Any,
+    moved: list[Any],
     base: Params,
     carried: list[Any],
     batch: Batch,
 ) -> Any:
-    """The states of a module's points, a batch further."""
+    """The state of a chunk of a module's points, a batch further."""
     part, of = plan.parts[number], plan.graph
-    path_fn, coordinates = points
     given = _parts.known(of, base, batch["inputs"])
     given |= dict(zip(part.carried, carried, strict=True))
 
-    def one(state_and_coordinate: tuple[Any, Any]) -> Any:
-        state, coordinate = state_and_coordinate
-        point = tree.named_leaves(path_fn(coordinate))
-        values = given | {of.leaves[name]: point[name] for name in part.moving}
+    def one(state: Any, moved: list[Any]) -> Any:
+        values = given | {of.leaves[n]: x for n, x in zip(part.moving, moved, strict=True)}
         _parts.compute(of, part.ops, values)
         return metric.update(state, _parts.outputs(of, values), batch)
 
-    if chunk == 1:
-        return jax.lax.map(one, (states, coordinates))
-    return jax.lax.map(one, (states, coordinates), batch_size=chunk)
+    return one(state, moved) if width == 1 else jax.vmap(one)(state, moved)
 
 
 def _traceable(path_fn: PathFn, coordinates: Any, num_points: int) -> tuple[PathFn, Any]:
