@@ -66,6 +66,13 @@ def study() -> ml_collections.ConfigDict:
     config.similarity_batch = 512
     config.similarity_spatial = "flatten"
     config.similarity_resamples = 200
+    config.criticality_alphas = 5
+    config.criticality_noise = (0.0, 0.02, 0.05, 0.1, 0.2)
+    config.criticality_draws = 1
+    config.criticality_tolerance = 0.02
+    config.spectra_kind = "circular"
+    config.subspace_rank = 1
+    config.partial = ()  # such as ("first:2", "first:2:frozen"), twelve seconds each
     return config
 
 

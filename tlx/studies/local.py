@@ -4,16 +4,15 @@ Nothing that is done is done again: a finished run is recognised by its result, 
 stopped one goes on from its last checkpoint, an answered question by its record.
 """
 
-import functools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tlx import records
 from tlx.report import page
-from tlx.studies import asking, landscape, plan, questions
+from tlx.studies import agenda, asking, plan
 from tlx.studies.progress import Progress
 from tlx.studies.spec import StudySpec
 from tlx.train import distributed, metrics_log, serial
@@ -23,8 +22,6 @@ from tlx.train.workdir import RunResult, read_result
 
 CONFIG_FILE = "study.json"
 PAGE_FILE = "report.html"
-QUESTION_WEIGHT = 60.0
-"""What answering a question counts for in the time left, in training steps."""
 
 
 class StudyResult(NamedTuple):
@@ -57,7 +54,7 @@ def run(spec: StudySpec, workdir: Path, *, progress: Progress | None = None) -> 
     _claim(spec, workdir)
     all_runs = plan.runs(spec, workdir)
     weights = [max(1.0, float(each.spec.num_steps)) for each in all_runs]
-    asked = _questions(spec, all_runs)
+    asked = agenda.groups(spec, all_runs)
     total = sum(weights) + sum(group.weight for group in asked)
     progress = progress or Progress(total)
     for each, weight in zip(all_runs, weights, strict=True):
@@ -95,58 +92,7 @@ def redraw(workdir: Path) -> Path:
     return page.write(workdir / "records", workdir / PAGE_FILE, title=title)
 
 
-class _Asked(NamedTuple):
-    """Questions of one kind; each is made once its runs are done."""
-
-    name: str
-    each: list[Callable[[], asking.Question]]
-    steps: float = QUESTION_WEIGHT
-
-    @property
-    def weight(self) -> float:
-        return self.steps * len(self.each)
-
-
-def _questions(spec: StudySpec, all_runs: Sequence[plan.Run]) -> list[_Asked]:
-    target, source = plan.target_pairs(all_runs), plan.source_pairs(all_runs)
-    every = plan.all_target_pairs(all_runs)
-    one_label = spec.scratch.loss == "softmax"  # of several, mistakes by class are not defined
-    line = functools.partial(questions.line, num_alphas=spec.num_alphas)
-    plane = functools.partial(landscape.plane, num_points=spec.plane_points)
-    basin = functools.partial(
-        landscape.basin,
-        noise=spec.basin_noise,
-        num_draws=spec.basin_draws,
-        tolerance=spec.basin_tolerance,
-    )
-    permutation = functools.partial(landscape.permutation, num_alphas=spec.num_alphas)
-    cka: dict[str, Any] = {
-        "batch_size": spec.similarity_batch,
-        "spatial": spec.similarity_spatial,
-        "num_resamples": spec.similarity_resamples,
-    }
-    alignment = functools.partial(questions.alignment, **cka)
-    trajectory = functools.partial(questions.trajectory, **cka)
-    compared = target + source[:1] + plan.shuffled_pairs(all_runs)
-
-    def of(ask: Callable[..., asking.Question], what: Sequence[Any]) -> list[Any]:
-        return [functools.partial(ask, each) for each in what]
-
-    return [
-        _Asked("learning curves", of(questions.curves, all_runs), steps=0.1),
-        _Asked("lines", of(line, every)),
-        _Asked("planes", of(plane, [plan.corners(all_runs)]), steps=8 * QUESTION_WEIGHT),
-        _Asked("basins", of(basin, plan.kin(all_runs)), steps=5 * QUESTION_WEIGHT),
-        _Asked("permutations", of(permutation, plan.kin(all_runs)[1:]), steps=5 * QUESTION_WEIGHT),
-        _Asked("feature similarity", of(alignment, compared)),
-        _Asked("similarity by step", of(trajectory, source), steps=2 * QUESTION_WEIGHT),
-        _Asked("distances", of(questions.distance, target + source), steps=5.0),
-        _Asked("mistakes", of(questions.mistakes, every if one_label else [])),
-        _Asked("the study", [functools.partial(questions.study, spec, all_runs)], steps=0.1),
-    ]
-
-
-def _answer(root: Path, group: _Asked, progress: Progress) -> None:
+def _answer(root: Path, group: agenda.Group, progress: Progress) -> None:
     progress.start(group.name, group.weight)
     computed = 0
     for i, ask in enumerate(group.each):

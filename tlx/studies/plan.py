@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tlx.studies import partial
 from tlx.studies.spec import SEEDS_APART, StudySpec
 from tlx.train.spec import InitFrom, RunSpec
+
+PART = "P-T part"
+"""The kind of a run that starts from some modules of P only."""
 
 
 class Run(NamedTuple):
@@ -15,10 +19,11 @@ class Run(NamedTuple):
 
     Attributes:
       name: what people call it: "P", "P-T 1", "RI-T 1 block:8".
-      kind: "P", "P-T" or "RI-T".
+      kind: "P", "P-T" or "RI-T"; "P-T part" where only some modules start from P.
       replicate: 1, 2 …
       workdir: its folder.
       spec: what it trains.
+      part: the word of `StudySpec.partial` that it is for.
     """
 
     name: str
@@ -26,6 +31,7 @@ class Run(NamedTuple):
     replicate: int
     workdir: Path
     spec: RunSpec
+    part: str = ""
 
     @property
     def shuffle(self) -> str:
@@ -49,11 +55,12 @@ def runs(spec: StudySpec, workdir: Path) -> tuple[Run, ...]:
     for shuffle in spec.shuffles:
         number = spec.replicates if shuffle in spec.replicated_shuffles else 1
         variants += [(shuffle, i + 1) for i in range(number)]
-    return source, *(
+    whole = (
         _run(kind, replicate, shuffle, base, workdir)
         for shuffle, replicate in variants
         for kind, base in (("P-T", finetune), ("RI-T", spec.scratch))
     )
+    return source, *whole, *(_part(word, finetune, workdir) for word in spec.partial)
 
 
 def _run(kind: str, replicate: int, shuffle: str, base: RunSpec, workdir: Path) -> Run:
@@ -64,6 +71,13 @@ def _run(kind: str, replicate: int, shuffle: str, base: RunSpec, workdir: Path) 
     seed = base.seed + (replicate - 1) * SEEDS_APART
     own = dataclasses.replace(base, name=name, kind=kind, seed=seed, data=data)
     return Run(name, kind, replicate, workdir / "runs" / folder, own)
+
+
+def _part(word: str, finetune: RunSpec, workdir: Path) -> Run:
+    name = f"P-T {word}"
+    own = dataclasses.replace(partial.apply(word, finetune), name=name, kind=PART)
+    folder = name.lower().replace(" ", "_").replace(":", "_")
+    return Run(name, PART, 1, workdir / "runs" / folder, own, word)
 
 
 def target_pairs(all_runs: Sequence[Run]) -> list[Pair]:

@@ -20,9 +20,9 @@ from tlx.studies.spec import StudySpec
 from tlx.train import metrics_log
 from tlx.train.job import make_module
 from tlx.train.losses import make_loss
+from tlx.train.spec import HEAD
 from tlx.train.workdir import read_result
 
-HEAD = "head"
 CONFIDENCE = 0.95
 """Of the intervals over test examples."""
 
@@ -55,6 +55,8 @@ def curves(run: Run) -> Question:
         "replicate": run.replicate,
         "target": run.spec.data.name,
     }
+    if run.part:
+        inputs["part"] = run.part
     return Question("curves", inputs, {}, asking.identities(run), answer)
 
 

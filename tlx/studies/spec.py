@@ -8,10 +8,14 @@ import numpy as np
 from tlx.core import checks
 from tlx.data.permutations import block_permutation
 from tlx.data.spec import DataSpec, parse_shuffle
+from tlx.studies import partial
 from tlx.train.spec import InitFrom, RunSpec
 
 SEEDS_APART = 1000
 """Distance between the seeds of replicates."""
+
+SPECTRA = ("circular", "reshaped", "operator")
+"""How `tlx.analyses.spectra` can see a convolution."""
 
 SPATIAL = ("flatten", "pool", "positions")
 """What `tlx.analyses.similarity` can do with the positions of a feature map."""
@@ -24,6 +28,10 @@ LEAST = {
     "basin_tolerance": 0,
     "similarity_batch": 4,
     "similarity_resamples": 0,
+    "criticality_alphas": 2,
+    "criticality_draws": 1,
+    "criticality_tolerance": 0,
+    "subspace_rank": 1,
 }
 """The least value of each number of a study."""
 
@@ -61,6 +69,21 @@ class StudySpec:
         position is an example).
       similarity_resamples: bootstrap resamples of the test images for the intervals of the
         kernel alignment; 0: no intervals.
+      criticality_alphas: places on the straight line from step 0 to the last at which each
+        module is tried, ends included, at least 2; on the way of the optimiser it is tried at
+        every checkpoint.
+      criticality_noise: increasing from 0 or more, with one above 0; the noise that a module is
+        tried in, as the standard deviation on each weight.
+      criticality_draws: draws of that noise, at least 1.
+      criticality_tolerance: how far the 0-1 error on the training images may be above the trained
+        model's for a module's place and noise to count as harmless.
+      spectra_kind: how convolutions are seen for their singular values: "circular" (with
+        circular padding, exact), "reshaped" (the kernel as a matrix) or "operator" (with the
+        layer's own padding and strides; the largest values only).
+      subspace_rank: the leading directions of two runs' movements that are compared.
+      partial: further P-T runs that start from some modules of P only, the rest fresh: "first:k"
+        takes the first k modules (of the body, so that k is 0 … their number), "except:k" all but
+        those; "first:k:frozen" trains the others only.
     """
 
     name: str
@@ -81,6 +104,13 @@ class StudySpec:
     similarity_batch: int = 512
     similarity_spatial: str = "flatten"
     similarity_resamples: int = 200
+    criticality_alphas: int = 11
+    criticality_noise: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+    criticality_draws: int = 3
+    criticality_tolerance: float = 0.02
+    spectra_kind: str = "circular"
+    subspace_rank: int = 1
+    partial: tuple[str, ...] = ()
 
     def problems(self) -> list[str]:
         """Everything that is wrong, each with its place; empty if nothing is."""
@@ -94,9 +124,14 @@ class StudySpec:
         for field, least in LEAST.items():
             if getattr(self, field) < least:
                 found.append(f"{field}: expected at least {least}, got {getattr(self, field)}")
-        noise = self.basin_noise
-        if not noise or noise[0] < 0 or any(a >= b for a, b in itertools.pairwise(noise)):
-            found.append(f"basin_noise: expected numbers that increase from 0 or more, got {noise}")
+        for field in ("basin_noise", "criticality_noise"):
+            noise = getattr(self, field)
+            if not noise or noise[0] < 0 or any(a >= b for a, b in itertools.pairwise(noise)):
+                found.append(f"{field}: expected numbers that increase from 0 or more, got {noise}")
+        if not any(sigma > 0 for sigma in self.criticality_noise):
+            found.append("criticality_noise: expected a number above 0, got none")
+        if self.spectra_kind not in SPECTRA:
+            found.append(f"spectra_kind: {checks.unknown('kind', self.spectra_kind, SPECTRA)}")
         if self.similarity_spatial not in SPATIAL:
             problem = checks.unknown("way with positions", self.similarity_spatial, SPATIAL)
             found.append(f"similarity_spatial: {problem}")
@@ -126,6 +161,9 @@ class StudySpec:
                 "shuffles: expected each once, and not 'none' (the plain target is always "
                 f"there), got {self.shuffles}"
             )
+        found += [
+            f"partial: {problem}" for problem in partial.problems(self.partial, self.finetune)
+        ]
         again = self.replicated_shuffles
         if len(set(again)) < len(again) or not set(again) <= set(self.shuffles):
             found.append(
