@@ -31,7 +31,7 @@ UNLOADED = {
 # what a part may import from outside, where design allows it a few packages only
 ALLOWED = {
     "core": {"jax", "jaxtyping", "numpy"},
-    "analyses": {"jax", "jaxtyping", "matfree", "numpy", "scipy"},
+    "analyses": {"jax", "jaxtyping", "matfree", "numpy", "scipy", "threadpoolctl"},
     "records": {"numpy"},
     "report": {"matplotlib", "numpy"},
 }

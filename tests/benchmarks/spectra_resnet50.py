@@ -1,14 +1,12 @@
 """Seconds for all singular values of a ResNet-50.
 
-    OPENBLAS_NUM_THREADS=1 python -m tests.benchmarks.spectra_resnet50
+    python -m tests.benchmarks.spectra_resnet50
 
 224x224 inputs, 1000 classes, random parameters, every layer; `ratio` is the seconds of the
-circular spectra over the 60 that they may take on two cores. Where other work shares the cores,
-LAPACK's threads wait for each other far longer than they compute, hence the one thread.
+circular spectra over the 60 that they may take on two cores.
 """
 
 import collections
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,7 +46,6 @@ def lines() -> Iterator[dict[str, Any]]:
         "aim": 1.0,
         "seconds": round(seconds["circular"], 2),
         "reshaped_seconds": round(seconds["reshaped"], 2),
-        "lapack_threads": os.environ.get("OPENBLAS_NUM_THREADS", "all"),
         "layers": len(whole.layers),
         "singular_values": int(whole.summaries.num_values.sum()),
         "seconds_without_summaries": _parts(apply_fn, params, inputs),

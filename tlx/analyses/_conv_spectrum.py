@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
 
 _BLOCK = 2**22  # complex numbers of the matrices that are decomposed at once: 64 MiB
 
@@ -39,7 +40,10 @@ def singular_values(matrices: np.ndarray) -> np.ndarray:
     """Falling singular values [..., min(I, O)] of matrices [..., I, O]; NaN if not finite."""
     if not np.isfinite(matrices).all():
         return np.full((*matrices.shape[:-2], min(matrices.shape[-2:])), np.nan)
-    return np.linalg.svd(matrices, compute_uv=False)
+    # LAPACK's threads gain nothing on many small matrices, and where other work shares the cores
+    # they wait for each other hundreds of times as long as they compute
+    with threadpool_limits(limits=1, user_api="blas"):
+        return np.linalg.svd(matrices, compute_uv=False)
 
 
 def circular(

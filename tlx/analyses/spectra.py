@@ -118,8 +118,7 @@ def circular(
 
     Numerics: float64, each value to about 1e-14·σ₁: no Gram matrix loses digits.
     Cost: one decomposition for each pair of frequencies f and −f; along an axis with one tap
-      all frequencies are one. Blocks of about 64 MiB. LAPACK's own threads are a loss where
-      other work shares the cores: OPENBLAS_NUM_THREADS=1 is then many times faster.
+      all frequencies are one. Blocks of about 64 MiB, one thread of LAPACK.
     References: Sedghi, Gupta, Long 2019, "The singular values of convolutional layers".
     """
     weights = real(kernel, 3, 5)
