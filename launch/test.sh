@@ -45,4 +45,5 @@ check imports "$bin/lint-imports" --no-logo
 if [ -n "$failed" ]; then die "failed: $failed (the tests were not run)"; fi
 say "tests"
 # compilation, most of the time, uses one core: two processes are twice as fast
-exec "$bin/python" -m pytest --numprocesses "${TLX_TEST_PROCESSES:-2}" "$@"
+# a file stays in one process, or both would make what its tests share
+exec "$bin/python" -m pytest --numprocesses "${TLX_TEST_PROCESSES:-2}" --dist loadfile "$@"

@@ -11,6 +11,8 @@ from tlx.studies.progress import Progress
 
 pytest.importorskip("sklearn", reason="the tiny study trains on scikit-learn's digits")
 
+MODULES = ["stem", "stage1_block1", "stage2_block1", "pooled", "head"]
+
 
 class Stopping(Progress):
     """Raises, as Ctrl-C would, when a task begins."""
@@ -46,13 +48,19 @@ def test_every_question_is_answered(done):
     found = records.query(done.records)
     counts = {q: sum(r.question == q for r in found) for q in {r.question for r in found}}
     assert counts == {
-        "curves": 9,
+        "curves": 10,
         "interpolation": 6,
         "plane": 1,
         "basin": 2,
         "permutation": 1,
         "similarity": 8,
         "similarity_trajectory": 2,
+        "probes": 4,
+        "rewinding": 2,
+        "criticality": 4,
+        "movement": 2,
+        "movement_alike": 2,
+        "spectra": 3,
         "distances": 5,
         "agreement": 6,
         "study": 1,
@@ -112,6 +120,61 @@ def test_similarities_come_with_their_evidence(done):
         assert (given["biased"] >= given["debiased"] - 1e-3)[known].all()
         assert (options["spatial"], options["num_resamples"]) == ("flatten", 20)
         assert given["count"] == 797
+
+
+def test_rewinding_to_the_last_step_changes_nothing(done):
+    for record in records.query(done.records, "rewinding"):
+        given = record.results
+        assert given["modules"].tolist() == MODULES
+        assert given["step"].tolist() == [0, 1, 2, 4]
+        assert (given["accuracy_drop"][:, -1] == 0).all()
+        assert (given["loss"][:, -1] == given["trained_loss"]).all()
+        (curve,) = records.query(done.records, "curves", run=record.inputs["run"])
+        np.testing.assert_allclose(
+            given["trained_accuracy"], curve.results["test_accuracy"][-1], atol=1e-6
+        )
+
+
+def test_criticality_on_both_paths_has_the_same_ends(done):
+    for kind in ("P-T", "RI-T"):
+        direct, way = (
+            records.query(done.records, "criticality", kind=kind, path=path)[0]
+            for path in ("direct", "optimisation")
+        )
+        assert direct.results["error"].shape == (len(MODULES), 2, 2)
+        assert way.results["error"].shape == (len(MODULES), 4, 2)
+        for end in (0, -1):
+            np.testing.assert_allclose(
+                direct.results["loss"][:, end], way.results["loss"][:, end], rtol=1e-5
+            )
+        (moved,) = records.query(done.records, "movement", kind=kind)
+        np.testing.assert_allclose(
+            way.results["distances"].T, moved.results["displacement"], rtol=1e-5, atol=1e-7
+        )
+        (apart,) = records.query(done.records, "curves", run=f"{kind} 1")
+        np.testing.assert_allclose(
+            direct.results["trained_error"], 1 - apart.results["train_accuracy"][-1], atol=1e-6
+        )
+
+
+def test_layers_are_measured_for_each_kind(done):
+    probes = records.query(done.records, "probes")
+    assert sorted(r.inputs["kind"] for r in probes) == ["P", "P-T", "RI", "RI-T"]
+    for record in probes:
+        given = record.results
+        assert (given["low"] <= given["accuracy"]).all()
+        assert (given["accuracy"] <= given["high"]).all()
+        assert (given["num_train"], given["count"]) == (40, 797)
+    for record in records.query(done.records, "spectra"):
+        given = record.results
+        assert given["layers"][0] == "stem/conv"
+        np.testing.assert_array_equal(given["singular_values"][:, 0], given["spectral_norm"][-1])
+        assert (np.diff(given["singular_values"]) <= 0).all()
+
+
+def test_a_partial_transfer_is_a_run_of_its_own_kind(done):
+    (curve,) = records.query(done.records, "curves", part="first:1:frozen")
+    assert (curve.inputs["run"], curve.inputs["kind"]) == ("P-T first:1:frozen", "P-T part")
 
 
 def test_a_trajectory_ends_where_the_runs_similarity_is(done):

@@ -15,7 +15,7 @@ ROOT = Path("w")
 
 
 def test_runs_of_a_study():
-    runs = plan.runs(tiny_study(), ROOT)
+    runs = plan.runs(tiny_study(partial=()), ROOT)
     assert [run.name for run in runs] == [
         "P",
         "P-T 1",
@@ -39,7 +39,7 @@ def test_runs_of_a_study():
 
 
 def test_pairs_of_a_study():
-    runs = plan.runs(tiny_study(), ROOT)
+    runs = plan.runs(tiny_study(partial=()), ROOT)
     names = [(p.a.name, p.b.name) for p in plan.target_pairs(runs) + plan.source_pairs(runs)]
     assert names == [
         ("P-T 1", "P-T 2"),
@@ -68,7 +68,7 @@ def test_pairs_on_shuffled_targets():
 
 
 def test_pairs_and_corners_of_the_landscape():
-    runs = plan.runs(tiny_study(), ROOT)
+    runs = plan.runs(tiny_study(partial=()), ROOT)
     every = {(p.a.name, p.b.name) for p in plan.all_target_pairs(runs)}
     assert len(every) == 6
     assert ("P-T 2", "RI-T 1") in every

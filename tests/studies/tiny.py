@@ -46,5 +46,9 @@ def tiny_study(**changes):
         "basin_draws": 3,
         "similarity_batch": 256,
         "similarity_resamples": 20,
+        "criticality_alphas": 2,
+        "criticality_noise": (0.0, 0.1),
+        "criticality_draws": 1,
+        "partial": ("first:1:frozen",),
     }
     return StudySpec(**{**given, **changes})
