@@ -5,6 +5,7 @@ Between and around models: `interpolation` (lines, barriers and their peaks), `p
 `alignment` (permuted units), `curvature`, `sharpness`. Of features: `similarity` (CKA of all
 pairs of layers, streaming), `all_pairs` (any measure of `measures`), `evidence` (chance and
 sampling error of a value); the measures on two matrices are in `cka` (with `kernels`), `cca`,
-`shape`, `rsa` and `neighbors`. Of parameters: `distances`. Of mistakes: `agreement`. Each
-returns a NamedTuple of arrays, those on two matrices a scalar.
+`shape`, `rsa` and `neighbors`; `probes` (what a linear map reads from a layer). Of modules:
+`rewinding`, `criticality`, `pac_bayes`. Of parameters: `distances`, `movement`, `spectra`. Of
+mistakes: `agreement`. Each returns a NamedTuple of arrays, those on two matrices a scalar.
 """
