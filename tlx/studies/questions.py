@@ -10,7 +10,7 @@ import numpy as np
 
 from tlx import checkpoints
 from tlx.adapters import linen
-from tlx.analyses import agreement, distances, interpolation, similarity
+from tlx.analyses import agreement, distances, interpolation, movement, similarity
 from tlx.core import labels, metrics
 from tlx.core.types import Metric, Params
 from tlx.studies import asking
@@ -182,7 +182,8 @@ def _aligned(pair: Pair, params: Params, options: Mapping[str, Any]) -> similari
 def distance(pair: Pair) -> Question:
     """Distances in parameter space by module and in total.
 
-    The totals leave the head out: that of P is for another task than that of its partner.
+    The totals leave the head out: that of P is for another task than that of its partner. Where
+    batch normalisation takes the scale of weights away, they are also given with those at length 1.
     """
 
     def answer() -> dict[str, Any]:
@@ -193,6 +194,11 @@ def distance(pair: Pair) -> Question:
         shared = body if "P" in (pair.a.kind, pair.b.kind) else every
         by_module = distances.by_module(a, b, by_name, modules=shared)
         total = distances.by_module(a, b, by_name, modules=body)
+        scaled = movement.scale_invariant_leaves(
+            asking.apply_fn(pair.a), a, next(iter(asking.stream(pair.a)()))["inputs"]
+        )
+        unit_a, unit_b = (movement.normalised(params, scaled) for params in (a, b))
+        unit = distances.by_module(unit_a, unit_b, by_name, modules=body)
         return {
             "modules": list(by_module.modules),
             "l2": by_module.l2,
@@ -200,6 +206,8 @@ def distance(pair: Pair) -> Question:
             "cosine": by_module.cosine,
             "total_l2": total.total_l2,
             "total_sum_of_tensor_norms": total.total_sum_of_tensor_norms,
+            "total_l2_normalised": unit.total_l2 if scaled else np.nan,
+            "num_scale_invariant": len(scaled),
         }
 
     return asking.between("distances", pair, {"totals_without": [HEAD]}, answer, on_data=False)
