@@ -4,6 +4,7 @@ from itertools import combinations
 
 import numpy as np
 
+from tests.report.synthetic_modules import modules
 from tlx.records import make_record
 
 NUM_TEST, NUM_TRAIN, CLASSES = 1_397, 400, 10
@@ -202,6 +203,48 @@ def agreement(a, b):
     return make_record("agreement", inputs=inputs_of(a, b), results=results)
 
 
+def part(word, final):
+    """A run that starts from some modules of P only."""
+    made = curve("P-T", "none", 0)
+    test = made.results["test_accuracy"] * final / FINAL["P-T"]
+    results = {**made.results, "test_accuracy": np.round(test * NUM_TEST) / NUM_TEST}
+    inputs = {**made.inputs, "run": f"P-T {word}", "kind": "P-T part", "part": word}
+    return make_record("curves", inputs=inputs, results=results, meta=made.meta)
+
+
+def probes(kind, top, *, step=100):
+    accuracy = np.array([0.3, 0.4, 0.5, 1.0, 1.0, 0.9]) * top
+    results = {"layers": LAYERS, "accuracy": accuracy, "low": accuracy - 0.02}
+    results |= {"high": accuracy + 0.01, "ridge": [0.001] * 6, "num_features": [8] * 6}
+    results |= {"num_train": NUM_TRAIN, "count": NUM_TEST, "num_classes": CLASSES}
+    inputs = {"run": f"{kind} 1", "kind": kind, "shuffle": "none", "step": step, "split": "test"}
+    return make_record("probes", inputs=inputs, results=results | {"spatial": "pool"})
+
+
+def spectra(kind, top, *, num_layers=4):
+    """Each layer's values fall by a power of ten; the stable rank is that of the top's square."""
+    quantiles, depth = np.linspace(0, 1, 101), 1.0 + np.arange(num_layers)
+    values = top * depth[:, None] * 10 ** -(depth[:, None] * quantiles)
+    last = {"spectral_norm": top * depth, "stable_rank": 12 * depth / top**2}
+    results = {name: np.stack([0.5 * value, value]) for name, value in last.items()}
+    results |= {
+        "step": [0, 100],
+        "layers": [f"stage{i + 1}_block1/conv" for i in range(num_layers)],
+    }
+    results |= {"quantiles": quantiles, "singular_values": values}
+    inputs = {"run": kind if kind == "P" else f"{kind} 1", "kind": kind, "shuffle": "none"}
+    return make_record("spectra", inputs=inputs, options={"kind": "circular"}, results=results)
+
+
+def layers():
+    """What a study records of single layers."""
+    tops = {"P": 0.9, "P-T": 0.96, "RI-T": 0.93}
+    made = [probes(kind, top) for kind, top in tops.items()] + [probes("RI", 0.4, step=0)]
+    made += [spectra(kind, top) for kind, top in {"P": 1.0, "P-T": 1.25, "RI-T": 2.0}.items()]
+    made += [part(f"first:{k}", v) for k, v in {1: 0.92, 2: 0.963, 3: 0.966}.items()]
+    return [*made, part("first:2:frozen", 0.87), part("except:2", 0.931)]
+
+
 def study():
     return make_record(
         "study",
@@ -225,4 +268,4 @@ def synthetic_records():
         made += [similarity(a, b, shuffle) for a, b in (("pt0", "p"), ("pt0", "rit0"))]
     made += [similarity(a, b, "block:8") for a, b in (("pt0", "pt1"), ("rit0", "rit1"))]
     made += [trajectory("pt0"), trajectory("rit0")]
-    return [*made, study()]
+    return [*made, study(), *layers(), *modules()]

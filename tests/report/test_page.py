@@ -78,7 +78,7 @@ def text(written):
 def test_headings_and_figures(text):
     read = Reader(text)
     assert read.headings == HEADINGS
-    assert [i for i in read.ids if i.startswith("figure-")] == [f"figure-{n}" for n in range(1, 11)]
+    assert [i for i in read.ids if i.startswith("figure-")] == [f"figure-{n}" for n in range(1, 17)]
 
 
 def test_ids_are_unique_and_links_stay_inside(text):
@@ -113,7 +113,7 @@ def test_the_appendix_has_config_versions_and_records(text):
     assert '"name": "synthetic"' in appendix
     assert '"jax": "0"' in appendix
     assert "Training took 240 seconds in two runs." in appendix
-    assert len(re.findall(r"(?:curves|interpolation|agreement)/[0-9a-f]{16}", appendix)) == 28
+    assert len(re.findall(r"(?:curves|interpolation|agreement)/[0-9a-f]{16}", appendix)) == 33
 
 
 def test_what_the_totals_leave_out_is_said(text):
@@ -181,8 +181,8 @@ def test_in_a_browser(text, tmp_path):
     sizes = [(kind, *map(int, size)) for kind, *size in map(str.split, rows[:-1])]
     figures = [s for s in sizes if s[0] == "figure"]
     panels = [s for s in sizes if s[0] == "svg"]
-    assert len(figures) == 10
-    assert len(panels) == text.count('class="panel"') == 32
+    assert len(figures) == 16
+    assert len(panels) == text.count('class="panel"') == 50
     assert all(width > 600 and height > 200 for _, width, height in figures)
     assert all(width > 300 and height > 200 for _, width, height in panels)
     assert rows[-1] == "overflow 0"

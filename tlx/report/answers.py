@@ -10,7 +10,9 @@ import math
 from collections.abc import Sequence
 
 from tlx.report import measures, measures_pairs
+from tlx.report.answers_depth import depth
 from tlx.report.answers_landscape import landscape
+from tlx.report.answers_modules import modules
 from tlx.report.answers_similarity import similarity
 from tlx.report.kinds import pair, pair_words
 from tlx.report.measures import Records
@@ -209,6 +211,8 @@ QUESTIONS = {
     "barrier": barrier,
     "landscape": landscape,
     "similarity": similarity,
+    "depth": depth,
+    "modules": modules,
     "distances": distances,
     "agreement": agreement,
 }

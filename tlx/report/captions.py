@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from tlx.records import Record
 from tlx.report import measures, measures_landscape, measures_pairs
+from tlx.report.captions_depth import partial_transfer, probes, spectra
+from tlx.report.captions_modules import criticality, movement, rewinding
 from tlx.report.captions_similarity import (
     similarity,
     similarity_shuffled,
@@ -144,6 +146,12 @@ CAPTIONS = {
     "similarity": similarity,
     "similarity_shuffled": similarity_shuffled,
     "similarity_trajectory": similarity_trajectory,
+    "probes": probes,
+    "partial_transfer": partial_transfer,
+    "spectra": spectra,
+    "rewinding": rewinding,
+    "criticality": criticality,
+    "movement": movement,
     "distances": distances,
     "agreement": agreement,
 }

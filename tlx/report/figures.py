@@ -15,9 +15,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tlx.report import (
+    panels_criticality,
+    panels_depth,
     panels_landscape,
     panels_layers,
     panels_map,
+    panels_modules,
     panels_pairs,
     panels_similarity,
     panels_training,
@@ -39,6 +42,12 @@ PANELS = {
     "similarity": panels_similarity.similarity,
     "similarity_shuffled": panels_similarity.shuffled,
     "similarity_trajectory": panels_similarity.trajectory,
+    "probes": panels_depth.probes,
+    "partial_transfer": panels_depth.partial_transfer,
+    "spectra": panels_depth.spectra,
+    "rewinding": panels_modules.rewinding,
+    "criticality": panels_criticality.criticality,
+    "movement": panels_modules.movement,
     "distances": panels_pairs.distances,
     "agreement": panels_pairs.agreement,
 }
@@ -119,6 +128,54 @@ def similarity_trajectory(records: Records) -> Figure:
     Args, Raises: as ``curves``; the records hold "similarity_trajectory".
     """
     return _draw("similarity_trajectory", records)
+
+
+def probes(records: Records) -> Figure:
+    """Returns how well the target's classes are read from each layer, by kind of model.
+
+    Args, Raises: as ``curves``; the records hold "probes".
+    """
+    return _draw("probes", records)
+
+
+def partial_transfer(records: Records) -> Figure:
+    """Returns final test and average training accuracy by how many modules start from P.
+
+    Args, Raises: as ``curves``; the records hold "curves" of such runs.
+    """
+    return _draw("partial_transfer", records)
+
+
+def spectra(records: Records) -> Figure:
+    """Returns the singular values of the layers of P, P-T and RI-T, a panel a layer.
+
+    Args, Raises: as ``curves``; the records hold "spectra".
+    """
+    return _draw("spectra", records)
+
+
+def rewinding(records: Records) -> Figure:
+    """Returns what is lost where one module is set back to the start, or to a checkpoint.
+
+    Args, Raises: as ``curves``; the records hold "rewinding".
+    """
+    return _draw("rewinding", records)
+
+
+def criticality(records: Records) -> Figure:
+    """Returns the error where one module is on its way back and in noise, as maps by module.
+
+    Args, Raises: as ``curves``; the records hold "criticality".
+    """
+    return _draw("criticality", records)
+
+
+def movement(records: Records) -> Figure:
+    """Returns how far each module moved, and the cosine of two runs' movements.
+
+    Args, Raises: as ``curves``; the records hold "movement" or "movement_alike".
+    """
+    return _draw("movement", records)
 
 
 def distances(records: Records) -> Figure:

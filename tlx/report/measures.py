@@ -29,6 +29,12 @@ FIELDS = {
     "plane": ("x", "y", "loss", "accuracy", "models_xy"),
     "basin": ("verdict", "epsilon", "delta", "deltas", "noise_rise", "beyond_rise"),
     "permutation": ("alphas", "loss_plain", "accuracy_plain"),
+    "rewinding": ("modules", "step", "accuracy_drop"),
+    "criticality": ("modules", "alphas", "sigmas", "distances", "error", "criticality"),
+    "movement": ("modules", "displacement", "path"),
+    "movement_alike": ("modules", "cosine", "z"),
+    "probes": ("layers", "accuracy"),
+    "spectra": ("layers", "stable_rank", "spectral_norm", "quantiles", "singular_values"),
 }
 
 
@@ -153,14 +159,16 @@ def statistics(records: Records, question: str) -> list[str]:
 def curves(records: Records, shuffle: str | None = "none") -> list[Curve]:
     """Returns the runs on the target, P-T first; ``shuffle=None`` returns all of them.
 
-    Runs of kind P are left out: they are trained on the source.
+    Runs of kind P are left out, which are trained on the source, and those that start from
+    only a part of P.
     """
-    found = [_curve(r) for r in usable(records, "curves")]
+    found = [curve(r) for r in usable(records, "curves") if not r.inputs.get("part")]
     found = [c for c in found if c.kind != "P" and shuffle in (None, c.shuffle)]
     return sorted(found, key=lambda c: (pair_rank((c.kind, c.kind)), c.shuffle, c.run))
 
 
-def _curve(record: Record) -> Curve:
+def curve(record: Record) -> Curve:
+    """Returns a record of learning curves as a run."""
     step = np.atleast_1d(record.results["step"])
 
     def series(name: str) -> np.ndarray:

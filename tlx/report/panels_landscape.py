@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Pale where a model is good, dark where it is bad, without the hues of the kinds of model;
 # its lightness falls evenly, so it reads in grey and under the colour deficiencies.
-_GOOD_TO_BAD = ("#fdfcf7", "#e3dbe4", "#bfafcd", "#9482b3", "#6a5a95", "#453c73", "#241f4a")
+GOOD_TO_BAD = ("#fdfcf7", "#e3dbe4", "#bfafcd", "#9482b3", "#6a5a95", "#453c73", "#241f4a")
 _MARGINS = (0.5, 0.72, 0.45, 0.35)
 _SIDE = 3.6 - _MARGINS[0] - _MARGINS[1]  # inches
 
@@ -91,7 +91,7 @@ def _contours(
     axes: Axes, plane: Plane, values: np.ndarray, levels: list[float], *, logarithmic: bool
 ) -> None:
     mpl_colours = matplotlib("colors")
-    ramp = list(_GOOD_TO_BAD) if logarithmic else list(reversed(_GOOD_TO_BAD))
+    ramp = list(GOOD_TO_BAD) if logarithmic else list(reversed(GOOD_TO_BAD))
     shades = mpl_colours.LinearSegmentedColormap.from_list("landscape", ramp)
     bands = max(len(levels) - 1, 1)
     colours = [shades(i / max(bands - 1, 1)) for i in range(bands)]

@@ -99,6 +99,23 @@ FINDINGS = {
         "so. CKA of ResNet-50s on CheXpert:",
         _SIMILARITY,
     ),
+    "depth": Finding(
+        "in its conclusion and a review",
+        "A review lists the spectrum of the modules among the paper's experiments, and its "
+        "conclusion proposes the top singular values and directions of each module as a start "
+        "for training. This page has no numbers of the paper's about them.",
+    ),
+    "modules": Finding(
+        "Figures 5 and 6",
+        "One module at a time set back to checkpoint 0 on CheXpert, test AUC, read off the figure "
+        "to about ±.005: P-T, .734 as trained, falls to .693 with the fully connected layer set "
+        "back and stays at .710 or above with any other; RI-T falls from .704 to .507 with conv1 "
+        "(learning rate .02), and from .702 to .543 with the first block of stage 3 and .562 with "
+        "conv1 (.1). The only difference to the supervised case, its text says, is that the fully "
+        "connected layer becomes critical for P-T, which is expected. In noise and on the way to "
+        "its start, conv1 of P-T stays in a valley of even width; that of RI-T leaves it before "
+        "the start, on both paths.",
+    ),
     "distances": Finding(
         "Table 2",
         "Two RI-T are farther from each other than two P-T, and the distance of a module grows "

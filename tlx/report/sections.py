@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tlx.records import Record
-from tlx.report import answers, tables, verdicts
+from tlx.report import answers, measures_modules, tables, verdicts
 from tlx.report.captions import CAPTIONS
 from tlx.report.drawing import svg
 from tlx.report.figures import PANELS
+from tlx.report.measures_similarity import LEAST_Z
 from tlx.report.numbers import NO_DATA
 from tlx.report.paper import FINDINGS, Finding
 from tlx.report.table import Table, unbroken
@@ -91,6 +92,49 @@ HOW = {
         "addition, and “as in the paper” says of shuffled images that the order is that of the "
         "paper's table."
     ),
+    "depth": (
+        "A probe is a linear classifier on the features of one layer (Alain and Bengio 2016), "
+        "here a ridge regression on the one-hot classes of the target's training images, its "
+        "strength chosen by generalised cross-validation on those images; the class is that of "
+        "the largest output. Its accuracy is that on the test images, in brackets its 95% "
+        "interval (Wilson). One model is said to be better than another where their intervals "
+        "do not overlap; the intervals of the gain over random weights are Newcombe's (1998). "
+        "RI is a net before training; layer s.b is block b of stage s.\n\n"
+        "Partial transfer follows Yosinski et al. (2014): a run starts with the first k modules "
+        "of P's body, or with all but those, and with fresh weights in the others; the modules "
+        "from P are then trained with the rest, or frozen. The first k are said to be enough "
+        "where no run with k or more of them that was tried ends more than two standard errors "
+        "of the difference below P-T.\n\n"
+        "The singular values of a convolution are those of the linear map of whole feature maps "
+        "with their borders joined and stride 1 (Sedghi et al. 2019), or of what the caption "
+        "says. The stable rank is the sum of the squares of the values over the largest "
+        "square."
+    ),
+    "modules": (
+        "One module at a time is set back to its weights at a checkpoint of the same run, the "
+        "others stay as trained (Zhang et al. 2019), and the network is evaluated on all test "
+        "images. Both networks see the same images, but it is not recorded on which they differ: "
+        "± is the largest standard error of the difference that their accuracies allow. P-T is "
+        "said to do without a module's training where it loses at most a point without it, or no "
+        "more than two standard errors and the module's criticality is 0. Block s.b is block b of "
+        "stage s.\n\n"
+        "The criticality μ of a module is the least (distance / σ)² over a grid of places θ(α) on "
+        "a path from its start to its trained weights and of noise N(0, σ²) on each weight, σ "
+        "above 0, at which the mean 0-1 error on the training images stays within the threshold "
+        "(Chatterji et al. 2020, definition 3.1); the distance is ‖θ(α) − θ(0)‖. It is 0 where "
+        "the module can stay at its start, ∞ where no point of the grid is within the threshold, "
+        "and a finer grid can only lower it; a network's is the sum over its modules. The "
+        "straight path is the paper's direct one; the other, its optimisation path, goes through "
+        "the checkpoints. The bound on the expected error of the network with that noise in all "
+        "its modules holds with the start as the prior's mean; of "
+        f"{measures_modules.SAYS_NOTHING} and more it is said to say nothing, as where a "
+        "criticality is ∞.\n\n"
+        "A module's movement is the difference of its trained weights from its start, its path "
+        "the sum of the differences from checkpoint to checkpoint. z is the cosine of two "
+        "movements over its standard deviation for random directions, √(1/k) with k weights; "
+        f"“‡” marks z below {LEAST_Z:g}. Gradients fill few directions, so that runs that have "
+        "nothing else in common may have a large z."
+    ),
     "distances": (
         "The l2 norm of the difference of two models' parameters, module by module; relative "
         "distances are divided by the norms of the modules. Two totals are given: the l2 norm "
@@ -121,12 +165,18 @@ def prose(text: str) -> str:
 PARTS = {
     "landscape": ("landscape", "permutation"),
     "similarity": ("similarity", "similarity_shuffled", "similarity_trajectory"),
+    "depth": ("probes", "partial_transfer", "spectra"),
+    "modules": ("rewinding", "criticality", "movement"),
 }
 ADDITIONS = {
     "permutation": "With the units in one order",
     "similarity_shuffled": "On shuffled images",
     "similarity_trajectory": "Over the training",
+    "probes": "What a linear map reads from each layer",
+    "partial_transfer": "Starting from some of the modules",
+    "movement": "How the modules moved",
 }
+HEADINGS = {**ADDITIONS, "spectra": "The singular values of the layers"}
 
 
 class Part(NamedTuple):
@@ -181,16 +231,18 @@ def render(section: Section, number: int) -> str:
         f"<h2>{html.escape(section.title)}</h2>",
         f'<p class="answer">{prose(answer)}</p>',
     ]
+    own = [part.name for part in section.parts if part.name not in ADDITIONS]
     for part in section.parts:
-        if part.name in ADDITIONS and (part.pictures or part.table):
-            parts.append(f"<h3>{ADDITIONS[part.name]} <small>not in the paper</small></h3>")
+        if part.name in HEADINGS and (part.pictures or part.table):
+            where = " <small>not in the paper</small>" if part.name in ADDITIONS else ""
+            parts.append(f"<h3>{HEADINGS[part.name]}{where}</h3>")
         if part.pictures:
             parts.append(_figure(part, number))
             number += 1
         if part.table:
             heading = "" if part.name in ADDITIONS else "<h3>Measured here</h3>"
             parts += [heading, part.table.html(f"of-{part.name}")]
-        if part.name not in ADDITIONS:
+        if part.name == own[-1]:
             parts += _in_the_paper(finding)
     parts += [_checks(section.answer.checks), _how(section.name), "</section>"]
     return "\n".join(part for part in parts if part)

@@ -18,6 +18,8 @@ from tlx.report.kinds import Pair, pair_name
 from tlx.report.measures import Records, listed
 from tlx.report.numbers import NO_DATA, UNKNOWN, percent, significant, text
 from tlx.report.table import Table
+from tlx.report.tables_depth import partial_transfer, probes, spectra
+from tlx.report.tables_modules import modules, network_criticality
 from tlx.report.tables_similarity import similarity, similarity_shuffled
 from tlx.report.verdicts import P_T, RI_T
 
@@ -27,6 +29,8 @@ TITLES = {
     "barrier": "Are two models joined by a straight line?",
     "landscape": "What does the loss landscape between them look like?",
     "similarity": "Do they compute the same features?",
+    "depth": "What is in which layer, and how deep does it transfer?",
+    "modules": "Which modules carry it?",
     "distances": "How far apart are they in parameter space?",
     "agreement": "Do they make the same mistakes?",
 }
@@ -75,6 +79,7 @@ def headline(records: Records) -> Table:
             (f"Loss barrier between two, nats{level}", *losses, verdict["barrier"]),
             ("Two in the same basin?", *same, verdict["landscape"]),
             (f"Feature similarity of two, mean CKA{cka_level}", *shared, verdict["similarity"]),
+            ("Criticality of all modules", *_two(network_criticality(records)), ""),
             ("Distance between two, l2", *l2, verdict["distances"]),
             ("Agreement in mistakes of two, kappa", *kappa, verdict["agreement"]),
         ),
@@ -256,6 +261,10 @@ TABLES = {
     "permutation": permutation,
     "similarity": similarity,
     "similarity_shuffled": similarity_shuffled,
+    "probes": probes,
+    "partial_transfer": partial_transfer,
+    "spectra": spectra,
+    "criticality": modules,
     "distances": distances,
     "agreement": agreement,
 }
