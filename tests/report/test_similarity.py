@@ -43,13 +43,10 @@ def test_the_answer_of_the_fixture(records):
         "0.809] at step 100; that of RI-T rises, from 0.200 [0.189, 0.209] at step 0 to 0.350 "
         "[0.339, 0.359] at step 100."
     )
-    assert [c.claim for c in answer.checks[:3]] == [
+    assert [c.claim for c in answer.checks] == [  # of whole images, as the paper's table is
         "two P-T are more similar than two RI-T",
         "two P-T are more similar than P-T and RI-T",
         "P-T is more similar to P than to RI-T",
-    ]
-    assert [c.claim for c in answer.checks[3:]] == [
-        f"with 8×8 blocks shuffled, the same order: {c.claim}" for c in answer.checks[:2]
     ]
 
 
