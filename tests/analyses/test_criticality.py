@@ -252,6 +252,7 @@ def test_errors():
         ({"alphas": [0.0, 1.5]}, r"expected alphas within 0 … 1, got \[0.0, 1.5\]"),
         ({"sigmas": [-0.1]}, r"expected sigmas of at least 0, got \[-0.1"),
         ({"num_draws": 0}, "expected num_draws of at least 1, got 0"),
+        ({"modules": []}, "expected at least one module, got none"),
         ({"modules": ["haed"]}, "unknown label 'haed'; did you mean 'head'"),
         ({"labels": {"hidden": "a"}}, "labels must have the structure of params"),
         ({"alphas": []}, "expected alphas as a vector"),
@@ -288,3 +289,21 @@ def test_any_framework():
         loss = evaluate(a.apply_fn, metrics.classification(), mixed, stream)["loss"]
         np.testing.assert_allclose(found.losses["loss"][at, 0, 0], loss, rtol=1e-6)
         assert found.sizes[at] == tiny_models.WIDTH * 3 + 3
+
+
+def _stacked(params, inputs):
+    """Batch normalisation whose statistics are rows of one leaf for all layers."""
+    for i in range(2):
+        mean, var = params["mean"][i], params["var"][i]
+        inputs = (inputs @ params["w"][i] - mean[None]) / jnp.sqrt(var + 1e-3)[None]
+    return inputs
+
+
+def test_statistics_that_cannot_be_told_from_weights_are_refused():
+    params = {"w": jnp.ones((2, 5, 5)), "mean": jnp.zeros((2, 5)), "var": jnp.ones((2, 5))}
+    with pytest.raises(ValueError, match="Write the layers out one by one"):
+        criticality.surface(
+            _stacked, paths.line(params, params), _stream(), labels=jax.tree.map(str, {
+                "w": "w", "mean": "norm", "var": "norm"}),
+            alphas=[1.0], sigmas=[0.1], key=KEY, statistics="interpolate",
+        )  # fmt: skip

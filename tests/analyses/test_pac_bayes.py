@@ -136,17 +136,17 @@ def test_draws_are_of_the_whole_network():
     assert found.std() > 0
 
 
-def test_batch_statistics_get_no_noise():
+def test_there_is_no_bound_for_batch_statistics():
     tiny = tiny_models.make("linen", 0)
     labels = labels_lib.from_names(tiny.params, lambda name: tiny_models.module_of(tiny, name))
     modules = labels_lib.unique(labels)
-    found = pac_bayes.noisy_errors(
-        tiny.apply_fn, paths.line(tiny.params, tiny.params),
-        streams.from_arrays(*tiny_models.make_inputs(20), batch_size=10),
-        labels=labels, modules=modules, alphas=[1.0] * len(modules), sigmas=[50.0] * len(modules),
-        key=KEY, num_draws=5, loss=metrics.softmax_cross_entropy, statistics="interpolate",
-    )  # fmt: skip
-    assert np.isfinite(found).all()
+    with pytest.raises(ValueError, match="the model has batch statistics, which depend on"):
+        pac_bayes.noisy_errors(
+            tiny.apply_fn, paths.line(tiny.params, tiny.params),
+            streams.from_arrays(*tiny_models.make_inputs(20), batch_size=10),
+            labels=labels, modules=modules, alphas=[1.0] * len(modules),
+            sigmas=[0.1] * len(modules), key=KEY,
+        )  # fmt: skip
 
 
 def test_undefined_is_nan():
@@ -157,6 +157,8 @@ def test_undefined_is_nan():
     )  # fmt: skip
     assert np.isnan(found).all()
     assert found.shape == (3,)
+    assert np.isnan(_errors(alphas=[np.nan, 1.0], sigmas=[np.nan, 0.1])).all()
+    assert np.isnan(pac_bayes.bound([0.1], [1, np.nan], [2, 2], [0.1, 0.1], num_examples=5).value)
 
 
 def test_errors():
@@ -177,4 +179,8 @@ def test_errors():
         _errors(modules=["hidden"])
     with pytest.raises(ValueError, match=r"each of 2 modules, got shapes \(1,\) and \(2,\)"):
         _errors(alphas=[1.0])
+    with pytest.raises(ValueError, match="expected alphas within 0 … 1 and sigmas of at least 0"):
+        _errors(alphas=[2.0, 1.0])
+    with pytest.raises(ValueError, match="expected num_draws of at least 1, got 0"):
+        _errors(num_draws=0)
     assert jnp.isfinite(_errors(sigmas=[0, 0])).all()

@@ -117,6 +117,8 @@ def test_an_empty_stream_is_undefined():
 def test_errors():
     with pytest.raises(ValueError, match="at least one reference to rewind to, got none"):
         _rewound([])
+    with pytest.raises(ValueError, match="expected at least one module, got none"):
+        _rewound(modules=[])
     with pytest.raises(ValueError, match="unknown label 'hiden'; did you mean 'hidden'"):
         _rewound(modules=["hiden"])
     other = {"hidden": TRAINED["hidden"]}

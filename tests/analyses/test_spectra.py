@@ -486,3 +486,11 @@ K = normal(3, 3, 2, 4)
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_operator_of_any_scale(scale):
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 2, 4))
+    one, other = (spectra.operator(k, (6, 6)) for k in (kernel, kernel * scale))
+    np.testing.assert_allclose(other.values / scale, one.values, rtol=1e-6)
+    np.testing.assert_allclose(other.frobenius_norm / scale, one.frobenius_norm, rtol=1e-12)

@@ -182,3 +182,39 @@ def test_standard_normal_leaves_counters_alone():
     moved = paths.shifted(paths.line(params, params), noise)((0.0, 1.0))
     assert moved["count"] == 3
     np.testing.assert_array_equal(moved["w"], noise["w"])
+
+
+def test_a_mesh_compiles_each_module_once():
+    mesh = sharding.make_mesh()
+    a, b = (sharding.replicate(x, mesh) for x in (A, B))
+    stream = _stream()
+    before = sweeps._after._cache_size()
+    for _ in range(2):
+        sweeps.evaluate_modules(
+            models.apply_fn, METRIC, paths.line(a, b), ALPHAS, b, LABELS,
+            lambda: (sharding.shard_batch(batch, mesh) for batch in stream()), chunk=3,
+        )  # fmt: skip
+    assert sweeps._after._cache_size() - before <= 2
+
+
+def test_a_function_that_maps_over_shards():
+    mesh = sharding.make_mesh()
+
+    def product(weights, inputs):
+        return inputs @ weights
+
+    everywhere = jax.sharding.PartitionSpec()
+
+    def apply_fn(params, inputs):
+        mapped = jax.shard_map(
+            product, mesh=mesh, in_specs=(everywhere, everywhere), out_specs=everywhere
+        )
+        return mapped(params["a"], inputs) @ params["b"]
+
+    params = {"a": A["hidden"]["kernel"], "b": A["head"]["kernel"]}
+    other = {"a": B["hidden"]["kernel"], "b": B["head"]["kernel"]}
+    labels = {"a": "a", "b": "b"}
+    path_fn = paths.line(other, params)
+    found = sweeps.evaluate_modules(apply_fn, METRIC, path_fn, ALPHAS, params, labels, _stream())
+    moving = paths.spliced(path_fn, params, labels, "a")
+    _same(found["a"], evaluate_path(apply_fn, METRIC, moving, ALPHAS, _stream()))

@@ -80,7 +80,9 @@ def explicit(
 def top(kernel: Float[np.ndarray, "*taps I O"], geometry: Geometry, num_values: int) -> Top:
     """The largest singular values of a convolution; NaN if the kernel is not finite."""
     *taps, inputs, _ = kernel.shape
-    weights = jnp.asarray(kernel, jnp.result_type(float))
+    # the products below are of fourth order in the weights: as they are, small ones vanish
+    scale = float(np.abs(kernel[np.isfinite(kernel)]).max(initial=0)) or 1.0
+    weights = jnp.asarray(kernel / scale, jnp.result_type(float))
     shape = (*geometry.size, inputs * geometry.groups)
     there = functools.partial(_convolved, weights, geometry)
     struct = jax.eval_shape(there, jax.ShapeDtypeStruct((1, *shape), weights.dtype))
@@ -96,7 +98,8 @@ def top(kernel: Float[np.ndarray, "*taps I O"], geometry: Geometry, num_values: 
     forth, reverse = _on_rows(there, shape), _on_rows(back, struct.shape[1:])
     if sides[1] < sides[0]:  # the transpose has the same singular values and the shorter basis
         forth, reverse = reverse, forth
-    return Top(*_block_krylov(forth, reverse, total, k), norm, total)
+    values, residuals = _block_krylov(forth, reverse, total, k)
+    return Top(scale * values, scale * residuals, norm, total)
 
 
 def _uses(taps: Sequence[int], out: Sequence[int], geometry: Geometry) -> list[np.ndarray]:

@@ -3,10 +3,24 @@
 from collections.abc import Sequence
 from typing import Any
 
+from tlx.core import labels as labels_lib
 from tlx.core import paths, streams
 from tlx.core import statistics as statistics_lib
 from tlx.core.sweeps import evaluate_modules
 from tlx.core.types import ApplyFn, Labels, Metric, Params, PathFn, Stream
+
+
+def chosen(params: Params, labels: Labels, modules: Sequence[str] | None) -> tuple[str, ...]:
+    """The modules that are asked for, each once; None for all, in the order of their first leaf.
+
+    Raises:
+      ValueError: for no module or an unknown one, and for labels of another structure.
+    """
+    wanted = labels_lib.unique(labels) if modules is None else tuple(dict.fromkeys(modules))
+    if not wanted:
+        raise ValueError("expected at least one module, got none")
+    labels_lib.select(params, labels, wanted)
+    return wanted
 
 
 def along(

@@ -17,7 +17,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tlx.analyses import _checks, _losses, _module_sweep
 from tlx.core import checks, paths, streams, tree
-from tlx.core import labels as labels_lib
 from tlx.core import statistics as statistics_lib
 from tlx.core.types import ApplyFn, Labels, Params, PathFn, PerExampleFn, Stream
 
@@ -100,7 +99,8 @@ def surface(
 
     Raises:
       ValueError: at call, for alphas or sigmas out of range or without one value, fewer than one
-        draw, an unknown module, labels of another structure, and as `statistics.along`.
+        draw, no module or an unknown one, labels of another structure, batch statistics that
+        cannot be told from weights, and as `statistics.along`.
 
     Numerics: points in float32 or more, means over draws in float64.
     Cost: D passes over the data; a batch takes D forward passes and D·A·S times what depends on
@@ -109,10 +109,9 @@ def surface(
     alphas, sigmas = _grid(alphas, sigmas, num_draws)
     path_fn = path_fn if isinstance(path_fn, Partial) else Partial(path_fn)
     trained = _point(path_fn, jnp.ones((), float))
-    chosen = labels_lib.unique(labels) if modules is None else tuple(dict.fromkeys(modules))
-    labels_lib.select(trained, labels, chosen)  # refuses what is unknown before any work
+    chosen = _module_sweep.chosen(trained, labels, modules)
     first, stream = streams.peek(stream)
-    still = statistics_lib.leaves(apply_fn, trained, first["inputs"]) if first else frozenset()
+    still = statistics_lib.told_apart(apply_fn, trained, first["inputs"]) if first else frozenset()
     metric = _losses.mean_of_each(tuple(losses.items()))
     at_end, rule = statistics_lib.along(
         apply_fn, metric, path_fn, jnp.ones(1), stream, source=statistics
@@ -158,7 +157,7 @@ class Criticality(NamedTuple):
       threshold: epsilon.
       values: float64 [M], mu: 0 for a module that can stay at its start, infinite where no point
         of the grid with noise has a loss up to the threshold (smaller sigmas are wanted, or the
-        trained model's loss is above it), NaN where losses are.
+        trained model's loss is above it), NaN where all of a module's losses are.
       alpha: float64 [M], the place on the path at the minimum; NaN where there is none.
       sigma: float64 [M], the noise there.
       total: float, the sum over the modules, the network's criticality.
@@ -177,9 +176,8 @@ def criticality(of: Surface, threshold: float, *, loss: str = "error") -> Critic
     """The least ‖θ(α) − θ(0)‖² / σ² at which a module's expected loss is within the threshold.
 
     On the direct path this is min {α²‖θ¹ − θ⁰‖² / σ² : E_u L(θ(α) + u) ≤ epsilon}, over the
-    points of the grid with σ > 0: twice the divergence KL(N(θ(α), σ²I) ‖ N(θ⁰, σ²I)), or how many
-    nats it takes to tell the module from its start. Of equal minima the one at the largest σ
-    is taken. A finer grid can only lower it.
+    points of the grid with σ > 0: twice the divergence KL(N(θ(α), σ²I) ‖ N(θ⁰, σ²I)). Of equal
+    minima the one at the largest σ is taken. A finer grid can only lower it.
 
     Args:
       of: `surface`, which need not be computed again for another threshold.
@@ -207,8 +205,8 @@ def criticality(of: Surface, threshold: float, *, loss: str = "error") -> Critic
     best = flat.argmin(1)
     values = flat[np.arange(len(flat)), best]
     undefined = np.isnan(losses).all((1, 2))
-    none = np.isinf(values)
     values = np.where(undefined, np.nan, values)
+    none = ~np.isfinite(values)
     sigma = np.where(none, np.nan, sigmas[order][best // len(of.alphas)])
     alpha = np.where(none, np.nan, of.alphas[best % len(of.alphas)])
     return Criticality(
@@ -269,4 +267,4 @@ def _standard_error(draws: np.ndarray, sigmas: np.ndarray) -> Float[np.ndarray, 
     """Of the mean over the first axis; without noise there is none."""
     if len(draws) == 1:
         return np.broadcast_to(np.where(sigmas > 0, np.nan, 0.0), draws.shape[1:])
-    return draws.std(0, ddof=1) / np.sqrt(len(draws))
+    return np.where(sigmas > 0, draws.std(0, ddof=1) / np.sqrt(len(draws)), 0.0)

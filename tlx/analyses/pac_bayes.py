@@ -17,7 +17,9 @@ The best sᵢ² = σᵢ² + dᵢ²/kᵢ would give ½·kᵢ·ln(1 + dᵢ²/(kᵢ
 (1) is asked of every sᵢ² = c·exp(−jᵢ/b), jᵢ = 1, 2, …, at once, with the share 6/(π²jᵢ²) of δ for
 each module's: that adds Σ ln(π²jᵢ²/6) to the divergence, and the best j may be taken. Last, E_Q L̂
 is estimated from D draws: kl(mean of the draws ‖ E_Q L̂) ≤ ln(2/δ')/D but for δ' of the draws
-(Chernoff). By Pinsker's inequality (1) is within √((KL + …)/2m) of E_Q L̂, the square-root form.
+(Chernoff). All that decides the output and is not in a KLᵢ must be fixed before the examples, as
+running statistics of batches are not: for a model that has them there is no such bound. By
+Pinsker's inequality (1) is within √((KL + …)/2m) of E_Q L̂, the square-root form.
 
 References: A. Maurer, A note on the PAC Bayesian theorem, 2004; J. Langford, R. Caruana, (Not)
 bounding the true error, 2001; G. Dziugaite, D. Roy, Computing nonvacuous generalization bounds for
@@ -27,7 +29,6 @@ of module criticality in the generalization of deep networks, 2020.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -36,7 +37,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
-from tlx.core import checks, metrics, paths, streams, tree
+from tlx.core import evaluate_path, metrics, paths, streams, tree
 from tlx.core import labels as labels_lib
 from tlx.core import statistics as statistics_lib
 from tlx.core.types import ApplyFn, Labels, Params, PathFn, PerExampleFn, Stream
@@ -89,21 +90,25 @@ def bound(
       distances: float [M], dᵢ, of each module's place from its start, which must not depend on
         the examples: random weights, or those pretrained on other data.
       sizes: int [M], kᵢ.
-      sigmas: float [M], σᵢ, above 0. They may depend on the examples, as the places may.
+      sigmas: float [M], σᵢ, above 1e-12. They may depend on the examples, as the places may.
       num_examples: m, that the training error is the mean of.
       delta: the part of training sets for which (1) may fail.
       delta_draws: the part of draws for which their mean may mislead.
 
     Returns:
-      `Bound`; all NaN where an error is.
+      `Bound`; all NaN where anything given is NaN.
 
     Raises:
       ValueError: for lengths that differ, no draws, errors outside of 0 … 1, negative distances,
-        sizes below 1, sigmas that are not above 0, no examples, or a delta outside of 0 … 1.
+        sizes below 1, sigmas that are not above 1e-12, no examples, or a delta outside of 0 … 1.
     """
     draws = np.asarray(noisy_errors, np.float64)
     d, k, sigma = (np.asarray(x, np.float64) for x in (distances, sizes, sigmas))
     _check(draws, d, k, sigma, num_examples, (delta, delta_draws))
+    if np.isnan(np.concatenate([draws, d, k, sigma])).any():
+        nothing = np.full(len(d), np.nan)
+        nan = math.nan
+        return Bound(nan, nan, nan, nan, nothing, nothing, nan)
     farthest = STEPS * np.log(LARGEST_VARIANCE / (sigma**2 + d**2 / k).min(initial=1))
     choices = np.arange(1, max(1, int(farthest) + 1) + 1)[:, None]  # beyond both terms grow
     cost = _divergence(d, k, sigma, choices) + np.log(np.pi**2 * choices**2 / 6)
@@ -137,7 +142,6 @@ def noisy_errors(
     key: Array,
     num_draws: int = 20,
     loss: PerExampleFn = metrics.error,
-    statistics: Stream | str | None = None,
 ) -> Float[np.ndarray, " D"]:
     """The errors of draws of the network, each module at its place and in its noise at once.
 
@@ -152,17 +156,17 @@ def noisy_errors(
       key: typed PRNG key.
       num_draws: D, at least 1.
       loss: per-example loss within 0 … 1.
-      statistics: of `criticality.surface`.
 
     Returns:
-      float64 [D], the mean loss of each draw; NaN for an empty stream, and for alphas or sigmas
-      that are NaN.
+      float64 [D], the mean loss of each draw; NaN for an empty stream, and where an alpha or a
+      sigma is, as those of a module without a minimiser are.
 
     Raises:
-      ValueError: at call, for modules that are not those of `labels`, or alphas and sigmas of
-        another length.
+      ValueError: at call, for modules that are not those of `labels`, alphas and sigmas of
+        another length or out of range, fewer than one draw, and for a model with batch
+        statistics, which depend on the examples.
 
-    Cost: D forward passes a batch.
+    Cost: D forward passes a batch, and the path formed once for each module.
     """
     known = labels_lib.unique(labels)
     if sorted(modules) != sorted(known):
@@ -176,56 +180,57 @@ def noisy_errors(
             f"expected an alpha and a sigma for each of {len(modules)} modules, got shapes "
             f"{alphas.shape} and {sigmas.shape}"
         )
+    if num_draws < 1:
+        raise ValueError(f"expected num_draws of at least 1, got {num_draws}")
+    if ((alphas < 0) | (alphas > 1) | (sigmas < 0)).any():
+        raise ValueError(
+            "expected alphas within 0 … 1 and sigmas of at least 0, got "
+            f"{alphas.tolist()} and {sigmas.tolist()}"
+        )
+    first, stream = streams.peek(stream)
+    if first is None or not np.isfinite(alphas + sigmas).all():
+        return np.full(num_draws, np.nan)
     number = {module: i for i, module in enumerate(modules)}
     places = [number[label] for label in jax.tree.leaves(labels)]
-    path_fn = path_fn if isinstance(path_fn, Partial) else Partial(path_fn)
-    first, stream = streams.peek(stream)
-    if first is None:
-        return np.full(num_draws, np.nan)
-    point = jax.eval_shape(path_fn, jnp.ones((), float))
-    still = statistics_lib.leaves(apply_fn, point, first["inputs"])
-    where = (jnp.asarray(alphas, float), jnp.asarray(sigmas, float))
-    noisy = Partial(_Noisy(tuple(places), still), path_fn, *where)
+    mean = _mean(path_fn, places, alphas)
+    if statistics_lib.told_apart(apply_fn, mean, first["inputs"]):
+        raise ValueError(
+            "the model has batch statistics, which depend on the training examples and are in no "
+            "module's divergence: there is no such bound for it"
+        )
+    scales = jax.tree.unflatten(jax.tree.structure(mean), [sigmas[i] for i in places])
+    noisy = Partial(_noisy, mean, jax.tree.map(lambda s: jnp.asarray(s, float), scales))
     keys = jax.random.split(key, num_draws)
-    found, _ = statistics_lib.along(
-        apply_fn, metrics.mean(loss), noisy, keys, stream, source=statistics
-    )
+    found = evaluate_path(apply_fn, metrics.mean(loss), noisy, keys, stream)
     return np.asarray(found, np.float64)
 
 
-@dataclass(frozen=True)
-class _Noisy:
-    """The draw of a key: each leaf at its module's place, and noise of its module's scale.
+def _mean(path_fn: PathFn, places: Sequence[int], alphas: np.ndarray) -> Params:
+    """Each leaf at its module's place."""
+    path_fn = path_fn if isinstance(path_fn, Partial) else Partial(path_fn)
+    leaves: dict[int, Any] = {}
+    treedef: Any = None
+    for module, alpha in enumerate(alphas):  # a whole model at a time, of which a module is kept
+        at, treedef = jax.tree.flatten(_point(path_fn, jnp.asarray(alpha, float)))
+        leaves |= {n: at[n] for n, place in enumerate(places) if place == module}
+    return jax.tree.unflatten(treedef, [leaves[n] for n in range(len(places))])
 
-    Attributes:
-      module: for each leaf the number of its module.
-      still: names of the batch statistics, which get no noise.
-    """
 
-    module: tuple[int, ...]
-    still: frozenset[str]
+@jax.jit
+def _point(path_fn: PathFn, alpha: Array) -> Params:
+    return path_fn(alpha)
 
-    def __call__(self, path_fn: PathFn, alphas: Array, sigmas: Array, key: Array) -> Params:
-        points = [
-            jax.tree.leaves(path_fn(alpha)) for alpha in alphas
-        ]  # what is not used is not made
-        treedef = jax.tree.structure(jax.eval_shape(path_fn, alphas[0]))
-        mean = jax.tree.unflatten(treedef, [points[i][n] for n, i in enumerate(self.module)])
-        noise = tree.named_leaves(paths.standard_normal(key, mean))
-        scales = dict(zip(noise, self.module, strict=True))
 
-        def leaf(name: str, x: Array) -> Array:
-            if name in self.still or not checks.is_inexact(x):
-                return x
-            return tree.add(x, noise[name], sigmas[scales[name]])
-
-        return tree.map_named(leaf, mean)
+def _noisy(mean: Params, scales: Params, key: Array) -> Params:
+    """The draw of a key: each leaf with noise of its module's scale."""
+    noise = paths.standard_normal(key, mean)
+    return jax.tree.map(tree.add, mean, noise, scales)
 
 
 def inverse_kl(a: float, nats: float) -> float:
     """The largest b in a … 1 with kl(a‖b) ≤ nats, kl(a‖b) = a ln(a/b) + (1−a) ln((1−a)/(1−b)).
 
-    By bisection to rounding, never below the true value; NaN where an argument is.
+    By bisection, to rounding; NaN where an argument is.
     """
     if math.isnan(a) or math.isnan(nats):
         return math.nan
@@ -278,7 +283,7 @@ def _check(
     for name, values, least in (
         ("distances", d, d >= 0),
         ("sizes", k, k >= 1),
-        ("sigmas", sigma, sigma > 0),
+        ("sigmas", sigma, sigma > 1e-12),
     ):
         if not (least | np.isnan(values)).all():
             raise ValueError(f"{name} out of range: {values.tolist()}")

@@ -75,16 +75,16 @@ def rewind(
       (with `chunk=1` and statistics that are not re-estimated).
 
     Raises:
-      ValueError: at call, without a reference, for an unknown module, labels of another
+      ValueError: at call, without a reference, for no module or an unknown one, labels of another
         structure, leaves of those modules that differ in shape or dtype (each one named), and
         as `statistics.along`.
 
     Cost: a pass over the data; a batch takes one forward pass, and T times what depends on each
-    module. Memory: the T references on the device.
+    module. Memory: a copy of the T references on the device.
     """
     if not references:
         raise ValueError("expected at least one reference to rewind to, got none")
-    chosen = labels_lib.unique(labels) if modules is None else tuple(dict.fromkeys(modules))
+    chosen = _module_sweep.chosen(trained, labels, modules)
     points = [
         _in_place(trained, reference, labels, chosen, f"references[{i}]")
         for i, reference in enumerate(references)

@@ -173,7 +173,9 @@ def order_with(graph: Graph, after: Mapping[Var, Var]) -> tuple[int, ...]:
 
 def done(op: Op, operands: list[Any]) -> list[Any]:
     """The results of an operation on these operands."""
-    results = op.primitive.bind(*operands, **op.params)
+    given = op.primitive.get_bind_params(op.params)  # in some versions with functions before
+    functions, params = given if isinstance(given, tuple) else ((), given)
+    results = op.primitive.bind(*functions, *operands, **params)
     return list(results) if op.primitive.multiple_results else [results]
 
 

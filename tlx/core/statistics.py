@@ -159,6 +159,23 @@ def leaves(apply_fn: ApplyFn, params: Params, inputs: Any) -> frozenset[str]:
     return frozenset(_leaves(look(graph.trace(apply_fn, params, inputs))[0]))
 
 
+def told_apart(apply_fn: ApplyFn, params: Params, inputs: Any) -> frozenset[str]:
+    """As `leaves`, for what would do harm with a running variance that it takes for a weight.
+
+    Raises:
+      ValueError: if a leaf scales activations as a variance does and is none that `find` knows.
+    """
+    norms, unclear = look(graph.trace(apply_fn, params, inputs))
+    if unclear:
+        raise ValueError(
+            f"a root of {', '.join(unclear)} scales activations as the variance of batch "
+            "normalisation does, but within a loop or a branch, or as a part of a leaf, where "
+            "statistics cannot be told from weights, and noise would make variances negative. "
+            "Write the layers out one by one, each with leaves of its own."
+        )
+    return frozenset(_leaves(norms))
+
+
 def rule(apply_fn: ApplyFn, params: Params, inputs: Any, source: Source) -> str:
     """What `along` does about a model's batch statistics: "none", "interpolated", ….
 

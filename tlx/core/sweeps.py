@@ -68,9 +68,9 @@ def evaluate_modules(
     names = tuple(tree.names(labels_lib.select(base, labels, module)) for module in chosen)
     coordinates = jax.tree.map(jnp.asarray, coordinates)
     path_fn, coordinates = _traceable(path_fn, coordinates, num_points)
+    base = jax.device_put(base)
     point = jax.eval_shape(path_fn, jax.tree.map(lambda x: x[0], coordinates))
     checks.same_structure(base, point, ("base", "a point of the path"))
-    base = jax.device_put(base)
     width = min(chunk, num_points)
     chunks = list(split(coordinates, num_points, width))
     states = [[initial(metric, width) for _ in chunks] for _ in chosen]
@@ -83,9 +83,8 @@ def evaluate_modules(
             own = [carried[var] for var in part.carried]
             for j, points in enumerate(chunks):
                 moved = _form(part.moving, width, path_fn, points)
-                states[i][j] = _after(
-                    plan, i, metric, width, states[i][j], moved, base, own, placed
-                )
+                new = _after(plan, i, metric, width, moved, base, own, placed)
+                states[i][j] = _merged(metric, width, states[i][j], new)
                 if j:  # at most two chunks' parameters are alive, however far dispatch runs ahead
                     jax.block_until_ready(states[i][j - 1])
     return {
@@ -111,23 +110,28 @@ def _after(
     number: int,
     metric: Metric,
     width: int,
-    state: Any,
     moved: list[Any],
     base: Params,
     carried: list[Any],
     batch: Batch,
 ) -> Any:
-    """The state of a chunk of a module's points, a batch further."""
+    """The state of a chunk of a module's points on a batch."""
     part, of = plan.parts[number], plan.graph
     given = _parts.known(of, base, batch["inputs"])
     given |= dict(zip(part.carried, carried, strict=True))
 
-    def one(state: Any, moved: list[Any]) -> Any:
+    def one(moved: list[Any]) -> Any:
         values = given | {of.leaves[n]: x for n, x in zip(part.moving, moved, strict=True)}
         _parts.compute(of, part.ops, values)
-        return metric.update(state, _parts.outputs(of, values), batch)
+        return metric.update(metric.init(), _parts.outputs(of, values), batch)
 
-    return one(state, moved) if width == 1 else jax.vmap(one)(state, moved)
+    return one(moved) if width == 1 else jax.vmap(one)(moved)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _merged(metric: Metric, width: int, state: Any, new: Any) -> Any:
+    """Apart from `_after`, which is compiled once a module wherever the states before are."""
+    return metric.merge(state, new) if width == 1 else jax.vmap(metric.merge)(state, new)
 
 
 def _traceable(path_fn: PathFn, coordinates: Any, num_points: int) -> tuple[PathFn, Any]:

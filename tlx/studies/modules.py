@@ -173,14 +173,13 @@ def _bound(
     surface: criticality.Surface,
     found: criticality.Criticality,
 ) -> dict[str, Any]:
-    """The PAC-Bayes bound at the minimisers; NaN where a module has none."""
-    if not np.isfinite(found.values).all():
+    """The PAC-Bayes bound at the minimisers; NaN without them, and with batch statistics."""
+    if not np.isfinite(found.values).all() or surface.statistics != "none":
         return {"bound": np.nan, "bound_noisy_error": np.nan, "bound_complexity": np.nan}
     errors = pac_bayes.noisy_errors(
         asking.apply_fn(run), way, stream,
         labels=on, modules=found.modules, alphas=found.alpha, sigmas=found.sigma,
         key=jax.random.key(1), num_draws=BOUND_DRAWS, loss=asking.losses(run)["error"],
-        statistics=INTERPOLATE,
     )  # fmt: skip
     place = np.searchsorted(surface.alphas, found.alpha)
     bound = pac_bayes.bound(

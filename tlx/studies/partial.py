@@ -34,7 +34,7 @@ def parse(word: str, run: RunSpec) -> Partial:
     """What a word asks for in the model of a run.
 
     Raises:
-      ValueError: for another word, a k above the number of modules, or all of them frozen twice.
+      ValueError: for another word, or a k above the number of modules.
     """
     body = [name for name in make_module(run).module_names if name != HEAD]
     match = WORD.fullmatch(word)
