@@ -17,7 +17,9 @@ between two P-T the line has no dip, between two RI-T accuracy falls 83 points a
 8.4 nats above its chord, 56 points and 1.8 nats where the hidden units are put in one order; two
 P-T share a basin with epsilon 0.0008 and delta 2.8 (0.02 a parameter), two RI-T none; two P-T are
 1.2 apart in l2, two RI-T 15.4; mean CKA over layers 0.996 [0.996, 0.997] against 0.742 [0.725,
-0.759], with 8x8 blocks 0.993 against 0.790; kappa of mistakes 0.78 against 0.42; with shuffled
+0.759], with 8x8 blocks 0.993 against 0.790; one module set back to step 0 costs P-T 23 points on
+average, RI-T 59; criticality of all modules 7,500 against 110,000; the movements of two P-T have
+cosine 0.97, of two RI-T 0.11; kappa of mistakes 0.78 against 0.42; with shuffled
 16x16 blocks P-T 95.4 % and RI-T 91.8 %, with 1x1 blocks 94.1 % and 94.9 %.
 """
 

@@ -17,7 +17,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 STATM = Path("/proc/self/statm")
 MOST_BYTES = 2 * 2**30
 
-hypothesis.settings.register_profile("tlx", deadline=None, derandomize=True, max_examples=25)
+hypothesis.settings.register_profile("tlx", deadline=None, derandomize=True, max_examples=15)
 hypothesis.settings.load_profile("tlx")
 
 
