@@ -24,7 +24,7 @@ import numpy as np
 from tests.benchmarks import spectra_resnet50, timing
 from tests.benchmarks.landscape import NETS, Setting
 from tlx.analyses import criticality
-from tlx.core import evaluate_path, labels, metrics, paths, sweeps
+from tlx.core import evaluate_path, metrics, partition, paths, sweeps
 
 POINTS = 32
 BENCHMARKS = ("criticality", "tricks", "memory", "spectra")
@@ -152,8 +152,7 @@ def _peak_of_a_sweep(points: int) -> int:
 
 
 def _modules(setting: Setting):
-    on = labels.from_names(setting.a, lambda name: name.split("/")[1])
-    return on, setting.module.module_names
+    return partition.by_depth(setting.a, 1), setting.module.module_names
 
 
 def _forwards(setting: Setting, points: int):

@@ -70,7 +70,7 @@ def summary(
     values = np.asarray(values, np.float64)
     times = np.ones(len(values), np.int64) if multiplicity is None else np.asarray(multiplicity)
     if not len(values):
-        return of_largest(values, values, math.nan, 0)
+        return of_largest(values, math.nan, 0)
     largest, smallest = float(values.max()), float(values.min())
     law = _power_law.fit(np.square(values))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -85,14 +85,8 @@ def summary(
     return Summary(*norms, *ranks, int(times.sum()), *law)
 
 
-def of_largest(
-    values: Float[np.ndarray, " k"],
-    residuals: Float[np.ndarray, " k"],
-    frobenius_norm: float,
-    num_values: int,
-) -> Summary:
+def of_largest(values: Float[np.ndarray, " k"], frobenius_norm: float, num_values: int) -> Summary:
     """What is known from the largest singular values and the norm; the rest is NaN."""
-    del residuals
     largest = float(values[0]) if len(values) else math.nan
     stable = (frobenius_norm / largest) ** 2 if largest else math.nan
     norms = (frobenius_norm, math.nan, math.nan, math.nan)

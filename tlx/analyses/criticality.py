@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from tlx.analyses import _checks, _losses, _module_sweep
@@ -107,8 +106,8 @@ def surface(
     each module. Memory: beside the path a draw of noise (P weights), and see `evaluate_modules`.
     """
     alphas, sigmas = _grid(alphas, sigmas, num_draws)
-    path_fn = path_fn if isinstance(path_fn, Partial) else Partial(path_fn)
-    trained = _point(path_fn, jnp.ones((), float))
+    path_fn = paths.traceable(path_fn)
+    trained = paths.at(path_fn, jnp.ones((), float))
     chosen = _module_sweep.chosen(trained, labels, modules)
     first, stream = streams.peek(stream)
     still = statistics_lib.told_apart(apply_fn, trained, first["inputs"]) if first else frozenset()
@@ -256,11 +255,6 @@ def _moved(path_fn: PathFn, alphas: np.ndarray, members: np.ndarray) -> Float[np
 def _squares(path_fn: PathFn, alpha: Array) -> list[Array]:
     apart = tree.sub(path_fn(alpha), path_fn(jnp.zeros_like(alpha)))
     return [tree.dot(leaf, leaf) for leaf in jax.tree.leaves(apart)]
-
-
-@jax.jit
-def _point(path_fn: PathFn, alpha: Array) -> Params:
-    return path_fn(alpha)
 
 
 def _standard_error(draws: np.ndarray, sigmas: np.ndarray) -> Float[np.ndarray, "M A S"]:

@@ -207,18 +207,12 @@ def noisy_errors(
 
 def _mean(path_fn: PathFn, places: Sequence[int], alphas: np.ndarray) -> Params:
     """Each leaf at its module's place."""
-    path_fn = path_fn if isinstance(path_fn, Partial) else Partial(path_fn)
     leaves: dict[int, Any] = {}
     treedef: Any = None
     for module, alpha in enumerate(alphas):  # a whole model at a time, of which a module is kept
-        at, treedef = jax.tree.flatten(_point(path_fn, jnp.asarray(alpha, float)))
+        at, treedef = jax.tree.flatten(paths.at(path_fn, jnp.asarray(alpha, float)))
         leaves |= {n: at[n] for n, place in enumerate(places) if place == module}
     return jax.tree.unflatten(treedef, [leaves[n] for n in range(len(places))])
-
-
-@jax.jit
-def _point(path_fn: PathFn, alpha: Array) -> Params:
-    return path_fn(alpha)
 
 
 def _noisy(mean: Params, scales: Params, key: Array) -> Params:

@@ -267,7 +267,9 @@ def _spectra(
             geometry = Geometry(*layer[3:])
             top = _conv_operator.top(kernel, geometry, num_values)
             values[name], residuals[name] = top.values, top.residuals
-            summaries.append(_spectral_summary.of_largest(*top))
+            summaries.append(
+                _spectral_summary.of_largest(top.values, top.frobenius_norm, top.num_values)
+            )
         elif kind == "circular" and layer.kind == "conv":
             whole = _conv_spectrum.circular(kernel, layer.size, layer.dilation, layer.groups)
             values[name], multiplicities[name] = whole

@@ -112,6 +112,21 @@ def shifted(path_fn: PathFn, direction: Params) -> PathFn:
     return Partial(_shifted, path_fn, direction)
 
 
+def traceable(path_fn: PathFn) -> PathFn:
+    """The path as a `Partial`: what is none becomes one, its own values constants."""
+    return path_fn if isinstance(path_fn, Partial) else Partial(path_fn)
+
+
+@jax.jit
+def _at(path_fn: PathFn, coordinate: Any) -> Params:
+    return path_fn(coordinate)
+
+
+def at(path_fn: PathFn, coordinate: Any) -> Params:
+    """The point at a coordinate, formed in compiled code that paths of one kind share."""
+    return _at(traceable(path_fn), coordinate)
+
+
 def points(params: Sequence[Params]) -> PathFn:
     """The path through separate models: coordinate i ↦ params[i], for several models in one pass.
 

@@ -73,7 +73,7 @@ def evaluate_modules(
     checks.same_structure(base, point, ("base", "a point of the path"))
     width = min(chunk, num_points)
     chunks = list(split(coordinates, num_points, width))
-    states = [[initial(metric, width) for _ in chunks] for _ in chosen]
+    states: list[list[Any]] = [[None] * len(chunks) for _ in chosen]
     for batch in stream():
         placed = jax.device_put(dict(batch))
         plan = _parts.plan(apply_fn, base, placed["inputs"], names)
@@ -84,11 +84,15 @@ def evaluate_modules(
             for j, points in enumerate(chunks):
                 moved = _form(part.moving, width, path_fn, points)
                 new = _after(plan, i, metric, width, moved, base, own, placed)
-                states[i][j] = _merged(metric, width, states[i][j], new)
+                old = states[i][j]
+                states[i][j] = new if old is None else _merged(metric, width, old, new)
                 if j:  # at most two chunks' parameters are alive, however far dispatch runs ahead
                     jax.block_until_ready(states[i][j - 1])
+    empty = initial(metric, width)
     return {
-        module: stacked_results(metric, of_module, num_points, width)
+        module: stacked_results(
+            metric, [empty if x is None else x for x in of_module], num_points, width
+        )
         for module, of_module in zip(chosen, states, strict=True)
     }
 

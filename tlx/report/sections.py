@@ -128,7 +128,7 @@ HOW = {
         "the checkpoints. The bound on the expected error of the network with that noise in all "
         "its modules holds with the start as the prior's mean; of "
         f"{measures_modules.SAYS_NOTHING} and more it is said to say nothing, as where a "
-        "criticality is ∞.\n\n"
+        "criticality is ∞ or the model has batch statistics.\n\n"
         "A module's movement is the difference of its trained weights from its start, its path "
         "the sum of the differences from checkpoint to checkpoint. z is the cosine of two "
         "movements over its standard deviation for random directions, √(1/k) with k weights; "

@@ -160,3 +160,8 @@ def losses(run: Run) -> Mapping[str, PerExampleFn]:
 def metric(run: Run) -> Metric:
     """Loss, accuracy and count, by the run's own loss."""
     return make_loss(run.spec.loss).metric()
+
+
+def layer_name(leaf: str) -> str:
+    """The layer of a kernel: its leaf's name without the collection and the last part."""
+    return leaf.split("/", 1)[1].removesuffix("/kernel")

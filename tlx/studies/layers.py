@@ -33,7 +33,7 @@ def spectrum(run: Run, kind: str) -> Question:
         last = found[-1]
         return {
             "step": list(steps),
-            "layers": [name.split("/", 1)[1].removesuffix("/kernel") for name in last.layers],
+            "layers": [asking.layer_name(leaf) for leaf in last.layers],
             "is_conv": last.is_conv,
             **{name: np.stack([getattr(x.summaries, name) for x in found]) for name in SUMMARY},
             "quantiles": QUANTILES,

@@ -8,8 +8,8 @@ import numpy as np
 
 from tlx import checkpoints
 from tlx.analyses import criticality, movement, pac_bayes, rewinding
-from tlx.core import labels, paths, tree
-from tlx.core.types import Labels, Params, PathFn, Stream
+from tlx.core import partition, paths, tree
+from tlx.core.types import Labels, PathFn, Stream
 from tlx.data import loader
 from tlx.studies import asking
 from tlx.studies.asking import Question
@@ -35,7 +35,7 @@ def rewound(run: Run) -> Question:
             trained,
             [asking.params(run, step) for step in steps],
             asking.stream(run),
-            labels=by_module(trained),
+            labels=partition.by_depth(trained, 1),
             modules=_modules(run),
             statistics=INTERPOLATE,
         )
@@ -70,7 +70,7 @@ def critical(
 
     def answer() -> dict[str, Any]:
         trained = asking.params(run)
-        on = by_module(trained)
+        on = partition.by_depth(trained, 1)
         way, steps = _path(run, path)
         alphas = np.linspace(0, 1, len(steps) if path == "optimisation" else num_alphas)
         stream = asking.stream(run, "train")
@@ -120,7 +120,7 @@ def moved(run: Run) -> Question:
         trained = asking.params(run)
         found = movement.trajectory(
             (asking.params(run, step) for step in steps),
-            by_module(trained),
+            partition.by_depth(trained, 1),
             modules=_modules(run),
             end=trained,
         )
@@ -141,7 +141,7 @@ def moved_alike(pair: Pair, rank: int) -> Question:
         a, b = (asking.params(run) for run in pair)
         start_a, start_b = (asking.params(run, 0) for run in pair)
         found = movement.alignment_of_movement(
-            a, b, by_module(a), start=start_a, start_b=start_b, modules=_modules(pair.a)
+            a, b, partition.by_depth(a, 1), start=start_a, start_b=start_b, modules=_modules(pair.a)
         )
         shared = movement.subspace_overlap(tree.sub(a, start_a), tree.sub(b, start_b), rank=rank)
         return {
@@ -151,7 +151,7 @@ def moved_alike(pair: Pair, rank: int) -> Question:
             "z": found.by_module.z,
             "total_cosine": found.total.cosine,
             "total_z": found.total.z,
-            "layers": [name.split("/", 1)[1].removesuffix("/kernel") for name in shared.leaves],
+            "layers": [asking.layer_name(leaf) for leaf in shared.leaves],
             "overlap_inputs": shared.inputs,
             "overlap_inputs_chance": shared.inputs_chance,
             "overlap_outputs": shared.outputs,
@@ -185,7 +185,7 @@ def _bound(
     bound = pac_bayes.bound(
         errors,
         np.take_along_axis(surface.distances, place[:, None], 1)[:, 0],
-        np.maximum(surface.sizes, 1),
+        surface.sizes,
         found.sigma,
         num_examples=asking.num_examples(run, "train"),
     )
@@ -194,11 +194,6 @@ def _bound(
         "bound_noisy_error": bound.noisy_error,
         "bound_complexity": bound.complexity,
     }
-
-
-def by_module(params: Params) -> Labels:
-    """The modules of a model of ours: the first part of a name, after the collection."""
-    return labels.from_names(params, lambda name: name.split("/")[1])
 
 
 def _modules(run: Run) -> list[str]:

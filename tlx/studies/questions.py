@@ -11,7 +11,7 @@ import numpy as np
 from tlx import checkpoints
 from tlx.adapters import linen
 from tlx.analyses import agreement, distances, interpolation, movement, similarity
-from tlx.core import labels, metrics
+from tlx.core import metrics, partition
 from tlx.core.types import Metric, Params
 from tlx.studies import asking
 from tlx.studies.asking import Question
@@ -188,7 +188,7 @@ def distance(pair: Pair) -> Question:
 
     def answer() -> dict[str, Any]:
         a, b = asking.params(pair.a), asking.params(pair.b)
-        by_name = labels.from_names(a, _module_of)
+        by_name = partition.by_depth(a, 1)
         every = list(make_module(pair.a.spec).module_names)
         body = [name for name in every if name != HEAD]
         shared = body if "P" in (pair.a.kind, pair.b.kind) else every
@@ -245,7 +245,3 @@ def study(spec: StudySpec, runs: Sequence[Run]) -> Question:
 
     data = {run.name: asking.identities(run) for run in runs}
     return Question("study", {"name": spec.name}, {"config": spec}, data, answer)
-
-
-def _module_of(leaf: str) -> str:
-    return leaf.split("/")[1]  # after the collection, "params" or "batch_stats"

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 
+from tlx.analyses import spectra
 from tlx.core import checks
 from tlx.data.permutations import block_permutation
 from tlx.data.spec import DataSpec, parse_shuffle
@@ -13,9 +14,6 @@ from tlx.train.spec import InitFrom, RunSpec
 
 SEEDS_APART = 1000
 """Distance between the seeds of replicates."""
-
-SPECTRA = ("circular", "reshaped", "operator")
-"""How `tlx.analyses.spectra` can see a convolution."""
 
 SPATIAL = ("flatten", "pool", "positions")
 """What `tlx.analyses.similarity` can do with the positions of a feature map."""
@@ -130,8 +128,9 @@ class StudySpec:
                 found.append(f"{field}: expected numbers that increase from 0 or more, got {noise}")
         if not any(sigma > 0 for sigma in self.criticality_noise):
             found.append("criticality_noise: expected a number above 0, got none")
-        if self.spectra_kind not in SPECTRA:
-            found.append(f"spectra_kind: {checks.unknown('kind', self.spectra_kind, SPECTRA)}")
+        if self.spectra_kind not in spectra.KINDS:
+            problem = checks.unknown("kind", self.spectra_kind, spectra.KINDS)
+            found.append(f"spectra_kind: {problem}")
         if self.similarity_spatial not in SPATIAL:
             problem = checks.unknown("way with positions", self.similarity_spatial, SPATIAL)
             found.append(f"similarity_spatial: {problem}")
