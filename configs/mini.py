@@ -43,12 +43,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 def study() -> ml_collections.ConfigDict:
     pretrain = run(name="P", kind="P", source="mnist5k", rate=0.1, num_steps=10 * 4000 // 32)
     pretrain.checkpoint.rule = "log2"
-    pretrain.eval_every = pretrain.num_steps // 8
+    pretrain.eval_every = pretrain.num_steps // 2
     pretrain.data.mean, pretrain.data.std = (0.132,), (0.290,)
     finetune = run(name="P-T", kind="P-T", source="digits", rate=0.05, num_steps=40 * 500 // 32)
     scratch = run(name="RI-T", kind="RI-T", source="digits", rate=0.1, num_steps=40 * 500 // 32)
     for target in (finetune, scratch):
-        target.checkpoint.steps = (8, 32, 128)
+        target.checkpoint.steps = (16, 128)
         target.data.train_size = 500
         target.data.mean, target.data.std = (0.305,), (0.323,)
     config = ml_collections.ConfigDict()
@@ -60,16 +60,16 @@ def study() -> ml_collections.ConfigDict:
     config.replicates = 2
     config.shuffles = ("block:16", "block:8", "block:1")
     config.replicated_shuffles = ("block:8",)
-    config.num_alphas = 13
+    config.num_alphas = 11
     config.plane_points = 9
     config.basin_noise = (0.01, 0.02, 0.04)
-    config.basin_draws = 18
+    config.basin_draws = 12
     config.basin_tolerance = 0.02
     config.similarity_batch = 512
     config.similarity_spatial = "flatten"
     config.similarity_resamples = 200
     config.criticality_alphas = 5
-    config.criticality_noise = (0.0, 0.02, 0.05, 0.1, 0.2)
+    config.criticality_noise = (0.02, 0.05, 0.1)
     config.criticality_draws = 1
     config.criticality_tolerance = 0.02
     config.spectra_kind = "circular"
@@ -111,7 +111,7 @@ def run(*, name: str, kind: str, source: str, rate: float, num_steps: int):
         "rules": ((r"(bias|scale)[^/]*$", 0.1),),
     }
     config.num_steps = num_steps
-    config.eval_every = max(1, num_steps // 8)
+    config.eval_every = max(1, num_steps // 6)
     config.log_every = 10
     config.checkpoint = {"rule": "none", "steps": (), "keep_best": True, "resume_every": 0}
     return config

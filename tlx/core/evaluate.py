@@ -106,7 +106,7 @@ def evaluate_path(
         states = states or [initial(metric, width) for _ in chunks]
         params = None
         for i, points in enumerate(chunks):
-            params = _form(path_fn, points, width, params)
+            params = form(path_fn, points, width, params)
             for batch in group:
                 states[i] = _step(width)(apply_fn, metric, states[i], params, batch)
             if i:  # at most two chunks' parameters are alive, however far dispatch runs ahead
@@ -147,7 +147,7 @@ def _form_traced(path_fn: PathFn, points: Any, width: int, old: Params) -> Param
     return jax.vmap(path_fn)(points)
 
 
-def _form(path_fn: PathFn, points: Any, width: int, old: Params = None) -> Params:
+def form(path_fn: PathFn, points: Any, width: int, old: Params = None) -> Params:
     """The parameters of a chunk, with a leading axis where its width is above 1.
 
     `old` are those of the chunk before, which are gone afterwards.
@@ -215,7 +215,7 @@ def _auto_chunk(
     apply_fn: ApplyFn, metric: Metric, path_fn: PathFn, coordinates: Any, group: list[Batch]
 ) -> int:
     num_points = count_points(coordinates)
-    one = _form(path_fn, jax.tree.map(lambda x: x[:1], coordinates), 1)
+    one = form(path_fn, jax.tree.map(lambda x: x[:1], coordinates), 1)
     device = next(iter(jax.tree.leaves(group[0])[0].devices()))
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((one, group[0])))
     key = (apply_fn, shapes, device.device_kind)

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tlx.core import _parts, checks, paths, tree
+from tlx.core import _parts, checks, tree
 from tlx.core import labels as labels_lib
-from tlx.core.evaluate import count_points, initial, split, stacked_results
+from tlx.core.evaluate import count_points, form, initial, split, stacked_results
 from tlx.core.types import ApplyFn, Batch, Labels, Metric, Params, PathFn, Stream
 
 
@@ -40,8 +40,8 @@ def evaluate_modules(
       apply_fn: pure `(params, inputs) -> outputs`; traced once for a structure and shapes.
       metric: see `tlx.core.types.Metric`.
       path_fn: coordinate to parameters of the whole model, of which the moving module's are
-        taken. Paths from `tlx.core.paths` form those alone, within compiled code; any other
-        callable is called once a point, outside, and all that it returns is kept.
+        taken. Paths from `tlx.core.paths` are formed in compiled code, and share it; any other
+        callable is called once a point and batch, outside.
       coordinates: pytree of arrays [K, ...], one coordinate a row.
       base: pytree of arrays, where the modules stay that do not move.
       labels: pytree of str like `base`: the module of each leaf.
@@ -57,9 +57,9 @@ def evaluate_modules(
         a module is not known, `labels` has another structure than `base`, or the path gives
         leaves of other names, shapes or dtypes than `base` has (each one named).
 
-    Cost: for each batch one forward pass, and for each module K times what depends on it. Memory:
-    beside `base` and the path, for one batch the values that the modules read of what comes
-    before them, at most all of a forward pass; and two chunks of a module's points.
+    Cost: for each batch one forward pass, K points of the path, and for each module K times what
+    depends on it. Memory: beside `base` and the path, for one batch the values that the modules
+    read of what comes before them, at most all of a forward pass; and the parameters of two chunks.
     """
     num_points = count_points(coordinates)
     if chunk < 1:
@@ -67,9 +67,9 @@ def evaluate_modules(
     chosen = labels_lib.unique(labels) if modules is None else tuple(dict.fromkeys(modules))
     names = tuple(tree.names(labels_lib.select(base, labels, module)) for module in chosen)
     coordinates = jax.tree.map(jnp.asarray, coordinates)
-    path_fn, coordinates = _traceable(path_fn, coordinates, num_points)
     base = jax.device_put(base)
-    point = jax.eval_shape(path_fn, jax.tree.map(lambda x: x[0], coordinates))
+    first = jax.tree.map(lambda x: x[0], coordinates)
+    point = jax.eval_shape(path_fn, first) if isinstance(path_fn, Partial) else path_fn(first)
     checks.same_structure(base, point, ("base", "a point of the path"))
     width = min(chunk, num_points)
     chunks = list(split(coordinates, num_points, width))
@@ -79,15 +79,18 @@ def evaluate_modules(
         plan = _parts.plan(apply_fn, base, placed["inputs"], names)
         values = _parts.before(plan, base, placed["inputs"])
         carried = dict(zip(plan.carried, values, strict=True))
-        for i, part in enumerate(plan.parts):
-            own = [carried[var] for var in part.carried]
-            for j, points in enumerate(chunks):
-                moved = _form(part.moving, width, path_fn, points)
-                new = _after(plan, i, metric, width, moved, base, own, placed)
+        own = [[carried[var] for var in part.carried] for part in plan.parts]
+        params = None
+        for j, points in enumerate(chunks):
+            params = form(path_fn, points, width, params)
+            leaves = tree.named_leaves(params)
+            for i, part in enumerate(plan.parts):
+                moved = [leaves[name] for name in part.moving]
+                new = _after(plan, i, metric, width, moved, base, own[i], placed)
                 old = states[i][j]
                 states[i][j] = new if old is None else _merged(metric, width, old, new)
-                if j:  # at most two chunks' parameters are alive, however far dispatch runs ahead
-                    jax.block_until_ready(states[i][j - 1])
+            if j:  # at most two chunks' parameters are alive, however far dispatch runs ahead
+                jax.block_until_ready([of_module[j - 1] for of_module in states])
     empty = initial(metric, width)
     return {
         module: stacked_results(
@@ -95,17 +98,6 @@ def evaluate_modules(
         )
         for module, of_module in zip(chosen, states, strict=True)
     }
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _form(moving: tuple[str, ...], width: int, path_fn: PathFn, points: Any) -> list[Any]:
-    """The leaves of a module at the points of a chunk; on a leading axis if it is wider than 1."""
-
-    def one(coordinate: Any) -> list[Any]:
-        leaves = tree.named_leaves(path_fn(coordinate))
-        return [leaves[name] for name in moving]
-
-    return one(jax.tree.map(lambda x: x[0], points)) if width == 1 else jax.vmap(one)(points)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -136,11 +128,3 @@ def _after(
 def _merged(metric: Metric, width: int, state: Any, new: Any) -> Any:
     """Apart from `_after`, which is compiled once a module wherever the states before are."""
     return metric.merge(state, new) if width == 1 else jax.vmap(metric.merge)(state, new)
-
-
-def _traceable(path_fn: PathFn, coordinates: Any, num_points: int) -> tuple[PathFn, Any]:
-    """The path and its coordinates such that compiled code can form the points."""
-    if isinstance(path_fn, Partial):
-        return path_fn, coordinates
-    rows = [path_fn(jax.tree.map(lambda x, i=i: x[i], coordinates)) for i in range(num_points)]
-    return paths.stacked(rows), jnp.arange(num_points)
