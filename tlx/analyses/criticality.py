@@ -247,14 +247,17 @@ def _members(
 
 def _moved(path_fn: PathFn, alphas: np.ndarray, members: np.ndarray) -> Float[np.ndarray, "M A"]:
     """How far each module is from the path's start."""
-    of_leaves = [np.asarray(_squares(path_fn, jnp.asarray(a, float)), np.float64) for a in alphas]
+    start = paths.at(path_fn, jnp.zeros((), float))
+    of_leaves = [
+        np.asarray(_squares(paths.at(path_fn, jnp.asarray(alpha, float)), start), np.float64)
+        for alpha in alphas
+    ]
     return np.sqrt(members @ np.stack(of_leaves, 1))
 
 
 @jax.jit
-def _squares(path_fn: PathFn, alpha: Array) -> list[Array]:
-    apart = tree.sub(path_fn(alpha), path_fn(jnp.zeros_like(alpha)))
-    return [tree.dot(leaf, leaf) for leaf in jax.tree.leaves(apart)]
+def _squares(point: Params, start: Params) -> list[Array]:
+    return [tree.dot(leaf, leaf) for leaf in jax.tree.leaves(tree.sub(point, start))]
 
 
 def _standard_error(draws: np.ndarray, sigmas: np.ndarray) -> Float[np.ndarray, "M A S"]:

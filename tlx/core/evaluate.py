@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tlx.core import tree
+from tlx.core import paths, tree
 from tlx.core.types import ApplyFn, Batch, Metric, Params, PathFn, Stream
 
 GROUP_BYTES = 256 * 2**20
@@ -136,7 +136,9 @@ def _step(width: int) -> Any:
 def initial(metric: Metric, width: int) -> Any:
     """The state of a chunk of points before any batch."""
     state = metric.init()
-    return state if width == 1 else jax.tree.map(lambda x: jnp.stack([x] * width), state)
+    if width == 1:
+        return state
+    return jax.tree.map(lambda x: jnp.asarray(np.stack([np.asarray(x)] * width)), state)
 
 
 @functools.partial(jax.jit, static_argnums=2, donate_argnums=3, keep_unused=True)
@@ -152,6 +154,8 @@ def form(path_fn: PathFn, points: Any, width: int, old: Params = None) -> Params
 
     `old` are those of the chunk before, which are gone afterwards.
     """
+    if isinstance(path_fn, Partial) and old is None and width == 1:
+        return paths.at(path_fn, jax.tree.map(lambda x: x[0], points))  # compiled where it was
     if isinstance(path_fn, Partial):
         return _form_traced(path_fn, points, width, old)
     rows = [path_fn(jax.tree.map(lambda x, i=i: x[i], points)) for i in range(width)]
@@ -160,11 +164,14 @@ def form(path_fn: PathFn, points: Any, width: int, old: Params = None) -> Params
 
 def stacked_results(metric: Metric, states: list[Any], num_points: int, width: int) -> Any:
     """The results of all points, from the states of their chunks."""
-    if width > 1:
-        rows = jax.tree.map(lambda *xs: jnp.concatenate(xs)[:num_points], *states)
-    else:
-        rows = jax.tree.map(lambda *xs: jnp.stack(xs), *states)
-    return jax.vmap(metric.compute)(rows)
+    joined = np.stack if width == 1 else np.concatenate  # on the host, where nothing is compiled
+    rows = jax.tree.map(lambda *xs: joined(xs)[:num_points], *jax.device_get(states))
+    return _results(metric, rows)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _results(metric: Metric, states: Any) -> Any:
+    return jax.vmap(metric.compute)(states)
 
 
 def count_points(coordinates: Any) -> int:
