@@ -6,6 +6,7 @@ weights do not, and how much is left of the advantage when the images are cut in
 shuffled?
 
 Command: tlx study --config=configs/mini.py --workdir=runs/mini
+With fine-tuning from some modules of P only: configs/mini.py:depth, fourteen runs more.
 One run of it alone: tlx train --config=configs/mini.py:scratch --workdir=runs/scratch, or
 :pretrain, or :finetune=WORKDIR, which starts from the run in WORKDIR.
 
@@ -30,11 +31,13 @@ SIZE = 32
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config = study()
-    if not arg:
+    if arg == "depth":
+        config.partial = depth()
+    if arg in ("", "depth"):
         return config
     part, _, workdir = arg.partition("=")
     if part not in ("pretrain", "finetune", "scratch"):
-        raise ValueError(f"expected pretrain, finetune=WORKDIR or scratch, got {arg!r}")
+        raise ValueError(f"expected depth, pretrain, finetune=WORKDIR or scratch, got {arg!r}")
     if workdir:
         config[part].init_from = {"workdir": workdir, "step": "last", "head": "zeros"}
     return config[part]
@@ -74,8 +77,15 @@ def study() -> ml_collections.ConfigDict:
     config.criticality_tolerance = 0.02
     config.spectra_kind = "circular"
     config.subspace_rank = 1
-    config.partial = ()  # such as ("first:2", "first:2:frozen"), twelve seconds each
+    config.partial = ()
     return config
+
+
+def depth() -> tuple[str, ...]:
+    """The first k of the body's five modules from P, tuned or frozen, and all but those."""
+    first = [f"first:{k}" for k in range(5)]
+    frozen = [f"first:{k}:frozen" for k in range(1, 6)]
+    return (*first, *frozen, *(f"except:{k}" for k in range(1, 5)))
 
 
 def run(*, name: str, kind: str, source: str, rate: float, num_steps: int):

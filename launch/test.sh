@@ -45,5 +45,7 @@ check imports "$bin/lint-imports" --no-logo
 if [ -n "$failed" ]; then die "failed: $failed (the tests were not run)"; fi
 say "tests"
 # compilation, most of the time, uses one core: two processes are twice as fast
-# a file stays in one process, or both would make what its tests share
-exec "$bin/python" -m pytest --numprocesses "${TLX_TEST_PROCESSES:-2}" --dist loadfile "$@"
+# a file stays in one process, or both would make what its tests share; files in their order,
+# where those that take long come first (tests/conftest.py)
+exec "$bin/python" -m pytest --numprocesses "${TLX_TEST_PROCESSES:-2}" --dist loadfile \
+  --no-loadscope-reorder "$@"

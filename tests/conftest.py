@@ -17,8 +17,22 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 STATM = Path("/proc/self/statm")
 MOST_BYTES = 2 * 2**30
 
+LONG = (
+    "test_local.py",
+    "test_frameworks_landscape.py",
+    "test_notebook.py",
+    "test_readme.py",
+    "test_processes.py",
+    "test_rebasin_laws.py",
+)
+"""Files that take long, begun first: the last one that is begun is waited for."""
+
 hypothesis.settings.register_profile("tlx", deadline=None, derandomize=True, max_examples=15)
 hypothesis.settings.load_profile("tlx")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -25,6 +25,12 @@ def test_the_mini_builds():
     assert isinstance(spec.shuffles, tuple)
 
 
+def test_the_mini_by_depth_builds():
+    spec = config.build(StudySpec, config.load(f"{MINI}:depth"))
+    assert len(spec.partial) == 14
+    assert "first:5:frozen" in spec.partial
+
+
 def test_overrides_keep_types():
     spec = build("finetune.optim.rate=1", "shuffles=('block:8',)", "scratch.data.train_size=100",
                  "finetune.data.train_size=100")  # fmt: skip

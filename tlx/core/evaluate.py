@@ -150,10 +150,7 @@ def _form_traced(path_fn: PathFn, points: Any, width: int, old: Params) -> Param
 
 
 def form(path_fn: PathFn, points: Any, width: int, old: Params = None) -> Params:
-    """The parameters of a chunk, with a leading axis where its width is above 1.
-
-    `old` are those of the chunk before, which are gone afterwards.
-    """
+    """The parameters of a chunk, on a leading axis where it is wider than 1; `old` are used up."""
     if isinstance(path_fn, Partial) and old is None and width == 1:
         return paths.at(path_fn, jax.tree.map(lambda x: x[0], points))  # compiled where it was
     if isinstance(path_fn, Partial):
@@ -169,9 +166,7 @@ def stacked_results(metric: Metric, states: list[Any], num_points: int, width: i
     return _results(metric, rows)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _results(metric: Metric, states: Any) -> Any:
-    return jax.vmap(metric.compute)(states)
+_results = jax.jit(lambda metric, states: jax.vmap(metric.compute)(states), static_argnums=0)
 
 
 def count_points(coordinates: Any) -> int:
