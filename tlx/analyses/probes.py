@@ -9,7 +9,6 @@ probes, 2016; and those of the ridge and of its choice in `_ridge`.
 
 import functools
 import math
-import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tlx.analyses import _features, _ridge
+from tlx.analyses import _features, _intervals, _ridge
 from tlx.core import checks, streams
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, FeatureFn, Params, Stream
@@ -144,7 +143,7 @@ def linear_probes(
     params = jax.device_put(params)
     fits, num_train = _fits(task, params, train, ridges)
     accuracy, num_test = _accuracy(task, params, test, fits)
-    low, high = _wilson(accuracy, num_test, confidence)
+    low, high = _intervals.wilson(accuracy, num_test, confidence)
     ridge = np.array([math.nan if fit is None else fit.strength for fit in fits])
     dtype = jnp.result_type(float)
     return Probes(
@@ -273,13 +272,3 @@ def _right(task: _Task, fit: _ridge.Fit | None, rows: np.ndarray, targets: np.nd
     if task.is_multilabel:
         return float(np.sum(np.mean((outputs >= 0.5) == (targets >= 0.5), 1)))
     return float(np.sum(outputs.argmax(1) == targets.argmax(1)))
-
-
-def _wilson(
-    share: Float[np.ndarray, " L"], count: int, confidence: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of Wilson's interval of shares of `count` examples."""
-    z2 = statistics.NormalDist().inv_cdf((1 + confidence) / 2) ** 2 / max(count, 1)
-    centre = (share + z2 / 2) / (1 + z2)
-    half = np.sqrt(z2 * (share * (1 - share) + z2 / 4)) / (1 + z2)
-    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)

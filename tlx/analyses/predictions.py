@@ -1,0 +1,283 @@
+"""What several models answer on the same examples, and how sure they are of it.
+
+One pass gives all that the comparisons of mistakes need, and no logits: a few numbers for each
+model and example. With several labels an example, each label is a judgement of its own, of two
+possible answers; else an example is one judgement. So both kinds have one form.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from tlx.core import streams, tree
+from tlx.core.metrics import mask_of
+from tlx.core.types import ApplyFn, Batch, Params, Stream
+
+NO_ANSWER = -1
+"""The answer of a model whose outputs for a judgement hold a NaN."""
+
+ROUNDING = 0.01
+"""How far from 1 the probabilities of an example may sum, as those stored in 16 bits do."""
+
+
+class Predictions(NamedTuple):
+    """The answers of M models in J judgements on each of N examples, in the stream's order.
+
+    J is 1 where an example has one label, of C classes; with several labels, 0 or 1 each, J is
+    C, their number. Where the outputs for a judgement hold a NaN there is no answer, which is
+    wrong, and the other numbers are NaN.
+
+    Attributes:
+      answers: int32 [M, N, J], the class, or 0 or 1; or `NO_ANSWER`.
+      right: bool [M, N, J], whether the answer is the label.
+      probability: float [M, N, J], of the label, 0 … 1.
+      confidence: float [M, N, J], the probability of the answer, 0 … 1.
+      margin: float [M, N, J], probability of the label − the largest other one, −1 … 1;
+        not above 0 where wrong (with several labels if the threshold is ½).
+      overlap: float [M, M, N, J], the probability that two models give the same answer when
+        each draws it from its probabilities: Σₖ pᵢ(k)·pⱼ(k).
+      labels: int32 [N, J].
+      num_classes: C.
+      threshold: from which probability on a label is answered with 1; None where an example
+        has one label.
+    """
+
+    answers: Int[Array, "M N J"]
+    right: Bool[Array, "M N J"]
+    probability: Float[Array, "M N J"]
+    confidence: Float[Array, "M N J"]
+    margin: Float[Array, "M N J"]
+    overlap: Float[Array, "M M N J"]
+    labels: Int[Array, "N J"]
+    num_classes: int
+    threshold: float | None
+
+    @property
+    def classes(self) -> Int[Array, "N J"]:
+        """The class that each judgement counts for, 0 … C−1: the label, or which label it is."""
+        if self.threshold is None:
+            return self.labels
+        return jnp.broadcast_to(jnp.arange(self.num_classes), self.labels.shape)
+
+    @property
+    def num_answers(self) -> int:
+        """The possible answers of a judgement, K: C, or 2 with several labels an example."""
+        return self.num_classes if self.threshold is None else 2
+
+
+def collect(
+    models: Sequence[tuple[ApplyFn, Params]], stream: Stream, *, threshold: float = 0.5
+) -> Predictions:
+    """The answers of M classifiers and their probabilities, in one pass over the data.
+
+    Labels [B] are classes, and probabilities the softmax of logits [B, C]; the answer is the
+    largest logit, the first of equals. Labels [B, C] are C labels of their own, and
+    probabilities the sigmoids of logits [B, C].
+
+    Args:
+      models: M of `(apply_fn, params)`, at least one; their architectures may differ.
+      stream: batches with `labels`, int [B] in 0 … C−1, or [B, C] of 0 and 1. Masked rows are
+        left out.
+      threshold: with labels [B, C], the probability from which on the answer is 1, between
+        0 and 1; else of no effect.
+
+    Returns:
+      `Predictions`, those of a model the same whichever others are with it, but for the last
+      bits of overlaps. With all rows masked N is 0.
+
+    Raises:
+      ValueError: before the pass for no models, an empty stream (C is known from the first
+        batch), batches without labels, logits of a shape that does not fit the labels or the
+        other models, fewer than two classes, a threshold out of range; in the pass for a label
+        out of range.
+      TypeError: for labels [B] that are not integers.
+
+    Numerics: probabilities in float32 or more, NaN in a row [C] with a logit of +inf. At
+      threshold ½ the answer is 1 from logit 0 on, exactly.
+    Cost: one pass, a forward pass of each model a batch. Memory: (4M + M²)·N·J numbers.
+    """
+    _check_threshold(threshold)
+    first, stream = streams.peek(stream)
+    if first is None:
+        raise ValueError("expected a stream with at least one batch, got none")
+    if "labels" not in first:
+        raise ValueError(f"expected batches with 'labels', got the keys {sorted(first)}")
+    is_multilabel = _is_multilabel(first["labels"])
+    shapes = [jax.eval_shape(fn, params, first["inputs"]).shape for fn, params in models]
+    num_classes = _check_shapes(shapes, np.shape(first["labels"]), is_multilabel, "logits")
+    cut = float(np.log(threshold) - np.log1p(-threshold)) if is_multilabel else None
+    models = [(apply_fn, jax.device_put(params)) for apply_fn, params in models]
+    parts = [_of_batch(models, batch, num_classes, cut) for batch in stream()]
+    found = [jnp.asarray(np.concatenate(x, axis=-2)) for x in zip(*parts, strict=True)]
+    return _result(found, num_classes, threshold if is_multilabel else None)
+
+
+def from_probabilities(
+    probabilities: Sequence[Any], labels: Any, *, threshold: float = 0.5
+) -> Predictions:
+    """The same as `collect`, from stored probabilities.
+
+    Args:
+      probabilities: M arrays float [N, C], or one [M, N, C]: of each class, summing to 1; or
+        with labels [N, C] of each label. A row with a NaN has no answer.
+      labels: int [N] in 0 … C−1, or [N, C] of 0 and 1.
+      threshold: as in `collect`.
+
+    Returns:
+      `Predictions`.
+
+    Raises:
+      ValueError: for no models, models with another number of rows than the labels or of
+        classes, fewer than two classes, labels out of range, or values that are no
+        probabilities.
+      TypeError: for labels [N] that are not integers.
+
+    Numerics: answers from the probabilities as they are given, the rest in float32 or more.
+    """
+    _check_threshold(threshold)
+    is_multilabel = _is_multilabel(labels)
+    given = [np.asarray(p) for p in probabilities]
+    shapes = [p.shape for p in given]
+    num_classes = _check_shapes(shapes, np.shape(labels), is_multilabel, "probabilities")
+    _check_labels(np.asarray(labels), num_classes)
+    for number, p in enumerate(given):
+        _check_probabilities(p, number, is_multilabel)
+    scores = np.stack(given)
+    wide = jnp.asarray(scores.astype(tree.accumulator(scores.dtype)))
+    spread = jnp.stack([1 - wide, wide], -1) if is_multilabel else wide[:, :, None]
+    kept = threshold if is_multilabel else None
+    answers = _answers(np, scores, kept)
+    rows = np.asarray(labels).astype(np.int32).reshape(answers.shape[1:])
+    return _result(_judged(answers, spread, rows), num_classes, kept)
+
+
+def _result(arrays: Sequence[Array], num_classes: int, threshold: float | None) -> Predictions:
+    found: Any = (*arrays, num_classes, threshold)
+    return Predictions(*found)
+
+
+def _of_batch(
+    models: Sequence[tuple[ApplyFn, Params]], batch: Batch, num_classes: int, cut: float | None
+) -> list[np.ndarray]:
+    """The arrays of `Predictions` for the rows of a batch that are examples."""
+    mask = np.asarray(mask_of(batch))
+    labels = np.asarray(batch["labels"])
+    _check_labels(labels[mask], num_classes)
+    inputs = jax.device_put(batch["inputs"])
+    logits = [_outputs(apply_fn, params, inputs) for apply_fn, params in models]
+    safe = np.where(mask.reshape(-1, *[1] * (labels.ndim - 1)), labels, 0).astype(np.int32)
+    found = jax.device_get(_of_logits(logits, safe.reshape(len(mask), -1), cut))
+    return [array[..., mask, :] for array in found]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(apply_fn: ApplyFn, params: Params, inputs: Any) -> Array:
+    return apply_fn(params, inputs)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _of_logits(outputs: list[Array], labels: Array, cut: float | None) -> tuple[Array, ...]:
+    logits = jnp.stack([x.astype(jnp.result_type(float)) for x in outputs])
+    answers = _answers(jnp, logits, cut)
+    if cut is None:
+        spread = jax.nn.softmax(logits)[:, :, None]
+    else:
+        spread = jnp.stack([jax.nn.sigmoid(-logits), jax.nn.sigmoid(logits)], -1)
+    return _judged(answers, spread, labels)
+
+
+def _answers(xp: Any, scores: Any, cut: float | None) -> Any:
+    """int32 [M, N, J] from scores [M, N, C], with numpy or jax.numpy as `xp`."""
+    if cut is None:
+        found, is_broken = xp.argmax(scores, -1)[..., None], xp.isnan(scores).any(-1)[..., None]
+    else:
+        found, is_broken = scores >= cut, xp.isnan(scores)
+    return xp.where(is_broken, NO_ANSWER, found.astype(np.int32))
+
+
+@jax.jit
+def _judged(
+    answers: Int[Array, "M N J"], spread: Float[Array, "M N J K"], labels: Int[Array, "N J"]
+) -> tuple[Array, ...]:
+    """The arrays of `Predictions`, in their order, from the probabilities of all K answers."""
+    has_answer = answers != NO_ANSWER
+    spread = jnp.where(has_answer[..., None], spread, jnp.nan)
+    is_label = jax.nn.one_hot(labels, spread.shape[-1], dtype=bool)
+    of_label = jnp.where(is_label[None], spread, 0).sum(-1)
+    chosen = jnp.maximum(answers, 0)[..., None]
+    confidence = jnp.take_along_axis(spread, chosen, -1)[..., 0]
+    others = jnp.where(is_label[None], -jnp.inf, spread).max(-1)
+    highest = jax.lax.Precision.HIGHEST
+    overlap = jnp.einsum("anjk,bnjk->abnj", spread, spread, precision=highest)
+    right = answers == labels[None]
+    return answers, right, of_label, confidence, of_label - others, overlap, labels
+
+
+def _is_multilabel(labels: Any) -> bool:
+    """Whether labels are [N, C], checked."""
+    labels = np.asarray(labels)
+    if labels.ndim not in (1, 2):
+        raise ValueError(f"expected labels as [N], or as [N, C] of 0 and 1, got {labels.shape}")
+    if labels.ndim == 1 and not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(
+            f"expected labels [N] as integers, got dtype {labels.dtype}; "
+            "several labels an example have the shape [N, C]"
+        )
+    return labels.ndim == 2
+
+
+def _check_shapes(
+    shapes: list[tuple[int, ...]], labels: tuple[int, ...], is_multilabel: bool, name: str
+) -> int:
+    """The number of classes, C; the `name` of each model must be [N, C] with that of the first."""
+    if not shapes:
+        raise ValueError("expected at least one model, got none")
+    wanted = labels if is_multilabel else (*labels, *shapes[0][1:])
+    lines = [f"  model {i}: {shape}" for i, shape in enumerate(shapes) if shape != wanted]
+    if lines or len(wanted) != 2:
+        raise ValueError(
+            f"expected {name} [N, C] of all models for labels of shape {labels}"
+            + (f", as {wanted}, but got\n" + "\n".join(lines) if lines else f", got {wanted}")
+        )
+    if wanted[1] < 2 and not is_multilabel:
+        raise ValueError(
+            f"expected {name} of at least two classes, got shape {wanted}; a single output "
+            "for a label of 0 and 1 takes labels [N, 1]"
+        )
+    return wanted[1]
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 < threshold < 1:
+        raise ValueError(f"expected a threshold between 0 and 1, got {threshold}")
+
+
+def _check_labels(labels: np.ndarray, num_classes: int) -> None:
+    is_known = (labels == 0) | (labels == 1)
+    if labels.ndim == 1:
+        is_known = (labels >= 0) & (labels < num_classes)
+    if not is_known.all():
+        wanted = f"in 0 … {num_classes - 1}" if labels.ndim == 1 else "of 0 and 1"
+        raise ValueError(
+            f"expected labels {wanted}, but {np.sum(~is_known)} have other values, such as "
+            f"{labels[~is_known][0]}; mask such examples out"
+        )
+
+
+def _check_probabilities(p: np.ndarray, number: int, is_multilabel: bool) -> None:
+    """Raises where the outputs of a model cannot be probabilities; NaN passes."""
+    if ((p < 0) | (p > 1)).any():
+        raise ValueError(
+            f"expected probabilities of model {number} in 0 … 1, got "
+            f"{np.nanmin(p):.4g} … {np.nanmax(p):.4g}; pass logits through softmax or sigmoid"
+        )
+    if not is_multilabel and (abs(p.sum(-1, dtype=np.float64) - 1) > ROUNDING).any():
+        raise ValueError(
+            f"expected probabilities of model {number} to sum to 1 over the classes; "
+            "several labels an example take labels [N, C]"
+        )
