@@ -27,7 +27,7 @@ LONG = (
 )
 """Files that take long, begun first: the last one that is begun is waited for."""
 
-hypothesis.settings.register_profile("tlx", deadline=None, derandomize=True, max_examples=15)
+hypothesis.settings.register_profile("tlx", deadline=None, derandomize=True, max_examples=10)
 hypothesis.settings.load_profile("tlx")
 
 
