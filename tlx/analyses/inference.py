@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from tlx.analyses import _intervals
+from tlx.analyses import _chance, _intervals
 from tlx.analyses._multiple_tests import benjamini_hochberg, holm
 
 __all__ = ["Comparison", "Estimate", "benjamini_hochberg", "difference", "difference_of_examples",
@@ -161,8 +161,9 @@ def difference_of_examples(right_a: Any, right_b: Any, *, confidence: float = 0.
     only_a, only_b = int(np.sum(a > b)), int(np.sum(b > a))
     z = float(special.ndtri((1 + confidence) / 2))
     low, high = _intervals.score(only_a, only_b, len(a), z)
-    p = min(1.0, 2 * float(special.bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
-    return plain._replace(low=low, high=high, p_value=p, chance=("examples",))
+    alike = len(a) - only_a - only_b
+    p_value, _ = _chance.mcnemar(np.array([alike, only_b, only_a, 0]))
+    return plain._replace(low=low, high=high, p_value=float(p_value), chance=("examples",))
 
 
 def over_seeds_and_examples(
