@@ -180,5 +180,7 @@ def test_a_run_of_the_mini_by_itself(part):
 
 
 def test_no_such_part_of_the_mini():
-    with pytest.raises(ValueError, match="expected depth, pretrain, finetune=WORKDIR or scratch, got 'x'"):
+    with pytest.raises(
+        ValueError, match="expected depth, pretrain, finetune=WORKDIR or scratch, got 'x'"
+    ):
         config.load(f"{MINI}:x")
