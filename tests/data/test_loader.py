@@ -95,9 +95,29 @@ def test_train_size_takes_the_start_of_a_fixed_permutation():
     order = np.random.RandomState(0).permutation(10)
     np.testing.assert_array_equal(few.images, whole.images[order[:4]])
     assert len(load_arrays(dataclasses.replace(SPEC, train_size=4), "test").labels) == 7
-    with pytest.raises(ValueError, match="train_size is 11, but the split has 10 examples"):
+    with pytest.raises(ValueError, match="train_size is 11 and valid_size 0, but the split has 10"):
         load_arrays(dataclasses.replace(SPEC, train_size=11), "train")
-    np.testing.assert_array_equal(subset(3, None), [0, 1, 2])
+    np.testing.assert_array_equal(subset(3, None)[0], [0, 1, 2])
+
+
+def test_what_is_held_out_is_the_end_of_that_permutation_and_not_trained_on():
+    spec = dataclasses.replace(SPEC, valid_size=3)
+    order = np.random.RandomState(0).permutation(10)
+    whole = load_arrays(SPEC, "train").images
+    valid = load_arrays(spec, "valid")
+    np.testing.assert_array_equal(valid.images, whole[order[7:]])
+    np.testing.assert_array_equal(load_arrays(spec, "train").images, whole[np.sort(order[:7])])
+    few = dataclasses.replace(spec, train_size=7)
+    np.testing.assert_array_equal(load_arrays(few, "train").images, whole[order[:7]])
+    assert len(load_arrays(spec, "test").labels) == 7
+    keys = [data_key(spec, split) for split in ("train", "valid", "test")]
+    assert keys[1] == {**keys[0], "count": 3, "part": "valid"}
+    assert keys[2] == data_key(SPEC, "test")
+    assert keys[0] != data_key(dataclasses.replace(SPEC, train_size=7), "train")
+    with pytest.raises(ValueError, match="train_size is 8 and valid_size 3, but the split has 10"):
+        load_arrays(dataclasses.replace(spec, train_size=8), "train")
+    with pytest.raises(ValueError, match="train_size is None and valid_size 10, but the split"):
+        load_arrays(dataclasses.replace(SPEC, valid_size=10), "train")
 
 
 def test_load_decodes_by_item_what_does_not_fit():
@@ -105,7 +125,7 @@ def test_load_decodes_by_item_what_does_not_fit():
     lazy = load(SPEC, "train", max_bytes=100)
     assert isinstance(lazy, Lazy)
     assert num_examples(lazy) == 10
-    with pytest.raises(ValueError, match=r"split must be 'train' or 'test' .*, not 'dev'"):
+    with pytest.raises(ValueError, match=r"split must be one of .*, not 'dev'"):
         load(SPEC, "dev")
 
 

@@ -42,5 +42,5 @@ def test_the_plan_has_a_run_for_each_word(tmp_path):
     assert runs[-1].spec.optim.freeze == BODY[2:]
     assert runs[-1].spec.init_from.workdir == str(runs[0].workdir)
     pairs = plan.all_target_pairs(runs)
-    assert not [pair for pair in pairs if pair.a.part or pair.b.part]
+    assert not [run for pair in pairs for run in pair if run.axis == "part"]
     assert len({run.workdir for run in runs}) == len(runs)

@@ -6,9 +6,9 @@ import pytest
 
 from tests.studies.tiny import tiny_study
 from tlx.analyses.similarity import Spatial
-from tlx.studies import plan
+from tlx.studies import agenda, axes, plan
 from tlx.studies.progress import Progress
-from tlx.studies.spec import SPATIAL
+from tlx.studies.spec import QUESTIONS, SPATIAL
 from tlx.train import serial
 
 ROOT = Path("w")
@@ -51,10 +51,11 @@ def test_pairs_of_a_study():
 
 
 def test_pairs_on_shuffled_targets():
-    spec = tiny_study(shuffles=("block:2", "block:4"), replicated_shuffles=("block:4",))
-    runs = plan.runs(spec, ROOT)
+    runs = plan.runs(tiny_study(shuffles=("block:4", "block:2")), ROOT)
     names = [(p.a.name, p.b.name) for p in plan.shuffled_pairs(runs)]
     assert names == [
+        ("P-T 1 block:2", "P-T 2 block:2"),
+        ("RI-T 1 block:2", "RI-T 2 block:2"),
         ("P-T 1 block:2", "RI-T 1 block:2"),
         ("P-T 1 block:2", "P"),
         ("P-T 1 block:4", "P-T 2 block:4"),
@@ -62,9 +63,7 @@ def test_pairs_on_shuffled_targets():
         ("P-T 1 block:4", "RI-T 1 block:4"),
         ("P-T 1 block:4", "P"),
     ]
-    assert (
-        plan.shuffled_pairs(plan.runs(tiny_study(shuffles=(), replicated_shuffles=()), ROOT)) == []
-    )
+    assert plan.shuffled_pairs(plan.runs(tiny_study(shuffles=()), ROOT)) == []
 
 
 def test_pairs_and_corners_of_the_landscape():
@@ -77,6 +76,54 @@ def test_pairs_and_corners_of_the_landscape():
         ("P-T 1", "P-T 2"),
         ("RI-T 1", "RI-T 2"),
     ]
+
+
+def test_runs_along_the_axes():
+    spec = tiny_study(
+        shuffles=("block:2", "pixel", "channel_block:2"), train_sizes=(30, 20),
+        targets=("mnist5k",),
+        init_steps=(2, 0), rates=(0.01, 0.05), replicates=2, partial=(),
+    )  # fmt: skip
+    assert spec.problems() == []
+    runs = plan.runs(spec, ROOT)
+    assert len({run.workdir for run in runs}) == len(runs)
+    assert len({serial.digest(run.spec) for run in runs}) == len(runs)
+    swept = {axis: plan.sweep(spec, runs, axis) for axis in axes.NAMES}
+    assert {axis: list(cells) for axis, cells in swept.items()} == {
+        "shuffle": ["pixel", "channel_block:2", "block:2", "none"],
+        "train_size": ["20", "30", "40"],
+        "target": ["digits", "mnist5k"],
+        "init_step": ["0", "2", "4"],
+    }
+    for axis, cells in swept.items():
+        for own in cells.values():
+            rates = sorted((r.kind, r.replicate, r.spec.optim.rate) for r in own)
+            both = [(kind, i, rate) for kind in axes.KINDS[axis] for i in (1, 2)
+                    for rate in (0.01, 0.05)]  # fmt: skip
+            assert rates == both
+    (run,) = (r for r in swept["init_step"]["2"] if r.name == "P-T 2 init_step:2 rate:0.05")
+    assert (run.spec.init_from.step, run.spec.seed, run.is_further_rate) == (2, 1000, True)
+    (run,) = (r for r in swept["target"]["mnist5k"] if r.name == "RI-T 1 target:mnist5k")
+    assert (run.spec.data.name, run.spec.optim.rate, run.cell) == (
+        "mnist5k", 0.05, "target:mnist5k",
+    )  # fmt: skip
+    (run,) = (r for r in swept["train_size"]["20"] if r.name == "P-T 1 train_size:20")
+    assert run.spec.data.train_size == 20
+    # what compares pairs is asked of the plain runs and the shuffled ones at their own rates
+    pairs = [*plan.all_target_pairs(runs), *plan.source_pairs(runs), *plan.shuffled_pairs(runs)]
+    asked = [run for pair in pairs for run in pair]
+    assert asked
+    assert not [run for run in asked if run.is_further_rate or run.axis not in ("", "shuffle")]
+
+
+def test_a_study_asks_the_questions_it_names():
+    every = tiny_study(init_steps=(0,), targets=("mnist5k",))
+    names = [group.name for group in agenda.groups(every, plan.runs(every, ROOT))]
+    assert names == ["learning curves", *QUESTIONS, "the study"]
+    one = tiny_study(questions=("mistakes", "sweeps"), replicates=1)
+    assert one.problems() == []
+    names = [group.name for group in agenda.groups(one, plan.runs(one, ROOT))]
+    assert names == ["learning curves", "sweeps", "mistakes", "the study"]
 
 
 @pytest.mark.parametrize(
@@ -92,9 +139,22 @@ def test_pairs_and_corners_of_the_landscape():
          "did you mean 'pool'?"),
         ({"similarity_spatial": "positions"}, "similarity_resamples: expected 0 with "
          "similarity_spatial 'positions'"),
-        ({"replicated_shuffles": ("block:2",)}, "replicated_shuffles: expected some of shuffles "
-         "('block:4',), each once, got ('block:2',)"),
-        ({"replicated_shuffles": ("block:4",) * 2}, "replicated_shuffles: expected some of"),
+        ({"shuffles": ("block:4", "block:4")}, "shuffles: expected each once, and not 'none'"),
+        ({"shuffles": ("none",)}, "shuffles: expected each once, and not 'none'"),
+        ({"shuffles": ("block:3",)}, "shuffles: shuffle: 'block:3' does not fit image_size 8"),
+        ({"train_sizes": (40,)}, "train_sizes: expected each once, and not 40"),
+        ({"train_sizes": (2000,)}, "train_sizes: train_size is 2000 and valid_size 0, but the"),
+        ({"targets": ("digits",)}, "targets: expected each once, and not 'digits'"),
+        ({"targets": ("digit",)}, "targets: name: unknown source 'digit'; did you mean 'digits'"),
+        ({"rates": (0.1, 0.0)}, "rates: expected numbers above 0, got (0.1, 0.0)"),
+        ({"rates": (0.01,)}, "rates: expected both of the rates of finetune and scratch among"),
+        ({"init_steps": (3,)}, "init_steps: expected steps before the last that "
+         "pretrain.checkpoint keeps, each once: some of [0, 1, 2], got (3,)"),
+        ({"init_steps": (4,)}, "init_steps: expected steps before the last"),
+        ({"init_steps": (1, 1)}, "init_steps: expected steps before the last"),
+        ({"init_steps": (1,), "init_step": 2}, "init_steps: expected init_step 'last'"),
+        ({"questions": ("swept",)}, "questions: unknown question 'swept'; did you mean 'sweeps'"),
+        ({"replicates": 1}, "replicates: expected at least 2, since basins, criticality, "),
     ],
 )  # fmt: skip
 def test_problems_of_the_questions_are_told(changes, message):

@@ -39,7 +39,6 @@ def tiny_study(**changes):
         "finetune": tiny_run("P-T", rate=0.01),
         "scratch": tiny_run("RI-T"),
         "shuffles": ("block:4",),
-        "replicated_shuffles": ("block:4",),
         "num_alphas": 5,
         "plane_points": 3,
         "basin_noise": (0.01, 0.1),

@@ -99,6 +99,19 @@ def test_best_is_the_earliest_of_the_best_evaluations(tmp_path: Path) -> None:
     assert checkpoints.resolve(tmp_path, "best") == first["step"]
 
 
+def test_the_best_step_is_chosen_on_what_is_held_out(tmp_path: Path) -> None:
+    result = run(make_spec(data={"valid_size": 8}), tmp_path)
+    lines = metrics_log.read(tmp_path)
+    valid = {x["step"]: x["accuracy"] for x in lines if x["split"] == "valid"}
+    test = {x["step"]: x["accuracy"] for x in lines if x["split"] == "test"}
+    assert {x["count"] for x in lines if x["split"] == "valid"} == {8}
+    assert valid.keys() == test.keys()
+    best = min(step for step in valid if valid[step] == max(valid.values()))
+    assert (result.best_step, result.best_test["accuracy"]) == (best, test[best])
+    assert checkpoints.resolve(tmp_path, "best") == best
+    assert best != min(step for step in test if test[step] == max(test.values()))
+
+
 def test_evaluation_is_that_of_the_checkpoint(tmp_path: Path) -> None:
     spec = make_spec(model={"options": {"normalise": True}})
     run(spec, tmp_path)

@@ -11,6 +11,8 @@ from tlx.data.spec import DataSpec
 IN_MEMORY_BYTES = 2**30
 """Splits whose float32 inputs take at most this (1 GiB) are held decoded in memory."""
 
+SPLITS = ("train", "valid", "test")
+
 _SUBSET_SEED = 0
 _KEPT = 8  # decoded splits kept by a process
 _DECODED: dict[tuple[Any, ...], "Arrays"] = {}
@@ -54,35 +56,41 @@ def num_examples(data: Examples) -> int:
     return len(data.labels if isinstance(data, Arrays) else data.numbers)
 
 
-def subset(total: int, size: int | None) -> np.ndarray:
-    """Which examples of a split a spec uses.
+def subset(total: int, size: int | None, held_out: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Which examples of a split a spec trains on, and which it holds out.
 
-    The first `size` of `RandomState(0).permutation(total)`: the same for every seed of a
-    run, and a smaller subset is part of a larger one. None is all of them as they stand.
+    The first `size` and the last `held_out` of `RandomState(0).permutation(total)`: the same
+    for every seed of a run, and a smaller subset is part of a larger one. A size of None is all
+    that are not held out, as they stand.
 
     Raises:
-      ValueError: if there are fewer than `size` examples.
+      ValueError: if there are fewer than `size` and `held_out` examples together.
     """
-    if size is None:
-        return np.arange(total)
-    if size > total:
+    if held_out >= total or (size or 1) + held_out > total:
         raise ValueError(
-            f"train_size is {size}, but the split has {total} examples; use None for all of them"
+            f"train_size is {size} and valid_size {held_out}, but the split has {total} "
+            "examples; use fewer, or None as train_size for all that are not held out"
         )
-    return np.random.RandomState(_SUBSET_SEED).permutation(total)[:size]
+    order = np.random.RandomState(_SUBSET_SEED).permutation(total)
+    last = order[total - held_out :]
+    return np.setdiff1d(np.arange(total), last) if size is None else order[:size], last
 
 
 def open_split(spec: DataSpec, split: str) -> tuple[Source, np.ndarray]:
-    """The source of a spec's "train" or "test" split, and the numbers of its examples.
+    """The source of a spec's "train", "valid" or "test" split, and the numbers of its examples.
 
     Raises:
-      ValueError: if split is neither, the source cannot be opened, or train_size is more
-        than it has.
+      ValueError: if split is none of them, the source cannot be opened, or train_size and
+        valid_size are more than it has.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f"split must be 'train' or 'test' (which the spec maps), not {split!r}")
-    source = open_source(spec.name, spec.train_split if split == "train" else spec.test_split)
-    return source, subset(len(source), spec.train_size if split == "train" else None)
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {SPLITS} (which the spec maps), not {split!r}")
+    if split == "test":
+        source = open_source(spec.name, spec.test_split)
+        return source, np.arange(len(source))
+    source = open_source(spec.name, spec.train_split)
+    train, valid = subset(len(source), spec.train_size, spec.valid_size)
+    return source, train if split == "train" else valid
 
 
 def load(spec: DataSpec, split: str, *, max_bytes: int = IN_MEMORY_BYTES) -> Examples:
@@ -90,7 +98,7 @@ def load(spec: DataSpec, split: str, *, max_bytes: int = IN_MEMORY_BYTES) -> Exa
 
     Args:
       spec: what to load.
-      split: "train" or "test".
+      split: "train", "valid" (what is held out of it) or "test".
       max_bytes: the most that the float32 inputs of the split may take in memory.
 
     Raises:
@@ -109,7 +117,7 @@ def load_arrays(spec: DataSpec, split: str) -> Arrays:
 
     Args:
       spec: what to load.
-      split: "train" (the first train_size of a fixed permutation, see `subset`) or "test".
+      split: "train" or "valid" (see `subset`), or "test".
 
     Returns:
       images uint8 [N, S, S, C] and labels, neither normalised nor shuffled.
@@ -163,9 +171,11 @@ def data_key(spec: DataSpec, split: str) -> dict[str, Any]:
     source, numbers = open_split(spec, split)
     return {
         "source": source.name,
-        "split": spec.train_split if split == "train" else spec.test_split,
+        "split": spec.test_split if split == "test" else spec.train_split,
         "fingerprint": source.fingerprint,
         "count": len(numbers),
+        **({"held_out": spec.valid_size} if split != "test" and spec.valid_size else {}),
+        **({"part": "valid"} if split == "valid" else {}),
         "image_size": spec.image_size,
         "channels": spec.channels,
         "mean": [float(x) for x in spec.mean],

@@ -26,6 +26,8 @@ class DataSpec:
       test_split: the source's split for testing.
       train_size: how many examples of the training split to use, chosen by one fixed
         permutation (see `tlx.data.loader.subset`); None for all.
+      valid_size: how many examples of the training split are held out, the last of that
+        permutation, so that a step or a rate can be chosen by them and not on the test set.
       image_size: side in pixels of the square images, 1 or more.
       channels: 1 (grey) or 3 (colour).
       mean: subtracted, one number a channel, for values in 0 to 1.
@@ -41,6 +43,7 @@ class DataSpec:
     train_split: str = "train"
     test_split: str = "test"
     train_size: int | None = None
+    valid_size: int = 0
     image_size: int
     channels: int
     mean: tuple[float, ...]
@@ -86,12 +89,13 @@ class DataSpec:
         return list(dict.fromkeys(f"name: {message}" for message in found if message))
 
 
-_LOWEST = {"train_size": 1, "image_size": 1, "batch_size": 1, "eval_batch_size": 1}
+_LOWEST = {"train_size": 1, "valid_size": 0, "image_size": 1, "batch_size": 1, "eval_batch_size": 1}
 _TYPES: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "train_split": (str,),
     "test_split": (str,),
     "train_size": (int, type(None)),
+    "valid_size": (int,),
     "image_size": (int,),
     "channels": (int,),
     "mean": (tuple,),

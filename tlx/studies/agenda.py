@@ -4,7 +4,19 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from tlx.studies import asking, landscape, layers, modules, plan, questions
+from tlx.studies import (
+    asking,
+    axes,
+    curves,
+    landscape,
+    layers,
+    mistakes,
+    modules,
+    plan,
+    questions,
+    starts,
+    sweeps,
+)
 from tlx.studies.spec import StudySpec
 
 WEIGHT = 60.0
@@ -31,16 +43,54 @@ class Group(NamedTuple):
 
 
 def groups(spec: StudySpec, all_runs: Sequence[plan.Run]) -> list[Group]:
-    """Every question of a study about its runs."""
+    """The questions that a study asks about its runs."""
+    plain = [run for run in all_runs if run.axis == "" and run.kind in axes.BOTH]
     study = functools.partial(questions.study, spec, all_runs)
+    learned = [*_of(curves.of_run, all_runs), functools.partial(curves.by_recipe, plain)]
+    every = [*_reuse(spec, all_runs), Group("mistakes", _mistakes(plain))]
+    if spec.replicates > 1:
+        every += [
+            *_landscape(spec, all_runs),
+            *_features(spec, all_runs),
+            *_modules(spec, all_runs),
+        ]
+    if spec.scratch.loss == "multilabel":  # they are of one class an image
+        every = [group for group in every if group.name not in ("transferability", "linear probes")]
+    asked = spec.questions or [group.name for group in every]
     return [
-        Group("learning curves", _of(questions.curves, all_runs), 0.1),
-        *_landscape(spec, all_runs),
-        *_features(spec, all_runs),
-        *_modules(spec, all_runs),
-        *_functions(spec, all_runs),
+        Group("learning curves", learned, 0.1),
+        *(group for group in every if group.name in asked and group.each),
         Group("the study", [study], 0.1),
     ]
+
+
+def _reuse(spec: StudySpec, all_runs: Sequence[plan.Run]) -> list[Group]:
+    along = {axis: plan.sweep(spec, all_runs, axis) for axis in axes.NAMES}
+    found = {axis: cells for axis, cells in along.items() if len(cells) > 1}
+    groups = [Group("sweeps", [functools.partial(sweeps.sweep, *item) for item in found.items()])]
+    source = all_runs[0]
+    if "init_step" in found:
+        cells = found["init_step"]
+        checkpoints = functools.partial(
+            starts.checkpoints,
+            source,
+            [int(step) for step in cells],
+            num_alphas=spec.num_alphas,
+            tolerance=spec.basin_tolerance,
+        )
+        scores = functools.partial(starts.scores, source, cells)
+        groups += [Group("checkpoints", [checkpoints], len(cells) * WEIGHT)]
+        groups += [Group("transferability", [scores], len(cells) * WEIGHT)]
+    if "target" in found:
+        targets = {name: own[0] for name, own in found["target"].items()}
+        distances = functools.partial(starts.distances, source, targets)
+        groups += [Group("domains", [distances])]
+    return groups
+
+
+def _mistakes(plain: Sequence[plan.Run]) -> list[Callable[[], asking.Question]]:
+    own = sorted((run for run in plain if not run.is_further_rate), key=lambda run: run.kind)
+    return [functools.partial(mistakes.common, own)]
 
 
 def _landscape(spec: StudySpec, all_runs: Sequence[plan.Run]) -> list[Group]:
@@ -107,12 +157,6 @@ def _modules(spec: StudySpec, all_runs: Sequence[plan.Run]) -> list[Group]:
         Group("shared directions", _of(alike, plan.kin(all_runs)), 5.0),
         Group("spectra", _of(spectrum, [all_runs[0], *trained])),
     ]
-
-
-def _functions(spec: StudySpec, all_runs: Sequence[plan.Run]) -> list[Group]:
-    one_label = spec.scratch.loss == "softmax"  # of several, mistakes by class are not defined
-    every = plan.all_target_pairs(all_runs) if one_label else []
-    return [Group("mistakes", _of(questions.mistakes, every))]
 
 
 def _of(ask: Callable[..., asking.Question], what: Iterable[Any]) -> list[Any]:

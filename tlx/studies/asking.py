@@ -31,6 +31,10 @@ LOSSES: Mapping[str, Mapping[str, PerExampleFn]] = {
 }
 
 
+CONFIDENCE = 0.95
+"""Of all intervals."""
+
+
 class Question(NamedTuple):
     """A question with what decides its answer.
 
@@ -147,6 +151,17 @@ def stream(run: Run, split: str = "test", batch_size: int | None = None) -> Stre
     return loader.eval_stream(data, split)
 
 
+def images(run: Run, rows: Sequence[int], split: str = "test") -> np.ndarray:
+    """uint8 [n, S, S, C], some of a run's examples as they are before normalisation."""
+    spec = run.spec.data
+    found = loader.load(spec, split)
+    if isinstance(found, loader.Arrays):
+        return found.images[np.asarray(rows, np.int64)]
+    shape = (spec.image_size, spec.image_size, spec.channels)
+    each = [found.decode(int(row), spec)["images"] for row in rows]
+    return np.reshape(np.array(each, np.uint8), (len(each), *shape))
+
+
 def num_examples(run: Run, split: str = "test") -> int:
     """The number of a run's examples."""
     return int(loader.data_key(run.spec.data, split)["count"])
@@ -165,3 +180,10 @@ def metric(run: Run) -> Metric:
 def layer_name(leaf: str) -> str:
     """The layer of a kernel: its leaf's name without the collection and the last part."""
     return leaf.split("/", 1)[1].removesuffix("/kernel")
+
+
+@functools.cache  # the same object for every line, so that compiled code is found again
+def mean_and_each(loss: str, num_examples: int) -> Metric:
+    """The means over the examples, and what each example contributes to them."""
+    each = {name: metrics.collect(of_one, num_examples) for name, of_one in LOSSES[loss].items()}
+    return metrics.combine({"mean": make_loss(loss).metric(), **each})

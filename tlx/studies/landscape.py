@@ -10,9 +10,8 @@ from tlx.analyses import alignment, basins, interpolation, planes
 from tlx.core import checks, tree
 from tlx.core.types import Params
 from tlx.studies import asking
-from tlx.studies.asking import Question
+from tlx.studies.asking import CONFIDENCE, Question
 from tlx.studies.plan import Pair, Run
-from tlx.studies.questions import CONFIDENCE
 
 
 def plane(runs: Sequence[Run], num_points: int) -> Question:

@@ -2,11 +2,11 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tlx.studies import partial
+from tlx.studies import axes, partial
 from tlx.studies.spec import SEEDS_APART, StudySpec
 from tlx.train.spec import InitFrom, RunSpec
 
@@ -23,7 +23,10 @@ class Run(NamedTuple):
       replicate: 1, 2 …
       workdir: its folder.
       spec: what it trains.
-      part: the word of `StudySpec.partial` that it is for.
+      axis: in what it differs from the plain P-T or RI-T: a name of `axes.NAMES`, or "part"
+        for a word of `StudySpec.partial`; "" for those themselves.
+      value: where on that axis it is: "block:8", "100" …
+      is_further_rate: whether it has one of `StudySpec.rates` and not its config's own.
     """
 
     name: str
@@ -31,7 +34,14 @@ class Run(NamedTuple):
     replicate: int
     workdir: Path
     spec: RunSpec
-    part: str = ""
+    axis: str = ""
+    value: str = ""
+    is_further_rate: bool = False
+
+    @property
+    def cell(self) -> str:
+        """Where it is on an axis other than that of shuffles: "train_size:100" …; else ""."""
+        return "" if self.axis in ("", "part", "shuffle") else f"{self.axis}:{self.value}"
 
     @property
     def shuffle(self) -> str:
@@ -48,36 +58,56 @@ class Pair(NamedTuple):
 
 def runs(spec: StudySpec, workdir: Path) -> tuple[Run, ...]:
     """The runs in the order in which they can be done, P first."""
-    source = _run("P", 1, "none", spec.pretrain, workdir)
+    source = _run("P", "P", spec.pretrain, workdir)
     start = InitFrom(workdir=str(source.workdir), step=spec.init_step, head=spec.init_head)
     finetune = dataclasses.replace(spec.finetune, init_from=start)
-    variants = [("none", i + 1) for i in range(spec.replicates)]
-    for shuffle in spec.shuffles:
-        number = spec.replicates if shuffle in spec.replicated_shuffles else 1
-        variants += [(shuffle, i + 1) for i in range(number)]
-    whole = (
-        _run(kind, replicate, shuffle, base, workdir)
-        for shuffle, replicate in variants
-        for kind, base in (("P-T", finetune), ("RI-T", spec.scratch))
+    of_kind = {"P-T": finetune, "RI-T": spec.scratch}
+    cells = [axes.PLAIN, *(cell for axis in axes.NAMES for cell in axes.cells(spec, axis))]
+    swept = (run for cell in cells for run in _of_cell(spec, cell, of_kind, workdir))
+    parts = (
+        _run(f"P-T {word}", PART, partial.apply(word, finetune), workdir)._replace(
+            axis="part", value=word
+        )
+        for word in spec.partial
     )
-    return source, *whole, *(_part(word, finetune, workdir) for word in spec.partial)
+    return source, *swept, *parts
 
 
-def _run(kind: str, replicate: int, shuffle: str, base: RunSpec, workdir: Path) -> Run:
-    name = kind if kind == "P" else f"{kind} {replicate}"
-    name += "" if shuffle == "none" else f" {shuffle}"
-    folder = name.lower().replace(" ", "_").replace(":", "_")
-    data = base.data if kind == "P" else dataclasses.replace(base.data, shuffle=shuffle)
-    seed = base.seed + (replicate - 1) * SEEDS_APART
-    own = dataclasses.replace(base, name=name, kind=kind, seed=seed, data=data)
-    return Run(name, kind, replicate, workdir / "runs" / folder, own)
+def _of_cell(
+    spec: StudySpec, cell: axes.Cell, of_kind: dict[str, RunSpec], workdir: Path
+) -> Iterator[Run]:
+    """The runs of a cell: replicates × rates × kinds."""
+    for i in range(spec.replicates):
+        for kind in axes.KINDS[cell.axis]:
+            base = axes.apply(cell, of_kind[kind])
+            base = dataclasses.replace(base, seed=base.seed + i * SEEDS_APART)
+            own = base.optim.rate
+            for rate in dict.fromkeys((own, *spec.rates)):
+                words = [kind, str(i + 1), cell.word, "" if rate == own else f"rate:{rate:g}"]
+                optim = dataclasses.replace(base.optim, rate=rate)
+                run = dataclasses.replace(base, optim=optim)
+                made = _run(" ".join(filter(None, words)), kind, run, workdir)
+                yield made._replace(
+                    replicate=i + 1,
+                    axis=cell.axis,
+                    value=cell.value,
+                    is_further_rate=rate != own,
+                )
 
 
-def _part(word: str, finetune: RunSpec, workdir: Path) -> Run:
-    name = f"P-T {word}"
-    own = dataclasses.replace(partial.apply(word, finetune), name=name, kind=PART)
-    folder = name.lower().replace(" ", "_").replace(":", "_")
-    return Run(name, PART, 1, workdir / "runs" / folder, own, word)
+def _run(name: str, kind: str, base: RunSpec, workdir: Path) -> Run:
+    folder = name.lower().replace(" ", "_").replace(":", "_").replace("/", "_")
+    own = dataclasses.replace(base, name=name, kind=kind)
+    return Run(name, kind, 1, workdir / "runs" / folder, own)
+
+
+def sweep(spec: StudySpec, all_runs: Sequence[Run], axis: str) -> dict[str, list[Run]]:
+    """The runs at each value of an axis in its order, the plain ones at theirs."""
+    names = [cell.value for cell in axes.cells(spec, axis)]
+    own = {name: [r for r in all_runs if (r.axis, r.value) == (axis, name)] for name in names}
+    plain = [r for r in all_runs if r.axis == "" and r.kind in axes.KINDS[axis]]
+    ends = {axes.plain_value(spec, axis): plain}
+    return {**ends, **own} if axis == "target" else {**own, **ends}
 
 
 def target_pairs(all_runs: Sequence[Run]) -> list[Pair]:
@@ -125,4 +155,9 @@ def _plain(all_runs: Sequence[Run], kind: str) -> list[Run]:
 
 
 def _of(all_runs: Sequence[Run], kind: str, shuffle: str) -> list[Run]:
-    return [run for run in all_runs if run.kind == kind and run.shuffle == shuffle]
+    return [
+        run
+        for run in all_runs
+        if (run.kind, run.shuffle, run.is_further_rate) == (kind, shuffle, False)
+        and run.axis in ("", "shuffle")
+    ]

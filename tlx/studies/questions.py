@@ -1,63 +1,26 @@
 """The questions of a study about runs and pairs of them: each is answered into a record."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tlx import checkpoints
 from tlx.adapters import linen
-from tlx.analyses import agreement, distances, interpolation, movement, similarity
-from tlx.core import metrics, partition
-from tlx.core.types import Metric, Params
+from tlx.analyses import distances, interpolation, movement, similarity
+from tlx.core import partition
+from tlx.core.types import Params
 from tlx.studies import asking
-from tlx.studies.asking import Question
+from tlx.studies.asking import CONFIDENCE, Question
 from tlx.studies.plan import Pair, Run
 from tlx.studies.spec import StudySpec
-from tlx.train import metrics_log
 from tlx.train.job import make_module
-from tlx.train.losses import make_loss
 from tlx.train.spec import HEAD
 from tlx.train.workdir import read_result
 
-CONFIDENCE = 0.95
-"""Of the intervals over test examples."""
-
 EVIDENCE = ("debiased", "biased", "chance", "z", "low", "high", "too_few")
 """The fields of a `similarity.CkaResult` that are recorded, each [Lx, Ly]."""
-
-
-def curves(run: Run) -> Question:
-    """Learning curves of a run: clean test and training accuracy and loss by step."""
-
-    def answer() -> dict[str, Any]:
-        lines = metrics_log.read(run.workdir)
-        test = [line for line in lines if line["split"] == "test"]
-        train = [line for line in lines if line["split"] == "train"]
-        return {
-            "step": [line["step"] for line in test],
-            "test_accuracy": [line["accuracy"] for line in test],
-            "test_loss": [line["loss"] for line in test],
-            "train_accuracy": [line["accuracy"] for line in train],
-            "train_loss": [line["loss"] for line in train],
-            "num_test": test[-1]["count"],
-            "num_train": train[-1]["count"],
-            "train_size": train[-1]["count"],
-        }
-
-    inputs = {
-        "run": run.name,
-        "kind": run.kind,
-        "shuffle": run.shuffle,
-        "replicate": run.replicate,
-        "target": run.spec.data.name,
-    }
-    if run.part:
-        inputs["part"] = run.part
-    return Question("curves", inputs, {}, asking.identities(run), answer)
 
 
 def line(pair: Pair, num_alphas: int) -> Question:
@@ -67,7 +30,7 @@ def line(pair: Pair, num_alphas: int) -> Question:
         alphas = np.linspace(0, 1, num_alphas, dtype=np.float32)
         found = interpolation.line(
             asking.apply_fn(pair.a),
-            _mean_and_each(pair.a.spec.loss, asking.num_examples(pair.a)),
+            asking.mean_and_each(pair.a.spec.loss, asking.num_examples(pair.a)),
             asking.params(pair.a),
             asking.params(pair.b),
             asking.stream(pair.a),
@@ -100,15 +63,6 @@ def line(pair: Pair, num_alphas: int) -> Question:
 
     options = {"num_alphas": num_alphas, "confidence": CONFIDENCE}
     return asking.between("interpolation", pair, options, answer)
-
-
-@functools.cache  # the same object for every line, so that compiled code is found again
-def _mean_and_each(loss: str, num_examples: int) -> Metric:
-    """The means over the examples, and what each example contributes to them."""
-    each = {
-        name: metrics.collect(of_one, num_examples) for name, of_one in asking.LOSSES[loss].items()
-    }
-    return metrics.combine({"mean": make_loss(loss).metric(), **each})
 
 
 def alignment(pair: Pair, *, batch_size: int, spatial: str, num_resamples: int) -> Question:
@@ -211,26 +165,6 @@ def distance(pair: Pair) -> Question:
         }
 
     return asking.between("distances", pair, {"totals_without": [HEAD]}, answer, on_data=False)
-
-
-def mistakes(pair: Pair) -> Question:
-    """Which test examples two runs get wrong together and alone, by class."""
-
-    def answer() -> dict[str, Any]:
-        classes = make_module(pair.a.spec).num_classes
-        found = agreement.mistakes(
-            asking.apply_fn(pair.a),
-            asking.params(pair.a),
-            asking.apply_fn(pair.b),
-            asking.params(pair.b),
-            asking.stream(pair.a),
-            num_classes=classes,
-        )
-        fields = ("common", "only_a", "only_b", "neither", "accuracy_a", "accuracy_b", "kappa")
-        counts = {name: getattr(found, name) for name in fields}
-        return {**counts, "num_classes": classes, "count": jnp.sum(found.num_examples)}
-
-    return asking.between("agreement", pair, {}, answer)
 
 
 def study(spec: StudySpec, runs: Sequence[Run]) -> Question:

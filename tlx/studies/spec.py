@@ -1,15 +1,11 @@
-"""What a transfer study is: three kinds of run, and what is asked between them."""
+"""What a transfer study is: three kinds of run, and what is asked of them and between them."""
 
 import dataclasses
 import itertools
 
-import numpy as np
-
 from tlx.analyses import spectra
 from tlx.core import checks
-from tlx.data.permutations import block_permutation
-from tlx.data.spec import DataSpec, parse_shuffle
-from tlx.studies import partial
+from tlx.studies import axes, partial
 from tlx.train.spec import InitFrom, RunSpec
 
 SEEDS_APART = 1000
@@ -18,8 +14,33 @@ SEEDS_APART = 1000
 SPATIAL = ("flatten", "pool", "positions")
 """What `tlx.analyses.similarity` can do with the positions of a feature map."""
 
+QUESTIONS = (
+    "sweeps",
+    "checkpoints",
+    "transferability",
+    "domains",
+    "mistakes",
+    "lines",
+    "planes",
+    "basins",
+    "permutations",
+    "feature similarity",
+    "similarity by step",
+    "linear probes",
+    "rewinding",
+    "criticality",
+    "distances",
+    "movement",
+    "shared directions",
+    "spectra",
+)
+"""What a study can be asked besides its learning curves."""
+
+SINGLE = frozenset(("sweeps", "checkpoints", "transferability", "domains", "mistakes"))
+"""Those that need no second run of a recipe; without one there are no intervals over seeds."""
+
 LEAST = {
-    "replicates": 2,
+    "replicates": 1,
     "num_alphas": 3,
     "plane_points": 2,
     "basin_draws": 2,
@@ -47,12 +68,14 @@ class StudySpec:
       scratch: the runs on the target from random weights, RI-T.
       init_step: the checkpoint of P to start from: a step, "last" or "best".
       init_head: what fine-tuning's new head starts from; see `tlx.train.spec.InitFrom`.
-      replicates: P-T and RI-T runs on the plain target, at least 2 so that pairs can be
-        compared; replicate i has the config's seed plus i·1000.
-      shuffles: shuffled versions of the target, in the words of `DataSpec.shuffle`; each
-        gets one P-T and one RI-T run.
-      replicated_shuffles: those of `shuffles` that get `replicates` of each instead, so that
-        two P-T and two RI-T can be compared on shuffled images too.
+      replicates: P-T and RI-T runs of each kind, at least 2 where a question compares pairs;
+        replicate i has the config's seed plus i·1000.
+      rates: further learning rates with which every P-T and RI-T is trained too.
+      shuffles: shuffled versions of the target, in the words of `DataSpec.shuffle`.
+      train_sizes: smaller numbers of training images of the target.
+      targets: other targets, by the names of their sources; all else as the target's.
+      init_steps: earlier steps of P, which it keeps, from which P-T starts too.
+      questions: names of `QUESTIONS`, those that are asked; none: all that the runs allow.
       num_alphas: points on each line, ends included, at least 3; an odd number has ½ among
         them.
       plane_points: points along each side of the plane through two P-T and one RI-T, at least 2.
@@ -92,8 +115,12 @@ class StudySpec:
     init_step: int | str = "last"
     init_head: str = "zeros"
     replicates: int = 2
+    rates: tuple[float, ...] = ()
     shuffles: tuple[str, ...] = ()
-    replicated_shuffles: tuple[str, ...] = ()
+    train_sizes: tuple[int, ...] = ()
+    targets: tuple[str, ...] = ()
+    init_steps: tuple[int, ...] = ()
+    questions: tuple[str, ...] = ()
     num_alphas: int = 21
     plane_points: int = 21
     basin_noise: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04)
@@ -139,6 +166,15 @@ class StudySpec:
                 "similarity_resamples: expected 0 with similarity_spatial 'positions', since the "
                 f"positions of an image cannot be resampled apart, got {self.similarity_resamples}"
             )
+        for name in self.questions:
+            if name not in QUESTIONS:
+                found.append(f"questions: {checks.unknown('question', name, QUESTIONS)}")
+        if self.replicates < 2 and (pairs := sorted(set(self.questions or QUESTIONS) - SINGLE)):
+            found.append(
+                f"replicates: expected at least 2, since {', '.join(pairs)} compare runs of one "
+                f"recipe, got {self.replicates}; or choose questions from "
+                f"{', '.join(sorted(SINGLE))}"
+            )
         return found or self._cross_problems()
 
     def _cross_problems(self) -> list[str]:
@@ -152,35 +188,7 @@ class StudySpec:
                     f"finetune.{field} and scratch.{field}: expected equal ones, since P-T and "
                     f"RI-T are compared, got {ours} and {theirs}"
                 )
-        for shuffle in self.shuffles:
-            data: DataSpec = dataclasses.replace(self.finetune.data, shuffle=shuffle)
-            found += [f"shuffles: {problem}" for problem in data.problems() or _unmoved(data)]
-        if len(set(self.shuffles)) < len(self.shuffles) or "none" in self.shuffles:
-            found.append(
-                "shuffles: expected each once, and not 'none' (the plain target is always "
-                f"there), got {self.shuffles}"
-            )
         found += [
             f"partial: {problem}" for problem in partial.problems(self.partial, self.finetune)
         ]
-        again = self.replicated_shuffles
-        if len(set(again)) < len(again) or not set(again) <= set(self.shuffles):
-            found.append(
-                f"replicated_shuffles: expected some of shuffles {self.shuffles}, each once, got "
-                f"{again}"
-            )
-        return found
-
-
-def _unmoved(data: DataSpec) -> list[str]:
-    """The problem with a shuffle whose permutation happens to be the identity."""
-    kind, size = parse_shuffle(data.shuffle)
-    if kind != "block":
-        return []
-    order = block_permutation(data.image_size, size, data.shuffle_seed)
-    if not np.array_equal(order, np.arange(len(order))):
-        return []
-    return [
-        f"{data.shuffle!r} with shuffle_seed {data.shuffle_seed} leaves all {len(order)} blocks "
-        "where they are; choose another shuffle_seed or size"
-    ]
+        return found + axes.problems(self)

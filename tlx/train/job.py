@@ -30,7 +30,7 @@ class Job:
       mesh: devices.
       module: the model.
       data: training examples.
-      streams: "train" and "test", for evaluation.
+      streams: "train", "valid" where examples are held out, and "test", for evaluation.
       step_fn: the compiled step.
       apply_fn: the model in evaluation mode.
       metric: of evaluation.
@@ -47,6 +47,11 @@ class Job:
     apply_fn: ApplyFn
     metric: Metric
     origin: dict[str, Any]
+
+    @property
+    def selected_on(self) -> str:
+        """The split by which the best step is chosen."""
+        return "valid" if "valid" in self.streams else "test"
 
     def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
         """Training batches from a step on, on the devices."""
@@ -95,8 +100,11 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh) -> Job:
         module=module,
         data=data,
         streams={
-            "train": feed.eval_feed(loader.eval_stream(spec.data, "train", data=data), mesh),
-            "test": feed.eval_feed(loader.eval_stream(spec.data, "test"), mesh),
+            split: feed.eval_feed(
+                loader.eval_stream(spec.data, split, data=data if split == "train" else None), mesh
+            )
+            for split in examples.SPLITS
+            if split != "valid" or spec.data.valid_size
         },
         step_fn=make_step(config, mesh),
         apply_fn=make_apply_fn(module),

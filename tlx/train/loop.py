@@ -36,7 +36,7 @@ def train(
 ) -> RunResult:
     """Trains a run, or goes on with it where it was stopped.
 
-    Evaluates training and test set at step 0, every `eval_every` steps and at the end, and
+    Evaluates training, held-out and test set at step 0, every `eval_every` steps and at the end, and
     writes `config.json`, `metrics.jsonl`, `checkpoints/` and, when all is done,
     `result.json`. A run that was stopped at any point and started again leaves the same
     metrics and weights as one that was not, to the bit on the same devices. A run that is
@@ -140,19 +140,21 @@ class _Run:
             self._save(step, state, score)
 
     def _evaluate(self, step: int, state: TrainState) -> tuple[float, bool]:
-        """Writes the clean metrics; the test accuracy, and whether it is the best so far."""
+        """Writes the clean metrics; the accuracy to choose by, and whether it is the best."""
         self._flush()
         self._require_finite(step, state)
-        before = metrics_log.best_test(self._log.lines)
-        for split in ("train", "test"):
+        before = metrics_log.best(self._log.lines)
+        score = math.nan
+        for split in self._job.streams:
             results = self._job.evaluate(state.variables, split)
             if not math.isfinite(results["loss"]):
                 self._stop(step, f"the {split} loss is {results['loss']} at step {step}")
             self._log.write({"step": step, "split": split, **results})
             self._told |= {f"{split}_{name}": results[name] for name in ("loss", "accuracy")}
+            if split == self._job.selected_on:
+                score = results["accuracy"]
         self._tell(step)
-        accuracy = results["accuracy"]
-        return accuracy, before is None or accuracy > before["accuracy"]
+        return score, before is None or score > before["accuracy"]
 
     def _save(self, step: int, state: TrainState, score: float | None) -> None:
         self._flush()

@@ -1,6 +1,6 @@
 """metrics.jsonl: one JSON object a line, in the order of steps, appended and flushed.
 
-Lines of evaluations: `{"step", "split": "train" | "test", "loss", "accuracy", "count"}`, clean
+Lines of evaluations: `{"step", "split": "train" | "valid" | "test", "loss", "accuracy", "count"}`, clean
 and in evaluation mode. Lines of single batches: `{"step", "split": "batch", "loss",
 "accuracy", "count", "rate"}`, where step n is the n-th update and the loss is that before it.
 The file holds no times, so a run that was stopped and went on leaves the same file.
@@ -94,11 +94,17 @@ def replace_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def best_test(lines: Iterable[Line]) -> Line | None:
-    """The test line with the best accuracy, the earliest of equals; None if there is none."""
-    tests = {line["step"]: line for line in lines if line["split"] == "test"}
-    best = select.best_of({step: line["accuracy"] for step, line in tests.items()})
-    return None if best is None else tests[best]
+def best(lines: Iterable[Line]) -> Line | None:
+    """The line with the best accuracy, the earliest of equals; None if there is none.
+
+    Of the lines of held-out examples ("valid") where there are any, else of the test lines.
+    """
+    by_split: dict[str, dict[int, Line]] = {"valid": {}, "test": {}}
+    for line in lines:
+        by_split.get(line["split"], {})[line["step"]] = line
+    own = by_split["valid"] or by_split["test"]
+    step = select.best_of({step: line["accuracy"] for step, line in own.items()})
+    return None if step is None else own[step]
 
 
 def mean_train_accuracy(lines: Iterable[Line]) -> float:

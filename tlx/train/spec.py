@@ -145,7 +145,8 @@ class CheckpointSpec:
       rule: "log2" keeps steps 1, 2, 4, 8 …; "none" adds nothing.
       steps: further steps to keep, increasing.
       every: keep every n-th step; 0: none.
-      keep_best: keep the evaluation with the best test accuracy (the earliest of equals).
+      keep_best: keep the best evaluation, the earliest of equals: by the accuracy on the
+        examples held out (`DataSpec.valid_size`), or on the test set where there are none.
       resume_every: save every n-th step for going on after a stop, dropped when the next
         is there; 0: only the steps above. A saved step costs some tens of milliseconds.
     """

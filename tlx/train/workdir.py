@@ -21,7 +21,8 @@ class RunResult(NamedTuple):
       step: the last step.
       train: loss, accuracy and count on the training set at the last step, clean.
       test: the same on the test set.
-      best_step: the evaluation with the best test accuracy, the earliest of equals.
+      best_step: the evaluation with the best accuracy on the examples held out of training, or
+        on the test set where there are none; the earliest of equals.
       best_test: loss, accuracy and count on the test set there.
       mean_train_accuracy: over all evaluations (the paper's speed of optimisation).
       digest: sha256 of the spec (`tlx.train.serial.digest`).
@@ -105,7 +106,8 @@ def write_result(
       ValueError: the lines lack the evaluation of the last step.
     """
     last = {line["split"]: line for line in lines if line["step"] == spec.num_steps}
-    best = metrics_log.best_test(lines)
+    best = metrics_log.best(lines)
+    tests = {line["step"]: line for line in lines if line["split"] == "test"}
     if best is None or not {"train", "test"} <= set(last):
         raise ValueError(
             f"{Path(workdir) / metrics_log.FILE} lacks the evaluation of step {spec.num_steps}; "
@@ -118,7 +120,7 @@ def write_result(
         train=_numbers(last["train"]),
         test=_numbers(last["test"]),
         best_step=best["step"],
-        best_test=_numbers(best),
+        best_test=_numbers(tests[best["step"]]),
         mean_train_accuracy=metrics_log.mean_train_accuracy(lines),
         digest=serial.digest(spec),
         identity=checkpoints.identity(checkpoints.origin(workdir, spec.num_steps)),
