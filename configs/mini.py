@@ -61,8 +61,7 @@ def study() -> ml_collections.ConfigDict:
     config.init_step = "last"
     config.init_head = "zeros"
     config.replicates = 2
-    config.shuffles = ("block:8", "block:1")
-    config.replicated_shuffles = ("block:8",)
+    config.shuffles = ("block:8",)
     config.num_alphas = 11
     config.plane_points = 7
     config.basin_noise = (0.01, 0.02, 0.04)

@@ -6,12 +6,13 @@ import pytest
 
 from tests.helpers import oracles, tiny_models
 from tlx.analyses import (
-    agreement,
     all_pairs,
     distances,
     interpolation,
     kernels,
     measures,
+    mistakes,
+    predictions,
     similarity,
 )
 from tlx.core import evaluate_path, metrics, paths, sharding, streams, tree
@@ -60,8 +61,8 @@ def _analyses(a, b, mesh=None):
         "cka": similarity.cka_matrix(*models, num_resamples=20, key=jax.random.key(0))[2:-2],
         "rbf": similarity.cka_matrix(*models, kernel=kernels.rbf())[2:-2],
         "measures": {name: all_pairs.matrix(name, *models).values for name in MEASURES},
-        "mistakes": agreement.mistakes(
-            a.apply_fn, params[0], a.apply_fn, params[1], stream, num_classes=tiny_models.CLASSES
+        "mistakes": mistakes.compare(
+            predictions.collect([(a.apply_fn, p) for p in params], stream)
         ),
     }
 
@@ -134,8 +135,9 @@ def test_mistakes(pair, results):
     expected = oracles.mistakes(
         labels, *(logits.argmax(1) for logits, _ in answers), tiny_models.CLASSES
     )
-    for name, value in expected.items():
-        np.testing.assert_array_equal(getattr(results["mistakes"], name), value)
+    cells = np.asarray(results["mistakes"].cells_by_class)[0, 1]
+    assert list(expected) == list(mistakes.CELLS)
+    np.testing.assert_array_equal(cells, np.stack(list(expected.values()), -1))
 
 
 def test_a_mesh_of_devices_gives_the_numbers_of_one():

@@ -1,6 +1,8 @@
 """Sources: the fixed splits, fingerprints, the registry, and its errors."""
 
+import gzip
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -120,6 +122,123 @@ def test_missing_package_says_the_command(monkeypatch, name, package, extra):
     spec = DataSpec(name=name, image_size=8, channels=1, mean=(0.0,), std=(1.0,))
     assert spec.problems() == []  # a config can be checked on a machine without the data
     assert spec.unavailable() == [f"name: {message}"]
+
+
+FILES = {
+    "train-images-idx3-ubyte.gz": (3, 12),
+    "train-labels-idx1-ubyte.gz": (1, 12),
+    "t10k-images-idx3-ubyte.gz": (3, 5),
+    "t10k-labels-idx1-ubyte.gz": (1, 5),
+}
+REMEDY = (
+    "; run: apt-get install --reinstall dataset-fashion-mnist (a package of Debian), or set the "
+    "environment variable TLX_FASHION_MNIST to a folder with the four files of Fashion-MNIST"
+)
+
+
+def idx(array):
+    """The bytes of an IDX file, unpacked."""
+    head = bytes([0, 0, 8, array.ndim])
+    return head + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def fashion(tmp_path, monkeypatch):
+    """A folder of the four files, of few images; gives the folder and its arrays."""
+    rng, arrays = np.random.default_rng(0), {}
+    for name, (num_axes, num) in FILES.items():
+        shape, end = ((num, 28, 28), 256) if num_axes == 3 else ((num,), 10)
+        arrays[name] = rng.integers(0, end, shape).astype(np.uint8)
+        (tmp_path / name).write_bytes(gzip.compress(idx(arrays[name])))
+    monkeypatch.setenv("TLX_FASHION_MNIST", str(tmp_path))
+    return tmp_path, arrays
+
+
+def test_fashion_mnist_is_what_its_files_hold(fashion):
+    assert sources.unavailable("fashion_mnist", "train") is None
+    for split, part in (("train", "train"), ("test", "t10k")):
+        source = open_source("fashion_mnist", split)
+        images, labels = (fashion[1][name] for name in FILES if name.startswith(part))
+        np.testing.assert_array_equal(source.images, images[..., None])
+        np.testing.assert_array_equal(source.labels, labels)
+        assert (source.name, source.split, source.num_classes) == ("fashion_mnist", split, 10)
+        assert source.images.dtype == np.uint8
+        assert source[3]["image"].shape == (28, 28, 1)
+    with pytest.raises(ValueError, match=r"^unknown split of 'fashion_mnist' 'dev'\."):
+        open_source("fashion_mnist", "dev")
+
+
+def test_fashion_mnist_says_which_files_are_absent(fashion):
+    folder = fashion[0]
+    absent = ["train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz"]
+    for name in absent:
+        (folder / name).unlink()
+    message = f"the source 'fashion_mnist' needs {', '.join(absent)} in {folder}{REMEDY}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        open_source("fashion_mnist", "test")
+    spec = DataSpec(name="fashion_mnist", image_size=28, channels=1, mean=(0.0,), std=(1.0,))
+    assert spec.problems() == []
+    assert spec.unavailable() == [f"name: {message}"]
+
+
+WHOLE = idx(np.zeros((5, 28, 28), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            gzip.compress(WHOLE)[:-30],
+            "cannot be unpacked (Compressed file ended before the end-of-stream marker was "
+            "reached)",
+        ),
+        (WHOLE, "cannot be unpacked (Not a gzipped file (b'\\x00\\x00'))"),
+        (
+            gzip.compress(WHOLE[:-1]),
+            "expected 3920 values for the shape [5, 28, 28], got 3919",
+        ),
+        (
+            gzip.compress(WHOLE + b"0"),
+            "expected 3920 values for the shape [5, 28, 28], got 3921",
+        ),
+        (
+            gzip.compress(idx(np.zeros(5, np.uint8))),
+            "expected an IDX file of uint8 with 3 axes, which starts with 00000803, got 13 bytes "
+            "from 00000801 on",
+        ),
+        (
+            gzip.compress(WHOLE[:10]),
+            "expected an IDX file of uint8 with 3 axes, which starts with 00000803, got 10 bytes "
+            "from 00000803 on",
+        ),
+        (
+            gzip.compress(idx(np.zeros((4, 28, 28), np.uint8))),
+            "expected [5, 28, 28] for the labels in t10k-labels-idx1-ubyte.gz, got [4, 28, 28]",
+        ),
+        (
+            gzip.compress(idx(np.zeros((5, 32, 32), np.uint8))),
+            "expected [5, 28, 28] for the labels in t10k-labels-idx1-ubyte.gz, got [5, 32, 32]",
+        ),
+    ],
+    ids=["truncated", "not gzip", "short", "long", "other axes", "no shape", "number", "size"],
+)
+def test_fashion_mnist_refuses_broken_files(fashion, data, message):
+    file = fashion[0] / "t10k-images-idx3-ubyte.gz"
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{file}: {message}{REMEDY}')}$"):
+        open_source("fashion_mnist", "test")
+    assert len(open_source("fashion_mnist", "train")) == 12
+
+
+def test_fashion_mnist_of_the_package():
+    if sources.unavailable("fashion_mnist", "train"):
+        pytest.skip("dataset-fashion-mnist is not installed")
+    parts = {split: open_source("fashion_mnist", split) for split in ("train", "test")}
+    assert [len(part) for part in parts.values()] == [60_000, 10_000]
+    assert np.bincount(parts["train"].labels).tolist() == [6000] * 10
+    assert np.bincount(parts["test"].labels).tolist() == [1000] * 10
+    assert parts["train"].fingerprint.startswith("68416b6d1a71f550")
+    assert parts["test"].fingerprint.startswith("6207d93c4b953eae")
 
 
 def shapes(split):

@@ -4,7 +4,10 @@ from itertools import combinations
 
 import numpy as np
 
+from tests.report import synthetic_sweeps
+from tests.report.synthetic_mistakes import mistakes
 from tests.report.synthetic_modules import modules
+from tests.report.synthetic_starts import starts_records
 from tlx.records import make_record
 
 NUM_TEST, NUM_TRAIN, CLASSES = 1_397, 400, 10
@@ -43,6 +46,7 @@ def curve(kind, shuffle, replicate):
         "test_loss": -2.2 * np.log(0.05 + 0.95 * test),
         "train_accuracy": train,
         "train_loss": -2.0 * np.log(0.05 + 0.95 * train),
+        "average_train_accuracy": float(train[1:].mean()),
         "num_test": NUM_TEST,
         "num_train": 400,
         "train_size": NUM_TRAIN,
@@ -186,23 +190,6 @@ def distances(a, b):
     return make_record("distances", inputs=inputs_of(a, b), options=options, results=results)
 
 
-def agreement(a, b):
-    each = np.full(CLASSES, 139) + (np.arange(CLASSES) < 7)
-    wrong = [np.round(each * (1 - FINAL[KINDS[x]]) * np.linspace(0.4, 1.6, 10)) for x in (a, b)]
-    share = 0.7 if KINDS[a] == KINDS[b] == "P-T" else 0.45
-    common = np.floor(share * np.minimum(*wrong))
-    counts = [common, wrong[0] - common, wrong[1] - common]
-    counts.append(each - sum(counts))
-    n, (both, only_a, only_b, neither) = each.sum(), (c.sum() for c in counts)
-    p = (both + only_a) / n, (both + only_b) / n
-    chance = p[0] * p[1] + (1 - p[0]) * (1 - p[1])
-    names = ("common", "only_a", "only_b", "neither")
-    results = dict(zip(names, (c.astype(np.int32) for c in counts), strict=True))
-    results |= {"accuracy_a": 1 - p[0], "accuracy_b": 1 - p[1], "count": n}
-    results |= {"num_classes": CLASSES, "kappa": ((both + neither) / n - chance) / (1 - chance)}
-    return make_record("agreement", inputs=inputs_of(a, b), results=results)
-
-
 def part(word, final):
     """A run that starts from some modules of P only."""
     made = curve("P-T", "none", 0)
@@ -261,11 +248,12 @@ def synthetic_records():
     for a, b in PAIRS:
         made += [similarity(a, b), distances(a, b)]
         if "p" not in (a, b):
-            made += [interpolation(a, b), agreement(a, b)]
+            made.append(interpolation(a, b))
     made += [plane("pt0", "pt1", "rit0"), plane("rit0", "rit1", "pt0")]
     made += [basin("pt0", "pt1"), basin("rit0", "rit1"), permutation("rit0", "rit1")]
     for shuffle in ("block:4", "block:8"):
         made += [similarity(a, b, shuffle) for a, b in (("pt0", "p"), ("pt0", "rit0"))]
     made += [similarity(a, b, "block:8") for a, b in (("pt0", "pt1"), ("rit0", "rit1"))]
-    made += [trajectory("pt0"), trajectory("rit0")]
-    return [*made, study(), *layers(), *modules()]
+    made += [trajectory("pt0"), trajectory("rit0"), mistakes()]
+    made += [synthetic_sweeps.learning(), synthetic_sweeps.shuffled()]
+    return [*made, study(), *layers(), *modules(), *starts_records()]

@@ -41,7 +41,7 @@ def test_axes_have_units(records):
 
 
 def test_equal_panels_give_equal_svg_and_ids_with_their_prefix(records):
-    (panel, _) = figures.PANELS["curves"](records)
+    (panel, *_) = figures.PANELS["curves"](records)
     one, again = drawing.svg(panel, "one"), drawing.svg(panel, "one")
     assert one == again
     assert "training step" in one

@@ -7,7 +7,6 @@ from tests.report.synthetic import NUM_TEST, curve, interpolation
 from tlx.records import make_record
 from tlx.report import measures, measures_pairs
 from tlx.report.kinds import KINDS, pair, pair_colour, pair_name, pair_rank, pair_words
-from tlx.report.numbers import Estimate
 
 
 def test_pairs_have_one_order_and_name():
@@ -25,12 +24,17 @@ def test_pairs_have_one_order_and_name():
 def test_final_and_speed():
     step = np.array([0, 10, 30])
     results = {"step": step, "num_test": 100, "train_size": 50}
-    results |= {"test_accuracy": [0.1, 0.9, np.nan], "train_accuracy": [0.0, 1.0, 1.0]}
+    results |= {"test_accuracy": [0.1, 0.9, np.nan], "train_accuracy": [0.0, 1.0, 0.5]}
+    results |= {"average_train_accuracy": 0.75}
     inputs = {"run": "r", "kind": "P-T", "shuffle": "none", "target": "t"}
     (found,) = measures.curves([make_record("curves", inputs=inputs, results=results)])
     assert found.final.value == 0.9
     assert found.final.n == 100
-    assert found.speed.value == pytest.approx((5 + 20) / 30)  # by the step, not by the point
+    assert found.speed.value == 0.75  # as the record has it
+    assert found.speed.n == 50
+    del results["average_train_accuracy"]
+    (old,) = measures.curves([make_record("curves", inputs=inputs, results=results)])
+    assert not old.speed.known
 
 
 def test_source_runs_and_series_of_other_lengths_are_left_out():
@@ -44,23 +48,18 @@ def test_source_runs_and_series_of_other_lengths_are_left_out():
     assert not found.speed.known
 
 
-def test_relative_drop():
-    drop = measures.relative_drop(Estimate(0.8, 0.01, 100), Estimate(0.6, 0.02, 50))
-    assert drop.value == pytest.approx(0.25)
-    assert drop.error == pytest.approx(np.hypot(0.02, 0.75 * 0.01) / 0.8)
-    assert drop.n == 50
-    assert not measures.relative_drop(Estimate(0.0, 0.01), Estimate(0.1, 0.01)).known
+@pytest.mark.parametrize("name", ["part", "cell", "further_rate"])
+def test_runs_of_other_questions_are_left_out(name):
+    made = curve("P-T", "none", 0)
+    more = {"part": "first:2", "cell": "train_size:100", "further_rate": True}
+    other = make_record("curves", inputs=made.inputs | {name: more[name]}, results=made.results)
+    assert len(measures.curves([made, other])) == 1
 
 
-def test_shuffles_are_ordered_from_fine_to_whole():
-    names = ("none", "block:16", "pixel", "block:4", "channel_block:8")
-    results = {"step": [0], "test_accuracy": [0.5]}
-    made = [
-        make_record("curves", inputs={"kind": "P-T", "shuffle": name}, results=results)
-        for name in names
-    ]
-    labels = [r.label for r in measures.shuffles(made)]
-    assert labels == ["pixels", "8 ch.", "4", "16", "whole"]
+def test_shuffles_have_an_order_and_short_names():
+    names = ["none", "block:16", "pixel", "block:4", "channel_block:8"]
+    ranked = sorted(names, key=measures.shuffle_rank)
+    assert list(map(measures.shuffle_label, ranked)) == ["pixels", "8 ch.", "4", "16", "whole"]
 
 
 def test_steps_to():
@@ -90,15 +89,6 @@ def test_pairs_of_the_other_split_or_of_shuffled_images_are_left_out(records):
     made = [*records, changed(split="train"), changed(shuffle="block:4")]
     assert len(measures.by_pair(made, "interpolation")[("P-T", "P-T")]) == 1
     assert len(measures.by_pair([changed(split="train")], "interpolation")) == 1
-
-
-def test_the_first_of_a_mixed_pair_is_p_t():
-    inputs = {"kind_a": "RI-T", "kind_b": "P-T"}
-    results = {"common": [1], "only_a": [7], "only_b": [2], "neither": [10], "kappa": 0.2}
-    made = make_record("agreement", inputs=inputs, results=results)
-    found = measures_pairs.agreements([made])[("P-T", "RI-T")]
-    assert (found.only_a, found.only_b, found.examples) == (2, 7, 20)
-    assert found.overlap.value == pytest.approx(0.1)
 
 
 def test_records_without_the_results_they_need_are_named():

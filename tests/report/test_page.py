@@ -78,13 +78,14 @@ def text(written):
 def test_headings_and_figures(text):
     read = Reader(text)
     assert read.headings == HEADINGS
-    assert [i for i in read.ids if i.startswith("figure-")] == [f"figure-{n}" for n in range(1, 17)]
+    assert [i for i in read.ids if i.startswith("figure-")] == [f"figure-{n}" for n in range(1, 22)]
 
 
 def test_ids_are_unique_and_links_stay_inside(text):
     read = Reader(text)
     assert len(read.ids) == len(set(read.ids))
-    assert {link for link in read.links if not link.startswith("#")} == {"data:,"}
+    outside = {link for link in read.links if not link.startswith("#")}
+    assert {link.split(";base64,")[0] for link in outside} == {"data:,", "data:image/png"}
     assert {link[1:] for link in read.links if link.startswith("#")} <= set(read.ids)
     assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(read.ids)
     assert "<script" not in text
@@ -113,7 +114,7 @@ def test_the_appendix_has_config_versions_and_records(text):
     assert '"name": "synthetic"' in appendix
     assert '"jax": "0"' in appendix
     assert "Training took 240 seconds in two runs." in appendix
-    assert len(re.findall(r"(?:curves|interpolation|agreement)/[0-9a-f]{16}", appendix)) == 33
+    assert len(re.findall(r"(?:curves|interpolation|mistakes)/[0-9a-f]{16}", appendix)) == 30
 
 
 def test_what_the_totals_leave_out_is_said(text):
@@ -129,14 +130,18 @@ def test_no_records_at_all(tmp_path):
         page.write(tmp_path / "typo", tmp_path / "page.html")
 
 
-@pytest.mark.parametrize("question", ["distances", "agreement", "study"])
+@pytest.mark.parametrize("question", ["distances", "mistakes", "study"])
 def test_a_missing_kind_of_record_is_no_data_in_its_section(records, question):
     # One other question beside the study's is enough: the sections do not know each other.
-    kept = {"study", "distances", "agreement"} - {question}
+    kept = {"study", "distances", "mistakes"} - {question}
     text = page.render([r for r in records if r.question in kept])
-    missing = len(tables.TITLES) - len(kept & {"distances", "agreement"})
-    assert text.count("No data: this has not been measured yet.") == missing
-    Reader(text)
+    asked = {tables.TITLES[name] for name in kept & {"distances", "mistakes"}}
+    read = Reader(text)
+    assert set(read.headings[1:-1]) == asked
+    (paragraph,) = re.findall('<p class="not-asked">(.*?)</p>', text)
+    named = html.unescape(paragraph).removeprefix("Not asked in this study, or not measured yet: ")
+    assert named == " ".join(title for title in tables.TITLES.values() if title not in asked)
+    assert text.count('<li><a href="#') == len(asked)
 
 
 @pytest.mark.parametrize("done", [1, 11, 22])
@@ -181,8 +186,8 @@ def test_in_a_browser(text, tmp_path):
     sizes = [(kind, *map(int, size)) for kind, *size in map(str.split, rows[:-1])]
     figures = [s for s in sizes if s[0] == "figure"]
     panels = [s for s in sizes if s[0] == "svg"]
-    assert len(figures) == 16
-    assert len(panels) == text.count('class="panel"') == 50
+    assert len(figures) == 21
+    assert len(panels) == text.count('class="panel"') == 65
     assert all(width > 600 and height > 200 for _, width, height in figures)
     assert all(width > 300 and height > 200 for _, width, height in panels)
     assert rows[-1] == "overflow 0"

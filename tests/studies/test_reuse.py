@@ -98,12 +98,14 @@ def test_a_sweep_has_the_numbers_of_its_runs(done, axis):
             expected = inference.mean_over_seeds(got["average"][k, c, chosen])
             assert got["average_low"][k, c] == expected.low
     assert np.isnan(got["valid"]).all()
+    assert got["chosen_on"] == ""  # one rate
     np.testing.assert_array_equal(got["difference_p_holm"], inference.holm(got["difference_p"]))
 
 
 def test_differences_are_of_the_chosen_rates(done):
     got = sweep(done, "shuffle")
     assert got["values"].tolist() == ["block:4", "none"]
+    assert got["plain"] == "none"
     assert got["chance"].tolist() == ["seeds and examples"] * 2
     for c in range(2):
         at = [got["final"][k, c, got["chosen"][k, c]].mean() for k in range(2)]
@@ -117,6 +119,7 @@ def test_differences_are_of_the_chosen_rates(done):
 
 def test_speeds_are_those_of_the_curves(done):
     got = sweep(done, "train_size")
+    assert got["plain"] == "40"
     run, _ = runs_of(done, "train_size", "20", "RI-T", 0.2)
     lines = metrics_log.read(run.workdir)
     step, test = ([x[name] for x in lines if x["split"] == "test"] for name in ("step", "accuracy"))
@@ -204,7 +207,7 @@ def test_validation_images_choose_the_rate(tmp_path):
     found = local.run(spec, tmp_path).records
     (record,) = records.query(found, "sweep", axis="shuffle")
     got = record.results
-    assert record.key["options"]["selected_on"] == "valid"
+    assert record.key["options"]["selected_on"] == got["chosen_on"] == "valid"
     np.testing.assert_array_equal(got["chosen"], got["valid"].mean(-1).argmax(-1))
     assert np.isnan(got["final_low"]).all()  # one seed
     assert np.isnan(got["speed_low"]).all()

@@ -7,7 +7,7 @@ pairs of layers, streaming), `all_pairs` (any measure of `measures`), `evidence`
 sampling error of a value); the measures on two matrices are in `cka` (with `kernels`), `cca`,
 `shape`, `rsa` and `neighbors`; `probes` (what a linear map reads from a layer). Of modules:
 `rewinding`, `criticality`, `pac_bayes`. Of parameters: `distances`, `movement`, `spectra`. Of
-mistakes: `predictions`, `mistakes`, `agreement` (two models, counts alone). Before fine-tuning:
-`transferability`. Of curves and of comparisons: `learning`, `inference`. Each returns a
-NamedTuple of arrays, those on two matrices a scalar.
+mistakes: `predictions`, `mistakes`. Before fine-tuning:
+`transferability`, `domains` (how far apart two sets of inputs are). Of curves and of comparisons:
+`learning`, `inference`. Each returns a NamedTuple of arrays, those on two matrices a scalar.
 """

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from scipy import stats
 
 _PAIRS = 2**21  # at a time: 16 MiB
 _EXACT = 8  # 8! = 40320 orders
@@ -80,7 +79,7 @@ def rank_correlation(
     _check_draws(len(x), key, num_draws)
     if len(x) < 3 or np.isnan([x, y]).any() or any((v == v[0]).all() for v in (x, y)):
         return _result([math.nan] * 6, len(x))
-    x, y = stats.rankdata(x), stats.rankdata(y)
+    x, y = _ranks(x), _ranks(y)
     found = correlations(x, y, np.arange(len(x))[None])
     null = correlations(x, y, _orders(len(x), key, num_draws))
     count = (null >= found - 1e-12).sum(1)
@@ -148,3 +147,10 @@ def _tau(pairs_x: np.ndarray, pairs_y: np.ndarray, weights: np.ndarray) -> np.nd
         for a, b in ((pairs_x, pairs_y), (pairs_x, pairs_x), (pairs_y, pairs_y))
     )
     return both / np.sqrt(of_x * of_y)
+
+
+def _ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The ranks from 1, the smallest; equal values have the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    mean: Float[np.ndarray, " n"] = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return mean

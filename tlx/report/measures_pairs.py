@@ -1,4 +1,4 @@
-"""Numbers about pairs of models: barriers, distances, agreement."""
+"""Numbers about pairs of models: barriers, distances."""
 
 from __future__ import annotations
 
@@ -21,23 +21,6 @@ class Barrier(NamedTuple):
     ends: Estimate
     middle: Estimate
     num_pairs: int
-
-
-class Agreement(NamedTuple):
-    """Mistakes of a kind of pair, averaged over its pairs; [C] arrays are counts."""
-
-    common: np.ndarray
-    only_a: np.ndarray
-    only_b: np.ndarray
-    total: np.ndarray
-    kappa: Estimate
-    overlap: Estimate
-    num_pairs: int
-
-    @property
-    def examples(self) -> float:
-        """Test examples of one pair."""
-        return float(self.total.sum())
 
 
 class Distance(NamedTuple):
@@ -115,44 +98,3 @@ def _distance(found: list[Record]) -> Distance:
         total("total_sum_of_tensor_norms"),
         len(found),
     )
-
-
-def agreements(records: Records) -> dict[Pair, Agreement]:
-    """Returns mistakes in common and apart, by kind of pair."""
-    return {k: _agreement(k, found) for k, found in by_pair(records, "agreement").items()}
-
-
-def _agreement(kinds: Pair, found: list[Record]) -> Agreement:
-    def counts(record: Record) -> list[np.ndarray]:
-        names = ["common", "only_a", "only_b", "neither"]
-        if str(record.inputs.get("kind_a")) != kinds[0]:  # the pair's first kind is a
-            names[1:3] = names[2:0:-1]
-        return [np.atleast_1d(np.asarray(record.results[n], np.float64)) for n in names]
-
-    every = [counts(r) for r in found]
-    every = [c for c in every if len(c[0]) == len(every[0][0])]  # of one set of classes
-    common, only_a, only_b, neither = (np.mean(c, axis=0) for c in zip(*every, strict=True))
-    total = common + only_a + only_b + neither
-    kappas = [_kappa(r, *c) for r, c in zip(found, every, strict=False)]
-    overlaps = [_overlap(*c) for c in every]
-    return Agreement(common, only_a, only_b, total, mean(kappas), mean(overlaps), len(found))
-
-
-def _kappa(record: Record, *counts: np.ndarray) -> Estimate:
-    """Returns the record's kappa with the usual large-sample error, chance held fixed."""
-    common, only_a, only_b, neither = (float(c.sum()) for c in counts)
-    n = common + only_a + only_b + neither
-    if n < 1:
-        return UNKNOWN
-    wrong_a, wrong_b = (common + only_a) / n, (common + only_b) / n
-    chance = wrong_a * wrong_b + (1 - wrong_a) * (1 - wrong_b)
-    observed = proportion((common + neither) / n, int(n))
-    error = observed.error / (1 - chance) if chance < 1 else float("nan")
-    return Estimate(number(record, "kappa"), error, int(n))
-
-
-def _overlap(*counts: np.ndarray) -> Estimate:
-    """Returns the share of mistakes (of either model) that both make."""
-    common, only_a, only_b, _ = (float(c.sum()) for c in counts)
-    mistakes = common + only_a + only_b
-    return proportion(common / mistakes, int(mistakes)) if mistakes else UNKNOWN

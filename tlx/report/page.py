@@ -30,7 +30,7 @@ def write(
     """Writes a study's page and returns its path.
 
     One HTML file without scripts or anything outside it; figures are SVG in the text. The
-    same records give the same bytes. What has not been measured says "no data".
+    same records give the same bytes. Questions without any record are named in one paragraph.
 
     Args:
         records_root: the records' folder; may be of an unfinished study, or empty.
@@ -63,7 +63,8 @@ def render(
     made = [sections.make(name, records) for name in answers.QUESTIONS]
     heading = html.escape(title if title is not None else _title(records))
     rendered, number = [], 1
-    for section in made:
+    asked = [section for section in made if section.has_data]
+    for section in asked or made:
         rendered.append(sections.render(section, number))
         number += section.num_figures
     return "\n".join(
@@ -79,8 +80,9 @@ def render(
             "</head>",
             "<body>",
             f"<header>\n<h1>{heading}</h1>\n{_facts(records)}\n</header>",
-            f"<main>\n{_summary(records, made)}",
+            f"<main>\n{_summary(records, asked or made)}",
             *rendered,
+            _not_asked([s.title for s in made if asked and s not in asked]),
             _appendix(records, [*damaged, *measures.problems(records)]),
             "</main>",
             "</body>",
@@ -96,9 +98,10 @@ def _title(records: Sequence[Record]) -> str:
 
 
 def _facts(records: Sequence[Record]) -> str:
-    found = measures.curves(records, None)
+    every = [r for r in measures.usable(records, "curves") if not r.inputs.get("part")]
+    found = [measures.curve(r) for r in every if r.inputs.get("kind") != "P"]
     parts = []
-    for kind in dict.fromkeys(c.kind for c in found):
+    for kind in sorted({c.kind for c in found}):
         parts.append(count(sum(c.kind == kind for c in found), f"{kind} run"))
     sizes = sorted({c.train_size for c in found if c.train_size})
     tests = sorted({c.num_test for c in found if c.num_test})
@@ -119,6 +122,13 @@ def _summary(records: Sequence[Record], made: Sequence[sections.Section]) -> str
         for s in made
     )
     return tables.headline(records).html("headline") + f'\n<ol class="answers">\n{items}\n</ol>'
+
+
+def _not_asked(titles: Sequence[str]) -> str:
+    if not titles:
+        return ""
+    named = html.escape(" ".join(titles))
+    return f'<p class="not-asked">Not asked in this study, or not measured yet: {named}</p>'
 
 
 def _missing(section: sections.Section) -> str:

@@ -68,7 +68,7 @@ def over_steps(
     name: str, title: str, steps: Sequence[float], lines: Sequence[Line], *, quantity: str = "CKA"
 ) -> Panel:
     """Returns the panel of values by training step, on a logarithmic axis that has step 0."""
-    at = [_place(step) for step in steps]
+    at = [place(step) for step in steps]
 
     def draw(axes: Axes) -> None:
         for line in lines:
@@ -76,32 +76,32 @@ def over_steps(
         _limits(axes, lines)
         axes.set_ylabel(quantity)
         axes.set_xlabel("training step")
-        _steps_below(axes, steps)
+        steps_below(axes, steps)
         _label(axes, lines, [at] * len(lines))
 
     margins = (*_MARGINS[:2], 0.45, _MARGINS[3])
     return Panel(name, title, draw, 2.9, margins)
 
 
-def _place(step: float) -> float:
+def place(step: float) -> float:
     """Returns where a step stands: 0 at 0, one unit before 1, then a unit a doubling."""
     return 1 + math.log2(step) if step >= 1 else float(step)
 
 
-def _steps_below(axes: Axes, steps: Sequence[float]) -> None:
+def steps_below(axes: Axes, steps: Sequence[float]) -> None:
     """Names as many of the steps as there is room for, the first and the last among them."""
     box, drawn = axes.get_position(), axes.get_figure(root=True)
     assert drawn is not None
-    least = min(map(_place, steps))
-    span = max(max(map(_place, steps)) - least, 1e-9)
+    least = min(map(place, steps))
+    span = max(max(map(place, steps)) - least, 1e-9)
     room = 0.07 * max(len(f"{max(steps):g}"), 2) + 0.06  # inches of a name
     apart = room * span / (box.width * drawn.get_size_inches()[0])
     chosen = [max(steps), *([min(steps)] if len(steps) > 1 else [])]
     for step in sorted(steps):
-        if all(abs(_place(step) - _place(other)) >= apart for other in chosen):
+        if all(abs(place(step) - place(other)) >= apart for other in chosen):
             chosen.append(step)
     chosen = sorted(set(chosen))
-    axes.set_xticks([_place(s) for s in chosen], [f"{s:,g}" for s in chosen])
+    axes.set_xticks([place(s) for s in chosen], [f"{s:,g}" for s in chosen])
     axes.set_xlim(least, least + span)
 
 

@@ -1,4 +1,4 @@
-"""Panels about pairs of models: barriers, distances, agreement."""
+"""Panels about pairs of models: barriers, distances."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tlx.report import measures, measures_pairs
-from tlx.report.drawing import INK, Label, Panel, label_ends
+from tlx.report.drawing import Label, Panel, label_ends
 from tlx.report.kinds import Pair, pair_colour, pair_marker, pair_name
 from tlx.report.measures import Records
 from tlx.report.panels_layers import end, names_below
@@ -91,62 +91,3 @@ def _by_module(field: str, title: str, unit: str, values: dict[Pair, dict[str, f
         label_ends(axes, ends)
 
     return Panel(field, title, draw, 2.9, margins=(0.5, 0.9, 0.65, 0.35))
-
-
-def agreement(records: Records) -> list[Panel]:
-    """Returns the panels of mistakes in common and apart, in all and by class."""
-    found = {k: v for k, v in measures_pairs.agreements(records).items() if "P" not in k}
-    if not found:
-        return []
-    highest = max(
-        float(np.nanmax((a.common + a.only_a + a.only_b) / np.maximum(a.total, 1)))
-        for a in found.values()
-    )
-
-    def overall(axes: Axes) -> None:
-        for i, (kinds, a) in enumerate(found.items()):
-            hue, start = pair_colour(kinds), 0.0
-            for part, alpha in ((a.common, 1.0), (a.only_a, 0.45), (a.only_b, 0.25)):
-                share = 100 * float(part.sum()) / max(a.examples, 1)
-                axes.barh(i, share, left=start, color=hue, alpha=alpha, height=0.55)
-                start += share
-            axes.annotate(
-                f"κ {a.kappa.value:.2f}", (start, i), (4, 0), textcoords="offset points",
-                va="center", color=hue, annotation_clip=False,
-            )  # fmt: skip
-        axes.set_yticks(range(len(found)), [pair_name(k) for k in found])
-        axes.grid(axis="x")
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel("test images, %")
-        _name_parts(axes, list(found.values()))
-
-    panels = [Panel("all", "Mistakes", overall, margins=(0.9, 0.5, 0.45, 0.35))]
-    return panels + [_by_class(k, a, highest) for k, a in found.items()]
-
-
-def _name_parts(axes: Axes, found: list[measures_pairs.Agreement]) -> None:
-    """Names the parts of the longest bar, under it."""
-    sums = [[float(part.sum()) for part in (a.common, a.only_a, a.only_b)] for a in found]
-    row = max(range(len(found)), key=lambda i: sum(sums[i]) / max(found[i].examples, 1))
-    scale, start = 100 / max(found[row].examples, 1), 0.0
-    for part, name in zip(sums[row], ("both", "only first", "only second"), strict=True):
-        middle, start = scale * (start + part / 2), start + part
-        axes.annotate(name, (middle, row + 0.34), ha="center", va="top", fontsize=6, color=INK)
-    axes.set_ylim(len(found) - 0.3, -0.5)
-
-
-def _by_class(kinds: Pair, a: measures_pairs.Agreement, highest: float) -> Panel:
-    def draw(axes: Axes) -> None:
-        classes, size = np.arange(len(a.total)), np.maximum(a.total, 1) / 100
-        base = np.zeros(len(classes))
-        for part, alpha in ((a.common, 1.0), (a.only_a, 0.45), (a.only_b, 0.25)):
-            axes.bar(classes, part / size, bottom=base, color=pair_colour(kinds), alpha=alpha)
-            base = base + part / size
-        axes.set_ylim(0, 105 * highest or 1)
-        axes.set_ylabel("of the class's images, %")
-        axes.set_xlabel("class")
-        if len(classes) <= 20:
-            axes.set_xticks(classes)
-
-    name = "class-" + pair_name(kinds).replace(" / ", "-").lower()
-    return Panel(name, f"{pair_name(kinds)}, by class", draw, margins=(0.5, 0.15, 0.45, 0.35))

@@ -2,69 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlx.report import measures
-from tlx.report.drawing import INK, Label, Panel, label_ends
+from tlx.report.drawing import INK, PALE, Label, Panel, label_ends
 from tlx.report.kinds import colour
-from tlx.report.measures import Curve, Records, ShuffleRow
-from tlx.report.numbers import decimals, percent, proportion
+from tlx.report.measures import Curve, Records
+from tlx.report.measures_sweeps import Learning, Sweep, learning, sweep
+from tlx.report.measures_training import KINDS
+from tlx.report.numbers import Estimate, decimals, percent, proportion
+from tlx.report.panels_layers import tints
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+BESIDE = 7
+"""Ways of shuffling that a panel of half the page's width has room for."""
+
+_DASHES: tuple[object, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.3)), (0, (5, 1.3, 1, 1.3)))
+_SERIES = (
+    ("accuracy", "Accuracy on the target's test images", "test_accuracy", "test accuracy, %"),
+    ("loss", "Loss on the same images", "test_loss", "test loss, nats"),
+    ("training", "Accuracy on the training images", "train_accuracy", "training accuracy, %"),
+)
+
 
 def curves(records: Records) -> list[Panel]:
-    """Returns the panels of test accuracy and test loss against the step."""
-    found = [c for c in measures.curves(records) if c.step.size]
-    panels = []
-    if any(np.isfinite(c.test_accuracy).any() for c in found):
+    """Returns the panels of test accuracy, test loss and training accuracy against the step.
 
-        def accuracy(axes: Axes) -> None:
-            _series(axes, found, "test_accuracy")
-            axes.set_ylabel("test accuracy, %")
-
-        panels.append(Panel("accuracy", "Accuracy on the target's test images", accuracy))
-    if any(np.isfinite(c.test_loss).any() for c in found):
-
-        def loss(axes: Axes) -> None:
-            _series(axes, found, "test_loss")
-            axes.set_ylabel("test loss, nats")
-
-        panels.append(Panel("loss", "Loss on the same images", loss))
-    return panels
+    With a record of the runs taken together, lines are kinds at learning rates and bands their
+    intervals over seeds; without, means over the runs and no training accuracy.
+    """
+    runs = [c for c in measures.curves(records) if c.step.size]
+    grouped = learning(records)
+    if grouped is not None:
+        return _grouped(grouped, runs)
+    return [
+        Panel(name, title, _runs(runs, field, unit))
+        for name, title, field, unit in _SERIES[:2]
+        if any(np.isfinite(getattr(c, field)).any() for c in runs)
+    ]
 
 
-def _series(axes: Axes, found: Sequence[Curve], field: str) -> None:
-    scale = 100.0 if field == "test_accuracy" else 1.0
-    ends = []
-    for kind in dict.fromkeys(c.kind for c in found):
-        own = [c for c in found if c.kind == kind]
-        values = [scale * np.asarray(getattr(c, field)) for c in own]
-        for c, value in zip(own, values, strict=True):
-            axes.plot(c.step, value, color=colour(kind), lw=0.7, alpha=0.55)
-        same = all(np.array_equal(c.step, own[0].step) for c in own)
-        middle = np.mean(values, axis=0) if same else values[0]
-        if same:
-            axes.plot(own[0].step, middle, color=colour(kind))
-            if field == "test_accuracy" and own[0].num_test:
-                _band(axes, own[0], middle)
-        finite = middle[np.isfinite(middle)]
-        if finite.size:
+def _runs(found: Sequence[Curve], field: str, unit: str) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        scale = 100.0 if field == "test_accuracy" else 1.0
+        ends = []
+        for kind in dict.fromkeys(c.kind for c in found):
+            own = [c for c in found if c.kind == kind]
+            values = [scale * np.asarray(getattr(c, field)) for c in own]
+            _thin(axes, own, field)
+            same = all(np.array_equal(c.step, own[0].step) for c in own)
+            middle = np.mean(values, axis=0) if same else values[0]
+            if same:
+                axes.plot(own[0].step, middle, color=colour(kind))
+                if field == "test_accuracy" and own[0].num_test:
+                    _band(axes, own[0], middle)
             end = percent(measures.final(found, kind), error=False) if scale > 1 else ""
-            last = float(own[0].step[np.isfinite(middle)][-1])
-            name = f"{kind} {end}".strip()
-            ends.append(Label(last, float(finite[-1]), name, colour(kind)))
-    axes.set_xlabel("training step")
-    axes.set_xlim(0, max(1, *(int(c.step[-1]) for c in found)))
-    if scale > 1:
-        axes.set_ylim(0, 100)
-    else:
-        axes.set_ylim(bottom=0)
-    label_ends(axes, ends)
+            ends += _end(own[0].step, middle, f"{kind} {end}".strip(), colour(kind))
+        _finish(axes, max(int(c.step[-1]) for c in found), unit)
+        label_ends(axes, ends)
+
+    return draw
+
+
+def _thin(axes: Axes, found: Sequence[Curve], field: str) -> None:
+    for c in found:
+        value = (1.0 if field == "test_loss" else 100.0) * np.asarray(getattr(c, field))
+        axes.plot(c.step, value, color=colour(c.kind), lw=0.7, alpha=0.55)
 
 
 def _band(axes: Axes, curve: Curve, middle: np.ndarray) -> None:
@@ -74,76 +82,177 @@ def _band(axes: Axes, curve: Curve, middle: np.ndarray) -> None:
     )
 
 
-def shuffle(records: Records) -> list[Panel]:
-    """Returns the panels of final test and average training accuracy against the block size."""
-    rows = measures.shuffles(records)
-    if all(r.name == "none" for r in rows):
-        return []
+def _end(step: np.ndarray, value: np.ndarray, name: str, hue: str) -> list[Label]:
+    known = np.flatnonzero(np.isfinite(value))
+    return [Label(float(step[known[-1]]), float(value[known[-1]]), name, hue)] if known.size else []
 
-    def final(axes: Axes) -> None:
-        _blocks(axes, rows, "accuracy")
-        axes.set_ylabel("final test accuracy, %")
-        _drops(axes, rows)
 
-    def speed(axes: Axes) -> None:
-        _blocks(axes, rows, "speed")
-        axes.set_ylabel("average training accuracy, %")
+def _finish(axes: Axes, last: int, unit: str) -> None:
+    axes.set_xlabel("training step")
+    axes.set_ylabel(unit)
+    axes.set_xlim(0, max(1, last))
+    if unit.endswith("%"):
+        axes.set_ylim(0, 100)
+    else:
+        axes.set_ylim(bottom=0)
 
-    panels = [Panel("final", "Where it ends", final)]
-    if any(e.known for r in rows for e in r.speed.values()):
-        panels.append(Panel("speed", "How fast it learns", speed))
+
+def _grouped(found: Learning, runs: Sequence[Curve]) -> list[Panel]:
+    panels = []
+    for (name, title, field, unit), ends in zip(
+        _SERIES, (found.test, found.loss, found.train), strict=True
+    ):
+        if np.isfinite(ends[0]).any():
+            names = [_group_name(found, g, is_final=field == "test_accuracy")
+                     for g in range(len(found.kinds))]  # fmt: skip
+            right = max(0.72, 0.18 + 0.057 * max(map(len, names), default=0))
+            draw = _groups(found, runs, field, unit, names)
+            panels.append(Panel(name, title, draw, 2.9, (0.5, right, 0.45, 0.35)))
     return panels
 
 
-def _blocks(axes: Axes, rows: Sequence[ShuffleRow], field: str) -> None:
-    ends = []
-    for kind in ("P-T", "RI-T"):
-        points = [(i, getattr(r, field).get(kind)) for i, r in enumerate(rows)]
-        known = [(i, e) for i, e in points if e is not None and e.known]
-        if not known:
-            continue
-        axes.errorbar(
-            [i for i, _ in known],
-            [100 * e.value for _, e in known],
-            yerr=[100 * e.error if e.error == e.error else 0.0 for _, e in known],
-            color=colour(kind),
-            marker="o" if kind == "P-T" else "s",
-            elinewidth=0.9,
-        )
-        ends.append(Label(known[-1][0], 100 * known[-1][1].value, kind, colour(kind)))
-    axes.set_xticks(range(len(rows)), [r.label for r in rows])
-    axes.set_xlim(-0.4, len(rows) - 0.6)
-    axes.set_ylim(0, 105)
-    axes.set_yticks(range(0, 101, 20))
-    axes.set_xlabel("side of the shuffled blocks, pixels")
-    label_ends(axes, ends)
+def _group_name(found: Learning, group: int, *, is_final: bool) -> str:
+    """Returns a group's name at its line's end: the rate where the kind has several."""
+    kind = found.kinds[group]
+    rate = f" {found.rates[group]:g}" if found.kinds.count(kind) > 1 else ""
+    final = found.final_of(group)
+    end = f"{': ' if rate else ' '}{percent(final, error=False)}" if final.known else ""
+    return f"{kind}{rate}{end if is_final else ''}"
 
 
-def _drops(axes: Axes, rows: Sequence[ShuffleRow]) -> None:
-    """Prints the relative drops under the upper edge, as the paper's figure does."""
-    lowest = min((e.value for r in rows for e in r.accuracy.values() if e.known), default=0.0)
-    y = 0.06 if lowest > 0.3 else 0.97
-    known = [r.drop for r in rows if r.drop.known]
-    if not known:
-        return
-    for i, row in enumerate(rows):
-        if row.drop.known:
-            places = decimals(100 * row.drop.error) if row.drop.error > 0 else 0
-            axes.annotate(
-                f"{100 * row.drop.value:.{places}f}%".replace("-", "−"),
-                (i, y),
-                xycoords=("data", "axes fraction"),
-                ha="center",
-                va="center",
-                fontsize=7 if len(rows) < 9 else 5.5,
-                color=INK,
+def _groups(
+    found: Learning, runs: Sequence[Curve], field: str, unit: str, names: Sequence[str]
+) -> Callable[[Axes], None]:
+    scale = 1.0 if field == "test_loss" else 100.0
+    values = {"test_accuracy": found.test, "test_loss": found.loss, "train_accuracy": found.train}
+
+    def draw(axes: Axes) -> None:
+        _thin(axes, runs, field)
+        labels = []
+        for g, kind in enumerate(found.kinds):
+            mean, low, high = scale * values[field][:, g]
+            nth = found.kinds[:g].count(kind) % len(_DASHES)
+            axes.plot(found.step, mean, color=colour(kind), ls=_DASHES[nth], lw=1.6)
+            axes.fill_between(found.step, low, high, color=colour(kind), alpha=0.16, lw=0)
+            labels += _end(found.step, mean, names[g], colour(kind))
+        last = int(found.step[-1]) if found.step.size else 1
+        _finish(axes, last, unit)
+        if field == "test_accuracy":
+            _chosen(axes, found)
+        single = [n for n, seeds in zip(found.kinds, found.seeds, strict=True) if seeds == 1]
+        if single:
+            whose = (
+                ""
+                if len(single) == len(found.kinds)
+                else f" of {' and '.join(dict.fromkeys(single))}"
             )
+            axes.set_xlabel(f"training step (no band{whose}: one run)")
+        label_ends(axes, labels)
+
+    return draw
+
+
+def _chosen(axes: Axes, found: Learning) -> None:
+    """Marks the last step (filled), the best on test (hollow), the validation's (diamond)."""
+    for g, kind in enumerate(found.kinds):
+        hue = colour(kind)
+        style: dict[str, Any] = {"ls": "", "color": hue, "zorder": 4, "clip_on": False}
+        if np.isfinite(found.final[0, g]):
+            axes.plot([found.step[-1]], [100 * found.final[0, g]], marker="o", ms=4.5, **style)
+        for step, value, marker, face in (
+            (found.best_step[g], found.best[g], "o", "white"),
+            (found.selected_step[g], found.selected[g], "D", "white"),
+        ):
+            if np.isfinite(value).any():
+                at = (float(np.nanmean(step)), 100 * float(np.nanmean(value)))
+                axes.plot(*([v] for v in at), marker=marker, ms=4.5, mfc=face, mew=1.0, **style)
+
+
+def shuffle(records: Records) -> list[Panel]:
+    """Returns the panels of final test and average training accuracy by the way of shuffling.
+
+    Bars in groups, pale for P-T, solid for RI-T, with the relative drops above them.
+    """
+    found = sweep(records, "shuffle")
+    if found is None or all(name == "none" for name in found.values):
+        return []
+    kinds = [k for k in KINDS if k in found.kinds]
+    panels = []
+    for name, title, unit, of in (
+        ("final", "Where it ends", "final test accuracy, %", found.final_of),
+        ("speed", "How fast it learns", "average training accuracy, %", found.average_of),
+    ):
+        bars = {kind: [of(kind, i) for i in range(len(found.values))] for kind in kinds}
+        if any(e.known for own in bars.values() for e in own):
+            drops = [found.drop_of(i) for i in range(len(found.values))] if name == "final" else []
+            wide = len(found.values) > BESIDE
+            draw = _bars(found, bars, drops, unit)
+            panels.append(Panel(name, title, draw, 2.8, (0.5, 0.5, 0.58, 0.35), is_wide=wide))
+    return panels
+
+
+def _bars(
+    found: Sweep, bars: dict[str, list[Estimate]], drops: Sequence[Estimate], unit: str
+) -> Callable[[Axes], None]:
+    names = [measures.shuffle_label(name).replace(" ", "\n") for name in found.values]
+    classes = int(found.num_classes.max(initial=0)) if drops else 0
+
+    def draw(axes: Axes) -> None:
+        ends = []
+        for side, (kind, own) in zip((-0.2, 0.2), bars.items(), strict=False):
+            known = [i for i, e in enumerate(own) if e.known]
+            at, value = np.array(known) + side, [100 * own[i].value for i in known]
+            hue = tints(colour(kind), 2)[0] if kind == "P-T" else colour(kind)
+            axes.bar(at, value, 0.38, color=hue)
+            for x, i in zip(at, known, strict=True):
+                _whisker(axes, float(x), own[i])
+            if known:
+                ends.append(Label(float(at[-1]) + 0.2, value[-1], kind, colour(kind)))
+        axes.set_xticks(range(len(names)), names)
+        axes.tick_params(axis="x", length=0)
+        axes.set_xlim(-0.55, len(names) - 0.4)
+        axes.set_ylim(0, 118 if drops else 105)
+        axes.set_yticks(range(0, 101, 20))
+        axes.set_xlabel("side of the shuffled blocks, pixels")
+        axes.set_ylabel(unit)
+        _drops(axes, bars, drops)
+        if classes > 1:
+            axes.axhline(100 / classes, color=PALE, lw=0.8, ls=(0, (1, 1.6)))
+            ends.append(Label(axes.get_xlim()[1], 100 / classes, f"1 of {classes}", INK))
+        label_ends(axes, ends)
+
+    return draw
+
+
+def _whisker(axes: Axes, x: float, value: Estimate) -> None:
+    if value.interval is not None:
+        low, high = (100 * min(max(end, 0.0), 1.0) for end in value.interval)
+        axes.plot([x, x], [low, high], color=INK, lw=0.8, solid_capstyle="butt")
+
+
+def _drops(axes: Axes, bars: dict[str, list[Estimate]], drops: Sequence[Estimate]) -> None:
+    """Prints the relative drops above the bars, as the paper's figure does."""
+    if not any(drop.known for drop in drops):
+        return
+    for i, drop in enumerate(drops):
+        own = [values[i] for values in bars.values() if values[i].known]
+        tops = [100 * min((e.interval or (0, e.value))[1], 1.0) for e in own]
+        if tops:
+            axes.annotate(
+                _whole(drop), (i, max(tops)), (0, 2), textcoords="offset points", ha="center",
+                fontsize=7, color=INK,
+            )  # fmt: skip
     axes.annotate(
-        "relative drop, P-T to RI-T",
-        (0.5, y + 0.08 if y < 0.5 else y - 0.08),
-        xycoords="axes fraction",
-        ha="center",
-        va="center",
-        fontsize=7,
-        color=INK,
-    )
+        "above the bars: relative drop, %", (0.01, 1.0), xycoords="axes fraction", va="top",
+        fontsize=7, color=INK,
+    )  # fmt: skip
+
+
+def _whole(drop: Estimate) -> str:
+    """Returns a drop in percent without decimals; with one where its interval supports it."""
+    if not drop.known:
+        return "–"
+    low, high = drop.interval or (0.0, 0.0)
+    places = min(decimals((high - low) / 2), 1) if high > low else 0
+    number = f"{drop.value:.{places}f}"
+    return ("0" if not any(c in "123456789" for c in number) else number).replace("-", "−")

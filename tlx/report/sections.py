@@ -29,12 +29,17 @@ def prose(text: str) -> str:
 # The figures of a section, each with its caption and table, where it has not just its own:
 # first what the paper has too, then the study's additions, under their own headings.
 PARTS = {
+    "amount": ("amount", "domains"),
+    "starts": ("starts", "transferability"),
     "landscape": ("landscape", "permutation"),
     "similarity": ("similarity", "similarity_shuffled", "similarity_trajectory"),
     "depth": ("probes", "partial_transfer", "spectra"),
     "modules": ("rewinding", "criticality", "movement"),
+    "mistakes": ("mistakes", "gallery"),
 }
 ADDITIONS = {
+    "amount": "By the number of training images",
+    "transferability": "Scores that need no fine-tuning",
     "permutation": "With the units in one order",
     "similarity_shuffled": "On shuffled images",
     "similarity_trajectory": "Over the training",
@@ -42,7 +47,12 @@ ADDITIONS = {
     "partial_transfer": "Starting from some of the modules",
     "movement": "How the modules moved",
 }
-HEADINGS = {**ADDITIONS, "spectra": "The singular values of the layers"}
+HEADINGS = {
+    **ADDITIONS,
+    "domains": "By the distance of the target",
+    "spectra": "The singular values of the layers",
+    "gallery": "Which images",
+}
 
 
 class Part(NamedTuple):
@@ -61,6 +71,11 @@ class Section(NamedTuple):
     title: str
     answer: verdicts.Answer
     parts: tuple[Part, ...]
+
+    @property
+    def has_data(self) -> bool:
+        """Whether it has an answer, a picture or a table."""
+        return bool(self.answer.sentence) or any(p.pictures or p.table for p in self.parts)
 
     @property
     def num_figures(self) -> int:

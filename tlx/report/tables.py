@@ -9,6 +9,7 @@ from tlx.report import (
     answers,
     measures,
     measures_landscape,
+    measures_mistakes,
     measures_pairs,
     measures_similarity,
     verdicts,
@@ -16,23 +17,30 @@ from tlx.report import (
 from tlx.report.answers_similarity import cka
 from tlx.report.kinds import Pair, pair_name
 from tlx.report.measures import Records, listed
-from tlx.report.numbers import NO_DATA, UNKNOWN, percent, significant, text
+from tlx.report.measures_training import plain
+from tlx.report.numbers import NO_DATA, percent, significant, text
 from tlx.report.table import Table
+from tlx.report.tables_amount import amount, domains
 from tlx.report.tables_depth import partial_transfer, probes, spectra
+from tlx.report.tables_mistakes import mistakes
 from tlx.report.tables_modules import modules, network_criticality
 from tlx.report.tables_similarity import similarity, similarity_shuffled
+from tlx.report.tables_starts import starts, transferability
+from tlx.report.tables_training import curves, shuffle
 from tlx.report.verdicts import P_T, RI_T
 
 TITLES = {
     "curves": "Does pretraining help on the target?",
     "shuffle": "Is it features or low-level statistics?",
+    "amount": "How much data, how far a domain?",
+    "starts": "From which checkpoint should one start?",
     "barrier": "Are two models joined by a straight line?",
     "landscape": "What does the loss landscape between them look like?",
     "similarity": "Do they compute the same features?",
     "depth": "What is in which layer, and how deep does it transfer?",
     "modules": "Which modules carry it?",
     "distances": "How far apart are they in parameter space?",
-    "agreement": "Do they make the same mistakes?",
+    "mistakes": "Do they make the same mistakes?",
 }
 
 # For the headline's last column: does the paper's order hold here?
@@ -51,72 +59,42 @@ def headline(records: Records) -> Table:
         records: a study's records, or the path of their folder.
 
     Returns:
-        A row a quantity; "no data" where it has not been measured.
+        A row a quantity that was measured of P-T or of RI-T; all of them, with "no data", where
+        none was.
     """
     records = listed(records)
-    found = measures.curves(records)
-    final = [measures.final(found, kind) for kind in ("P-T", "RI-T")]
-    speed = [measures.speed(found, kind) for kind in ("P-T", "RI-T")]
+    runs = plain(records)
     barriers = measures_pairs.barriers(records)
     layers = measures_similarity.layers(records)
     distances = measures_pairs.distances(records)
-    agreements = measures_pairs.agreements(records)
+    alike = measures_mistakes.mistakes(records)
     verdict = {name: _VERDICTS[ask(records).verdict] for name, ask in answers.QUESTIONS.items()}
-    learning = _VERDICTS[verdicts.order(*speed)]
-    level, cka_level = (_level(records, name) for name in ("interpolation", "similarity"))
+    level, cka_level, kappa_level = (
+        _level(records, name) for name in ("interpolation", "similarity", "mistakes")
+    )
     dips = _two({k: text(b.accuracy, 100.0) for k, b in barriers.items()})
     same = _two({k: _verdict(b) for k, b in measures_landscape.basins(records).items()})
     losses = _two({k: text(b.loss) for k, b in barriers.items()})
     shared = _two({k: cka(measures_similarity.mean_similarity(v)) for k, v in layers.items()})
     l2 = _two({k: text(d.total_l2) for k, d in distances.items()})
-    kappa = _two({k: text(a.kappa) for k, a in agreements.items()})
-    return Table(
-        ("", "P-T", "RI-T", "paper"),
+    kappa = _two({k: text(g.kappa) for k, g in alike.groups.items()} if alike else {})
+    rows = (
+        ("Final test accuracy", *map(percent, runs.final.values()), verdict["curves"]),
         (
-            ("Final test accuracy", *map(percent, final), verdict["curves"]),
-            ("Average training accuracy", *map(percent, speed), learning),
-            (f"Accuracy dip between two, points{level}", *dips, verdict["barrier"]),
-            (f"Loss barrier between two, nats{level}", *losses, verdict["barrier"]),
-            ("Two in the same basin?", *same, verdict["landscape"]),
-            (f"Feature similarity of two, mean CKA{cka_level}", *shared, verdict["similarity"]),
-            ("Criticality of all modules", *_two(network_criticality(records)), ""),
-            ("Distance between two, l2", *l2, verdict["distances"]),
-            ("Agreement in mistakes of two, kappa", *kappa, verdict["agreement"]),
+            "Average training accuracy",
+            *map(percent, runs.speed.values()),
+            _VERDICTS[runs.learns_faster],
         ),
+        (f"Accuracy dip between two, points{level}", *dips, verdict["barrier"]),
+        (f"Loss barrier between two, nats{level}", *losses, verdict["barrier"]),
+        ("Two in the same basin?", *same, verdict["landscape"]),
+        (f"Feature similarity of two, mean CKA{cka_level}", *shared, verdict["similarity"]),
+        ("Criticality of all modules", *_two(network_criticality(records)), ""),
+        ("Distance between two, l2", *l2, verdict["distances"]),
+        (f"Agreement in mistakes of two, kappa{kappa_level}", *kappa, verdict["mistakes"]),
     )
-
-
-def curves(records: Records) -> Table | None:
-    """Returns a row a run on the unshuffled target; None: no data."""
-    found = measures.curves(records)
-    rows = tuple((c.run, c.kind, percent(c.final), percent(c.speed)) for c in found)
-    columns = ("run", "kind", "final test accuracy", "average training accuracy")
-    return Table(columns, rows) if rows else None
-
-
-def shuffle(records: Records) -> Table | None:
-    """Returns a row a way of shuffling; None where nothing was shuffled."""
-    found = measures.shuffles(records)
-    if all(r.name == "none" for r in found):
-        return None
-    columns = (
-        "block size",
-        "P-T, test",
-        "RI-T, test",
-        "relative drop",
-        "P-T, training avg.",
-        "RI-T, training avg.",
-    )
-    rows = tuple(
-        (
-            r.label,
-            *(percent(r.accuracy.get(k, UNKNOWN)) for k in ("P-T", "RI-T")),
-            percent(r.drop),
-            *(percent(r.speed.get(k, UNKNOWN), error=False) for k in ("P-T", "RI-T")),
-        )
-        for r in found
-    )
-    return Table(columns, rows)
+    measured = tuple(row for row in rows if set(row[1:3]) != {NO_DATA})
+    return Table(("", "P-T", "RI-T", "paper"), measured or rows)
 
 
 def barrier(records: Records) -> Table | None:
@@ -212,20 +190,6 @@ def distances(records: Records) -> Table | None:
     return Table(columns, rows) if rows else None
 
 
-def agreement(records: Records) -> Table | None:
-    """Returns a row a kind of pair: shares of test images, kappa; None: no data."""
-    columns = ("pair", "pairs", "both wrong", "only first", "only second", "shared of all", "kappa")
-    rows = []
-    for kinds, a in measures_pairs.agreements(records).items():
-        shares = [
-            f"{100 * c.sum() / a.examples:.1f}%" if a.examples else NO_DATA
-            for c in (a.common, a.only_a, a.only_b)
-        ]
-        overlap, kappa = percent(a.overlap), text(a.kappa)
-        rows.append((pair_name(kinds), str(a.num_pairs), *shares, overlap, kappa))
-    return Table(columns, tuple(rows)) if rows else None
-
-
 def summary(records: Records) -> str:
     """Returns the key numbers and the answers as plain text, for the end of a run.
 
@@ -256,6 +220,10 @@ def _two(cells: dict[Pair, str]) -> tuple[str, str]:
 TABLES = {
     "curves": curves,
     "shuffle": shuffle,
+    "amount": amount,
+    "domains": domains,
+    "starts": starts,
+    "transferability": transferability,
     "barrier": barrier,
     "landscape": landscape,
     "permutation": permutation,
@@ -266,5 +234,5 @@ TABLES = {
     "spectra": spectra,
     "criticality": modules,
     "distances": distances,
-    "agreement": agreement,
+    "mistakes": mistakes,
 }

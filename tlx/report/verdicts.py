@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tlx.report.kinds import pair
@@ -37,9 +38,8 @@ class Answer(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """The claims taken together: one that differs decides, then one that is open."""
-        found = [c.verdict for c in self.checks]
-        return next((v for v in (DIFFERS, OPEN, AGREES) if v in found), "")
+        """The claims taken together."""
+        return together([c.verdict for c in self.checks])
 
 
 NOTHING = Answer(None)
@@ -53,6 +53,22 @@ def order(higher: Estimate, lower: Estimate) -> str:
     if math.isnan(z):  # no errors known: the values decide
         return AGREES if higher.value > lower.value else DIFFERS
     return OPEN if abs(z) < 2 else AGREES if z > 0 else DIFFERS
+
+
+def above_zero(difference: Estimate) -> str:
+    """Returns whether a difference lies above 0, as the paper has it, by its interval.
+
+    Open where the interval has 0 in it, and where there is none; "" if unknown.
+    """
+    if not difference.known:
+        return ""
+    low, high = difference.interval or (-math.inf, math.inf)
+    return AGREES if low > 0 else DIFFERS if high < 0 else OPEN
+
+
+def together(verdicts: Sequence[str]) -> str:
+    """Returns what several verdicts make of one claim: one that differs decides, then an open."""
+    return next((v for v in (DIFFERS, OPEN, AGREES) if v in verdicts), "")
 
 
 def capital(sentence: str) -> str:

@@ -67,7 +67,11 @@ def groups(spec: StudySpec, all_runs: Sequence[plan.Run]) -> list[Group]:
 def _reuse(spec: StudySpec, all_runs: Sequence[plan.Run]) -> list[Group]:
     along = {axis: plan.sweep(spec, all_runs, axis) for axis in axes.NAMES}
     found = {axis: cells for axis, cells in along.items() if len(cells) > 1}
-    groups = [Group("sweeps", [functools.partial(sweeps.sweep, *item) for item in found.items()])]
+    asked = [
+        functools.partial(sweeps.sweep, axis, cells, axes.plain_value(spec, axis))
+        for axis, cells in found.items()
+    ]
+    groups = [Group("sweeps", asked)]
     source = all_runs[0]
     if "init_step" in found:
         cells = found["init_step"]

@@ -107,7 +107,10 @@ def sweep(spec: StudySpec, all_runs: Sequence[Run], axis: str) -> dict[str, list
     own = {name: [r for r in all_runs if (r.axis, r.value) == (axis, name)] for name in names}
     plain = [r for r in all_runs if r.axis == "" and r.kind in axes.KINDS[axis]]
     ends = {axes.plain_value(spec, axis): plain}
-    return {**ends, **own} if axis == "target" else {**own, **ends}
+    every = {**ends, **own} if axis == "target" else {**own, **ends}
+    if axis != "train_size":
+        return every
+    return {name: every[name] for name in sorted(every, key=int)}
 
 
 def target_pairs(all_runs: Sequence[Run]) -> list[Pair]:

@@ -72,7 +72,7 @@ class StudySpec:
         replicate i has the config's seed plus i·1000.
       rates: further learning rates with which every P-T and RI-T is trained too.
       shuffles: shuffled versions of the target, in the words of `DataSpec.shuffle`.
-      train_sizes: smaller numbers of training images of the target.
+      train_sizes: other numbers of training images of the target.
       targets: other targets, by the names of their sources; all else as the target's.
       init_steps: earlier steps of P, which it keeps, from which P-T starts too.
       questions: names of `QUESTIONS`, those that are asked; none: all that the runs allow.

@@ -19,13 +19,14 @@ Cells = Mapping[str, Sequence[Run]]
 """The runs at each value of an axis."""
 
 
-def sweep(axis: str, cells: Cells) -> Question:
+def sweep(axis: str, cells: Cells, plain: str) -> Question:
     """The runs along an axis: final accuracy, speed, and P-T against RI-T at each value.
 
-    Along "init_step" the last checkpoint is compared with each earlier one instead.
+    `plain` is the value of the plain P-T and RI-T. Along "init_step" the last checkpoint is
+    compared with each earlier one instead.
     """
     every = [run for own in cells.values() for run in own]
-    kinds = axes.KINDS[axis]
+    kinds, selected_on = axes.KINDS[axis], curves.selected_on(every)
 
     def answer() -> dict[str, Any]:
         tables = [_table(own, kinds) for own in cells.values()]
@@ -40,6 +41,7 @@ def sweep(axis: str, cells: Cells) -> Question:
         steps_to = [table.steps_to(level) for table, level in zip(tables, reach, strict=True)]
         out: dict[str, Any] = {
             "values": list(cells),
+            "plain": plain,
             "kinds": list(kinds),
             "rates": tables[0].rates,
             **{name: _kind_first([t.values[name] for t in tables]) for name in tables[0].values},
@@ -53,11 +55,12 @@ def sweep(axis: str, cells: Cells) -> Question:
         }
         for name in ("difference", "speed"):
             out[f"{name}_p_holm"] = inference.holm(out[f"{name}_p"])
+        out["chosen_on"] = selected_on if tables[0].rates.shape[1] > 1 else ""
         if axis == "init_step":
             out["earliest"] = _earliest(list(cells), out["difference_low"])
         return out
 
-    options = {"confidence": CONFIDENCE, "selected_on": curves.selected_on(every)}
+    options = {"confidence": CONFIDENCE, "selected_on": selected_on}
     inputs = {"axis": axis, **curves.inputs(every)}
     data = {name: asking.data_of(own) for name, own in cells.items()}
     return Question("sweep", inputs, options, data, answer)

@@ -36,8 +36,8 @@ def train(
 ) -> RunResult:
     """Trains a run, or goes on with it where it was stopped.
 
-    Evaluates training, held-out and test set at step 0, every `eval_every` steps and at the end, and
-    writes `config.json`, `metrics.jsonl`, `checkpoints/` and, when all is done,
+    Evaluates training, held-out and test set at step 0, every `eval_every` steps and at the
+    end, and writes `config.json`, `metrics.jsonl`, `checkpoints/` and, when all is done,
     `result.json`. A run that was stopped at any point and started again leaves the same
     metrics and weights as one that was not, to the bit on the same devices. A run that is
     done returns at once. In a distributed run every process calls this alike; the first

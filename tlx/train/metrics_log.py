@@ -1,8 +1,9 @@
 """metrics.jsonl: one JSON object a line, in the order of steps, appended and flushed.
 
-Lines of evaluations: `{"step", "split": "train" | "valid" | "test", "loss", "accuracy", "count"}`, clean
-and in evaluation mode. Lines of single batches: `{"step", "split": "batch", "loss",
-"accuracy", "count", "rate"}`, where step n is the n-th update and the loss is that before it.
+Lines of evaluations: `{"step", "split": "train" | "valid" | "test", "loss", "accuracy",
+"count"}`, clean and in evaluation mode. Lines of single batches: `{"step", "split": "batch",
+"loss", "accuracy", "count", "rate"}`, where step n is the
+n-th update and the loss is that before it.
 The file holds no times, so a run that was stopped and went on leaves the same file.
 """
 
