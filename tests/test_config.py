@@ -98,7 +98,7 @@ def test_all_problems_of_a_config_are_told_at_once():
             "shuffles: 'block:16' with shuffle_seed 1234 leaves all 4 blocks where they are",
         ),
         ("shuffles=('none',)", "shuffles: expected each once, and not 'none'"),
-        ("replicates=1", "replicates: expected at least 2, got 1"),
+        ("replicates=1", "replicates: expected at least 2, since basins"),
         ("init_step=latest", "init_step: unknown value 'latest'; did you mean 'last'?"),
         ("pretrain.num_steps=-1", "pretrain.num_steps: expected an integer of at least 0"),
         ("finetune.model.options.width=9", "finetune.model and scratch.model: expected equal"),

@@ -128,3 +128,11 @@ def test_one_run_has_no_band_and_no_validation_no_diamond():
     assert "no validation images" in CAPTIONS["curves"]([made])
     assert "optimism, points" not in tables.TABLES["curves"]([made]).columns
     assert np.isnan(measures_sweeps.learning([made]).selected).all()
+
+
+def test_the_interval_of_a_share_ends_at_all_images():
+    record = shuffled()
+    results = {**record.results, "final_high": np.full((2, len(record.results["values"])), 1.3)}
+    found = measures_sweeps.sweep([record._replace(results=results)], "shuffle")
+    assert found.final_of("P-T", 0).interval[1] == 1
+    assert found.final_of("P-T", 0).interval[0] == record.results["final_low"][0, 0]

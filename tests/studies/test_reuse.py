@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.studies.tiny import tiny_run, tiny_study
+from tests.train.tiny import make_spec
 from tlx import records
 from tlx.analyses import inference, learning
 from tlx.studies import local, plan
@@ -217,3 +218,32 @@ def test_validation_images_choose_the_rate(tmp_path):
     assert (best >= chosen).all()
     np.testing.assert_allclose(curves.results["optimism"], (best - chosen).mean(-1))
     assert curves.results["num_valid"] == 30
+
+
+def test_several_labels_an_image(tmp_path):
+    def several(name):
+        given = {
+            "loss": "multilabel",
+            "data": {"name": "tiny_multi", "shuffle_seed": 1244},
+            "num_steps": 16,
+        }
+        return dataclasses.replace(make_spec(**given, eval_every=8), name=name, kind=name)
+
+    spec = tiny_study(
+        pretrain=several("P"), finetune=several("P-T"), scratch=several("RI-T"),
+        questions=("sweeps", "mistakes"), replicates=1, partial=(),
+    )  # fmt: skip
+    found = local.run(spec, tmp_path)
+    (record,) = records.query(found.records, "mistakes")
+    got = record.results
+    assert got["is_multilabel"]
+    assert record.key["options"]["threshold"] == 0.5
+    assert got["cells"].sum(-1).tolist() == [[90, 90], [90, 90]]  # 30 images, 3 labels each
+    there = got["gallery_index"] >= 0
+    assert set(got["gallery_judgement"][there]) <= {0, 1, 2}
+    assert set(np.unique(got["gallery_label"])) <= {0, 1}
+    (record,) = records.query(found.records, "sweep")
+    np.testing.assert_allclose(
+        record.results["final_mean"][:, -1], got["accuracy"], atol=1e-6
+    )  # the share of labels that are right
+    assert "Do they make the same mistakes?" in found.page.read_text()

@@ -46,8 +46,11 @@ class Learning(NamedTuple):
     confidence: float
 
     def final_of(self, group: int) -> Estimate:
-        """Returns the mean final test accuracy of a group, with its interval over seeds."""
-        return _estimate(self.final[:, group], self.num_images)
+        """Returns the mean final test accuracy of a group, with its interval over seeds.
+
+        What of the interval lies in 0 … 1; so too of `Sweep`.
+        """
+        return _share(self.final[:, group], self.num_images)
 
 
 class Sweep(NamedTuple):
@@ -148,7 +151,7 @@ class Sweep(NamedTuple):
     def _of(self, ends: np.ndarray, kind: str, i: int) -> Estimate:
         if kind not in self.kinds:
             return UNKNOWN
-        return _estimate(ends[:, self.kinds.index(kind), i], int(self.num_images[i]))
+        return _share(ends[:, self.kinds.index(kind), i], int(self.num_images[i]))
 
 
 def learning(records: Records) -> Learning | None:
@@ -232,6 +235,14 @@ def _estimate(ends: np.ndarray, n: int) -> Estimate:
     value, low, high = map(float, ends)
     known = bool(np.isfinite([low, high]).all())
     return Estimate(value, n=n, interval=(low, high) if known else None)
+
+
+def _share(ends: np.ndarray, n: int) -> Estimate:
+    """Returns a share; of its interval by Student's t what lies in 0 … 1 (others are no shares)."""
+    found = _estimate(ends, n)
+    if found.interval is None:
+        return found
+    return found._replace(interval=(max(found.interval[0], 0.0), min(found.interval[1], 1.0)))
 
 
 def _words(record: Record, name: str) -> list[str]:
