@@ -22,7 +22,8 @@ two P-T, 0.47 [0.37, 0.57] for two RI-T.
 Fashion-MNIST to MNIST: P-T learns faster at every block size, but ends where RI-T does (84.8 and
 85.5 %), measurably below with single pixels permuted; on Fashion-MNIST itself it ends
 9.1 [8.2, 9.9] points higher. No checkpoint of P, not even step 0, is measurably worse than the
-last, though up to step 128 training from them is slower. Kappa 0.78 [0.72, 0.83] against 0.55 [0.48, 0.62].
+last, though up to step 128 training from them is slower. Kappa 0.78
+[0.72, 0.83] against 0.55 [0.48, 0.62].
 """
 
 import ml_collections
