@@ -73,7 +73,7 @@ def shuffle(records: Records) -> Table | None:
         return None
     columns = (
         "block size", "P-T, test", "RI-T, test", "P-T − RI-T, points", "p, adj.", "drop, %",
-        "P-T − RI-T, training, points", "p, adj.", "rates", "runs", "images",
+        "P-T − RI-T, training, points", "p, adj.", "rates", "runs",
     )  # fmt: skip
     return Table(columns, tuple(_row(found, i) for i in range(len(found.values))))
 
@@ -93,7 +93,6 @@ def _row(found: Sweep, i: int) -> tuple[str, ...]:
         p_value(float(found.speed_p_holm[i])) if speed.interval else "",
         _both([f"{rate:g}" if math.isfinite(rate) else "?" for rate in rates]),
         _both([str(n) for n in runs]),
-        f"{found.num_images[i]:,}" if found.num_images[i] else "",
     )
 
 
