@@ -107,9 +107,9 @@ def _drops(found: Sweep, finest: int, every: list[int]) -> str:
     if one is None or other is None:
         how = ""
     elif one[1] < other[0]:
-        how = ", more"
+        how = ", measurably more"
     else:
-        how = ", less" if one[0] > other[1] else ", not told apart from it"
+        how = ", measurably less" if one[0] > other[1] else ", not told apart from it"
     return f"{said}; on whole images the drop is {percent(as_fraction(whole[0]))}{how}"
 
 
