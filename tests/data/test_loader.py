@@ -16,7 +16,7 @@ from tlx.data.loader import eval_stream, train_batches
 from tlx.data.order import Order, epoch_order
 from tlx.data.sources import ArraySource, open_source, register_source
 from tlx.data.spec import DataSpec
-from tlx.data.transform import apply, transform
+from tlx.data.transform import _as_inputs, apply, transform
 
 SPEC = DataSpec(
     name="loader_tiny",
@@ -354,7 +354,7 @@ def test_steps_do_not_retrace():
     data = load_arrays(AUGMENTED, "train")
     batches = train_batches(data, AUGMENTED, seed=11)
     next(batches)
-    traced = transform._cache_size()
+    traced = _as_inputs._cache_size()
     take(batches, 5)
     take(train_batches(data, AUGMENTED, seed=12, start_step=40), 3)
-    assert transform._cache_size() == traced
+    assert _as_inputs._cache_size() == traced

@@ -14,13 +14,12 @@ from tlx.data.spec import DataSpec, parse_augment, parse_shuffle
 _CHUNK = 512  # images transformed at a time by `apply`
 
 
-@functools.partial(jax.jit, static_argnames="spec")
 def transform(
     spec: DataSpec,
     key: Array | None,
-    images: UInt8[Array, "B S S C"],
+    images: UInt8[Array | np.ndarray, "B S S C"],
     *,
-    rows: Int[Array, " B"] | None = None,
+    rows: Int[Array | np.ndarray, " B"] | None = None,
 ) -> Float[Array, "B S S C"]:
     """A model's inputs: augmented if there is a key, normalised, then shuffled.
 
@@ -39,7 +38,7 @@ def transform(
       float32 [B, S, S, C]
 
     Raises:
-      ValueError: if the images have another size or number of channels. While tracing.
+      ValueError: if the images have another size or number of channels. At call.
     """
     expected = (spec.image_size, spec.image_size, spec.channels)
     if images.shape[1:] != expected or images.dtype != jnp.uint8:
@@ -47,9 +46,24 @@ def transform(
             f"expected uint8 images [batch, {', '.join(map(str, expected))}], got {images.dtype} "
             f"{images.shape}; tlx.data.loader.load_arrays makes them"
         )
-    if key is not None:
-        for text in spec.augment:
-            images = _augment(text, key, images, rows)
+    if key is not None and spec.augment:
+        images = _augmented(spec, key, images, rows)
+    return _as_inputs(spec, images)
+
+
+# Compiled apart: XLA for CPU would crop anew for every value that a shuffle reads, at three times
+# the cost of all of this together.
+@functools.partial(jax.jit, static_argnames="spec")
+def _augmented(
+    spec: DataSpec, key: Array, images: UInt8[Array, "B S S C"], rows: Int[Array, " B"] | None
+) -> UInt8[Array, "B S S C"]:
+    for text in spec.augment:
+        images = _augment(text, key, images, rows)
+    return images
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def _as_inputs(spec: DataSpec, images: UInt8[Array, "B S S C"]) -> Float[Array, "B S S C"]:
     return _shuffle(spec, image_ops.normalise(images, spec.mean, spec.std))
 
 
