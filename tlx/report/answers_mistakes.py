@@ -32,7 +32,7 @@ def mistakes(records: Records) -> Answer:
         return NOTHING
     checks = []
     if P_T in known and RI_T in known:
-        verdict = _order(known[P_T].kappa, known[RI_T].kappa)
+        verdict = order(known[P_T].kappa, known[RI_T].kappa)
         checks.append(Check("the mistakes of two P-T are more alike", verdict))
         short = _lead(verdict, known[P_T], known[RI_T])
     else:
@@ -53,15 +53,6 @@ def _lead(verdict: str, p_t: Group, ri_t: Group) -> str:
         OPEN: "The mistakes of two P-T are not measurably more alike than those of two RI-T",
     }[verdict]
     return f"{lead}: Cohen's kappa is {text(p_t.kappa)} against {text(ri_t.kappa)}"
-
-
-def _order(higher: Estimate, lower: Estimate) -> str:
-    """Whether one lies above the other: by their intervals, where both have one."""
-    if higher.interval is None or lower.interval is None:
-        return order(higher, lower)
-    if higher.interval[0] > lower.interval[1]:
-        return AGREES
-    return DIFFERS if higher.interval[1] < lower.interval[0] else OPEN
 
 
 def _above_chance(kappa: Estimate) -> str:

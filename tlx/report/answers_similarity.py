@@ -21,6 +21,7 @@ from tlx.report.verdicts import (
     Answer,
     Check,
     capital,
+    order,
 )
 
 _SOURCE = pair("P", "P-T")
@@ -58,27 +59,16 @@ def _ordering(means: Mapping[Pair, Estimate]) -> list[Check]:
         ("P-T is more similar to P than to RI-T", _SOURCE, MIXED),
     ]
     every = [
-        Check(claim, _order(means.get(above, UNKNOWN), means.get(below, UNKNOWN)))
+        Check(claim, order(means.get(above, UNKNOWN), means.get(below, UNKNOWN)))
         for claim, above, below in claims
     ]
     return [check for check in every if check.verdict]
 
 
-def _order(higher: Estimate, lower: Estimate) -> str:
-    """Whether one lies above the other: by their intervals, where both have one."""
-    if not (higher.known and lower.known):
-        return ""
-    if higher.interval is None or lower.interval is None:
-        return AGREES if higher.value > lower.value else DIFFERS
-    if higher.interval[0] > lower.interval[1]:
-        return AGREES
-    return DIFFERS if higher.interval[1] < lower.interval[0] else OPEN
-
-
 def _above(p_t: Layers, ri_t: Layers) -> str:
     """At how many layers two P-T are the more similar, e.g. "all 6 layers"."""
     shared = [(p_t.names.index(n), ri_t.names.index(n)) for n in p_t.names if n in ri_t.names]
-    higher = [_order(p_t.estimate(i), ri_t.estimate(j)) == AGREES for i, j in shared]
+    higher = [order(p_t.estimate(i), ri_t.estimate(j)) == AGREES for i, j in shared]
     number = "all" if all(higher) else f"{sum(higher)} of"
     return f"{number} {count(len(shared), 'layer', words=False)}"
 
@@ -104,7 +94,7 @@ def _over_steps(found: Mapping[Pair, Trajectory]) -> str:
         if not (first.known and last.known):
             continue
         change = {AGREES: "falls", DIFFERS: "rises", OPEN: "does not measurably change"}
-        verb = change[_order(first, last)]
+        verb = change[order(first, last)]
         ends = f"from {cka(first)} at step {run.step[0]:,} to {cka(last)} at step {run.step[-1]:,}"
         kind = next((k for k in kinds if k != "P"), "P")
         subject = "that of" if parts else "Over the training, the mean similarity to P of"

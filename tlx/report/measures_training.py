@@ -10,7 +10,7 @@ from tlx.report import measures
 from tlx.report.measures import Records
 from tlx.report.measures_sweeps import Learning, Sweep, learning, sweep
 from tlx.report.numbers import Estimate
-from tlx.report.verdicts import AGREES, DIFFERS, OPEN, above_zero, order
+from tlx.report.verdicts import above_zero, order
 
 KINDS = ("P-T", "RI-T")
 
@@ -54,7 +54,7 @@ def plain(records: Records) -> Plain:
     over_seeds = [grouped.final_of(g) for g in groups if grouped and g is not None]
     if len(over_seeds) == len(KINDS) and all(e.interval for e in over_seeds):
         final = dict(zip(KINDS, over_seeds, strict=True))
-    return Plain(final, speed, rates, _verdict(*final.values()), order(*speed.values()))
+    return Plain(final, speed, rates, order(*final.values()), order(*speed.values()))
 
 
 def group(found: Learning, kind: str, rate: float) -> int | None:
@@ -84,11 +84,3 @@ def _of_sweep(found: Sweep, at: int) -> Plain:
         above_zero(found.difference_of(at)),
         above_zero(found.speed_of(at)),
     )
-
-
-def _verdict(p_t: Estimate, ri_t: Estimate) -> str:
-    if p_t.interval is None or ri_t.interval is None:
-        return order(p_t, ri_t)
-    if p_t.interval[0] > ri_t.interval[1]:
-        return AGREES
-    return DIFFERS if p_t.interval[1] < ri_t.interval[0] else OPEN

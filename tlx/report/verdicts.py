@@ -46,9 +46,16 @@ NOTHING = Answer(None)
 
 
 def order(higher: Estimate, lower: Estimate) -> str:
-    """Returns whether one estimate lies above the other, as the paper has it; "" if unknown."""
+    """Returns whether one estimate lies above the other, as the paper has it; "" if unknown.
+
+    By their intervals, which may not overlap, where both have one; else by two standard errors.
+    """
     if not (higher.known and lower.known):
         return ""
+    if higher.interval is not None and lower.interval is not None:
+        if higher.interval[0] > lower.interval[1]:
+            return AGREES
+        return DIFFERS if higher.interval[1] < lower.interval[0] else OPEN
     z = apart(higher, lower)
     if math.isnan(z):  # no errors known: the values decide
         return AGREES if higher.value > lower.value else DIFFERS

@@ -129,11 +129,9 @@ def _scores(source: Run, step: int, target: Run) -> list[float]:
 
 def _measured(runs: Sequence[Run]) -> float:
     """The mean final test accuracy of the runs from a checkpoint, at their chosen rate."""
-    by_rate: dict[float, list[curves.Curve]] = {}
-    for run in runs:
-        by_rate.setdefault(run.spec.optim.rate, []).append(curves.read(run))
+    by_rate = [[curves.read(run) for run in own] for own in curves.groups(runs).values()]
     final, valid = (
-        np.array([[c.accuracy[split][-1] for c in own] for own in by_rate.values()])
+        np.array([[c.accuracy[split][-1] for c in own] for own in by_rate])
         for split in ("test", "valid")
     )
     return float(final[sweeps.chosen_rate(final, valid)].mean())

@@ -111,7 +111,8 @@ def best(lines: Iterable[Line]) -> Line | None:
 def mean_train_accuracy(lines: Iterable[Line]) -> float:
     """The mean over evaluations of the clean training accuracy; NaN if there are none.
 
-    The paper's measure of the speed of optimisation (figure 3, right).
+    That of step 0 counts; the paper's measure of the speed of optimisation (figure 3, right)
+    leaves it out: see `tlx.analyses.learning.average`.
     """
     values = [line["accuracy"] for line in lines if line["split"] == "train"]
     return math.fsum(values) / len(values) if values else math.nan

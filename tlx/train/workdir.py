@@ -24,7 +24,8 @@ class RunResult(NamedTuple):
       best_step: the evaluation with the best accuracy on the examples held out of training, or
         on the test set where there are none; the earliest of equals.
       best_test: loss, accuracy and count on the test set there.
-      mean_train_accuracy: over all evaluations (the paper's speed of optimisation).
+      mean_train_accuracy: over all evaluations, that of step 0 too; the paper's speed of
+        optimisation leaves it out, see `tlx.analyses.learning.average`.
       digest: sha256 of the spec (`tlx.train.serial.digest`).
       identity: sha256 of the last weights' origin (`tlx.checkpoints.identity`).
       seconds: that the run took, in the process that finished it, without compilation of
