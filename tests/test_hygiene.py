@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "tlx").rglob("*.py"))
 PARTS = sorted({path.relative_to(ROOT / "tlx").parts[0].removesuffix(".py") for path in MODULES})
-CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+CONFIGS = sorted((ROOT / "configs").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
 
 TENSORFLOW = {"tensorflow"}
@@ -187,7 +187,7 @@ def test_config_header_is_whole(path: Path):
     header = ast.get_docstring(ast.parse(path.read_text())) or ""
     for word in ("Question", "Command", "Cost", "Expected"):
         assert re.search(rf"^{word}\b", header, re.MULTILINE), f"no line starts with {word}"
-    assert f"--config=configs/{path.name}" in header
+    assert f"--config={path.relative_to(ROOT)}" in header
     assert not re.search(r"\{|TODO|TBD|…", header), "a figure is still to be filled in"
 
 

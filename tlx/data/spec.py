@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlx.core.checks import unknown
-from tlx.data import sources
+from tlx.data import recipe, sources
 from tlx.data.permutations import block_sizes
 
-AUGMENTS = ("crop", "flip")
+AUGMENTS = ("affine", "crop", "flip", "resized_crop")
+HOST_AUGMENTS = ("affine", "resized_crop")
+"""Those of the decoded image at its own size, done on the host when it is read."""
+
 SHUFFLES = ("none", "block", "channel_block", "pixel")
 
 
@@ -17,22 +20,33 @@ class DataSpec:
     """What data a run sees, from the source's name to the size of its batches.
 
     Order of operations: decode, fit to `image_size` and `channels` (uint8); in training
-    `augment`; normalise; shuffle.
+    `augment`; normalise; shuffle. Of the augmentations "affine" comes before the fit and
+    "resized_crop" takes its place.
 
     Attributes:
       name: a source of `tlx.data.sources` ("mnist5k", "digits", "fashion_mnist",
         "tfds/NAME[:version]", or a registered one).
       train_split: the source's split for training.
       test_split: the source's split for testing.
+      folder: where the files are of a source that reads files ("folder", "numpy", "chexpert",
+        "domainnet/real"); None: in the environment variable TLX_DATA_DIR, below it by name.
       train_size: how many examples of the training split to use, chosen by one fixed
-        permutation (see `tlx.data.loader.subset`); None for all.
+        permutation (see `tlx.data.examples.subset`); None for all.
+      test_size: the same of the test split.
+      subset_seed: of that permutation, 0 to 2³² - 1.
       valid_size: how many examples of the training split are held out, the last of that
         permutation, so that a step or a rate can be chosen by them and not on the test set.
       image_size: side in pixels of the square images, 1 or more.
       channels: 1 (grey) or 3 (colour).
       mean: subtracted, one number a channel, for values in 0 to 1.
       std: divided by, one number a channel, above 0.
-      augment: any of "flip", "crop" (padding of image_size // 8) and "crop:PADDING".
+      fit: how a decoded image of any size comes to `image_size`, as the authors of a recipe did:
+        names of `tlx.data.recipe` in order, such as ("resize_short:256", "center_crop:224").
+        (): the central square, resized (`tlx.data.decode.fit`).
+      augment: any of "flip", "crop" (padding of image_size // 8), "crop:PADDING", and, of the
+        image as it was decoded, "resized_crop" (in place of `fit`) and "affine" (before it).
+      max_bad: the share of images, 0 to 1, that may be unreadable. They are named, and left out
+        of every mean; one more is an error.
       shuffle: "none", "block:SIZE", "channel_block:SIZE" or "pixel", for training and test.
       shuffle_seed: seed of the one fixed permutation, 0 to 2³² - 1.
       batch_size: rows in a training batch, over all processes.
@@ -42,13 +56,18 @@ class DataSpec:
     name: str
     train_split: str = "train"
     test_split: str = "test"
+    folder: str | None = None
     train_size: int | None = None
     valid_size: int = 0
+    test_size: int | None = None
+    subset_seed: int = 0
     image_size: int
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    fit: tuple[str, ...] = ()
     augment: tuple[str, ...] = ()
+    max_bad: float = 0.0
     shuffle: str = "none"
     shuffle_seed: int = 1234
     batch_size: int = 64
@@ -75,9 +94,36 @@ class DataSpec:
                 found.append(f"{field}: expected {lowest} or more, got {value}")
         if self.channels not in (1, 3):
             found.append(f"channels: expected 1 (grey) or 3 (colour), got {self.channels}")
-        if not 0 <= self.shuffle_seed < 2**32:
-            found.append(f"shuffle_seed: expected 0 to 2**32 - 1, got {self.shuffle_seed}")
-        return found + _statistics(self) + _augments(self) + _shuffle(self)
+        for field in ("shuffle_seed", "subset_seed"):
+            if not 0 <= getattr(self, field) < 2**32:
+                found.append(f"{field}: expected 0 to 2**32 - 1, got {getattr(self, field)}")
+        if not 0 <= self.max_bad <= 1:
+            found.append(f"max_bad: expected a share of 0 to 1, got {self.max_bad}")
+        return found + _statistics(self) + _fit(self) + _augments(self) + _shuffle(self)
+
+    def host_ops(self, *, train: bool) -> tuple[recipe.HostOp, ...]:
+        """What is done to a decoded image on the host, in order; () for the central square.
+
+        Args:
+          train: with the augmentations that belong there.
+        """
+        kinds = [parse_augment(text, self.image_size)[0] for text in self.augment if train]
+        if "resized_crop" in kinds:
+            fit: tuple[str, ...] = (f"resized_crop:{self.image_size}",)
+        else:
+            fit = self.fit
+        before = ("affine",) if "affine" in kinds else ()
+        return tuple(recipe.parse(text) for text in (*before, *fit))
+
+    @property
+    def is_drawn_on_host(self) -> bool:
+        """Whether training images are drawn anew each time they are read from their files."""
+        return any(op.is_random for op in self.host_ops(train=True))
+
+    @property
+    def device_augments(self) -> tuple[str, ...]:
+        """The augmentations of fitted images, done in batches on the device."""
+        return tuple(t for t in self.augment if t.partition(":")[0] not in HOST_AUGMENTS)
 
     def unavailable(self) -> list[str]:
         """What this machine lacks for these data, each in words with the command that helps.
@@ -85,28 +131,46 @@ class DataSpec:
         For the check before a long study: a missing package or a dataset that has not been
         prepared. Reads at most the metadata of prepared data, never whole splits.
         """
-        found = [sources.unavailable(self.name, s) for s in (self.train_split, self.test_split)]
+        splits = (self.train_split, self.test_split)
+        found = [sources.unavailable(self.name, split, self.folder) for split in splits]
         return list(dict.fromkeys(f"name: {message}" for message in found if message))
 
 
-_LOWEST = {"train_size": 1, "valid_size": 0, "image_size": 1, "batch_size": 1, "eval_batch_size": 1}
+_LOWEST = {
+    "train_size": 1,
+    "valid_size": 0,
+    "test_size": 1,
+    "image_size": 1,
+    "batch_size": 1,
+    "eval_batch_size": 1,
+}
 _TYPES: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "train_split": (str,),
     "test_split": (str,),
+    "folder": (str, type(None)),
     "train_size": (int, type(None)),
     "valid_size": (int,),
+    "test_size": (int, type(None)),
+    "subset_seed": (int,),
     "image_size": (int,),
     "channels": (int,),
     "mean": (tuple,),
     "std": (tuple,),
+    "fit": (tuple,),
     "augment": (tuple,),
+    "max_bad": (int, float),
     "shuffle": (str,),
     "shuffle_seed": (int,),
     "batch_size": (int,),
     "eval_batch_size": (int,),
 }
-_ITEMS: dict[str, tuple[type, ...]] = {"mean": (int, float), "std": (int, float), "augment": (str,)}
+_ITEMS: dict[str, tuple[type, ...]] = {
+    "mean": (int, float),
+    "std": (int, float),
+    "fit": (str,),
+    "augment": (str,),
+}
 
 
 def parse_shuffle(text: str) -> tuple[str, int]:
@@ -133,7 +197,8 @@ def parse_augment(text: str, image_size: int) -> tuple[str, int]:
     """The kind of an augmentation and its padding, 0 where the kind has none.
 
     Args:
-      text: "flip", "crop" (padding of image_size // 8, at least 1) or "crop:PADDING".
+      text: "flip", "crop" (padding of image_size // 8, at least 1), "crop:PADDING", "affine" or
+        "resized_crop".
       image_size: side of the images in pixels.
 
     Raises:
@@ -146,9 +211,9 @@ def parse_augment(text: str, image_size: int) -> tuple[str, int]:
     kind, colon, padding = text.partition(":")
     if kind not in AUGMENTS:
         raise ValueError(unknown("augmentation", kind, AUGMENTS))
-    if kind == "flip":
+    if kind != "crop":
         if colon:
-            raise ValueError(f"'flip' takes no number, got {text!r}")
+            raise ValueError(f"{kind!r} takes no number, got {text!r}")
         return kind, 0
     if not colon:
         return kind, max(1, image_size // 8)
@@ -186,6 +251,24 @@ def _statistics(spec: DataSpec) -> list[str]:
     if any(value <= 0 for value in spec.std):
         found.append(f"std: expected numbers above 0, got {spec.std}")
     return found
+
+
+def _fit(spec: DataSpec) -> list[str]:
+    try:
+        ops = tuple(recipe.parse(text) for text in spec.fit)
+    except ValueError as error:
+        return [f"fit: {error}"]
+    drawn = [op.name for op in ops if op.is_random]
+    if drawn:
+        return [f"fit: expected operations without chance, got {', '.join(drawn)}; use augment"]
+    size = recipe.output_size(ops)
+    if ops and size != spec.image_size:
+        left = "any size" if size is None else f"{size} pixels"
+        return [
+            f"fit: expected operations that leave image_size {spec.image_size}, got {left}; end "
+            f"with center_crop:{spec.image_size} or pad:{spec.image_size}"
+        ]
+    return []
 
 
 def _augments(spec: DataSpec) -> list[str]:

@@ -22,6 +22,8 @@ class TfdsSource:
         features = data.dataset_info.features
         self._image, self._label = _keys(name, data.dataset_info)
         self.num_classes = int(features[self._label].num_classes)
+        names = features[self._label].names
+        self.class_names: tuple[str, ...] | None = tuple(names) if names else None
         self.fingerprint = self._fingerprint()
 
     def _fingerprint(self) -> str:

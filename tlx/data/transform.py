@@ -23,7 +23,8 @@ def transform(
 ) -> Float[Array, "B S S C"]:
     """A model's inputs: augmented if there is a key, normalised, then shuffled.
 
-    Without a key, or where `spec.augment` is empty, each row depends on its image alone.
+    Without a key, or where nothing is augmented here (`spec.device_augments`), each row depends
+    on its image alone.
     The shuffle comes after normalisation, as in the paper, and is the same for all images.
 
     Args:
@@ -46,7 +47,7 @@ def transform(
             f"expected uint8 images [batch, {', '.join(map(str, expected))}], got {images.dtype} "
             f"{images.shape}; tlx.data.loader.load_arrays makes them"
         )
-    if key is not None and spec.augment:
+    if key is not None and spec.device_augments:
         images = _augmented(spec, key, images, rows)
     return _as_inputs(spec, images)
 
@@ -57,7 +58,7 @@ def transform(
 def _augmented(
     spec: DataSpec, key: Array, images: UInt8[Array, "B S S C"], rows: Int[Array, " B"] | None
 ) -> UInt8[Array, "B S S C"]:
-    for text in spec.augment:
+    for text in spec.device_augments:
         images = _augment(text, key, images, rows)
     return images
 

@@ -62,7 +62,8 @@ class StudySpec:
     Attributes:
       name: short name, for files.
       title: the title of the page.
-      pretrain: the run on the source, P.
+      pretrain: the run on the source, P. With `init_from` (head "keep") and no steps it is the
+        model of another run.
       finetune: the runs on the target from P's weights, P-T; its `init_from` is set by the
         study.
       scratch: the runs on the target from random weights, RI-T.
@@ -179,8 +180,8 @@ class StudySpec:
 
     def _cross_problems(self) -> list[str]:
         found = []
-        if self.pretrain.init_from or self.finetune.init_from or self.scratch.init_from:
-            found.append("init_from: the study sets it; leave it None in all three runs")
+        if self.finetune.init_from or self.scratch.init_from:
+            found.append("init_from: the study sets it; leave it None in finetune and scratch")
         for field in ("model", "data", "loss"):
             ours, theirs = getattr(self.finetune, field), getattr(self.scratch, field)
             if ours != theirs:

@@ -1,6 +1,6 @@
 """Batches on the devices of a mesh: rows split over `data`, in one process or several."""
 
-import math
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +10,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tlx.core import sharding, streams
-from tlx.core.types import Batch, Stream
+from tlx.core.types import Batch, Metric, Stream
 
 KEPT_BYTES = 256 * 2**20
 """Evaluation sets of at most this many bytes stay on the devices between passes."""
@@ -94,21 +94,18 @@ def own_copy(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda leaf: jax.device_put(leaf.addressable_data(0), everywhere), tree)
 
 
-def merge_means(means: dict[str, float], count: int) -> tuple[dict[str, float], int]:
-    """Means over the examples of all processes, from those of each; and their number."""
+def merged(metric: Metric, state: Any) -> Any:
+    """The metric's state over the examples of all processes, from that of each, on the host."""
+    state = jax.device_get(state)
     if jax.process_count() == 1:
-        return means, count
-    own = (np.asarray(list(means.values()), np.float32), np.int32(count))
-    values, counts = multihost_utils.process_allgather(own)
-    weights = counts.astype(np.float64)[:, None]
-    number = int(weights.sum())
-    totals = np.where(weights > 0, weights * values, 0).sum(0)
-    divided = (float(total / number) if number else math.nan for total in totals)
-    return dict(zip(means, divided, strict=True)), number
+        return state
+    of_all = multihost_utils.process_allgather(state)
+    parts = [jax.tree.map(lambda x, i=i: x[i], of_all) for i in range(jax.process_count())]
+    return jax.device_get(functools.reduce(metric.merge, parts))
 
 
 def _own_rows(batch: Batch, mesh: Mesh) -> dict[str, Any]:
-    used = {name: batch[name] for name in USED}
+    used = {name: batch[name] for name in (*USED, "index") if name in batch}
     rows = len(batch["inputs"])
     padded = streams.pad_batch(used, -(-rows // mesh.size) * mesh.size)
     index, count = jax.process_index(), jax.process_count()

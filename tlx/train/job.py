@@ -1,6 +1,8 @@
 """All that a run needs besides its state, made from the spec once."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from tlx import checkpoints, models
-from tlx.core import evaluate, sharding
+from tlx.core import evaluate, metrics, sharding
 from tlx.core.types import ApplyFn, Metric, Params, Stream
 from tlx.data import examples, loader
 from tlx.train import feed, initial, losses, optim, serial
@@ -33,7 +35,7 @@ class Job:
       streams: "train", "valid" where examples are held out, and "test", for evaluation.
       step_fn: the compiled step.
       apply_fn: the model in evaluation mode.
-      metric: of evaluation.
+      metrics: of evaluation, for each of the streams.
       origin: of the run at step 0.
     """
 
@@ -45,7 +47,7 @@ class Job:
     streams: dict[str, Stream]
     step_fn: StepFn
     apply_fn: ApplyFn
-    metric: Metric
+    metrics: dict[str, Metric]
     origin: dict[str, Any]
 
     @property
@@ -65,14 +67,22 @@ class Job:
         )
         return feed.train_feed(batches, self.mesh)
 
-    def evaluate(self, variables: Params, split: str) -> dict[str, float]:
-        """Clean loss, accuracy and count on a split, in evaluation mode."""
+    def evaluate(self, variables: Params, split: str) -> dict[str, Any]:
+        """Clean loss, accuracy and count on a split, in evaluation mode.
+
+        With several labels an image also `auc`, their mean area under the ROC curve over the
+        whole split, and `auc_of_label`, that of each; None where it is not defined.
+        """
         own = feed.own_copy(variables, self.mesh)
-        results = evaluate(self.apply_fn, self.metric, own, self.streams[split])
-        host = jax.device_get(results)
-        means = {"loss": float(host["loss"]), "accuracy": float(host["accuracy"])}
-        means, count = feed.merge_means(means, int(host["count"]))
-        return {**means, "count": count}
+        metric = self.metrics[split]
+        state = evaluate(self.apply_fn, _of_states(metric), own, self.streams[split])
+        found = jax.device_get(_computed(metric)(feed.merged(metric, state)))
+        results: dict[str, Any] = {name: float(found[name]) for name in ("loss", "accuracy")}
+        results["count"] = int(found["count"])
+        if "auc" in found:
+            results["auc"] = _finite(found["auc"])
+            results["auc_of_label"] = [_finite(value) for value in found["auc_of_label"]]
+        return results
 
 
 def make_job(spec: RunSpec, workdir: Path, mesh: Mesh) -> Job:
@@ -85,7 +95,8 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh) -> Job:
     feed.require_divisible(spec.data.batch_size, mesh)
     module = make_module(spec)
     parent = None if spec.init_from is None else initial.find_origin(spec.init_from)
-    data = examples.load(spec.data, "train")
+    splits = [name for name in examples.SPLITS if name != "valid" or spec.data.valid_size]
+    data = {split: examples.load(spec.data, split) for split in splits}
     config = StepConfig(
         module=module,
         loss=spec.loss,
@@ -98,19 +109,40 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh) -> Job:
         workdir=workdir,
         mesh=mesh,
         module=module,
-        data=data,
+        data=data["train"],
         streams={
-            split: feed.eval_feed(
-                loader.eval_stream(spec.data, split, data=data if split == "train" else None), mesh
-            )
-            for split in examples.SPLITS
-            if split != "valid" or spec.data.valid_size
+            split: feed.eval_feed(loader.eval_stream(spec.data, split, data=part), mesh)
+            for split, part in data.items()
         },
         step_fn=make_step(config, mesh),
         apply_fn=make_apply_fn(module),
-        metric=losses.make_loss(spec.loss).metric(),
+        metrics={
+            split: _metric(spec.loss, examples.num_examples(part), module.num_classes)
+            for split, part in data.items()
+        },
         origin=checkpoints.make_origin(spec.name, spec.kind, serial.digest(spec), parent),
     )
+
+
+def _metric(loss: str, num_examples: int, num_classes: int) -> Metric:
+    if loss == "multilabel":
+        return metrics.ranking(num_examples, num_classes)
+    return losses.make_loss(loss).metric()
+
+
+@functools.cache
+def _of_states(metric: Metric) -> Metric:
+    """The metric whose result is its state, for processes to merge; one for each, as jit asks."""
+    return metric._replace(compute=lambda state: state)
+
+
+@functools.cache
+def _computed(metric: Metric) -> Any:
+    return jax.jit(metric.compute)
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def make_module(spec: RunSpec) -> nn.Module:

@@ -139,22 +139,24 @@ class _Run:
         if step in self._scheduled or wants_resume or (keep.keep_best and is_best):
             self._save(step, state, score)
 
-    def _evaluate(self, step: int, state: TrainState) -> tuple[float, bool]:
-        """Writes the clean metrics; the accuracy to choose by, and whether it is the best."""
+    def _evaluate(self, step: int, state: TrainState) -> tuple[float | None, bool]:
+        """Writes the clean metrics; the score to choose by, and whether it is the best."""
         self._flush()
         self._require_finite(step, state)
         before = metrics_log.best(self._log.lines)
-        score = math.nan
+        score: float | None = None
         for split in self._job.streams:
             results = self._job.evaluate(state.variables, split)
             if not math.isfinite(results["loss"]):
                 self._stop(step, f"the {split} loss is {results['loss']} at step {step}")
             self._log.write({"step": step, "split": split, **results})
-            self._told |= {f"{split}_{name}": results[name] for name in ("loss", "accuracy")}
+            told = [name for name in ("loss", "accuracy", "auc") if results.get(name) is not None]
+            self._told |= {f"{split}_{name}": results[name] for name in told}
             if split == self._job.selected_on:
-                score = results["accuracy"]
+                score = metrics_log.score(results)
         self._tell(step)
-        return score, before is None or score > before["accuracy"]
+        best = None if before is None else metrics_log.score(before)
+        return score, best is None or (score is not None and score > best)
 
     def _save(self, step: int, state: TrainState, score: float | None) -> None:
         self._flush()

@@ -95,8 +95,13 @@ def replace_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def score(line: Line) -> float | None:
+    """What a step is chosen by: the AUC where images have several labels, else the accuracy."""
+    return line["auc"] if "auc" in line else line["accuracy"]
+
+
 def best(lines: Iterable[Line]) -> Line | None:
-    """The line with the best accuracy, the earliest of equals; None if there is none.
+    """The line with the best `score`, the earliest of equals; None if there is none.
 
     Of the lines of held-out examples ("valid") where there are any, else of the test lines.
     """
@@ -104,7 +109,7 @@ def best(lines: Iterable[Line]) -> Line | None:
     for line in lines:
         by_split.get(line["split"], {})[line["step"]] = line
     own = by_split["valid"] or by_split["test"]
-    step = select.best_of({step: line["accuracy"] for step, line in own.items()})
+    step = select.best_of({step: score(line) for step, line in own.items()})
     return None if step is None else own[step]
 
 

@@ -135,7 +135,7 @@ def write_result(
 
 
 def _numbers(line: metrics_log.Line) -> dict[str, float]:
-    return {name: line[name] for name in ("loss", "accuracy", "count")}
+    return {name: line[name] for name in ("loss", "accuracy", "auc", "count") if name in line}
 
 
 def _without_place(config: dict[str, Any]) -> dict[str, Any]:

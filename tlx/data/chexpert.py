@@ -1,0 +1,115 @@
+"""CheXpert as the paper uses it: five diseases, a permuted list, positives twice.
+
+The folder is CheXpert-v1.0 or CheXpert-v1.0-small with its train.csv and valid.csv.
+
+- Five labels: cardiomegaly, edema, consolidation, atelectasis, pleural effusion.
+- A mark of -1, uncertain, is 1 for edema and atelectasis and 0 for the others; blank is 0.
+- The lines of train.csv are permuted by `RandomState(1234).permutation`. Splits are parts of
+  that order: "train", "train[:50000]", "train[50000:100000]". Images of one patient can be in
+  two of them. "valid" is valid.csv as it stands.
+- "train[:50000]+doubled" has images with cardiomegaly or consolidation twice, one after the
+  other.
+
+References:
+  J. Irvin et al., CheXpert: a large chest radiograph dataset with uncertainty labels and expert
+  comparison, AAAI 2019. B. Neyshabur et al., What is being transferred in transfer learning?,
+  NeurIPS 2020, and its code.
+"""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+
+from tlx.data.folders import ImageFiles, data_folder
+
+DISEASES = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
+UNCERTAIN = (0.0, 1.0, 0.0, 1.0, 0.0)
+"""What a mark of -1 counts as."""
+
+DOUBLED = (0, 2)
+"""The diseases whose images "+doubled" has twice."""
+
+_ORDER_SEED = 1234
+_SPLIT = re.compile(r"(train|valid)(?:\[(\d*):(\d*)\])?(\+doubled)?")
+_MARKS = {"": 0.0, "0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
+_UNSURE = ("-1", "-1.0")
+
+
+def split_problem(split: str) -> str | None:
+    """What is wrong with the name of a split; None if nothing."""
+    if _SPLIT.fullmatch(split):
+        return None
+    return f"expected a split as 'train[:50000]', 'train[:50000]+doubled' or 'valid', got {split!r}"
+
+
+def open_chexpert(split: str, folder: str | None) -> ImageFiles:
+    """The grey images of a split with 0/1 labels [5].
+
+    Raises:
+      ValueError: if a file or column is not there, or a mark is not 1, 0, -1 or blank.
+    """
+    found = _SPLIT.fullmatch(split)
+    if found is None:
+        raise ValueError(split_problem(split))
+    root = data_folder("chexpert", folder)
+    part, first, last, doubled = found.groups()
+    paths, labels = _read(root, part)
+    total = len(paths)
+    order = np.random.RandomState(_ORDER_SEED).permutation(total) if part == "train" else None
+    numbers = np.arange(total) if order is None else order
+    numbers = numbers[int(first or 0) : int(last) if last else total]
+    if last and int(last) > total:
+        raise ValueError(f"{root / part}.csv has {total} images, fewer than the split {split!r}")
+    if doubled:
+        is_rare = labels[numbers][:, DOUBLED].any(axis=1)
+        numbers = np.repeat(numbers, np.where(is_rare, 2, 1))
+    if not len(numbers):
+        raise ValueError(f"{root / part}.csv has {total} images, none of them in {split!r}")
+    return ImageFiles(
+        "chexpert",
+        split,
+        folder=root,
+        paths=[paths[number] for number in numbers],
+        labels=labels[numbers],
+        num_classes=len(DISEASES),
+        mode="L",
+        class_names=DISEASES,
+    )
+
+
+def _read(root: Path, part: str) -> tuple[list[str], np.ndarray]:
+    file = root / f"{part}.csv"
+    if not file.is_file():
+        raise ValueError(
+            f"there is no {file}; expected the folder of CheXpert-v1.0-small (ask its publishers, "
+            "Stanford, for access)"
+        )
+    paths, rows = [], []
+    with file.open(newline="") as text:
+        lines = csv.DictReader(text)
+        lacking = [name for name in ("Path", *DISEASES) if name not in (lines.fieldnames or ())]
+        if lacking:
+            raise ValueError(f"{file}: lacks the columns {', '.join(lacking)}")
+        for line in lines:
+            paths.append(_relative(line["Path"]))
+            rows.append([_mark(file, lines.line_num, line, i) for i in range(len(DISEASES))])
+    return paths, np.asarray(rows, np.float32).reshape(-1, len(DISEASES))
+
+
+def _relative(path: str) -> str:
+    """The list's "CheXpert-v1.0-small/train/…" below the folder, whatever that is called."""
+    first, _, rest = path.partition("/")
+    return rest if first.startswith("CheXpert") else path
+
+
+def _mark(file: Path, number: int, line: dict[str, str], disease: int) -> float:
+    text = (line[DISEASES[disease]] or "").strip()
+    if text in _UNSURE:
+        return UNCERTAIN[disease]
+    if text not in _MARKS:
+        raise ValueError(
+            f"{file}:{number}: expected 1, 0, -1 or nothing for {DISEASES[disease]}, got {text!r}"
+        )
+    return _MARKS[text]
