@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tlx
 
@@ -22,6 +23,10 @@ examples:
       one training run of it
   tlx report --workdir=runs/mini
       draws the page again from the records
+  tlx import resnet50.pth --model=resnet50 --workdir=runs/imported
+      weights of torchvision, timm or the authors, for runs to start from (init_from.workdir)
+  tlx export --workdir=runs/scratch --out=scratch.safetensors
+      a run's last weights with PyTorch's names
 
 A command that was stopped goes on where it was when it is given again.
 """
@@ -73,7 +78,42 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--workdir", required=True, type=Path, help="where everything is written"
         )
+    _add_import(commands)
+    _add_export(commands)
     return parser
+
+
+def _add_import(commands: Any) -> None:
+    command = commands.add_parser(
+        "import",
+        help="weights of another library, for runs to start from",
+        description=_import.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=_import)
+    command.add_argument("file", type=Path, help="torch.save, safetensors, msgpack or npz")
+    command.add_argument("--workdir", required=True, type=Path, help="a new folder")
+    command.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME[,OPTION=VALUE]",
+        help="a name in tlx.models, as resnet50 or fixup_resnet,width=16",
+    )
+    command.add_argument("--key", help="where in the file the weights are, as state_dict")
+    command.add_argument("--name", default="P", help="that records call it by (P)")
+
+
+def _add_export(commands: Any) -> None:
+    command = commands.add_parser(
+        "export",
+        help="a run's weights as safetensors with PyTorch's names",
+        description=_export.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=_export)
+    command.add_argument("--workdir", required=True, type=Path, help="of a run, or imported")
+    command.add_argument("--step", default="last", help="last (the default), best, or a number")
+    command.add_argument("--out", required=True, type=Path, help="a new file")
 
 
 def _study(args: argparse.Namespace, overrides: list[str]) -> None:
@@ -115,6 +155,45 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
         f"{result.name}: test accuracy {result.test['accuracy']:.4f} at step {result.step}, "
         f"best {result.best_test['accuracy']:.4f} at step {result.best_step}; {result.workdir}"
     )
+
+
+def _import(args: argparse.Namespace, overrides: list[str]) -> None:
+    """Makes a workdir of one checkpoint from the weights in a file.
+
+    Nothing in the file is executed, and every tensor in it and in the model is accounted for.
+    Runs start from it by init_from.workdir, with a head of their own.
+    """
+    from tlx.train import importing
+
+    if overrides:
+        raise ValueError("import takes no config: say by --model what the weights are of")
+    found = importing.import_weights(
+        args.file,
+        args.workdir,
+        model=importing.parse_model(args.model),
+        key=args.key,
+        name=args.name,
+    )
+    for name, reason in found["skipped"].items():
+        print(f"left out: {name} ({reason})")
+    print(
+        f"{found['tensors']} tensors, {found['parameters']:,} numbers, {found['num_classes']} "
+        f"classes, as {found['model']['name']}; {args.workdir}"
+    )
+
+
+def _export(args: argparse.Namespace, overrides: list[str]) -> None:
+    """Writes the weights of a step as safetensors, with PyTorch's names and layouts.
+
+    In PyTorch: model.load_state_dict(safetensors.torch.load_file(FILE)).
+    """
+    from tlx.train import importing
+
+    if overrides:
+        raise ValueError("export takes no config: the workdir has its own")
+    step = int(args.step) if args.step.isdigit() else args.step
+    count = importing.export_weights(args.workdir, args.out, step=step)
+    print(f"{count} tensors; {args.out}")
 
 
 def _report(args: argparse.Namespace, overrides: list[str]) -> None:

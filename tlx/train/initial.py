@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from tlx import checkpoints
 from tlx.core import checks, tree
 from tlx.core.types import Params
+from tlx.train import importing
 from tlx.train import workdir as workdir_lib
 from tlx.train.spec import HEAD, InitFrom, RunSpec
 from tlx.train.state import init_variables
@@ -57,7 +58,8 @@ def find_origin(start: InitFrom) -> checkpoints.Origin:
     Raises:
       ValueError: as `initial_variables`.
     """
-    if isinstance(start.step, str) and workdir_lib.read_result(start.workdir) is None:
+    is_done = workdir_lib.read_result(start.workdir) or importing.read(start.workdir)
+    if isinstance(start.step, str) and is_done is None:
         raise ValueError(
             f"init_from: the run in {start.workdir} is not done, so it has no {start.step!r} "
             "step yet; finish it, or name one of its steps "

@@ -1,0 +1,202 @@
+"""Weights of other libraries as a workdir that runs start from, and ours for them."""
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+import tlx
+from tlx import checkpoints, models
+from tlx.checkpoints import foreign, packing
+from tlx.core import checks, tree
+from tlx.models import torch_names
+from tlx.train import metrics_log
+from tlx.train import workdir as workdir_lib
+from tlx.train.spec import HEAD, ModelSpec, tuples
+
+FILE = "imported.json"
+KERNEL = f"params/{HEAD}/kernel"
+
+
+def parse_model(text: str) -> ModelSpec:
+    """The model of a command line: its name, then its options.
+
+    Raises:
+      ValueError: an option that is not NAME=VALUE, or that the model has not.
+
+    >>> parse_model("fixup_resnet,width=8,stage_sizes=(1,1)").options["stage_sizes"]
+    (1, 1)
+    """
+    name, *words = _split(text)
+    options: dict[str, Any] = {}
+    for word in words:
+        option, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"--model: expected NAME,OPTION=VALUE, got {word!r} in {text!r}")
+        try:
+            options[option] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[option] = value
+    model = ModelSpec(name=name, options=options)
+    problems = model.problems()
+    if problems:
+        raise ValueError("\n".join(f"--model: {problem}" for problem in problems))
+    return model
+
+
+def _split(text: str) -> list[str]:
+    """The parts between commas that are not within parentheses."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def import_weights(
+    file: str | Path,
+    workdir: str | Path,
+    *,
+    model: ModelSpec,
+    key: str | None = None,
+    name: str = "P",
+) -> dict[str, Any]:
+    """Makes a workdir whose only checkpoint, step 0, has the weights of a file.
+
+    Args:
+      file: of `tlx.checkpoints.foreign.read_tensors`; names are PyTorch's, or ours as
+        "params/stem/conv/kernel".
+      workdir: a folder that is not there yet.
+      model: what the weights are of; the number of classes is told by the file.
+      key: where in the file they are; None: found.
+      name: that records call the model by.
+
+    Returns:
+      What the workdir's imported.json says: `file` (its name), `sha256`, `model`,
+      `num_classes`, `tensors` and `parameters` (how many were read) and `skipped` (name ->
+      reason).
+
+    Raises:
+      ValueError: if the workdir is there, the file cannot be read, a tensor is missing, extra,
+        misshapen or not finite. Nothing is written then.
+    """
+    target = Path(workdir)
+    if target.exists():
+        raise ValueError(f"{target} is there already; choose another workdir, or remove that one")
+    tensors = foreign.read_tensors(file, key=key)
+    num_classes = _num_classes(tensors)
+    module = _module(model, num_classes)
+    skipped: dict[str, str] = {}
+    if KERNEL in tensors:
+        variables = _ours(tensors, module)
+    else:
+        variables, skipped = torch_names.from_torch(module, tensors)
+    leaves = tree.named_leaves(variables)
+    bad = packing.non_finite(leaves)
+    if bad:
+        raise ValueError(f"{file}: NaN or infinite values in {', '.join(bad[:8])}")
+    found = {
+        "file": Path(file).name,
+        "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest(),
+        "model": {"name": model.name, "options": dict(model.options)},
+        "num_classes": num_classes,
+        "tensors": len(leaves),
+        "parameters": sum(leaf.size for leaf in leaves.values()),
+        "skipped": skipped,
+        "tlx": tlx.__version__,
+    }
+    identity = {name: found[name] for name in ("sha256", "model")} | {"key": key}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    _write(target, variables, checkpoints.make_origin(name, "P", digest, None), found)
+    return found
+
+
+def _write(target: Path, variables: Any, origin: Any, found: Mapping[str, Any]) -> None:
+    """The workdir, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with checkpoints.Writer(temporary, scheduled=frozenset({0})) as writer:
+            writer.save(0, variables, origin=origin)
+        metrics_log.replace_text(temporary / FILE, json.dumps(found, indent=2) + "\n")
+        temporary.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read(workdir: str | Path) -> dict[str, Any] | None:
+    """What `import_weights` returned for a workdir; None for that of a run."""
+    path = Path(workdir) / FILE
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def export_weights(workdir: str | Path, out: str | Path, *, step: int | str = "last") -> int:
+    """Writes the weights of a step as safetensors with PyTorch's names.
+
+    Args:
+      workdir: of a run, or of `import_weights`.
+      out: a file that is not there.
+      step: one that was kept, "last" or "best".
+
+    Returns:
+      The number of tensors.
+
+    Raises:
+      ValueError: if there is no such checkpoint, the model has no PyTorch names, or the file is
+        there.
+    """
+    imported = read(workdir)
+    if imported is None:
+        model = workdir_lib.read_config(workdir).model
+    else:
+        model = ModelSpec(**imported["model"])
+    number = checkpoints.resolve(workdir, step)
+    variables = checkpoints.restore(workdir, number, as_numpy=True)
+    module = _module(model, _num_classes(tree.named_leaves(variables)))
+    tensors = torch_names.to_torch(module, variables)
+    origin = checkpoints.origin(workdir, number)
+    metadata = {
+        "format": "pt",
+        "tlx": tlx.__version__,
+        "run": origin["run"],
+        "step": str(number),
+        "digest": origin["digest"],
+    }
+    foreign.write_safetensors(out, tensors, metadata)
+    return len(tensors)
+
+
+def _module(model: ModelSpec, num_classes: int) -> nn.Module:
+    return models.make(model.name, num_classes=num_classes, **tuples(model.options))
+
+
+def _num_classes(tensors: Mapping[str, Any]) -> int:
+    """By the head's shape, in our names or PyTorch's."""
+    if KERNEL in tensors:
+        return int(np.shape(tensors[KERNEL])[-1])
+    heads = [name for name in tensors if name.removeprefix("module.") == "fc.weight"]
+    if not heads:
+        raise ValueError(
+            f"expected a classifier fc.weight or {KERNEL} among the {len(tensors)} tensors, got "
+            f"{', '.join(list(tensors)[:8])} …; is it a ResNet's file?"
+        )
+    return int(np.shape(tensors[heads[0]])[0])
+
+
+def _ours(tensors: Mapping[str, Any], module: nn.Module) -> Any:
+    stems = [np.asarray(x) for name, x in tensors.items() if name.startswith("params/stem/conv")]
+    channels = int(stems[0].shape[2]) if stems and stems[0].ndim == 4 else 3
+    like = torch_names.shapes(module, channels)
+    values = {name: np.asarray(value, np.float32) for name, value in tensors.items()}
+    checks.same_structure(values, like, names=("the file", "the model"))
+    return packing.nest(values)
