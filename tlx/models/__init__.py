@@ -14,9 +14,10 @@ import flax.linen as nn
 from tlx.core import checks
 from tlx.models import layout
 from tlx.models.fixup_resnet import FixupResNet
+from tlx.models.mobilenet_v2 import MobileNetV2
 from tlx.models.resnet import ResNet
 
-__all__ = ["MODELS", "FixupResNet", "ResNet", "make"]
+__all__ = ["MODELS", "FixupResNet", "MobileNetV2", "ResNet", "make"]
 
 
 def _family(name: str, model: type[nn.Module]) -> dict[str, Callable[..., nn.Module]]:
@@ -31,8 +32,10 @@ def _family(name: str, model: type[nn.Module]) -> dict[str, Callable[..., nn.Mod
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **_family("fixup_resnet", FixupResNet),
     **_family("resnet", ResNet),
+    "mobilenet_v2": MobileNetV2,
 }
-"""Name -> builder: "fixup_resnet" and "resnet" of any shape, and "fixup_resnet18" and so on."""
+"""Name -> builder: "fixup_resnet" and "resnet" of any shape, "fixup_resnet18" and so on, and
+"mobilenet_v2"."""
 
 
 def options(name: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """PyTorch's names and layouts of our models' weights, both ways, every tensor accounted for.
 
-ResNets have the names of torchvision (and timm), Fixup ResNets those of their authors.
+ResNets have the names of torchvision (and timm), MobileNetV2 those of torchvision, Fixup ResNets
+those of their authors.
 """
 
 from collections.abc import Mapping
@@ -13,9 +14,15 @@ import numpy as np
 
 from tlx.core import tree
 from tlx.models.fixup_resnet import FixupResNet
+from tlx.models.mobilenet_v2 import MobileNetV2
 from tlx.models.resnet import ResNet
 
-FIRST, HEAD = "conv1.weight", "fc."
+FIRST = ("conv1.weight", "features.0.0.weight")
+"""The kernels that read images."""
+
+HEADS = ("fc.", "classifier.1.")
+"""How the classifiers' names begin."""
+
 COUNTER = "num_batches_tracked"
 """What PyTorch's batch normalisation counts and we do not."""
 
@@ -30,11 +37,14 @@ def torch_name(module: nn.Module, leaf: str) -> str:
     Raises:
       ValueError: if the model is of a family without such names.
     """
+    _, top, *path, last = leaf.split("/")
+    if isinstance(module, MobileNetV2):
+        return _mobilenet(module, top, path, last)
     if not isinstance(module, ResNet | FixupResNet):
         raise ValueError(
-            f"{type(module).__name__} has no PyTorch names here; known: ResNet, FixupResNet"
+            f"{type(module).__name__} has no PyTorch names here; known: FixupResNet, MobileNetV2, "
+            "ResNet"
         )
-    _, top, *path, last = leaf.split("/")
     if top.startswith("stage"):
         stage, block = top.removeprefix("stage").split("_block")
         prefix = f"layer{stage}.{int(block) - 1}"
@@ -48,6 +58,27 @@ def torch_name(module: nn.Module, leaf: str) -> str:
     if is_norm and last == "scale":
         last = "weight"
     return ".".join(filter(None, (prefix, *path, _LEAVES.get(last, last))))
+
+
+def _mobilenet(module: MobileNetV2, top: str, path: list[str], last: str) -> str:
+    """Blocks are features.1 and so on; in them each layer but the last is a pair of its own."""
+    is_norm = bool(path) and "norm" in path[0]
+    if is_norm and last == "scale":
+        last = "weight"
+    last = _LEAVES.get(last, last)
+    if top == "head":
+        return f"classifier.1.{last}"
+    number = module.module_names.index(top)
+    if top in ("stem", "last"):
+        return f"features.{number}.{int(is_norm)}.{last}"
+    layers = ["expand", "depthwise", "project"]
+    stage = int(top.removeprefix("stage").partition("_")[0])
+    if module.stages[stage - 1][0] == 1:
+        layers.remove("expand")
+    place = layers.index(path[0].removesuffix("_norm"))
+    if place == len(layers) - 1:
+        return f"features.{number}.conv.{place + is_norm}.{last}"
+    return f"features.{number}.conv.{place}.{int(is_norm)}.{last}"
 
 
 def _part(name: str, is_resnet: bool) -> str:
@@ -83,13 +114,13 @@ def from_torch(
     """
     if tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    first = np.shape(tensors.get(FIRST, ()))
+    first = next((np.shape(tensors[name]) for name in FIRST if name in tensors), ())
     leaves = shapes(module, first[1] if len(first) == 4 else 3)
     wanted = {torch_name(module, leaf): (leaf, like) for leaf, like in leaves.items()}
     skipped = {name: "a counter" for name in tensors if name.endswith(COUNTER)}
     if head == "drop":
-        wanted = {name: pair for name, pair in wanted.items() if not name.startswith(HEAD)}
-        skipped |= {name: "the head" for name in tensors if name.startswith(HEAD)}
+        wanted = {name: pair for name, pair in wanted.items() if not name.startswith(HEADS)}
+        skipped |= {name: "the head" for name in tensors if name.startswith(HEADS)}
     given = {name: value for name, value in tensors.items() if name not in skipped}
     problems = [f"missing: {n} ({leaf})" for n, (leaf, _) in wanted.items() if n not in given]
     problems += [f"extra: {n} {list(v.shape)}" for n, v in given.items() if n not in wanted]

@@ -184,11 +184,12 @@ def _num_classes(tensors: Mapping[str, Any]) -> int:
     """By the head's shape, in our names or PyTorch's."""
     if KERNEL in tensors:
         return int(np.shape(tensors[KERNEL])[-1])
-    heads = [name for name in tensors if name.removeprefix("module.") == "fc.weight"]
+    names = [f"{head}weight" for head in torch_names.HEADS]
+    heads = [name for name in tensors if name.removeprefix("module.") in names]
     if not heads:
         raise ValueError(
-            f"expected a classifier fc.weight or {KERNEL} among the {len(tensors)} tensors, got "
-            f"{', '.join(list(tensors)[:8])} …; is it a ResNet's file?"
+            f"expected a classifier {', '.join(names)} or {KERNEL} among the {len(tensors)} "
+            f"tensors, got {', '.join(list(tensors)[:8])} …"
         )
     return int(np.shape(tensors[heads[0]])[0])
 

@@ -1,0 +1,240 @@
+"""MobileNetV2: inverted residual blocks with depthwise convolutions and batch normalisation.
+
+References:
+  Sandler, Howard, Zhu, Zhmoginov, Chen 2018, "MobileNetV2: inverted residuals and linear
+  bottlenecks", table 2.
+"""
+
+from collections import OrderedDict
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from tlx.core import checks
+from tlx.models import conv, layout
+
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+"""Expansion, output channels, blocks and stride of the first block, of each stage."""
+
+FIRST, LAST = 32, 1280
+"""Channels of the stem, and of the features before the head."""
+
+
+def channels(number: int, width: float) -> int:
+    """A number of channels times the width, to a multiple of 8, at most a tenth below.
+
+    >>> channels(24, 0.35)
+    8
+    """
+    scaled = number * width
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2: float [B, H, W, channels] -> logits float32 [B, num_classes].
+
+    Batch statistics are as those of `tlx.models.ResNet`. The dropout before the head is left out:
+    evaluation is the same, and training is a function of weights and batch.
+
+    Parameters and batch statistics are `<module>/...` with the modules of `module_names`: "stem"
+    (`conv`, `norm`), each block (`expand` but in the first, `depthwise`, `project`, each with its
+    `…_norm`), "last" (`conv`, `norm`) and "head" (`kernel`, `bias`; parameters only).
+
+    Attributes:
+      num_classes: number of logits, at least 1.
+      stages: expansion, channels, blocks and stride of each stage; any number of stages.
+      width: factor on all channels, above 0; the last 1,280 do not shrink.
+      head_init: "zeros" or "uniform" (PyTorch's default for linear layers).
+      dtype: of the computation; parameters, statistics, pooled features and logits are float32.
+
+    Raises:
+      ValueError: a field out of range (at construction); inputs without four axes (at call).
+      TypeError: inputs that are not floating point; stages that are not tuples.
+    """
+
+    num_classes: int
+    stages: tuple[tuple[int, int, int, int], ...] = STAGES
+    width: float = 1.0
+    head_init: str = "zeros"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        _check(self)
+        super().__post_init__()
+
+    @property
+    def module_names(self) -> tuple[str, ...]:
+        """First level of the parameter tree, from input to output."""
+        return ("stem", *self._blocks, "last", "head")
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Keys of `features`, from input to output."""
+        return ("stem", *self._blocks, "last", "pooled", "logits")
+
+    @property
+    def _blocks(self) -> tuple[str, ...]:
+        return layout.block_names([stage[2] for stage in self.stages])
+
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """Logits float32 [B, num_classes], from batch statistics if `train`, else running ones."""
+        return self.features(inputs, train)["logits"]
+
+    @nn.compact
+    def features(self, inputs: jax.Array, train: bool = False) -> layout.Features:
+        """Activations of every layer.
+
+        Args:
+          inputs: float [B, H, W, channels].
+          train: use, and take into "batch_stats", the statistics of the batch.
+
+        Returns:
+          `layer_names` -> array: "stem", the blocks and "last" [B, H', W', C'] in the dtype of
+          the computation; "pooled" float32 [B, D], what the head reads; "logits" float32
+          [B, num_classes].
+        """
+        found: layout.Features = OrderedDict()
+        x = layout.checked_inputs(inputs, self.dtype)
+        x = _Outer(channels(FIRST, self.width), 3, 2, name="stem")(x, train)
+        found["stem"] = x
+        names = iter(self._blocks)
+        for expansion, features, blocks, stride in self.stages:
+            for block in range(blocks):
+                name = next(names)
+                made = _Block(
+                    channels(features, self.width), expansion, 1 if block else stride, name=name
+                )
+                x = found[name] = made(x, train)
+        last = channels(LAST, max(1.0, self.width))
+        found["last"] = x = _Outer(last, 1, 1, name="last")(x, train)
+        found["pooled"] = layout.pooled_mean(x)
+        found["logits"] = layout.Head(self.num_classes, self.head_init, name="head")(
+            found["pooled"]
+        )
+        return found
+
+
+def _check(model: MobileNetV2) -> None:
+    where = type(model).__name__
+    stages = model.stages
+    if not isinstance(stages, tuple) or not all(isinstance(stage, tuple) for stage in stages):
+        raise TypeError(f"{where}: stages must be a tuple of tuples, found {stages!r}.")
+    good = [len(stage) == 4 and min(stage) >= 1 for stage in stages]
+    if not stages or not all(good):
+        raise ValueError(
+            f"{where}: each of stages must be (expansion, channels, blocks, stride), integers of "
+            f"at least 1, found {stages}."
+        )
+    if not isinstance(model.num_classes, int) or model.num_classes < 1:
+        raise ValueError(
+            f"{where}: num_classes must be an integer of at least 1, found {model.num_classes!r}."
+        )
+    if not model.width > 0:
+        raise ValueError(f"{where}: width must be above 0, found {model.width!r}.")
+    for kind, value, known in (
+        ("head_init", model.head_init, layout.HEAD_INITS),
+        ("dtype", model.dtype, layout.DTYPES),
+    ):
+        if value not in known:
+            raise ValueError(f"{where}: {checks.unknown(kind, value, known)}")
+
+
+class _Outer(nn.Module):
+    """Convolution, normalisation and relu6: the first and the last of the body."""
+
+    features: int
+    size: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        init = layout.he_normal((self.size, self.size, self.features))
+        x = conv.Conv(self.features, self.size, self.stride, init, name="conv")(x)
+        return nn.relu6(_norm("norm", x, train))
+
+
+class _Block(nn.Module):
+    """1x1 to more channels, 3x3 within each channel, 1x1 to few; added where the shape is kept."""
+
+    features: int
+    expansion: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[B, H, W, C] -> [B, H/stride, W/stride, features]."""
+        inner, out = self.expansion * x.shape[-1], x
+        if self.expansion != 1:
+            init = layout.he_normal((1, 1, inner))
+            out = conv.Conv(inner, 1, 1, init, name="expand")(out)
+            out = nn.relu6(_norm("expand_norm", out, train))
+        out = Depthwise(self.stride, name="depthwise")(out)
+        out = nn.relu6(_norm("depthwise_norm", out, train))
+        init = layout.he_normal((1, 1, self.features))
+        out = conv.Conv(self.features, 1, 1, init, name="project")(out)
+        out = _norm("project_norm", out, train)
+        return x + out if self.stride == 1 and x.shape[-1] == self.features else out
+
+
+def _norm(name: str, x: jax.Array, train: bool) -> jax.Array:
+    norm = nn.BatchNorm(
+        use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=jnp.float32, name=name
+    )
+    return norm(x.astype(jnp.float32)).astype(x.dtype)
+
+
+class Depthwise(nn.Module):
+    """A 3x3 convolution within each channel; kernel float32 [3, 3, 1, C].
+
+    On CPU as nine shifted products: XLA's grouped convolution takes 10 to 100 times as long
+    forward and 4 to 30 times with its gradients (two cores, batch 32, jax 0.10.2).
+    """
+
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C], in the dtype of x."""
+        shape = (3, 3, 1, x.shape[-1])
+        kernel = self.param("kernel", layout.he_normal((3, 3, 1)), shape, jnp.float32)
+        forms = {"cpu": _shifted, "default": _grouped}
+        bound = {place: _with_stride(form, self.stride) for place, form in forms.items()}
+        return lax.platform_dependent(x, kernel.astype(x.dtype), **bound)
+
+
+def _with_stride(form, stride):  # type: ignore[no-untyped-def] # of arrays to an array
+    return lambda x, kernel: form(x, kernel, stride)
+
+
+def _grouped(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((1, 1), (1, 1)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def _shifted(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    height, width = ((n - 1) // stride + 1 for n in x.shape[1:3])
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    total = jnp.zeros((x.shape[0], height, width, x.shape[3]), x.dtype)
+    for u in range(3):
+        rows = slice(u, u + stride * (height - 1) + 1, stride)
+        for v in range(3):
+            columns = slice(v, v + stride * (width - 1) + 1, stride)
+            total += padded[:, rows, columns] * kernel[u, v].reshape(1, 1, 1, -1)
+    return total
