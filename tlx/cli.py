@@ -23,6 +23,8 @@ examples:
       one training run of it
   tlx report --workdir=runs/mini
       draws the page again from the records
+  tlx data check folder --folder=photos --split=train --out=photos.png
+      counts a data set, finds images that cannot be read, draws some; tlx data list names all
   tlx import resnet50.pth --model=resnet50 --workdir=runs/imported
       weights of torchvision, timm or the authors, for runs to start from (init_from.workdir)
   tlx export --workdir=runs/scratch --out=scratch.safetensors
@@ -78,9 +80,27 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--workdir", required=True, type=Path, help="where everything is written"
         )
+    _add_data(commands)
     _add_import(commands)
     _add_export(commands)
     return parser
+
+
+def _add_data(commands: Any) -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    data = commands.add_parser("data", help="what data sets there are, and whether they are sound")
+    of_data = data.add_subparsers(dest="what", required=True, metavar="what")
+    known = of_data.add_parser("list", help="the names that a config's data.name takes")
+    known.set_defaults(run=_data_list)
+    command = of_data.add_parser(
+        "check", help="a look at one", description=_data_check.__doc__, formatter_class=raw
+    )
+    command.set_defaults(run=_data_check)
+    command.add_argument("name", help="as data.name in a config")
+    command.add_argument("--split", default="train", help="which part (train)")
+    command.add_argument("--folder", help="where its files are; else $TLX_DATA_DIR/NAME")
+    command.add_argument("--out", type=Path, help="a PNG of some images with their labels")
+    command.add_argument("--all", action="store_true", help="decode every image, not a sample")
 
 
 def _add_import(commands: Any) -> None:
@@ -155,6 +175,38 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
         f"{result.name}: test accuracy {result.test['accuracy']:.4f} at step {result.step}, "
         f"best {result.best_test['accuracy']:.4f} at step {result.best_step}; {result.workdir}"
     )
+
+
+def _data_list(args: argparse.Namespace, overrides: list[str]) -> None:
+    """Every source, and what it lacks here."""
+    from tlx.data import sources
+
+    for name in sources.known():
+        lacks = None if name.startswith("tfds/") else sources.unavailable(name, "train")
+        print(f"{name}: {lacks}" if lacks else name)
+
+
+def _data_check(args: argparse.Namespace, overrides: list[str]) -> None:
+    """Counts a split, decodes a sample of it (or all), and says what cannot be read.
+
+    Ends with status 1 if something is wrong.
+    """
+    from tlx.data import check
+    from tlx.report import grid
+
+    is_terminal = sys.stderr.isatty()
+
+    def tell(done: int, total: int) -> None:
+        if is_terminal and (done % 100 == 0 or done == total):
+            print(f"\r{done:,} of {total:,} decoded", end="\n" * (done == total), file=sys.stderr)
+
+    found = check.check(args.name, args.split, args.folder, every=args.all, tell=tell)
+    print(check.summary(found))
+    if args.out and found.images:
+        grid.grid(found.images, found.titles).savefig(args.out, dpi=150)
+        print(args.out)
+    if found.bad:
+        raise ValueError(f"{len(found.bad)} of {args.name}'s images cannot be read; they are above")
 
 
 def _import(args: argparse.Namespace, overrides: list[str]) -> None:

@@ -1,8 +1,10 @@
 """What is done to one decoded image on the host, where sizes differ: numpy and Pillow.
 
 Each operation takes uint8 [H, W, C], C being 1 or 3, and gives the same with another size or
-other values. They are those of published recipes to the letter, so that pixels agree with
-torchvision's and OpenCV's. `tlx.data.recipe` names them for configs.
+other values. They are those of published recipes: pixels equal torchvision's, and OpenCV's on
+uint8 but for `resize_long`. A recipe that goes to float32 in between, as that for chest X-rays
+before its resize, differs by the rounding after each step: at most one grey level in 255.
+`tlx.data.recipe` names them for configs.
 """
 
 import math
