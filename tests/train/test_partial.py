@@ -226,6 +226,8 @@ def test_configs_from_before_the_fields_go_on(pretrained: Path, tmp_path: Path) 
     spec = make_spec(num_steps=1, init_from=InitFrom(workdir=str(pretrained)))
     values = serial.to_dict(spec)
     assert (values["optim"].pop("freeze"), values["init_from"].pop("modules")) == ([], None)
+    later = {"folder": None, "test_size": None, "subset_seed": 0, "fit": [], "max_bad": 0.0}
+    assert {name: values["data"].pop(name) for name in later} == later
     assert serial.from_dict(values) == spec
     run(spec, tmp_path)
     (tmp_path / "result.json").unlink()

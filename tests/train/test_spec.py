@@ -86,6 +86,10 @@ def test_digest_names_what_decides_the_numbers() -> None:
         spec, name="other", kind="x", init_from=InitFrom(workdir="elsewhere", step=3, head="keep")
     )
     assert serial.digest(same) == serial.digest(spec)
+    moved = dataclasses.replace(spec, data=dataclasses.replace(spec.data, folder="elsewhere"))
+    assert serial.digest(moved) == serial.digest(spec)
+    cut = dataclasses.replace(spec, data=dataclasses.replace(spec.data, fit=("center_crop:8",)))
+    assert serial.digest(cut) != serial.digest(spec)
     for changes in ({"seed": 1}, {"num_steps": 13}, {"init_from": None}, {"mixup": 0.1}):
         assert serial.digest(dataclasses.replace(spec, **changes)) != serial.digest(spec)
 

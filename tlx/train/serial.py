@@ -9,7 +9,15 @@ from typing import Any
 from tlx.train import typed
 from tlx.train.spec import RunSpec
 
-_LATER: dict[tuple[str, str], Any] = {("optim", "freeze"): [], ("init_from", "modules"): None}
+_LATER: dict[tuple[str, str], Any] = {
+    ("optim", "freeze"): [],
+    ("init_from", "modules"): None,
+    ("data", "folder"): None,
+    ("data", "test_size"): None,
+    ("data", "subset_seed"): 0,
+    ("data", "fit"): [],
+    ("data", "max_bad"): 0.0,
+}
 """Fields that specs have not always had, with the values that say what leaving them out did."""
 
 
@@ -31,16 +39,23 @@ def digest(spec: RunSpec) -> str:
     """The sha256 (hex) of what decides the numbers of the run.
 
     Left out: fields that older specs lack, where they change nothing; `name`, `kind`; and
-    the path in `init_from.workdir` (the place of a folder decides nothing; the weights that
-    came from there are named by their own digest in the run's origin, see
+    the paths in `init_from.workdir` and `data.folder` (the place of a folder decides nothing; the
+    weights that came from there are named by their own digest in the run's origin, see
     `tlx.checkpoints.identity`).
     """
-    fields = _without_later(to_dict(spec))
+    fields = without_places(_without_later(to_dict(spec)))
     del fields["name"], fields["kind"]
-    if fields["init_from"]:
-        del fields["init_from"]["workdir"]
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def without_places(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec's dict without the paths of folders, which decide nothing."""
+    found = dict(values)
+    for part, field in (("init_from", "workdir"), ("data", "folder")):
+        if found.get(part):
+            found[part] = {key: value for key, value in found[part].items() if key != field}
+    return found
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tlx import checkpoints
 from tlx.train import distributed, metrics_log, serial
@@ -60,7 +60,7 @@ def require_same(workdir: str | Path, spec: RunSpec) -> None:
         return
     ours = serial.to_dict(spec)
     differing = serial.differences(
-        _without_place(json.loads(path.read_text())), _without_place(ours)
+        serial.without_places(json.loads(path.read_text())), serial.without_places(ours)
     )
     if differing:
         raise ValueError(
@@ -136,10 +136,3 @@ def write_result(
 
 def _numbers(line: metrics_log.Line) -> dict[str, float]:
     return {name: line[name] for name in ("loss", "accuracy", "auc", "count") if name in line}
-
-
-def _without_place(config: dict[str, Any]) -> dict[str, Any]:
-    start = config.get("init_from")
-    if not start:
-        return config
-    return config | {"init_from": {k: v for k, v in start.items() if k != "workdir"}}
