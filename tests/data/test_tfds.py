@@ -10,9 +10,10 @@ import sys
 import numpy as np
 import pytest
 
+from tlx.data.chexpert import DISEASES
 from tlx.data.examples import load, load_arrays
 from tlx.data.loader import eval_stream, train_batches
-from tlx.data.sources import open_source
+from tlx.data.sources import DOMAINS, open_source
 from tlx.data.spec import DataSpec
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -78,10 +79,43 @@ class TlxTexts(tfds.core.GeneratorBasedBuilder):
         yield 0, {"text": "words"}
 
 
+with tfds.core.registered.skip_registration():
+
+    class Chexpert(tfds.core.GeneratorBasedBuilder):
+        """The library's data set of that name with four images, and no TensorFlow."""
+
+        VERSION = tfds.core.Version("3.1.0")
+
+        def _info(self):
+            marks = ["uncertain", "positive", "negative", "unmentioned"]
+            features = {
+                "name": tfds.features.Text(),
+                "image": tfds.features.Image(),
+                "label": tfds.features.Sequence(tfds.features.ClassLabel(names=marks)),
+                "image_view": tfds.features.ClassLabel(names=["frontal", "lateral"]),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict(features),
+                supervised_keys=("image", "label"),
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for index in range(4):
+                file = io.BytesIO()
+                Image.fromarray(square(index)).save(file, "PNG")
+                file.seek(0)
+                label = [(index + observation) % 4 for observation in range(14)]
+                yield index, {"name": "x", "image": file, "label": label, "image_view": 0}
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
-    for builder in (TlxSquares, TlxTexts):
+    for builder in (TlxSquares, TlxTexts, Chexpert):
         builder(data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
@@ -113,6 +147,46 @@ def test_mock_data(monkeypatch):
         batch = next(train_batches(load(spec, "train"), spec, seed=0))
         assert batch["inputs"].shape == (4, 16, 16, 1)
         assert sum(b["mask"].sum() for b in eval_stream(spec, "test")()) == 5
+
+
+@pytest.mark.filterwarnings("ignore")  # of the library, on its own mock data
+@pytest.mark.parametrize(
+    ("name", "num_classes"),
+    [
+        ("imagenet2012", 1000),
+        *((f"domainnet/{domain}", 345) for domain in DOMAINS),
+        ("cifar10", 10),
+        ("cifar100", 100),
+        ("oxford_flowers102", 102),
+        ("imagenette", 10),
+        ("fashion_mnist", 10),
+    ],
+)
+def test_named_datasets(monkeypatch, name, num_classes):
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    with tfds.testing.mock_data(num_examples=2):
+        source = open_source(f"tfds/{name}", "train")
+        assert (source.num_classes, len(source)) == (num_classes, 2)
+        assert source.class_names is None or len(source.class_names) == num_classes
+        example = source[1]
+        assert example["image"].dtype == np.uint8
+        assert 0 <= example["label"] < num_classes
+
+
+def test_chexpert_has_five_labels(folder):
+    source = open_source("tfds/chexpert", "train")
+    assert (len(source), source.num_classes, source.class_names) == (4, 5, DISEASES)
+    marks = ("uncertain", "positive", "negative", "unmentioned")
+    places = {"Cardiomegaly": 2, "Edema": 5, "Consolidation": 6, "Atelectasis": 8}
+    places["Pleural Effusion"] = 10
+    found = {int(source[i]["image"][0, 0, 0]): source[i] for i in range(4)}  # in any order
+    for index in range(4):
+        example = found[10 * index]
+        assert example["image"].shape == (8 + index, 8, 1)
+        for disease, label in zip(DISEASES, example["label"], strict=True):
+            mark = marks[(index + places[disease]) % 4]
+            unsure = float(disease in ("Edema", "Atelectasis"))
+            assert label == {"positive": 1.0, "uncertain": unsure}.get(mark, 0.0)
 
 
 def test_prepared_dataset(folder):

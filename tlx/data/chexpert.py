@@ -18,6 +18,7 @@ References:
 
 import csv
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,24 @@ UNCERTAIN = (0.0, 1.0, 0.0, 1.0, 0.0)
 
 DOUBLED = (0, 2)
 """The diseases whose images "+doubled" has twice."""
+
+OBSERVATIONS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+"""All that the lists have, in their order."""
 
 _ORDER_SEED = 1234
 _SPLIT = re.compile(r"(train|valid)(?:\[(\d*):(\d*)\])?(\+doubled)?")
@@ -77,6 +96,31 @@ def open_chexpert(split: str, folder: str | None) -> ImageFiles:
         mode="L",
         class_names=DISEASES,
     )
+
+
+def labels_of_all(marks: Sequence[str]) -> np.ndarray:
+    """The five labels of an image from the words for all its observations.
+
+    Args:
+      marks: "positive", "negative", "uncertain" or "unmentioned", one for each of
+        `OBSERVATIONS`, as tensorflow-datasets writes them.
+
+    Returns:
+      float32 [5], 0 or 1.
+
+    Raises:
+      ValueError: if there are not as many.
+    """
+    if len(marks) != len(OBSERVATIONS):
+        raise ValueError(
+            f"expected {len(OBSERVATIONS)} observations of an X-ray, got {len(marks)}; was the "
+            "dataset prepared from CheXpert's own lists?"
+        )
+    found = []
+    for disease, uncertain in zip(DISEASES, UNCERTAIN, strict=True):
+        mark = marks[OBSERVATIONS.index(disease)]
+        found.append(uncertain if mark == "uncertain" else float(mark == "positive"))
+    return np.array(found, np.float32)
 
 
 def _read(root: Path, part: str) -> tuple[list[str], np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tlx.data import chexpert
 from tlx.data.sources import Example
 
 _SAMPLED = 16  # examples that go into a fingerprint
@@ -20,10 +21,17 @@ class TfdsSource:
         self.split = split
         self._data = data
         features = data.dataset_info.features
-        self._image, self._label = _keys(name, data.dataset_info)
-        self.num_classes = int(features[self._label].num_classes)
-        names = features[self._label].names
-        self.class_names: tuple[str, ...] | None = tuple(names) if names else None
+        self._marks: tuple[str, ...] = ()
+        self.class_names: tuple[str, ...] | None
+        if name.partition(":")[0] == "chexpert":
+            self._image, self._label = "image", "label"
+            self._marks = tuple(features["label"].feature.names)
+            self.num_classes, self.class_names = len(chexpert.DISEASES), chexpert.DISEASES
+        else:
+            self._image, self._label = _keys(name, data.dataset_info)
+            self.num_classes = int(features[self._label].num_classes)
+            names = features[self._label].names
+            self.class_names = tuple(names) if names else None
         self.fingerprint = self._fingerprint()
 
     def _fingerprint(self) -> str:
@@ -35,7 +43,7 @@ class TfdsSource:
         count = len(self)
         numbers = [i * count // _SAMPLED for i in range(_SAMPLED)] if count else []
         sample = [
-            (i, example["image"].shape, example["label"])
+            (i, example["image"].shape, np.asarray(example["label"]).tolist())
             for i in sorted(set(numbers))
             for example in [self[i]]
         ]
@@ -47,7 +55,11 @@ class TfdsSource:
 
     def __getitem__(self, index: int, /) -> Example:
         example = self._data[index]
-        return {"image": np.asarray(example[self._image]), "label": int(example[self._label])}
+        image = np.asarray(example[self._image])
+        if self._marks:  # X-rays are grey, and tensorflow-datasets gives them three channels
+            marks = [self._marks[int(value)] for value in example[self._label]]
+            return {"image": image[:, :, :1], "label": chexpert.labels_of_all(marks)}
+        return {"image": image, "label": int(example[self._label])}
 
 
 def open_tfds(name: str, split: str) -> TfdsSource:
@@ -55,7 +67,8 @@ def open_tfds(name: str, split: str) -> TfdsSource:
 
     The folder is the environment variable TFDS_DATA_DIR, else ~/tensorflow_datasets.
     Nothing is downloaded and TensorFlow is not imported. The dataset must have one image
-    and one class label: those of its supervised keys, else "image" and "label".
+    and one class label: those of its supervised keys, else "image" and "label". "chexpert" has
+    five labels by the rules of `tlx.data.chexpert`, in the order of its files, not permuted.
 
     Args:
       name: as tensorflow-datasets takes it, "name[/config][:version]".
