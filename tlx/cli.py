@@ -92,6 +92,9 @@ def _add_data(commands: Any) -> None:
     of_data = data.add_subparsers(dest="what", required=True, metavar="what")
     known = of_data.add_parser("list", help="the names that a config's data.name takes")
     known.set_defaults(run=_data_list)
+    command = of_data.add_parser("prepare", help="one as tensorflow-datasets' files")
+    command.set_defaults(run=_data_prepare)
+    command.add_argument("name", help="as tensorflow-datasets calls it, as fashion_mnist")
     command = of_data.add_parser(
         "check", help="a look at one", description=_data_check.__doc__, formatter_class=raw
     )
@@ -184,6 +187,13 @@ def _data_list(args: argparse.Namespace, overrides: list[str]) -> None:
     for name in sources.known():
         lacks = None if name.startswith("tfds/") else sources.unavailable(name, "train")
         print(f"{name}: {lacks}" if lacks else name)
+
+
+def _data_prepare(args: argparse.Namespace, overrides: list[str]) -> None:
+    """Prepares a data set without TensorFlow, or says how it is prepared."""
+    from tlx.data import prepare
+
+    print(prepare.prepare(args.name))
 
 
 def _data_check(args: argparse.Namespace, overrides: list[str]) -> None:
