@@ -26,7 +26,7 @@ examples:
   tlx data check folder --folder=photos --split=train --out=photos.png
       counts a data set, finds images that cannot be read, draws some; tlx data list names all
   tlx import resnet50.pth --model=resnet50 --workdir=runs/imported
-      weights of torchvision, timm or the authors, for runs to start from (init_from.workdir)
+      weights of torchvision or the authors, for runs to start from (init_from.workdir)
   tlx export --workdir=runs/scratch --out=scratch.safetensors
       a run's last weights with PyTorch's names
 

@@ -5,6 +5,7 @@ References:
   bottlenecks", table 2.
 """
 
+import math
 from collections import OrderedDict
 
 import flax.linen as nn
@@ -130,7 +131,7 @@ def _check(model: MobileNetV2) -> None:
     stages = model.stages
     if not isinstance(stages, tuple) or not all(isinstance(stage, tuple) for stage in stages):
         raise TypeError(f"{where}: stages must be a tuple of tuples, found {stages!r}.")
-    good = [len(stage) == 4 and min(stage) >= 1 for stage in stages]
+    good = [len(s) == 4 and all(isinstance(n, int) and n >= 1 for n in s) for s in stages]
     if not stages or not all(good):
         raise ValueError(
             f"{where}: each of stages must be (expansion, channels, blocks, stride), integers of "
@@ -140,8 +141,8 @@ def _check(model: MobileNetV2) -> None:
         raise ValueError(
             f"{where}: num_classes must be an integer of at least 1, found {model.num_classes!r}."
         )
-    if not model.width > 0:
-        raise ValueError(f"{where}: width must be above 0, found {model.width!r}.")
+    if not isinstance(model.width, int | float) or not 0 < model.width < math.inf:
+        raise ValueError(f"{where}: width must be a number above 0, found {model.width!r}.")
     for kind, value, known in (
         ("head_init", model.head_init, layout.HEAD_INITS),
         ("dtype", model.dtype, layout.DTYPES),

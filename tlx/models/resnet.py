@@ -2,7 +2,7 @@
 
 References:
   He, Zhang, Ren, Sun 2016, "Deep residual learning for image recognition"; the stride of a
-  bottleneck is on its 3x3 convolution (the form of today's pretrained weights).
+  bottleneck is on its 3x3 convolution ("v1.5", the form of today's pretrained weights).
 """
 
 from collections import OrderedDict
