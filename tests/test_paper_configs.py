@@ -12,7 +12,7 @@ import pytest
 from tests.helpers import mock_data
 from tlx import config, models
 from tlx.core.sharding import make_mesh
-from tlx.data.examples import load, open_split
+from tlx.data.examples import load, num_examples, open_split
 from tlx.studies import plan
 from tlx.studies.spec import StudySpec
 from tlx.train import metrics_log
@@ -44,11 +44,7 @@ SIZE = 32
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    mock_data.make_image_folder(folder / "folder")
-    mock_data.make_domainnet(folder / "domainnet", domains=("real", "clipart"))
-    mock_data.make_chexpert(folder / "chexpert")
-    return folder
+    return mock_data.make_all(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +92,6 @@ def test_it_builds_and_every_run_is_planned(name):
 @pytest.mark.parametrize("name", ["imagenet", "domainnet", "chexpert"])
 def test_it_traces_at_full_size(name):
     classes = {"imagenet": 1000, "domainnet": 345, "chexpert": 5}[name]
-    counts = {345: 24_161_931, 5: 23_465_271}  # of the paper's
     run = parts(build(name))[-1]
     module = models.make(
         run.model.name, num_classes=classes, dtype=run.model.dtype, **tuples(run.model.options)
@@ -104,7 +99,7 @@ def test_it_traces_at_full_size(name):
     inputs = jax.ShapeDtypeStruct((run.data.batch_size, 224, 224, 3), jnp.float32)
     variables = jax.eval_shape(module.init, jax.random.key(0), inputs)
     number = sum(leaf.size for leaf in jax.tree.leaves(variables))
-    assert number == counts.get(classes, number)
+    assert number == 24_161_931 + (classes - 345) * 2049  # the paper's, a row of the head a class
     assert jax.eval_shape(module.apply, variables, inputs).shape == (run.data.batch_size, classes)
 
 
@@ -165,20 +160,17 @@ def test_weights_that_are_there_need_no_pretraining(pretrained, tmp_path):
 
 
 def test_studies_train_imagenet_by_its_own_config():
-    own = build("imagenet")
     for name in ("domainnet", "chexpert"):
-        of_study = build(name).pretrain
-        assert dataclasses.replace(of_study, checkpoint=own.checkpoint) == own
-    assert build("domainnet").pretrain.checkpoint == own.checkpoint
+        assert build(name).pretrain == build("imagenet")
 
 
-def test_the_authors_subset(monkeypatch):
+def test_the_authors_subset():
     run = build("domainnet").finetune
     assert (run.data.train_size, run.data.test_size, run.data.subset_seed) == (50_000, 50_000, 2020)
     clipart = build("domainnet:clipart,analyses,from=runs/imported").finetune.data
     assert (clipart.train_size, clipart.test_size) == (None, None)
     assert len(open_split(clipart, "train")[1]) == 12
-    assert type(load(dataclasses.replace(clipart, test_size=3), "test")).__name__ == "Arrays"
+    assert num_examples(load(dataclasses.replace(clipart, test_size=3), "test")) == 3
 
 
 @pytest.mark.parametrize(

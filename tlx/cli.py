@@ -65,10 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         ("train", _train, "one training run"),
         ("report", _report, "draw a study's page again from its records"),
     ):
-        command = commands.add_parser(
-            name, help=summary, description=run.__doc__, formatter_class=raw
-        )
-        command.set_defaults(run=run)
+        command = _command(commands, name, run, summary)
         if name != "report":
             command.add_argument(
                 "--config",
@@ -81,24 +78,28 @@ def _parser() -> argparse.ArgumentParser:
             "--workdir", required=True, type=Path, help="where everything is written"
         )
     _add_data(commands)
-    _add_import(commands)
-    _add_export(commands)
+    _add_weights(commands)
     return parser
 
 
+def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=run.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    return command
+
+
 def _add_data(commands: Any) -> None:
-    raw = argparse.RawDescriptionHelpFormatter
     data = commands.add_parser("data", help="what data sets there are, and whether they are sound")
     of_data = data.add_subparsers(dest="what", required=True, metavar="what")
-    known = of_data.add_parser("list", help="the names that a config's data.name takes")
-    known.set_defaults(run=_data_list)
-    command = of_data.add_parser("prepare", help="one as tensorflow-datasets' files")
-    command.set_defaults(run=_data_prepare)
+    _command(of_data, "list", _data_list, "the names that a config's data.name takes")
+    command = _command(of_data, "prepare", _data_prepare, "one as tensorflow-datasets' files")
     command.add_argument("name", help="as tensorflow-datasets calls it, as fashion_mnist")
-    command = of_data.add_parser(
-        "check", help="a look at one", description=_data_check.__doc__, formatter_class=raw
-    )
-    command.set_defaults(run=_data_check)
+    command = _command(of_data, "check", _data_check, "a look at one")
     command.add_argument("name", help="as data.name in a config")
     command.add_argument("--split", default="train", help="which part (train)")
     command.add_argument("--folder", help="where its files are; else $TLX_DATA_DIR/NAME")
@@ -106,14 +107,10 @@ def _add_data(commands: Any) -> None:
     command.add_argument("--all", action="store_true", help="decode every image, not a sample")
 
 
-def _add_import(commands: Any) -> None:
-    command = commands.add_parser(
-        "import",
-        help="weights of another library, for runs to start from",
-        description=_import.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _add_weights(commands: Any) -> None:
+    command = _command(
+        commands, "import", _import, "weights of another library, for runs to start from"
     )
-    command.set_defaults(run=_import)
     command.add_argument("file", type=Path, help="torch.save, safetensors, msgpack or npz")
     command.add_argument("--workdir", required=True, type=Path, help="a new folder")
     command.add_argument(
@@ -124,16 +121,9 @@ def _add_import(commands: Any) -> None:
     )
     command.add_argument("--key", help="where in the file the weights are, as state_dict")
     command.add_argument("--name", default="P", help="that records call it by (P)")
-
-
-def _add_export(commands: Any) -> None:
-    command = commands.add_parser(
-        "export",
-        help="a run's weights as safetensors with PyTorch's names",
-        description=_export.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = _command(
+        commands, "export", _export, "a run's weights as safetensors with PyTorch's names"
     )
-    command.set_defaults(run=_export)
     command.add_argument("--workdir", required=True, type=Path, help="of a run, or imported")
     command.add_argument("--step", default="last", help="last (the default), best, or a number")
     command.add_argument("--out", required=True, type=Path, help="a new file")

@@ -19,13 +19,18 @@ distances of two P-T 200, of two RI-T 255 (table 2).
 
 The recipe is the authors': 50,000 training images and as many others for test, which the split
 does not keep apart by patient; images with Cardiomegaly or Consolidation twice; grey, equalised,
-the longer side 224, padded, blurred. An epoch counts 50,000 images here. Without their best steps
-chosen on the test images it would be the last that counts.
+the longer side 224, padded, blurred. An epoch counts 50,000 images here. The best step is chosen
+on the test images, as theirs is.
 """
+
+import runpy
+from pathlib import Path
 
 import ml_collections
 
-SIZE, BATCH, EPOCH = 224, 256, 50_000
+IMAGENET = runpy.run_path(str(Path(__file__).with_name("imagenet.py")))  # how P is trained
+
+BATCH, EPOCH = 256, 50_000
 EPOCHS = {"P-T": 200, "RI-T": 400}
 
 
@@ -36,7 +41,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.name = "chexpert"
     config.title = "What is transferred from ImageNet to chest X-rays?"
-    config.pretrain = pretrain(start)
+    config.pretrain = IMAGENET["pretrained"](start)
     config.finetune, config.scratch = target("P-T"), target("RI-T")
     config.init_head = "random"
     config.replicates = 2
@@ -49,75 +54,16 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
 
 def target(kind: str) -> ml_collections.ConfigDict:
-    data = {
-        "name": "chexpert",
+    data = IMAGENET["image_data"]("chexpert", BATCH) | {
         "train_split": "train[:50000]+doubled",
         "test_split": "train[50000:100000]",
-        "image_size": SIZE,
-        "channels": 3,
         "mean": (128 / 255,) * 3,
         "std": (64 / 255,) * 3,
-        "fit": ("equalize", f"resize_long:{SIZE}", f"pad:{SIZE}", "blur"),
+        "fit": ("equalize", "resize_long:224", "pad:224", "blur"),
         "augment": ("affine",),
-        "max_bad": 1e-4,
-        "batch_size": BATCH,
-        "eval_batch_size": 500,
     }
+    epoch = EPOCH // BATCH
     steps = EPOCHS[kind] * EPOCH // BATCH
-    config = run(kind, base_rate=0.02, num_steps=steps, eval_every=EPOCH // BATCH, data=data)
+    config = IMAGENET["run"](kind, rate=0.02, num_steps=steps, eval_every=epoch, data=data)
     config.loss = "multilabel"
-    return config
-
-
-def pretrain(start: str) -> ml_collections.ConfigDict:
-    """P as configs/paper/imagenet.py trains it, or as the run in `start` left it."""
-    steps = [round(epoch * 1_281_167 / 256) for epoch in (90, 5, 30, 60)]
-    data = {
-        "name": "folder",
-        "train_split": "train",
-        "test_split": "val",
-        "image_size": 224,
-        "channels": 3,
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "fit": ("resize_short:256", "center_crop:224"),
-        "augment": ("resized_crop", "flip"),
-        "max_bad": 1e-4,
-        "batch_size": 256,
-        "eval_batch_size": 500,
-    }
-    config = run("P", base_rate=0.1, num_steps=steps[0], eval_every=steps[1], data=data)
-    config.mixup = 0.7
-    if start:
-        config.init_from = {"workdir": start, "step": "last", "head": "keep"}
-        config.num_steps = 0
-    else:
-        config.optim.schedule, config.optim.boundaries = "step", tuple(steps[2:])
-    return config
-
-
-def run(kind: str, *, base_rate: float, num_steps: int, eval_every: int, data: dict):
-    config = ml_collections.ConfigDict()
-    config.name = config.kind = kind
-    config.seed = 0
-    # no batch statistics, and a random head where the original recipe has zeros: the paper's "nzfc"
-    config.model = {
-        "name": "fixup_resnet50",
-        "dtype": "float32",
-        "options": {"head_init": "uniform"},
-    }
-    config.data = data
-    config.optim = {
-        "rate": base_rate,
-        "momentum": 0.9,
-        "weight_decay": 1e-4,  # of all leaves, as the authors' code does
-        "schedule": "constant",
-        "boundaries": (),
-        "rules": ((r"(bias|scale)[^/]*$", 0.1),),  # the head's bias too
-    }
-    config.num_steps = num_steps
-    config.eval_every = eval_every
-    config.log_every = 100
-    config.mixup = 0.0
-    config.checkpoint = {"rule": "none", "steps": (), "keep_best": True, "resume_every": 5000}
     return config

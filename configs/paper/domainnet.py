@@ -26,7 +26,12 @@ The four blocks of 112 pixels stay where they are under the authors' first seed,
 permutation is the identity. Theirs are seeds 1234, 1235, 1236; here it is 1235 for all.
 """
 
+import runpy
+from pathlib import Path
+
 import ml_collections
+
+IMAGENET = runpy.run_path(str(Path(__file__).with_name("imagenet.py")))  # how P is trained
 
 DOMAINS = {  # training images; the larger ones are cut to 50,000 for training and for test
     "real": 120_906,
@@ -41,8 +46,6 @@ MOST = 50_000
 BATCH, EPOCHS, DROPS = 32, 100, (30, 60, 90)
 RATES = (0.02 / 8, 0.1 / 8)  # those of batches of 256, for batches of 32
 BLOCKS = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 112)
-PRETRAINED = {"num_images": 1_281_167, "batch": 256, "epochs": 90, "drops": (30, 60)}
-START_EPOCHS = (0, 1, 2, 5, 10, 29, 30, 31, 59, 60, 61)
 QUESTIONS = {"analyses": (), "shuffle": ("sweeps",), "checkpoints": ("checkpoints", "sweeps")}
 
 
@@ -58,7 +61,7 @@ def get_config(arg: str = "real") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.name = f"domainnet_{domain}_{asked[0]}"
     config.title = f"What is transferred from ImageNet to DomainNet's {domain}?"
-    config.pretrain = pretrained(start) if start else pretrain()
+    config.pretrain = IMAGENET["pretrained"](start)
     config.finetune = target("P-T", domain, rate=RATES[0])
     config.scratch = target("RI-T", domain, rate=RATES[1])
     config.init_head = "random"
@@ -68,7 +71,7 @@ def get_config(arg: str = "real") -> ml_collections.ConfigDict:
     if asked[0] == "shuffle":
         config.shuffles = ("pixel", *(f"block:{block}" for block in BLOCKS))
     if asked[0] == "checkpoints":
-        config.init_steps = tuple(source_steps(epoch) for epoch in START_EPOCHS)
+        config.init_steps = (0, *config.pretrain.checkpoint.steps)
     config.num_alphas = 51  # the authors' 50 points, and the middle
     config.plane_points = 21
     config.basin_noise = (0.005, 0.01, 0.015, 0.02, 0.03)
@@ -79,84 +82,14 @@ def get_config(arg: str = "real") -> ml_collections.ConfigDict:
     return config
 
 
-def source_steps(epochs: float) -> int:
-    return round(epochs * PRETRAINED["num_images"] / PRETRAINED["batch"])
-
-
-def pretrain() -> ml_collections.ConfigDict:
-    """P as configs/paper/imagenet.py trains it; a test says that the two are equal."""
-    data = image_data("folder", 256, augment=("resized_crop", "flip"))
-    data |= {"train_split": "train", "test_split": "val", "max_bad": 1e-4}
-    total = source_steps(PRETRAINED["epochs"])
-    config = run("P", base_rate=0.1, num_steps=total, eval_every=source_steps(5), data=data)
-    config.optim.schedule = "step"
-    config.optim.boundaries = tuple(source_steps(epoch) for epoch in PRETRAINED["drops"])
-    config.checkpoint.steps = tuple(source_steps(epoch) for epoch in START_EPOCHS[1:])
-    config.mixup = 0.7
-    return config
-
-
-def pretrained(workdir: str) -> ml_collections.ConfigDict:
-    """P as the run in `workdir` left it."""
-    config = pretrain()
-    config.init_from = {"workdir": workdir, "step": "last", "head": "keep"}
-    config.num_steps = 0
-    config.optim.schedule, config.optim.boundaries = "constant", ()
-    config.checkpoint.steps = ()
-    return config
-
-
 def target(kind: str, domain: str, rate: float) -> ml_collections.ConfigDict:
     total = min(DOMAINS[domain], MOST)
-    data = image_data(f"domainnet/{domain}", BATCH, augment=("resized_crop", "flip"))
-    data |= {"subset_seed": 2020, "shuffle_seed": 1235, "max_bad": 1e-4}
+    data = IMAGENET["image_data"](f"domainnet/{domain}", BATCH)
+    data |= {"subset_seed": 2020, "shuffle_seed": 1235}
     data["train_size"] = MOST if DOMAINS[domain] > MOST else None
     data["test_size"] = MOST if domain in LARGE_TEST else None
     steps = [round(epoch * total / BATCH) for epoch in (EPOCHS, 1, *DROPS)]
-    config = run(kind, base_rate=rate, num_steps=steps[0], eval_every=steps[1], data=data)
+    config = IMAGENET["run"](kind, rate=rate, num_steps=steps[0], eval_every=steps[1], data=data)
     config.optim.schedule, config.optim.boundaries = "step", tuple(steps[2:])
     config.mixup = 0.7
-    return config
-
-
-def image_data(name: str, batch_size: int, augment: tuple[str, ...]) -> dict:
-    return {
-        "name": name,
-        "train_split": "train",
-        "test_split": "test",
-        "image_size": 224,
-        "channels": 3,
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "fit": ("resize_short:256", "center_crop:224"),
-        "augment": augment,
-        "batch_size": batch_size,
-        "eval_batch_size": 500,
-    }
-
-
-def run(kind: str, *, base_rate: float, num_steps: int, eval_every: int, data: dict):
-    config = ml_collections.ConfigDict()
-    config.name = config.kind = kind
-    config.seed = 0
-    # no batch statistics, and a random head where the original recipe has zeros: the paper's "nzfc"
-    config.model = {
-        "name": "fixup_resnet50",
-        "dtype": "float32",
-        "options": {"head_init": "uniform"},
-    }
-    config.data = data
-    config.optim = {
-        "rate": base_rate,
-        "momentum": 0.9,
-        "weight_decay": 1e-4,  # of all leaves, as the authors' code does
-        "schedule": "constant",
-        "boundaries": (),
-        "rules": ((r"(bias|scale)[^/]*$", 0.1),),  # the head's bias too
-    }
-    config.num_steps = num_steps
-    config.eval_every = eval_every
-    config.log_every = 100
-    config.mixup = 0.0
-    config.checkpoint = {"rule": "none", "steps": (), "keep_best": True, "resume_every": 5000}
     return config

@@ -28,18 +28,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from tests.benchmarks import timing
+from tests.benchmarks import timing, training
 from tlx import config
-from tlx.core import sharding
 from tlx.data import host_ops
 from tlx.data.examples import load
 from tlx.data.loader import train_batches
 from tlx.data.sources import ArraySource, register_source
 from tlx.data.spec import DataSpec
-from tlx.train import job as job_lib
-from tlx.train import optim
 from tlx.train.spec import RunSpec
-from tlx.train.step import StepInputs
 
 BENCHMARKS = ("wait", "decode")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -94,18 +90,13 @@ def spec_of(case: str) -> RunSpec:
 
 
 def wait_share(case: str, repeats: int) -> None:
-    spec = spec_of(case)
-    mesh = sharding.make_mesh()
-    job = job_lib.make_job(spec, Path("unused"), mesh)
-    hyper = sharding.replicate(optim.hyper_of(spec.optim), mesh)
-    batches, state = job.batches(0), [job_lib.new_state(job)]
+    batches, step = training.make(spec_of(case))
     fixed = next(batches)
     steps = 10 if "ResNet-18" in case else 200
 
     def run(of: Callable[[], Any]) -> Any:
         for _ in range(steps):
-            numbers = StepInputs(np.float32(1e-3), hyper)
-            state[0], metrics = job.step_fn(state[0], of(), numbers)
+            metrics = step(of())
         return metrics
 
     found = timing.ratio(

@@ -160,8 +160,8 @@ def _twins(torch: Any, model: Any, x: np.ndarray) -> tuple[Any, Any]:
         for name, value in net.state_dict().items()
     }
     net.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()})
-    leaves = {torch_names.ours(n): torch_names.to_ours(v) for n, v in values.items()}
-    params = jax.tree.map(jnp.array, torch_names.nested(leaves))
+    leaves = {torch_names.ours(n): torch_names.to_layout(v, torch=False) for n, v in values.items()}
+    params = jax.tree.map(jnp.array, tree.nested(leaves))
     like = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
     assert sorted(tree.names(params)) == sorted(tree.names(like))
     return params, net

@@ -24,7 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tests.benchmarks import core, timing
+from tests.benchmarks import core, timing, training
 from tlx import config
 from tlx.adapters import linen
 from tlx.analyses import predictions
@@ -32,9 +32,7 @@ from tlx.core import sharding
 from tlx.data.sources import ArraySource, register_source
 from tlx.data.transform import transform
 from tlx.train import job as job_lib
-from tlx.train import optim
 from tlx.train.spec import RunSpec
-from tlx.train.step import StepInputs
 
 BENCHMARKS = ("shuffle", "models")
 AUGMENT = ("flip", "crop")
@@ -108,17 +106,8 @@ def shuffle_share(spec: RunSpec, net: str, repeats: int) -> None:
 
 def _steps(spec: RunSpec) -> Callable[[], Any]:
     """A function that makes one training step, as the loop does."""
-    mesh = sharding.make_mesh()
-    job = job_lib.make_job(spec, Path("unused"), mesh)
-    hyper = sharding.replicate(optim.hyper_of(spec.optim), mesh)
-    batches, state = job.batches(0), [job_lib.new_state(job)]
-
-    def step() -> Any:
-        numbers = StepInputs(np.float32(1e-3), hyper)
-        state[0], metrics = job.step_fn(state[0], next(batches), numbers)
-        return metrics
-
-    return step
+    batches, step = training.make(spec)
+    return lambda: step(next(batches))
 
 
 def _batch(spec: RunSpec) -> np.ndarray:

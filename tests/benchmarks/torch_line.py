@@ -32,7 +32,7 @@ class Line:
         leaves = tree.named_leaves(variables["params"])
         return {
             name: self.torch.from_numpy(
-                torch_names.to_torch(np.asarray(leaves[torch_names.ours(name)])).copy()
+                torch_names.to_layout(np.asarray(leaves[torch_names.ours(name)]), torch=True).copy()
             ).to(self.device)
             for name in self.net.state_dict()
         }

@@ -110,7 +110,10 @@ def twin(torch: Any, module: Any, variables: Any) -> Any:
     leaves = tree.named_leaves(variables["params"])
     ours = {name: np.asarray(leaves[torch_names.ours(name)]) for name in net.state_dict()}
     net.load_state_dict(
-        {name: torch.from_numpy(torch_names.to_torch(v).copy()) for name, v in ours.items()}
+        {
+            name: torch.from_numpy(torch_names.to_layout(v, torch=True).copy())
+            for name, v in ours.items()
+        }
     )
     return net.eval()
 

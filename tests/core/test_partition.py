@@ -7,7 +7,6 @@ import pytest
 
 from tests.core import models as tiny
 from tests.helpers import tiny_models
-from tests.helpers.torch_names import nested
 from tlx import models
 from tlx.core import labels as labels_lib
 from tlx.core import partition, tree
@@ -59,7 +58,7 @@ T5 = (
 
 
 def _tree(names):
-    return nested(dict.fromkeys(names, 0.0))
+    return tree.nested(dict.fromkeys(names, 0.0))
 
 
 def _labels(names, level, **options):

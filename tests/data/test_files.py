@@ -32,11 +32,7 @@ SPEC = DataSpec(
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    mock_data.make_image_folder(folder / "folder")
-    mock_data.make_domainnet(folder / "domainnet", domains=("real", "clipart"))
-    mock_data.make_chexpert(folder / "chexpert")
-    return folder
+    return mock_data.make_all(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)
@@ -269,6 +265,10 @@ def test_arrays_that_are_not_as_they_should_be(tmp_path):
         open_source("numpy", "test", str(tmp_path))
     np.savez(tmp_path / "train.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.array([0, -1]))
     with pytest.raises(ValueError, match="expected labels in 0 to 0, got -1 to 0"):
+        open_source("numpy", "train", str(tmp_path))
+    several = np.array([[0, 1], [2, 0]])
+    np.savez(tmp_path / "train.npz", images=np.zeros((2, 4, 4), np.uint8), labels=several)
+    with pytest.raises(ValueError, match=r"expected labels \[N, 2\] of 0 and 1, got \[2, 2\]"):
         open_source("numpy", "train", str(tmp_path))
 
 

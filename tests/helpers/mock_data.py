@@ -32,6 +32,14 @@ def write(file: Path, seed: int, *, grey: bool = False) -> None:
     (image.convert("L") if grey else image).save(file, quality=90)
 
 
+def make_all(folder: Path) -> Path:
+    """Every data set below, where TLX_DATA_DIR looks for them."""
+    make_image_folder(folder / "folder")
+    make_domainnet(folder / "domainnet", domains=("real", "clipart"))
+    make_chexpert(folder / "chexpert")
+    return folder
+
+
 def make_image_folder(
     folder: Path, splits: tuple[str, ...] = ("train", "val"), classes: int = 3, per_class: int = 4
 ) -> Path:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx import models
+from tlx.core import tree
+from tlx.models.torch_names import to_layout
 
 NET = {
     "conv1.weight": "stem/conv/kernel",
@@ -34,20 +36,6 @@ def ours(torch_name: str) -> str:
     return f"stage{stage}_block{int(block) + 1}/{leaf}" + ("/kernel" if weight else "")
 
 
-def to_ours(value: np.ndarray) -> np.ndarray:
-    """A PyTorch weight in our axes: OIHW to HWIO, [out, in] to [in, out]."""
-    if value.ndim == 4:
-        return value.transpose(2, 3, 1, 0)
-    return value.T if value.ndim == 2 else value
-
-
-def to_torch(value: np.ndarray) -> np.ndarray:
-    """The inverse of `to_ours`."""
-    if value.ndim == 4:
-        return value.transpose(3, 2, 0, 1)
-    return value.T if value.ndim == 2 else value
-
-
 def fill(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """The reference's weights, a pure function of PyTorch's name and shape; float32."""
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
@@ -66,25 +54,13 @@ def leaf(tree: Any, name: str) -> Any:
     return tree
 
 
-def nested(leaves: dict[str, Any]) -> dict[str, Any]:
-    """The nested dict of leaves by name: the inverse of `leaf`."""
-    tree: dict[str, Any] = {}
-    for name, value in leaves.items():
-        *path, last = name.split("/")
-        node = tree
-        for key in path:
-            node = node.setdefault(key, {})
-        node[last] = value
-    return tree
-
-
 def reference_params(torch_names: Iterable[str], like: Any, seed: int) -> dict[str, Any]:
     """The reference's weights of a seed in our tree; `like` gives the shapes in our axes."""
     leaves = {}
     for name in torch_names:
-        shape = to_torch(np.empty(leaf(like, ours(name)).shape, np.bool_)).shape
-        leaves[ours(name)] = jnp.asarray(to_ours(fill(name, shape, seed)))
-    return nested(leaves)
+        shape = to_layout(np.empty(leaf(like, ours(name)).shape, np.bool_), torch=True).shape
+        leaves[ours(name)] = jnp.asarray(to_layout(fill(name, shape, seed), torch=False))
+    return tree.nested(leaves)
 
 
 def reference_model() -> Any:

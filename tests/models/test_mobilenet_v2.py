@@ -67,7 +67,7 @@ def test_depthwise_forms_agree(stride, size):
     x = jnp.asarray(rng.standard_normal((2, *size, 3)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, 1, 3)), jnp.float32)
     ours, theirs = (
-        jax.value_and_grad(lambda x, k, f=form: jnp.sum(jnp.sin(f(x, k, stride))), (0, 1))(
+        jax.value_and_grad(lambda x, k, f=form: jnp.sum(jnp.sin(f(x, k, stride=stride))), (0, 1))(
             x, kernel
         )
         for form in (mobilenet_v2._shifted, mobilenet_v2._grouped)

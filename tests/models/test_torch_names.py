@@ -8,6 +8,7 @@ import pytest
 
 from tests.helpers import torch_names as reference
 from tlx import models
+from tlx.core import tree
 from tlx.models import torch_names
 
 SMALL = {"width": 4, "stage_sizes": (2, 1), "stem": "imagenet"}
@@ -23,7 +24,7 @@ def random_variables(module, channels=3):
     rng = np.random.default_rng(0)
     leaves = torch_names.shapes(module, channels)
     values = {name: rng.random(like.shape).astype(np.float32) for name, like in leaves.items()}
-    return reference.nested(values)
+    return tree.nested(values)
 
 
 @pytest.mark.parametrize("name", NETS)

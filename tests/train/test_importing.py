@@ -25,14 +25,7 @@ def torch_tensors(num_classes=9, channels=1):
     rng = np.random.default_rng(0)
     leaves = torch_names.shapes(module, channels)
     values = {name: rng.random(like.shape).astype(np.float32) for name, like in leaves.items()}
-    nested: dict = {}
-    for name, value in values.items():
-        *path, last = name.split("/")
-        node = nested
-        for key in path:
-            node = node.setdefault(key, {})
-        node[last] = value
-    return torch_names.to_torch(module, nested), values
+    return torch_names.to_torch(module, tree.nested(values)), values
 
 
 @pytest.fixture

@@ -67,22 +67,6 @@ def unpack(arrays: Mapping[str, np.ndarray], layout: Layout) -> dict[str, np.nda
     return leaves
 
 
-def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dicts from names "a/b/kernel".
-
-    >>> nest({"a/b": 1, "a/c": 2})
-    {'a': {'b': 1, 'c': 2}}
-    """
-    out: dict[str, Any] = {}
-    for name, leaf in leaves.items():
-        *above, last = name.split("/")
-        level = out
-        for part in above:
-            level = level.setdefault(part, {})
-        level[last] = leaf
-    return out
-
-
 def non_finite(leaves: Mapping[str, np.ndarray]) -> list[str]:
     """Names of the floating leaves that hold NaN or infinity."""
     return [

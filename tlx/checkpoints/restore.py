@@ -83,7 +83,7 @@ def restore(
       ValueError: as `resolve`.
     """
     number = resolve(workdir, step)
-    variables = packing.nest(_read(workdir, number, "weights"))
+    variables = tree.nested(_read(workdir, number, "weights"))
     return variables if as_numpy else jax.tree.map(jnp.asarray, variables)
 
 

@@ -1,6 +1,6 @@
 """Arithmetic on pytrees of parameters, and the names of their leaves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -30,6 +30,22 @@ def names(tree: Any) -> tuple[str, ...]:
 def named_leaves(tree: Any) -> dict[str, Any]:
     """The leaves by name, in `jax.tree.leaves` order."""
     return dict(zip(names(tree), jax.tree.leaves(tree), strict=True))
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts from leaves by name, the inverse of `named_leaves` for such trees.
+
+    >>> nested({"a/b": 1, "a/c": 2})
+    {'a': {'b': 1, 'c': 2}}
+    """
+    out: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *above, last = name.split("/")
+        level = out
+        for part in above:
+            level = level.setdefault(part, {})
+        level[last] = leaf
+    return out
 
 
 def map_named(fn: Any, tree: Any) -> Any:

@@ -74,6 +74,7 @@ def check(
     images, titles = [], []
     seconds = 0.0
     for done, number in enumerate(numbers):
+        tell(done + 1, len(numbers))
         begun = time.perf_counter()
         try:
             example = source[int(number)]
@@ -88,7 +89,6 @@ def check(
         if number in kept:
             images.append(image)
             titles.append(", ".join(names[label] for label in of) or "none")
-        tell(done + 1, len(numbers))
     by_pixels = sorted(sizes, key=lambda size: (size[0] * size[1], size))
     return Found(
         num_examples=len(source),

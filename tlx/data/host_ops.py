@@ -8,6 +8,7 @@ before its resize, differs by the rounding after each step: at most one grey lev
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -189,12 +190,12 @@ def _pillow_resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return _array(_pillow(image).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
-def _pillow(image: np.ndarray):  # type: ignore[no-untyped-def] # Pillow is not always there
+def _pillow(image: np.ndarray) -> Any:
     from PIL import Image
 
     return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
 
 
-def _array(image: object) -> np.ndarray:
+def _array(image: Any) -> np.ndarray:
     values = np.asarray(image)
     return values[:, :, None] if values.ndim == 2 else values

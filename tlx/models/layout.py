@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -76,19 +76,27 @@ def check_fields(model: Any) -> None:
         )
     numbers = {"num_classes": model.num_classes, "width": model.width}
     numbers |= {f"stage_sizes[{i}]": size for i, size in enumerate(model.stage_sizes)}
+    check_numbers(model, numbers)
+    if not model.stage_sizes:
+        raise ValueError(f"{where}: stage_sizes must name at least one stage, found ().")
+    known = {"block": BLOCKS, "stem": STEMS, "head_init": HEAD_INITS, "dtype": DTYPES}
+    check_names(model, known)
+
+
+def check_numbers(model: Any, numbers: Mapping[str, Any]) -> None:
+    """Raises ValueError unless all are integers of at least 1, naming the field."""
+    where = type(model).__name__
     for field, value in numbers.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{where}: {field} must be an integer of at least 1, found {value!r}.")
-    if not model.stage_sizes:
-        raise ValueError(f"{where}: stage_sizes must name at least one stage, found ().")
-    for kind, value, known in (
-        ("block", model.block, BLOCKS),
-        ("stem", model.stem, STEMS),
-        ("head_init", model.head_init, HEAD_INITS),
-        ("dtype", model.dtype, DTYPES),
-    ):
-        if value not in known:
-            raise ValueError(f"{where}: {checks.unknown(kind, value, known)}")
+
+
+def check_names(model: Any, known: Mapping[str, Sequence[str]]) -> None:
+    """Raises ValueError unless each of these fields has one of its names; names the nearest."""
+    for field, names in known.items():
+        value = getattr(model, field)
+        if value not in names:
+            raise ValueError(f"{type(model).__name__}: {checks.unknown(field, value, names)}")
 
 
 def checked_inputs(inputs: jax.Array, dtype: str) -> jax.Array:

@@ -7,14 +7,15 @@ References:
 
 import math
 from collections import OrderedDict
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tlx.core import checks
-from tlx.models import conv, layout
+from tlx.models import layout
+from tlx.models.normed import batch_norm, conv_norm
 
 STAGES = (
     (1, 16, 1, 1),
@@ -137,18 +138,10 @@ def _check(model: MobileNetV2) -> None:
             f"{where}: each of stages must be (expansion, channels, blocks, stride), integers of "
             f"at least 1, found {stages}."
         )
-    if not isinstance(model.num_classes, int) or model.num_classes < 1:
-        raise ValueError(
-            f"{where}: num_classes must be an integer of at least 1, found {model.num_classes!r}."
-        )
     if not isinstance(model.width, int | float) or not 0 < model.width < math.inf:
         raise ValueError(f"{where}: width must be a number above 0, found {model.width!r}.")
-    for kind, value, known in (
-        ("head_init", model.head_init, layout.HEAD_INITS),
-        ("dtype", model.dtype, layout.DTYPES),
-    ):
-        if value not in known:
-            raise ValueError(f"{where}: {checks.unknown(kind, value, known)}")
+    layout.check_numbers(model, {"num_classes": model.num_classes})
+    layout.check_names(model, {"head_init": layout.HEAD_INITS, "dtype": layout.DTYPES})
 
 
 class _Outer(nn.Module):
@@ -160,9 +153,7 @@ class _Outer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        init = layout.he_normal((self.size, self.size, self.features))
-        x = conv.Conv(self.features, self.size, self.stride, init, name="conv")(x)
-        return nn.relu6(_norm("norm", x, train))
+        return nn.relu6(conv_norm(x, self.features, self.size, stride=self.stride, train=train))
 
 
 class _Block(nn.Module):
@@ -177,29 +168,18 @@ class _Block(nn.Module):
         """[B, H, W, C] -> [B, H/stride, W/stride, features]."""
         inner, out = self.expansion * x.shape[-1], x
         if self.expansion != 1:
-            init = layout.he_normal((1, 1, inner))
-            out = conv.Conv(inner, 1, 1, init, name="expand")(out)
-            out = nn.relu6(_norm("expand_norm", out, train))
+            out = nn.relu6(conv_norm(out, inner, 1, train=train, names=("expand", "expand_norm")))
         out = Depthwise(self.stride, name="depthwise")(out)
-        out = nn.relu6(_norm("depthwise_norm", out, train))
-        init = layout.he_normal((1, 1, self.features))
-        out = conv.Conv(self.features, 1, 1, init, name="project")(out)
-        out = _norm("project_norm", out, train)
+        out = nn.relu6(batch_norm(out, train=train, name="depthwise_norm"))
+        out = conv_norm(out, self.features, 1, train=train, names=("project", "project_norm"))
         return x + out if self.stride == 1 and x.shape[-1] == self.features else out
-
-
-def _norm(name: str, x: jax.Array, train: bool) -> jax.Array:
-    norm = nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=jnp.float32, name=name
-    )
-    return norm(x.astype(jnp.float32)).astype(x.dtype)
 
 
 class Depthwise(nn.Module):
     """A 3x3 convolution within each channel; kernel float32 [3, 3, 1, C].
 
-    On CPU as nine shifted products: XLA's grouped convolution takes 10 to 100 times as long
-    forward and 4 to 30 times with its gradients (two cores, batch 32, jax 0.10.2).
+    On CPU as nine shifted products: XLA's grouped convolution takes 14 to 100 times as long
+    forward and 4 to 26 times with its gradients (two cores, batch 32, jax 0.10.2).
     """
 
     stride: int
@@ -209,16 +189,11 @@ class Depthwise(nn.Module):
         """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C], in the dtype of x."""
         shape = (3, 3, 1, x.shape[-1])
         kernel = self.param("kernel", layout.he_normal((3, 3, 1)), shape, jnp.float32)
-        forms = {"cpu": _shifted, "default": _grouped}
-        bound = {place: _with_stride(form, self.stride) for place, form in forms.items()}
-        return lax.platform_dependent(x, kernel.astype(x.dtype), **bound)
+        on_cpu, elsewhere = (partial(form, stride=self.stride) for form in (_shifted, _grouped))
+        return lax.platform_dependent(x, kernel.astype(x.dtype), cpu=on_cpu, default=elsewhere)
 
 
-def _with_stride(form, stride):  # type: ignore[no-untyped-def] # of arrays to an array
-    return lambda x, kernel: form(x, kernel, stride)
-
-
-def _grouped(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def _grouped(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -229,7 +204,7 @@ def _grouped(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     )
 
 
-def _shifted(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def _shifted(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
     height, width = ((n - 1) // stride + 1 for n in x.shape[1:3])
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     total = jnp.zeros((x.shape[0], height, width, x.shape[3]), x.dtype)

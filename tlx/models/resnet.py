@@ -11,9 +11,9 @@ from functools import partial
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from tlx.models import conv, layout
+from tlx.models.normed import conv_norm
 
 
 class ResNet(nn.Module):
@@ -109,7 +109,7 @@ class Stem(nn.Module):
         """[B, H, W, channels] -> [B, H/4, W/4, width], or [B, H, W, width] for "small"."""
         size, stride = (7, 2) if self.kind == "imagenet" else (3, 1)
         x = nn.relu(
-            _normed(x, self.width, size, stride=stride, train=train, names=("conv", "norm"))
+            conv_norm(x, self.width, size, stride=stride, train=train, names=("conv", "norm"))
         )
         return conv.max_pool(x) if self.kind == "imagenet" else x
 
@@ -123,7 +123,7 @@ class Basic(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, H/stride, W/stride, width]."""
-        normed = partial(_normed, train=train)
+        normed = partial(conv_norm, train=train)
         out = normed(x, self.width, 3, stride=self.stride, names=("conv1", "norm1"))
         out = normed(nn.relu(out), self.width, 3, names=("conv2", "norm2"))
         return nn.relu(out + _shortcut(x, self.width, self.stride, normed))
@@ -138,30 +138,12 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, H/stride, W/stride, 4 width]."""
-        normed = partial(_normed, train=train)
+        normed = partial(conv_norm, train=train)
         wide = 4 * self.width
         out = nn.relu(normed(x, self.width, 1, names=("conv1", "norm1")))
         out = nn.relu(normed(out, self.width, 3, stride=self.stride, names=("conv2", "norm2")))
         out = normed(out, wide, 1, names=("conv3", "norm3"))
         return nn.relu(out + _shortcut(x, wide, self.stride, normed))
-
-
-def _normed(
-    x: jax.Array,
-    features: int,
-    size: int,
-    *,
-    train: bool,
-    names: tuple[str, str],
-    stride: int = 1,
-) -> jax.Array:
-    """Convolution, then batch normalisation; `names` are those of the two submodules."""
-    init = layout.he_normal((size, size, features))
-    x = conv.Conv(features, size, stride, init, name=names[0])(x)
-    norm = nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=jnp.float32, name=names[1]
-    )
-    return norm(x.astype(jnp.float32)).astype(x.dtype)
 
 
 def _shortcut(

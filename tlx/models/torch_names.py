@@ -141,7 +141,7 @@ def from_torch(
         leaf: to_layout(np.asarray(given[name], np.float32), torch=False)
         for name, (leaf, _) in wanted.items()
     }
-    return _nested(values), skipped
+    return tree.nested(values), skipped
 
 
 def to_torch(module: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -168,14 +168,3 @@ def to_layout(value: np.ndarray, *, torch: bool) -> np.ndarray:
     if value.ndim == 4:
         return value.transpose((3, 2, 0, 1) if torch else (2, 3, 1, 0))
     return value.T if value.ndim == 2 else value
-
-
-def _nested(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in leaves.items():
-        *path, last = name.split("/")
-        node = found
-        for key in path:
-            node = node.setdefault(key, {})
-        node[last] = value
-    return found

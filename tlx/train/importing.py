@@ -200,4 +200,4 @@ def _ours(tensors: Mapping[str, Any], module: nn.Module) -> Any:
     like = torch_names.shapes(module, channels)
     values = {name: np.asarray(value, np.float32) for name, value in tensors.items()}
     checks.same_structure(values, like, names=("the file", "the model"))
-    return packing.nest(values)
+    return tree.nested(values)
