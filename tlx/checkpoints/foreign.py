@@ -33,9 +33,9 @@ _TYPES: dict[str, Any] = {
 def read_tensors(path: str | Path, *, key: str | None = None) -> dict[str, np.ndarray]:
     """The tensors of a file by name, as the library that wrote it calls them.
 
-    The format is told by the content: torch.save (of any version since 0.4, with or without an
-    epoch or an optimiser beside the weights), safetensors, Flax's msgpack or numpy's npz. Nothing
-    in a file is executed, and torch is not needed.
+    The format is told by the content: torch.save (as a zip file, or as before torch 1.6; with
+    or without an epoch or an optimiser beside the weights), safetensors, Flax's msgpack or
+    numpy's npz. Nothing in a file is executed, and torch is not needed.
 
     Args:
       path: of the file.
@@ -63,8 +63,8 @@ def _read(file: Path) -> Any:
         start = data.read(64)
     if tarfile.is_tarfile(file):
         raise ValueError(
-            "a tar archive (torch before 0.4, or a packed folder); unpack it, or save its state "
-            "dict anew"
+            "a tar archive (a very old torch file, or a packed folder); unpack it, or save its "
+            "state dict anew"
         )
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:

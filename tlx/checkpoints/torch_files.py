@@ -227,7 +227,7 @@ def read_legacy(file: Path) -> Any:
     def find(pid: Any) -> _Storage:
         kind, key, size = _storage_of(pid)
         if len(pid) > 5 and pid[5] is not None:
-            raise ValueError(f"a view of a storage, from torch before 0.4. {_CONVERT}")
+            raise ValueError(f"a view of a storage, as very old files have. {_CONVERT}")
         return storages.setdefault(key, _Storage(key, kind.dtype, size))
 
     with file.open("rb") as data:
