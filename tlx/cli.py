@@ -127,6 +127,9 @@ def _add_weights(commands: Any) -> None:
     command.add_argument("--workdir", required=True, type=Path, help="of a run, or imported")
     command.add_argument("--step", default="last", help="last (the default), best, or a number")
     command.add_argument("--out", required=True, type=Path, help="a new file")
+    command.add_argument(
+        "--names", help="whose names: torchvision (the default) or timm, as the model has them"
+    )
 
 
 def _study(args: argparse.Namespace, overrides: list[str]) -> None:
@@ -244,7 +247,7 @@ def _export(args: argparse.Namespace, overrides: list[str]) -> None:
     if overrides:
         raise ValueError("export takes no config: the workdir has its own")
     step = int(args.step) if args.step.isdigit() else args.step
-    count = importing.export_weights(args.workdir, args.out, step=step)
+    count = importing.export_weights(args.workdir, args.out, step=step, names=args.names)
     print(f"{count} tensors; {args.out}")
 
 

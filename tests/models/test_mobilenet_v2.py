@@ -60,21 +60,6 @@ def test_full_size():
     assert set(variables["params"]) == set(module.module_names)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [(5, 8), (1, 2)])
-def test_depthwise_forms_agree(stride, size):
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.standard_normal((2, *size, 3)), jnp.float32)
-    kernel = jnp.asarray(rng.standard_normal((3, 3, 1, 3)), jnp.float32)
-    ours, theirs = (
-        jax.value_and_grad(lambda x, k, f=form: jnp.sum(jnp.sin(f(x, k, stride=stride))), (0, 1))(
-            x, kernel
-        )
-        for form in (mobilenet_v2._shifted, mobilenet_v2._grouped)
-    )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
-
-
 def test_widths_are_multiples_of_eight_and_the_last_features_stay():
     assert [mobilenet_v2.channels(n, 0.35) for n in (16, 24, 32, 96, 320)] == [8, 8, 16, 32, 112]
     module = models.make("mobilenet_v2", num_classes=3, stages=SHORT, width=0.35)

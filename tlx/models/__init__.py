@@ -13,11 +13,13 @@ import flax.linen as nn
 
 from tlx.core import checks
 from tlx.models import layout
+from tlx.models.convnext import ConvNeXt
 from tlx.models.fixup_resnet import FixupResNet
 from tlx.models.mobilenet_v2 import MobileNetV2
 from tlx.models.resnet import ResNet
+from tlx.models.vit import ViT
 
-__all__ = ["MODELS", "FixupResNet", "MobileNetV2", "ResNet", "make"]
+__all__ = ["MODELS", "ConvNeXt", "FixupResNet", "MobileNetV2", "ResNet", "ViT", "make"]
 
 
 def _family(name: str, model: type[nn.Module]) -> dict[str, Callable[..., nn.Module]]:
@@ -33,9 +35,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **_family("fixup_resnet", FixupResNet),
     **_family("resnet", ResNet),
     "mobilenet_v2": MobileNetV2,
+    "convnext": ConvNeXt,
+    "convnext_tiny": ConvNeXt,
+    "vit": ViT,
+    "vit_s16": functools.partial(ViT, width=384, heads=6),
+    "vit_b16": ViT,
 }
-"""Name -> builder: "fixup_resnet" and "resnet" of any shape, "fixup_resnet18" and so on, and
-"mobilenet_v2"."""
+"""Name -> builder: "fixup_resnet", "resnet", "convnext" and "vit" of any shape, their published
+sizes ("fixup_resnet18", "vit_s16", ...), and "mobilenet_v2"."""
 
 
 def options(name: str) -> tuple[str, ...]:

@@ -68,19 +68,24 @@ def check_fields(model: Any) -> None:
       ValueError: a value out of range, or a name that is not known.
       TypeError: stage_sizes is not a tuple (a list would make the module unhashable).
     """
+    check_stages(model)
+    check_numbers(model, {"num_classes": model.num_classes, "width": model.width})
+    known = {"block": BLOCKS, "stem": STEMS, "head_init": HEAD_INITS, "dtype": DTYPES}
+    check_names(model, known)
+
+
+def check_stages(model: Any) -> None:
+    """Raises unless the model's stage_sizes is a tuple of integers of at least 1, not empty."""
     where = type(model).__name__
     if not isinstance(model.stage_sizes, tuple):
         raise TypeError(
             f"{where}: stage_sizes must be a tuple of blocks in each stage, "
             f"found {model.stage_sizes!r}; write tuple(...)."
         )
-    numbers = {"num_classes": model.num_classes, "width": model.width}
-    numbers |= {f"stage_sizes[{i}]": size for i, size in enumerate(model.stage_sizes)}
-    check_numbers(model, numbers)
     if not model.stage_sizes:
         raise ValueError(f"{where}: stage_sizes must name at least one stage, found ().")
-    known = {"block": BLOCKS, "stem": STEMS, "head_init": HEAD_INITS, "dtype": DTYPES}
-    check_names(model, known)
+    sizes = enumerate(model.stage_sizes)
+    check_numbers(model, {f"stage_sizes[{i}]": size for i, size in sizes})
 
 
 def check_numbers(model: Any, numbers: Mapping[str, Any]) -> None:
@@ -127,7 +132,12 @@ def checked_inputs(inputs: jax.Array, dtype: str) -> jax.Array:
 
 def pooled_mean(x: jax.Array) -> jax.Array:
     """Mean over height and width: [B, H, W, C] to [B, C] in float32 or more."""
-    return jnp.mean(x.astype(tree.accumulator(x.dtype)), axis=(1, 2))
+    return jnp.mean(widened(x), axis=(1, 2))
+
+
+def widened(x: jax.Array) -> jax.Array:
+    """The same values in float32 or more."""
+    return x.astype(tree.accumulator(x.dtype))
 
 
 def torch_uniform(fan_in: int) -> nn.initializers.Initializer:

@@ -7,14 +7,12 @@ References:
 
 import math
 from collections import OrderedDict
-from functools import partial
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from jax import lax
 
 from tlx.models import layout
+from tlx.models.depthwise import Depthwise
 from tlx.models.normed import batch_norm, conv_norm
 
 STAGES = (
@@ -169,48 +167,8 @@ class _Block(nn.Module):
         inner, out = self.expansion * x.shape[-1], x
         if self.expansion != 1:
             out = nn.relu6(conv_norm(out, inner, 1, train=train, names=("expand", "expand_norm")))
-        out = Depthwise(self.stride, name="depthwise")(out)
+        init = layout.he_normal((3, 3, 1))
+        out = Depthwise(init, stride=self.stride, name="depthwise")(out)
         out = nn.relu6(batch_norm(out, train=train, name="depthwise_norm"))
         out = conv_norm(out, self.features, 1, train=train, names=("project", "project_norm"))
         return x + out if self.stride == 1 and x.shape[-1] == self.features else out
-
-
-class Depthwise(nn.Module):
-    """A 3x3 convolution within each channel; kernel float32 [3, 3, 1, C].
-
-    On CPU as nine shifted products: XLA's grouped convolution takes 14 to 100 times as long
-    forward and 4 to 26 times with its gradients (two cores, batch 32, jax 0.10.2).
-    """
-
-    stride: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C], in the dtype of x."""
-        shape = (3, 3, 1, x.shape[-1])
-        kernel = self.param("kernel", layout.he_normal((3, 3, 1)), shape, jnp.float32)
-        on_cpu, elsewhere = (partial(form, stride=self.stride) for form in (_shifted, _grouped))
-        return lax.platform_dependent(x, kernel.astype(x.dtype), cpu=on_cpu, default=elsewhere)
-
-
-def _grouped(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        ((1, 1), (1, 1)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-    )
-
-
-def _shifted(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    height, width = ((n - 1) // stride + 1 for n in x.shape[1:3])
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    total = jnp.zeros((x.shape[0], height, width, x.shape[3]), x.dtype)
-    for u in range(3):
-        rows = slice(u, u + stride * (height - 1) + 1, stride)
-        for v in range(3):
-            columns = slice(v, v + stride * (width - 1) + 1, stride)
-            total += padded[:, rows, columns] * kernel[u, v].reshape(1, 1, 1, -1)
-    return total

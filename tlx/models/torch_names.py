@@ -1,7 +1,7 @@
 """PyTorch's names and layouts of our models' weights, both ways, every tensor accounted for.
 
-ResNets have the names of torchvision (and timm), MobileNetV2 those of torchvision, Fixup ResNets
-those of their authors.
+ResNets, MobileNetV2, ViT and ConvNeXt have the names of torchvision and of timm, Fixup ResNets
+those of their authors (`tlx.models.torch_schemes`).
 """
 
 from collections.abc import Mapping
@@ -12,81 +12,76 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx.core import tree
-from tlx.models.fixup_resnet import FixupResNet
-from tlx.models.mobilenet_v2 import MobileNetV2
-from tlx.models.resnet import ResNet
-
-FIRST = ("conv1.weight", "features.0.0.weight")
-"""The kernels that read images."""
-
-HEADS = ("fc.", "classifier.1.")
-"""How the classifiers' names begin."""
+from tlx.core import checks, tree
+from tlx.models.torch_schemes import SCHEMES, Scheme, name_of
 
 COUNTER = "num_batches_tracked"
 """What PyTorch's batch normalisation counts and we do not."""
 
-_LEAVES = {"kernel": "weight", "mean": "running_mean", "var": "running_var"}
-_NET = {"stem": "", "pooled": "", "head": "fc"}
+STEM = "params/stem/conv/kernel"
+"""The kernel that reads images."""
+
+HEAD = "params/head/"
+
 _SHOWN = 20
 
 
-def torch_name(module: nn.Module, leaf: str) -> str:
-    """PyTorch's name of a leaf, "params/stage1_block1/conv1/kernel" or of "batch_stats".
+def libraries(module: nn.Module) -> tuple[str, ...]:
+    """The libraries whose names a model has here; weights are written with the first's.
 
     Raises:
       ValueError: if the model is of a family without such names.
     """
-    _, top, *path, last = leaf.split("/")
-    if isinstance(module, MobileNetV2):
-        return _mobilenet(module, top, path, last)
-    if not isinstance(module, ResNet | FixupResNet):
+    return tuple(_schemes(module))
+
+
+def torch_name(module: nn.Module, leaf: str, names: str | None = None) -> str:
+    """PyTorch's name of a leaf, "params/stage1_block1/conv1/kernel" or of "batch_stats".
+
+    Args:
+      module: a model.
+      leaf: our name.
+      names: one of `libraries`; None: the first.
+
+    Raises:
+      ValueError: if the model is of a family without such names, or the library is not known.
+    """
+    return name_of(_scheme(module, names), module, leaf)
+
+
+def _schemes(module: nn.Module) -> dict[str, Scheme]:
+    if type(module) not in SCHEMES:
+        known = sorted(family.__name__ for family in SCHEMES)
         raise ValueError(
-            f"{type(module).__name__} has no PyTorch names here; known: FixupResNet, MobileNetV2, "
-            "ResNet"
+            f"{type(module).__name__} has no PyTorch names here; known: {', '.join(known)}"
         )
-    if top.startswith("stage"):
-        stage, block = top.removeprefix("stage").split("_block")
-        prefix = f"layer{stage}.{int(block) - 1}"
-    else:
-        prefix = _NET[top]
-    is_norm = bool(path) and "norm" in path[0]
-    if top == "stem" and path:
-        path = ["bn1" if is_norm else "conv1"]
-    elif path:
-        path = [_part(path[0], isinstance(module, ResNet))]
-    if is_norm and last == "scale":
-        last = "weight"
-    return ".".join(filter(None, (prefix, *path, _LEAVES.get(last, last))))
+    return SCHEMES[type(module)]
 
 
-def _mobilenet(module: MobileNetV2, top: str, path: list[str], last: str) -> str:
-    """Blocks are features.1 and so on; in them each layer but the last is a pair of its own."""
-    is_norm = bool(path) and "norm" in path[0]
-    if is_norm and last == "scale":
-        last = "weight"
-    last = _LEAVES.get(last, last)
-    if top == "head":
-        return f"classifier.1.{last}"
-    number = module.module_names.index(top)
-    if top in ("stem", "last"):
-        return f"features.{number}.{int(is_norm)}.{last}"
-    layers = ["expand", "depthwise", "project"]
-    stage = int(top.removeprefix("stage").partition("_")[0])
-    if module.stages[stage - 1][0] == 1:
-        layers.remove("expand")
-    place = layers.index(path[0].removesuffix("_norm"))
-    if place == len(layers) - 1:
-        return f"features.{number}.conv.{place + is_norm}.{last}"
-    return f"features.{number}.conv.{place}.{int(is_norm)}.{last}"
+def _scheme(module: nn.Module, names: str | None) -> Scheme:
+    schemes = _schemes(module)
+    if names is None:
+        return next(iter(schemes.values()))
+    if names not in schemes:
+        raise ValueError(checks.unknown("library of names", names, schemes))
+    return schemes[names]
 
 
-def _part(name: str, is_resnet: bool) -> str:
-    if name == "downsample":
-        return "downsample.0" if is_resnet else name
-    if name == "downsample_norm":
-        return "downsample.1"
-    return name.replace("norm", "bn")
+def told_by(module: nn.Module, tensors: Mapping[str, Any]) -> str:
+    """The library, of `libraries`, that most of the tensors' names are of."""
+    leaves = shapes(module)
+
+    def shared(names: str) -> int:
+        return sum(torch_name(module, leaf, names) in tensors for leaf in leaves)
+
+    return max(libraries(module), key=shared)
+
+
+def undistributed(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """The tensors without the "module." that training on several devices puts before all names."""
+    if tensors and all(name.startswith("module.") for name in tensors):
+        return {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
 
 
 def shapes(module: nn.Module, channels: int = 3) -> dict[str, Any]:
@@ -102,7 +97,8 @@ def from_torch(
 
     Args:
       module: a model.
-      tensors: PyTorch's state dict; "module." before every name is taken off.
+      tensors: PyTorch's state dict, with the names of one of `libraries`; "module." before
+        every name is taken off.
       head: "keep", or "drop": leave the file's classifier out, and the model's too.
 
     Returns:
@@ -112,21 +108,22 @@ def from_torch(
     Raises:
       ValueError: listing every tensor that is missing, extra or of another shape.
     """
-    if tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    first = next((np.shape(tensors[name]) for name in FIRST if name in tensors), ())
+    tensors = undistributed(tensors)
+    names = told_by(module, tensors)
+    first = np.shape(tensors.get(torch_name(module, STEM, names), ()))
     leaves = shapes(module, first[1] if len(first) == 4 else 3)
-    wanted = {torch_name(module, leaf): (leaf, like) for leaf, like in leaves.items()}
+    wanted = {torch_name(module, leaf, names): (leaf, like) for leaf, like in leaves.items()}
     skipped = {name: "a counter" for name in tensors if name.endswith(COUNTER)}
     if head == "drop":
-        wanted = {name: pair for name, pair in wanted.items() if not name.startswith(HEADS)}
-        skipped |= {name: "the head" for name in tensors if name.startswith(HEADS)}
+        heads = {name for name, (leaf, _) in wanted.items() if leaf.startswith(HEAD)}
+        wanted = {name: pair for name, pair in wanted.items() if name not in heads}
+        skipped |= {name: "the head" for name in tensors if name in heads}
     given = {name: value for name, value in tensors.items() if name not in skipped}
     problems = [f"missing: {n} ({leaf})" for n, (leaf, _) in wanted.items() if n not in given]
     problems += [f"extra: {n} {list(v.shape)}" for n, v in given.items() if n not in wanted]
     for name in wanted.keys() & given.keys():
         leaf, like = wanted[name]
-        expected = to_layout(np.empty(like.shape, np.bool_), torch=True).shape
+        expected = _theirs(name, np.empty(like.shape, np.bool_)).shape
         if given[name].shape != expected:
             found = given[name].shape
             problems.append(f"shape: {name} ({leaf}): expected {list(expected)}, got {list(found)}")
@@ -138,25 +135,32 @@ def from_torch(
             f"file was saved from, with the same width, depth and classes?{lines}{more}"
         )
     values = {
-        leaf: to_layout(np.asarray(given[name], np.float32), torch=False)
-        for name, (leaf, _) in wanted.items()
+        leaf: to_layout(np.asarray(given[name], np.float32), torch=False).reshape(like.shape)
+        for name, (leaf, like) in wanted.items()
     }
     return tree.nested(values), skipped
 
 
-def to_torch(module: nn.Module, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def to_torch(
+    module: nn.Module, variables: Mapping[str, Any], names: str | None = None
+) -> dict[str, np.ndarray]:
     """PyTorch's state dict of a model's variables, the inverse of `from_torch`.
 
-    Batch normalisation's counters are there as 0, so that strict loading works.
+    `names` are those of one of `libraries`; None: of the first. Batch normalisation's counters are
+    there as 0, so that strict loading works.
     """
     leaves = tree.named_leaves(variables)
-    found = {
-        torch_name(module, leaf): np.asarray(to_layout(np.asarray(value), torch=True), order="C")
-        for leaf, value in leaves.items()
-    }
+    theirs = {torch_name(module, leaf, names): np.asarray(x) for leaf, x in leaves.items()}
+    found = {name: np.asarray(_theirs(name, x), order="C") for name, x in theirs.items()}
     means = [name for name in found if name.endswith("running_mean")]
     counters = {name.replace("running_mean", COUNTER): np.zeros((), np.int64) for name in means}
     return found | counters
+
+
+def _theirs(name: str, value: np.ndarray) -> np.ndarray:
+    """In PyTorch's layout; torchvision's layer_scale is [C, 1, 1]."""
+    value = to_layout(value, torch=True)
+    return value.reshape(-1, 1, 1) if name.endswith("layer_scale") else value
 
 
 def to_layout(value: np.ndarray, *, torch: bool) -> np.ndarray:

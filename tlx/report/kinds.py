@@ -76,8 +76,11 @@ def pair_marker(kinds: Pair) -> str:
 
 
 def short(layer: str) -> str:
-    """Returns a layer's or module's name for an axis: ``"stage1_block2"`` is ``"1.2"``."""
-    parts = layer.replace("stage", "").replace("_block", ".")
+    """Returns a layer's or module's name for an axis: ``"stage1_block2"`` is ``"1.2"``.
+
+    ``"block3"`` is ``"3"``, and what is no block stays as it is.
+    """
+    parts = layer.replace("stage", "").replace("_block", ".").replace("block", "")
     return parts if parts.replace(".", "").isdigit() else layer
 
 

@@ -94,7 +94,7 @@ def import_weights(
     if target.exists():
         raise ValueError(f"{target} is there already; choose another workdir, or remove that one")
     tensors = foreign.read_tensors(file, key=key)
-    num_classes = _num_classes(tensors)
+    num_classes = _num_classes(model, tensors)
     module = _module(model, num_classes)
     skipped: dict[str, str] = {}
     if KERNEL in tensors:
@@ -140,20 +140,28 @@ def read(workdir: str | Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def export_weights(workdir: str | Path, out: str | Path, *, step: int | str = "last") -> int:
+def export_weights(
+    workdir: str | Path,
+    out: str | Path,
+    *,
+    step: int | str = "last",
+    names: str | None = None,
+) -> int:
     """Writes the weights of a step as safetensors with PyTorch's names.
 
     Args:
       workdir: of a run, or of `import_weights`.
       out: a file that is not there.
       step: one that was kept, "last" or "best".
+      names: the library whose names they get, "torchvision" or "timm"; None: torchvision's, and
+        for Fixup ResNets their authors'.
 
     Returns:
       The number of tensors.
 
     Raises:
-      ValueError: if there is no such checkpoint, the model has no PyTorch names, or the file is
-        there.
+      ValueError: if there is no such checkpoint, the model has no PyTorch names or none of that
+        library, or the file is there.
     """
     imported = read(workdir)
     if imported is None:
@@ -162,8 +170,8 @@ def export_weights(workdir: str | Path, out: str | Path, *, step: int | str = "l
         model = ModelSpec(**imported["model"])
     number = checkpoints.resolve(workdir, step)
     variables = checkpoints.restore(workdir, number, as_numpy=True)
-    module = _module(model, _num_classes(tree.named_leaves(variables)))
-    tensors = torch_names.to_torch(module, variables)
+    module = _module(model, _num_classes(model, tree.named_leaves(variables)))
+    tensors = torch_names.to_torch(module, variables, names)
     origin = checkpoints.origin(workdir, number)
     metadata = {
         "format": "pt",
@@ -180,23 +188,24 @@ def _module(model: ModelSpec, num_classes: int) -> nn.Module:
     return models.make(model.name, num_classes=num_classes, **tuples(model.options))
 
 
-def _num_classes(tensors: Mapping[str, Any]) -> int:
+def _num_classes(model: ModelSpec, tensors: Mapping[str, Any]) -> int:
     """By the head's shape, in our names or PyTorch's."""
     if KERNEL in tensors:
         return int(np.shape(tensors[KERNEL])[-1])
-    names = [f"{head}weight" for head in torch_names.HEADS]
-    heads = [name for name in tensors if name.removeprefix("module.") in names]
-    if not heads:
+    module, tensors = _module(model, 1), torch_names.undistributed(tensors)
+    names = [torch_names.torch_name(module, KERNEL, lib) for lib in torch_names.libraries(module)]
+    name = torch_names.torch_name(module, KERNEL, torch_names.told_by(module, tensors))
+    if name not in tensors:
         raise ValueError(
-            f"expected a classifier {', '.join(names)} or {KERNEL} among the {len(tensors)} "
-            f"tensors, got {', '.join(list(tensors)[:8])} …"
+            f"expected a classifier {' or '.join(dict.fromkeys(names))} or {KERNEL} among the "
+            f"{len(tensors)} tensors, got {', '.join(list(tensors)[:8])} …"
         )
-    return int(np.shape(tensors[heads[0]])[0])
+    return int(np.shape(tensors[name])[0])
 
 
 def _ours(tensors: Mapping[str, Any], module: nn.Module) -> Any:
-    stems = [np.asarray(x) for name, x in tensors.items() if name.startswith("params/stem/conv")]
-    channels = int(stems[0].shape[2]) if stems and stems[0].ndim == 4 else 3
+    stem = np.shape(tensors.get(torch_names.STEM, ()))
+    channels = int(stem[2]) if len(stem) == 4 else 3
     like = torch_names.shapes(module, channels)
     values = {name: np.asarray(value, np.float32) for name, value in tensors.items()}
     checks.same_structure(values, like, names=("the file", "the model"))
