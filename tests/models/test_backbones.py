@@ -108,15 +108,20 @@ def test_rows_do_not_see_each_other_and_training_is_evaluation(name):
 @pytest.mark.parametrize("sides", [(5, 8), (1, 2)])
 def test_depthwise_forms_agree(stride, size, sides):
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.standard_normal((2, *sides, 3)), jnp.float32)
-    kernel = jnp.asarray(rng.standard_normal((size, size, 1, 3)), jnp.float32)
-    ours, theirs = (
-        jax.value_and_grad(lambda x, k, f=form: jnp.sum(jnp.sin(f(x, k, stride=stride))), (0, 1))(
-            x, kernel
-        )
-        for form in (depthwise._shifted, depthwise._grouped)
-    )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
+    draw = functools.partial(rng.standard_normal, dtype=np.float32)
+    point = draw((4, *sides, 3)), draw((size, size, 1, 3))
+    direction = draw((4, *sides, 3)), draw((size, size, 1, 3))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def everything(form):
+        def loss(x, kernel):
+            return jnp.sum(jnp.sin(form(x, kernel, stride)))
+
+        # the value, the gradient, and the second derivative along a direction
+        return jax.jvp(jax.value_and_grad(loss, (0, 1)), point, direction)
+
+    ours, theirs = everything(depthwise._shifted), everything(depthwise._grouped)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4), ours, theirs)
 
 
 @pytest.mark.parametrize(

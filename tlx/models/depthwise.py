@@ -39,7 +39,7 @@ class Depthwise(nn.Module):
         return y + bias.astype(x.dtype).reshape(1, 1, 1, -1)
 
 
-def _grouped(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+def _grouped(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     pad = kernel.shape[0] // 2
     return lax.conv_general_dilated(
         x,
@@ -51,7 +51,7 @@ def _grouped(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
     )
 
 
-def _shifted(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+def _shifted(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     size = kernel.shape[0]
     pad = size // 2
     height, width = ((n - 1) // stride + 1 for n in x.shape[1:3])
