@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from tests.helpers import mock_data
-from tlx import config, models
+from tlx import config, models, records
 from tlx.core.sharding import make_mesh
 from tlx.data.examples import load, num_examples, open_split
-from tlx.studies import plan
+from tlx.studies import local, plan
 from tlx.studies.spec import StudySpec
 from tlx.train import metrics_log
 from tlx.train.loop import train
-from tlx.train.spec import InitFrom, ModelSpec, RunSpec, tuples
+from tlx.train.spec import ModelSpec, RunSpec, tuples
+from tlx.train.workdir import read_result
 
 pytest.importorskip("PIL")
 
@@ -134,18 +135,35 @@ def pretrained(root, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["domainnet", "chexpert"])
-def test_a_few_steps_from_imagenet(name, pretrained, tmp_path):
-    spec = build(name)
-    start = InitFrom(workdir=str(pretrained), step="last", head=spec.init_head)
-    for kind, begin in (("finetune", start), ("scratch", None)):
-        run = small(getattr(spec, kind), init_from=begin)
-        result = train(run, tmp_path / kind, mesh=make_mesh(jax.devices()[:1]))
-        assert result.step == 2
-        assert np.isfinite(result.test["loss"])
-        lines = metrics_log.read(tmp_path / kind)
-        assert all(
-            ("auc" in line) == (name == "chexpert") for line in lines if line["split"] == "test"
+@pytest.mark.parametrize("name", ["domainnet:clipart,analyses", "chexpert"])
+def test_a_small_study_from_images_to_the_page(name, pretrained, tmp_path):
+    comma = "," if ":" in name else ":"
+    spec = build(f"{name}{comma}from={pretrained}")
+    spec = dataclasses.replace(
+        spec,
+        **{part: small(getattr(spec, part)) for part in ("pretrain", "finetune", "scratch")},
+        questions=("lines", "mistakes"),
+        num_alphas=3,
+    )
+    study = local.run(spec, tmp_path)
+    runs = plan.runs(spec, tmp_path)
+    assert {run.kind: read_result(run.workdir).step for run in runs} == {
+        "P": 0,
+        "P-T": 2,
+        "RI-T": 2,
+    }
+    record, *_ = records.query(study.records, "interpolation")
+    curve = next(r for r in records.query(study.records, "curves") if r.inputs["kind"] == "P-T")
+    assert np.isfinite(record.results["loss"]).all()
+    assert record.results["count"] == curve.results["num_test"] > 0
+    is_multilabel = name == "chexpert"
+    for where in (record.results, curve.results):
+        assert any(field.endswith("auc") for field in where) == is_multilabel
+    assert ("Area under the ROC curve" in study.page.read_text()) == is_multilabel
+    if is_multilabel:  # the line ends at the two runs
+        run = next(run for run in runs if run.name == record.inputs["a"])
+        np.testing.assert_allclose(
+            record.results["auc"][0], read_result(run.workdir).test["auc"], rtol=1e-5
         )
 
 

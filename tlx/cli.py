@@ -229,8 +229,10 @@ def _import(args: argparse.Namespace, overrides: list[str]) -> None:
         key=args.key,
         name=args.name,
     )
-    for name, reason in found["skipped"].items():
-        print(f"left out: {name} ({reason})")
+    for reason in sorted(set(found["skipped"].values())):
+        first, *others = [name for name, why in found["skipped"].items() if why == reason]
+        more = f" and {len(others)} more" if others else ""
+        print(f"left out: {first}{more} ({reason}); all in {args.workdir / importing.FILE}")
     print(
         f"{found['tensors']} tensors, {found['parameters']:,} numbers, {found['num_classes']} "
         f"classes, as {found['model']['name']}; {args.workdir}"

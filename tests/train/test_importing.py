@@ -47,7 +47,7 @@ def test_imported_weights_begin_a_run_of_other_classes(file, tmp_path, capsys):
     assert cli.main(["import", str(file), f"--model={MODEL}", f"--workdir={work}"]) == 0
     told = capsys.readouterr().out
     assert "9 classes, as resnet" in told
-    assert "num_batches_tracked (a counter)" in told
+    assert "left out: bn1.num_batches_tracked and 2 more (a counter)" in told
     kept = tree.named_leaves(checkpoints.restore(work, "last", as_numpy=True))
     for name, value in torch_tensors()[1].items():
         np.testing.assert_array_equal(kept[name], value, err_msg=name)

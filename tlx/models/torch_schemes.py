@@ -75,14 +75,13 @@ def _mobilenet_layers(module: MobileNetV2, name: str) -> Table:
 
 
 def _timm_mobilenet_layers(module: MobileNetV2, name: str) -> Table:
-    names = (
-        ("conv_pw", "conv_dw", "conv_pwl") if _expands(module, name) else ("", "conv_dw", "conv_pw")
-    )
-    layers = [
-        pair for pair in zip(("expand", "depthwise", "project"), names, strict=True) if pair[1]
-    ]
-    table = {layer: f"{theirs}.{{}}" for layer, theirs in layers}
-    return table | {f"{layer}_norm": f"bn{i}.{{}}" for i, (layer, _) in enumerate(layers, start=1)}
+    """Their names follow what a layer is in the block, and the norms' are numbers."""
+    if _expands(module, name):
+        layers = {"expand": "conv_pw", "depthwise": "conv_dw", "project": "conv_pwl"}
+    else:
+        layers = {"depthwise": "conv_dw", "project": "conv_pw"}
+    table = {layer: f"{theirs}.{{}}" for layer, theirs in layers.items()}
+    return table | {f"{layer}_norm": f"bn{i}.{{}}" for i, layer in enumerate(layers, start=1)}
 
 
 _MOBILENET = Scheme(
@@ -212,7 +211,7 @@ SCHEMES: dict[type[nn.Module], dict[str, Scheme]] = {
 def name_of(scheme: Scheme, module: Any, leaf: str) -> str:
     """PyTorch's name of a leaf "params/stage1_block1/conv1/kernel" or of "batch_stats"."""
     _, top, *path, last = leaf.split("/")
-    if last == "kernel" or (last == "scale" and path_is_norm(top, path)):
+    if last == "kernel" or (last == "scale" and _is_norm(top, path)):
         last = "weight"
     last = {"mean": "running_mean", "var": "running_var"}.get(last, last)
     prefix, table = "", scheme.outer
@@ -224,6 +223,6 @@ def name_of(scheme: Scheme, module: Any, leaf: str) -> str:
     return prefix + template.format(last, last=len(module.module_names) - 2)
 
 
-def path_is_norm(top: str, path: list[str]) -> bool:
+def _is_norm(top: str, path: list[str]) -> bool:
     """Whether a "scale" there is that of a normalisation, which PyTorch calls "weight"."""
     return "norm" in (path[-1] if path else top)

@@ -173,7 +173,8 @@ HOW = {
         "nothing else in common may have a large z."
     ),
     "distances": (
-        "The l2 norm of the difference of two models' parameters, module by module; relative "
+        "The l2 norm of the difference of two models' weights (not of their batch statistics), "
+        "module by module; relative "
         "distances are divided by the norms of the modules. Two totals are given: the l2 norm "
         "over all parameters at once, and the sum over tensors of the l2 norm of each."
     ),

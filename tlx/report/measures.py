@@ -54,6 +54,7 @@ class Curve(NamedTuple):
     test_accuracy: np.ndarray
     test_loss: np.ndarray
     train_accuracy: np.ndarray
+    test_auc: np.ndarray
     num_test: int
     train_size: int
     average: float
@@ -181,6 +182,7 @@ def curve(record: Record) -> Curve:
         series("test_accuracy"),
         series("test_loss"),
         series("train_accuracy"),
+        series("test_auc"),
         whole(record, "num_test"),
         whole(record, "train_size") or whole(record, "num_train"),
         number(record, "average_train_accuracy"),

@@ -19,6 +19,8 @@ class Learning(NamedTuple):
         kinds, rates, seeds: [G], the last the number of runs.
         test, train, loss: [3, G, T]: mean over the runs, and the ends of its interval; test
             accuracy, training accuracy, test loss in nats.
+        auc: [3, G, T]: likewise the mean area under the labels' ROC curves; NaN where an image
+            has one class.
         final: [3, G]: test accuracy after the last step.
         best_step, best: [G, S], the step with the best test accuracy, and that accuracy.
         selected_step, selected: [G, S], the step chosen on validation images, and its test
@@ -34,6 +36,7 @@ class Learning(NamedTuple):
     test: np.ndarray
     train: np.ndarray
     loss: np.ndarray
+    auc: np.ndarray
     final: np.ndarray
     best_step: np.ndarray
     best: np.ndarray
@@ -173,6 +176,7 @@ def learning(records: Records) -> Learning | None:
         test=_ends(record, "test_mean", over_time),
         train=_ends(record, "train_mean", over_time),
         loss=_ends(record, "loss_mean", over_time),
+        auc=_ends(record, "auc_mean", over_time),
         final=_ends(record, "final_mean", groups),
         best_step=_array(record, "best_step", over_seeds),
         best=_array(record, "best", over_seeds),

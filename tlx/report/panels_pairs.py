@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def barrier(records: Records) -> list[Panel]:
-    """Returns the panels of accuracy and loss along the lines between two models."""
+    """Returns the panels of accuracy and loss along the lines between two models.
+
+    With several labels an image also that of their mean area under the ROC curve.
+    """
     groups = {k: v for k, v in measures.by_pair(records, "interpolation").items() if "P" not in k}
     if not groups:
         return []
@@ -41,7 +44,10 @@ def barrier(records: Records) -> list[Panel]:
         axes.set_xlim(min(limits), max(limits))
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
         axes.set_xlabel("alpha, from the first model to the second")
-        axes.set_ylim(bottom=0, top=100 if scale > 1 else None)
+        if field == "auc":
+            axes.set_ylim(top=1)
+        else:
+            axes.set_ylim(bottom=0, top=100 if scale > 1 else None)
         label_ends(axes, ends)
 
     def accuracy(axes: Axes) -> None:
@@ -52,11 +58,18 @@ def barrier(records: Records) -> list[Panel]:
         lines(axes, "loss", 1.0)
         axes.set_ylabel("test loss, nats")
 
+    def auc(axes: Axes) -> None:
+        lines(axes, "auc", 1.0)
+        axes.set_ylabel("mean AUC of the labels")
+
     margins = (0.5, 0.9, 0.45, 0.35)
-    return [
+    panels = [
         Panel("accuracy", "Accuracy between two models", accuracy, margins=margins),
         Panel("loss", "Loss between two models", loss, margins=margins),
     ]
+    if all("auc" in record.results for own in groups.values() for record in own):
+        panels.append(Panel("auc", "Area under the ROC curve", auc, margins=margins))
+    return panels
 
 
 def distances(records: Records) -> list[Panel]:

@@ -23,10 +23,12 @@ BESIDE = 7
 """Ways of shuffling that a panel of half the page's width has room for."""
 
 _DASHES: tuple[object, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.3)), (0, (5, 1.3, 1, 1.3)))
+AUC = "mean AUC of the labels"
 _SERIES = (
     ("accuracy", "Accuracy on the target's test images", "test_accuracy", "test accuracy, %"),
     ("loss", "Loss on the same images", "test_loss", "test loss, nats"),
     ("training", "Accuracy on the training images", "train_accuracy", "training accuracy, %"),
+    ("auc", "Area under the ROC curve, test images", "test_auc", AUC),
 )
 
 
@@ -69,9 +71,13 @@ def _runs(found: Sequence[Curve], field: str, unit: str) -> Callable[[Axes], Non
     return draw
 
 
+def _scale(field: str) -> float:
+    return 100.0 if field.endswith("accuracy") else 1.0
+
+
 def _thin(axes: Axes, found: Sequence[Curve], field: str) -> None:
     for c in found:
-        value = (1.0 if field == "test_loss" else 100.0) * np.asarray(getattr(c, field))
+        value = _scale(field) * np.asarray(getattr(c, field))
         axes.plot(c.step, value, color=colour(c.kind), lw=0.7, alpha=0.55)
 
 
@@ -93,6 +99,8 @@ def _finish(axes: Axes, last: int, unit: str) -> None:
     axes.set_xlim(0, max(1, last))
     if unit.endswith("%"):
         axes.set_ylim(0, 100)
+    elif unit == AUC:
+        axes.set_ylim(top=1)
     else:
         axes.set_ylim(bottom=0)
 
@@ -100,7 +108,7 @@ def _finish(axes: Axes, last: int, unit: str) -> None:
 def _grouped(found: Learning, runs: Sequence[Curve]) -> list[Panel]:
     panels = []
     for (name, title, field, unit), ends in zip(
-        _SERIES, (found.test, found.loss, found.train), strict=True
+        _SERIES, (found.test, found.loss, found.train, found.auc), strict=True
     ):
         if np.isfinite(ends[0]).any():
             names = [_group_name(found, g, is_final=field == "test_accuracy")
@@ -123,8 +131,13 @@ def _group_name(found: Learning, group: int, *, is_final: bool) -> str:
 def _groups(
     found: Learning, runs: Sequence[Curve], field: str, unit: str, names: Sequence[str]
 ) -> Callable[[Axes], None]:
-    scale = 1.0 if field == "test_loss" else 100.0
-    values = {"test_accuracy": found.test, "test_loss": found.loss, "train_accuracy": found.train}
+    scale = _scale(field)
+    values = {
+        "test_accuracy": found.test,
+        "test_loss": found.loss,
+        "train_accuracy": found.train,
+        "test_auc": found.auc,
+    }
 
     def draw(axes: Axes) -> None:
         _thin(axes, runs, field)

@@ -129,8 +129,16 @@ def identities_by_step(run: Run) -> dict[str, Any]:
 
 
 def params(run: Run, step: int | None = None) -> Params:
-    """The weights of a run after a step, by default its last."""
+    """The variables of a run after a step, by default its last: all that decides its outputs."""
     return _restored(run.workdir, run.spec.num_steps if step is None else step)
+
+
+def weights(run: Run, step: int | None = None) -> Params:
+    """Those of `params` that are trained: {"params": …}, without batch statistics.
+
+    For distances and movement: a running variance may be any number, and says what the data are.
+    """
+    return {"params": params(run, step)["params"]}
 
 
 @functools.lru_cache(maxsize=6)  # P, two P-T and two RI-T are asked about again and again
@@ -183,7 +191,12 @@ def layer_name(leaf: str) -> str:
 
 
 @functools.cache  # the same object for every line, so that compiled code is found again
-def mean_and_each(loss: str, num_examples: int) -> Metric:
-    """The means over the examples, and what each example contributes to them."""
+def mean_and_each(loss: str, num_examples: int, num_classes: int) -> Metric:
+    """The means over the examples, and what each example contributes to them.
+
+    With several labels an image the means have their mean area under the ROC curve, `auc`.
+    """
     each = {name: metrics.collect(of_one, num_examples) for name, of_one in LOSSES[loss].items()}
+    if loss == "multilabel":
+        return metrics.combine({"mean": metrics.ranking(num_examples, num_classes), **each})
     return metrics.combine({"mean": make_loss(loss).metric(), **each})

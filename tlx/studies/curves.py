@@ -15,12 +15,16 @@ SPLITS = ("test", "valid", "train")
 
 
 class Curve(NamedTuple):
-    """The evaluations of a run: [T] each; NaN for images held out where there are none."""
+    """The evaluations of a run: [T] each; NaN for images held out where there are none.
+
+    `auc`, on the test images, is NaN where an image has one class.
+    """
 
     step: np.ndarray
     accuracy: dict[str, np.ndarray]
     loss: dict[str, np.ndarray]
     num: dict[str, int]
+    auc: np.ndarray
 
 
 def read(run: Run) -> Curve:
@@ -35,7 +39,8 @@ def read(run: Run) -> Curve:
                 for s, own in by_split.items()}  # fmt: skip
 
     num = {name: own[-1]["count"] if own else 0 for name, own in by_split.items()}
-    return Curve(step, series("accuracy"), series("loss"), num)
+    auc = np.array([x.get("auc") for x in by_split["test"]], np.float64)  # None becomes NaN
+    return Curve(step, series("accuracy"), series("loss"), num, auc)
 
 
 def summary(curve: Curve) -> dict[str, Any]:
@@ -63,6 +68,8 @@ def of_run(run: Run) -> Question:
             out[f"{split}_accuracy"] = found.accuracy[split]
             out[f"{split}_loss"] = found.loss[split]
             out[f"num_{split}"] = found.num[split]
+        if np.isfinite(found.auc).any():
+            out["test_auc"] = found.auc
         return out
 
     inputs = {
@@ -114,6 +121,8 @@ def _of_group(own: Sequence[Curve]) -> dict[str, Any]:
         "train": [c.accuracy["train"] for c in own],
         "loss": [c.loss["test"] for c in own],
     }
+    if all(np.isfinite(c.auc).any() for c in own):
+        rows["auc"] = [c.auc for c in own]
     out: dict[str, Any] = {"seeds": len(own)}
     for name, values in rows.items():
         band = learning.band(np.stack(values), confidence=CONFIDENCE)

@@ -77,7 +77,7 @@ def probed(of: Pair, step: int | None = None) -> Question:
 
     inputs = {
         "run": run.name,
-        "kind": "RI" if step == 0 else run.kind,
+        "kind": "RI" if step == 0 and run.spec.init_from is None else run.kind,
         "shuffle": target.shuffle,
         "step": step,
         "split": "test",

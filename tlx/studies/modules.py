@@ -117,9 +117,9 @@ def moved(run: Run) -> Question:
 
     def answer() -> dict[str, Any]:
         steps = checkpoints.steps(run.workdir)
-        trained = asking.params(run)
+        trained = asking.weights(run)
         found = movement.trajectory(
-            (asking.params(run, step) for step in steps),
+            (asking.weights(run, step) for step in steps),
             partition.by_depth(trained, 1),
             modules=_modules(run),
             end=trained,
@@ -138,8 +138,8 @@ def moved_alike(pair: Pair, rank: int) -> Question:
     """Whether two runs moved in the same directions, module by module and weight by weight."""
 
     def answer() -> dict[str, Any]:
-        a, b = (asking.params(run) for run in pair)
-        start_a, start_b = (asking.params(run, 0) for run in pair)
+        a, b = (asking.weights(run) for run in pair)
+        start_a, start_b = (asking.weights(run, 0) for run in pair)
         found = movement.alignment_of_movement(
             a, b, partition.by_depth(a, 1), start=start_a, start_b=start_b, modules=_modules(pair.a)
         )

@@ -30,7 +30,11 @@ def line(pair: Pair, num_alphas: int) -> Question:
         alphas = np.linspace(0, 1, num_alphas, dtype=np.float32)
         found = interpolation.line(
             asking.apply_fn(pair.a),
-            asking.mean_and_each(pair.a.spec.loss, asking.num_examples(pair.a)),
+            asking.mean_and_each(
+                pair.a.spec.loss,
+                asking.num_examples(pair.a),
+                make_module(pair.a.spec).num_classes,
+            ),
             asking.params(pair.a),
             asking.params(pair.b),
             asking.stream(pair.a),
@@ -59,10 +63,21 @@ def line(pair: Pair, num_alphas: int) -> Question:
             "accuracy_barrier_low": dip.low,
             "accuracy_barrier_high": dip.high,
             "statistics": found.statistics,
+            **_areas(alphas, mean),
         }
 
     options = {"num_alphas": num_alphas, "confidence": CONFIDENCE}
     return asking.between("interpolation", pair, options, answer)
+
+
+def _areas(alphas: np.ndarray, mean: Mapping[str, Any]) -> dict[str, Any]:
+    """Of several labels an image: the mean area under their ROC curves, and its dip."""
+    if "auc" not in mean:
+        return {}
+    return {
+        "auc": mean["auc"],
+        "auc_barrier": interpolation.barrier(alphas, -mean["auc"], kind="chord").height,
+    }
 
 
 def alignment(pair: Pair, *, batch_size: int, spatial: str, num_resamples: int) -> Question:
@@ -136,12 +151,13 @@ def _aligned(pair: Pair, params: Params, options: Mapping[str, Any]) -> similari
 def distance(pair: Pair) -> Question:
     """Distances in parameter space by module and in total.
 
-    The totals leave the head out: that of P is for another task than that of its partner. Where
-    batch normalisation takes the scale of weights away, they are also given with those at length 1.
+    They are of weights, not of batch statistics. The totals leave the head out: that of P is for
+    another task than that of its partner. Where batch normalisation takes the scale of weights
+    away, they are also given with those at length 1.
     """
 
     def answer() -> dict[str, Any]:
-        a, b = asking.params(pair.a), asking.params(pair.b)
+        a, b = asking.weights(pair.a), asking.weights(pair.b)
         by_name = partition.by_depth(a, 1)
         every = list(make_module(pair.a.spec).module_names)
         body = [name for name in every if name != HEAD]
@@ -149,7 +165,9 @@ def distance(pair: Pair) -> Question:
         by_module = distances.by_module(a, b, by_name, modules=shared)
         total = distances.by_module(a, b, by_name, modules=body)
         scaled = movement.scale_invariant_leaves(
-            asking.apply_fn(pair.a), a, next(iter(asking.stream(pair.a)()))["inputs"]
+            asking.apply_fn(pair.a),
+            asking.params(pair.a),
+            next(iter(asking.stream(pair.a)()))["inputs"],
         )
         unit_a, unit_b = (movement.normalised(params, scaled) for params in (a, b))
         unit = distances.by_module(unit_a, unit_b, by_name, modules=body)

@@ -56,7 +56,9 @@ def _to_the_last(run: Run, step: int, num_alphas: int) -> dict[str, Any]:
     alphas = np.linspace(0, 1, num_alphas, dtype=np.float32)
     found = interpolation.line(
         asking.apply_fn(run),
-        asking.mean_and_each(run.spec.loss, asking.num_examples(run)),
+        asking.mean_and_each(
+            run.spec.loss, asking.num_examples(run), make_module(run.spec).num_classes
+        ),
         asking.params(run, step),
         asking.params(run),
         asking.stream(run),

