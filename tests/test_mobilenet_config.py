@@ -7,7 +7,7 @@ from tlx import checkpoints, config, models, records
 from tlx.checkpoints.foreign import write_safetensors
 from tlx.core import tree
 from tlx.models import torch_names
-from tlx.studies import layers, local, plan
+from tlx.studies import asking, layers, local, plan, questions
 from tlx.studies.spec import StudySpec
 from tlx.train import importing
 from tlx.train.spec import ModelSpec
@@ -67,3 +67,17 @@ def test_a_small_one_from_imported_weights(imported, tmp_path):
     p, p_t, ri_t = plan.runs(spec, tmp_path / "study")
     assert layers.probed(plan.Pair(p, p_t)).inputs["kind"] == "P"
     assert layers.probed(plan.Pair(ri_t, ri_t), 0).inputs["kind"] == "RI"
+    check_distances(plan.Pair(p_t, ri_t))
+    check_distances(plan.Pair(p_t, p))
+
+
+def check_distances(pair):
+    """They are of weights, and running statistics do not enter."""
+    a, b = (tree.named_leaves(asking.params(run)) for run in pair)
+    body = [n for n in a if n.startswith("params/") and "/head/" not in n]
+    assert len(body) < len(a) - 2  # there are statistics
+    expected = np.sqrt(sum(np.sum((np.float64(a[n]) - np.float64(b[n])) ** 2) for n in body))
+    found = questions.distance(pair).answer()
+    np.testing.assert_allclose(found["total_l2"], expected, rtol=1e-5)
+    assert found["num_scale_invariant"] > 0
+    assert np.isfinite(found["total_l2_normalised"])

@@ -169,7 +169,9 @@ def distance(pair: Pair) -> Question:
             asking.params(pair.a),
             next(iter(asking.stream(pair.a)()))["inputs"],
         )
-        unit_a, unit_b = (movement.normalised(params, scaled) for params in (a, b))
+        unit_a, unit_b = (
+            {"params": movement.normalised(asking.params(run), scaled)["params"]} for run in pair
+        )
         unit = distances.by_module(unit_a, unit_b, by_name, modules=body)
         return {
             "modules": list(by_module.modules),
