@@ -169,7 +169,12 @@ def name_problem(name: str) -> str | None:
         return f"expected {_TFDS}NAME with the name of a dataset, got {name!r}"
     if name.startswith(_TFDS):
         return None
-    return None if name in _SOURCES else unknown("source", name, known())
+    if name in _SOURCES:
+        return None
+    told = unknown("source", name, known())
+    if name.isidentifier():  # as the names of tensorflow-datasets are
+        told += f"; if it is a dataset of tensorflow-datasets, write {_TFDS}{name}"
+    return told
 
 
 def split_problem(name: str, split: str) -> str | None:

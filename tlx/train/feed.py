@@ -32,7 +32,9 @@ def require_divisible(batch_size: int, mesh: Mesh) -> None:
 
 
 def train_feed(batches: Iterator[Batch], mesh: Mesh) -> Iterator[dict[str, Any]]:
-    """Training batches as global arrays.
+    """Training batches as global arrays, the next on its way while a step is computed.
+
+    Steps and transfers are dispatched and not waited for, so that no batch has to be kept ahead.
 
     Args:
       batches: of this process, which holds 1 / processes of the rows of a batch.
