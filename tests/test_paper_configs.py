@@ -13,7 +13,7 @@ from tests.helpers import mock_data
 from tlx import config, models, records
 from tlx.core.sharding import make_mesh
 from tlx.data.examples import load, num_examples, open_split
-from tlx.studies import local, plan
+from tlx.studies import asking, local, plan
 from tlx.studies.spec import StudySpec
 from tlx.train import metrics_log
 from tlx.train.loop import train
@@ -160,6 +160,9 @@ def test_a_small_study_from_images_to_the_page(name, pretrained, tmp_path):
     for where in (record.results, curve.results):
         assert any(field.endswith("auc") for field in where) == is_multilabel
     assert ("Area under the ROC curve" in study.page.read_text()) == is_multilabel
+    shown = asking.images(runs[-1], range(2))
+    assert shown.dtype == np.uint8
+    assert shown.max() > 100
     if is_multilabel:  # the line ends at the two runs
         run = next(run for run in runs if run.name == record.inputs["a"])
         np.testing.assert_allclose(

@@ -59,7 +59,7 @@ def target(kind: str) -> ml_collections.ConfigDict:
         "test_split": "train[50000:100000]",
         "mean": (128 / 255,) * 3,
         "std": (64 / 255,) * 3,
-        "fit": ("equalize", "resize_long:224", "pad:224", "blur"),
+        "fit": ("equalize", "float", "resize_long:224", "pad:224", "blur"),
         "augment": ("affine",),
     }
     epoch = EPOCH // BATCH

@@ -108,7 +108,8 @@ def test_axes_are_flattened_and_any_real_dtype_is_taken():
     assert domains.frechet(x.reshape(20, 2, 2, 3), y.reshape(30, 2, 2, 3)) == expected
     half = domains.frechet(jnp.asarray(x, jnp.bfloat16), y.astype(np.float32))
     np.testing.assert_allclose(half, expected, rtol=2e-2)
-    assert domains.frechet(np.eye(3, dtype=bool), np.eye(3, dtype=np.int8)) == 0
+    # the numerical rule is some 1e-15; which bit is left depends on the processor
+    assert domains.frechet(np.eye(3, dtype=bool), np.eye(3, dtype=np.int8)) <= 1e-14
 
 
 def layers_of(params, inputs):

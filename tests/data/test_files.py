@@ -139,7 +139,7 @@ def test_chexpert_end_to_end():
         name="chexpert",
         train_split="train[:14]+doubled",
         test_split="train[14:24]",
-        fit=("equalize", "resize_long:16", "pad:16", "blur"),
+        fit=("equalize", "float", "resize_long:16", "pad:16", "blur"),
         augment=("affine",),
         mean=(128 / 255,) * 3,
         std=(64 / 255,) * 3,
@@ -151,6 +151,10 @@ def test_chexpert_end_to_end():
     (first, *_) = eval_stream(spec, "test")()
     corner = np.asarray(first["inputs"])[:, -1, -1]  # padded with 128, which is 0
     assert (np.abs(corner).min(-1) < 1e-6).any()
+    levels = 64 * np.asarray(first["inputs"]) + 128
+    assert np.abs(levels - np.rint(levels)).max() > 0.2  # not rounded on the way
+    grey = load_arrays(dataclasses.replace(spec, channels=1, mean=(0.5,), std=(0.25,)), "test")
+    np.testing.assert_allclose(255 * grey.images[0], levels[0, :, :, :1], atol=1e-3)
 
 
 def test_subsets_by_the_authors_rule():

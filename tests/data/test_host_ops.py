@@ -185,6 +185,34 @@ def test_blur():
     assert run("blur", values[:1, :1]).shape == (1, 1, 3)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_in_float_nothing_is_rounded(shape):
+    names = ("resize_long:20", "pad:20", "blur")
+    values = image(shape, channels=1)
+    x = values.astype(np.float64)[:, :, 0]
+    height, width = (max(1, round(20 * n / max(shape))) for n in shape)
+    rows, columns = (weights(*n) for n in ((shape[0], height), (shape[1], width)))
+    x = np.pad(rows @ x @ columns.T, ((0, 20 - height), (0, 20 - width)), constant_values=128)
+    wide = np.pad(x, 1, mode="reflect")
+    taps = [
+        (wide[u : u + 20, v : v + 20], 1 / 16 * 2 ** ((u == 1) + (v == 1)))
+        for u, v in np.ndindex(3, 3)
+    ]
+    expected = sum(part * weight for part, weight in taps)
+    out = recipe.run(map(recipe.parse, ("float", *names)), values)
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(255 * out[:, :, 0], expected, atol=1e-4)
+    rounded = recipe.run(map(recipe.parse, names), values)
+    assert rounded.dtype == np.uint8
+    np.testing.assert_allclose(rounded, 255 * out, atol=1.01)
+
+
+def weights(old, new):
+    """Between the two nearest, [new, old]."""
+    places = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(old)))
+
+
 def test_size_that_is_left():
     def size(*names):
         return recipe.output_size(map(recipe.parse, names))

@@ -54,6 +54,14 @@ def test_good_specs_have_no_problems_and_are_hashable():
             {"augment": ("flipp",)},
             "augment: unknown augmentation 'flipp'; did you mean 'flip'? Known: affine, ",
         ),
+        (
+            {"fit": ("float", "equalize", "pad:32")},
+            "fit: expected only center_crop, resize_long, pad, blur after 'float', got equalize",
+        ),
+        (
+            {"fit": ("float", "pad:32"), "augment": ("resized_crop",)},
+            "fit: expected no 'float' with augment 'resized_crop', which takes the place of fit",
+        ),
         ({"augment": ("flip:2",)}, "augment: 'flip' takes no number, got 'flip:2'"),
         (
             {"augment": ("crop:40",)},

@@ -62,11 +62,17 @@ def fit(images: np.ndarray, size: int, channels: int) -> np.ndarray:
     square = images[..., top : top + side, left : left + side, :]
     if side != size:
         square = _resize(square, size)
-    if square.shape[-1] == channels:
-        return square
+    return to_channels(square, channels)
+
+
+def to_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """uint8 or float32 images [..., 1 or 3] grey or in three channels, as `fit` does it."""
+    if images.shape[-1] == channels:
+        return images
     if channels == 3:
-        return np.repeat(square, 3, axis=-1)
-    return _to_uint8(square.astype(np.float32) @ _LUMA[:, None])
+        return np.repeat(images, 3, axis=-1)
+    grey = images.astype(np.float32) @ _LUMA[:, None]
+    return grey if images.dtype == np.float32 else _to_uint8(grey)
 
 
 def _resize(images: np.ndarray, size: int) -> np.ndarray:

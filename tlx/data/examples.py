@@ -4,6 +4,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from tlx.data import recipe
 from tlx.data.decode import fit
 from tlx.data.lazy import Bad, Lazy
 from tlx.data.sources import ArraySource, Source, open_source
@@ -22,7 +23,8 @@ class Arrays(NamedTuple):
     """Decoded examples.
 
     Attributes:
-      images: uint8 [N, S, S, C]; not to be written to, other callers share them.
+      images: uint8 [N, S, S, C], or float32 in 0 to 1 as `DataSpec.fit` says; not to be written
+        to, other callers share them.
       labels: int32 [N], or float32 [N, classes] where an image can have several.
     """
 
@@ -119,7 +121,7 @@ def load_arrays(spec: DataSpec, split: str) -> Arrays:
       split: "train" or "valid" (see `subset`), or "test".
 
     Returns:
-      images uint8 [N, S, S, C] and labels, neither normalised nor shuffled.
+      images [N, S, S, C] and labels, neither normalised nor shuffled.
 
     Raises:
       ValueError: as `open_split`, or an image that is not uint8 with 1 or 3 channels.
@@ -145,7 +147,8 @@ def _decode(source: Source, numbers: np.ndarray, spec: DataSpec) -> Arrays:
         labels = labels.astype(np.int32 if labels.ndim == 1 else np.float32)
     else:
         lazy = Lazy(source, numbers, Bad(source.name, len(numbers), spec.max_bad))
-        images = np.empty((len(numbers), spec.image_size, spec.image_size, spec.channels), np.uint8)
+        shape = (len(numbers), spec.image_size, spec.image_size, spec.channels)
+        images = np.empty(shape, recipe.pixel_type(spec.fit))
         items = lazy.decode_all(range(len(numbers)), spec)
         found, good = [], []
         for row, item in enumerate(items):

@@ -2,9 +2,8 @@
 
 Each operation takes uint8 [H, W, C], C being 1 or 3, and gives the same with another size or
 other values. They are those of published recipes: pixels equal torchvision's, and OpenCV's on
-uint8 but for `resize_long`. A recipe that goes to float32 in between, as that for chest X-rays
-before its resize, differs by the rounding after each step: at most one grey level in 255.
-`tlx.data.recipe` names them for configs.
+uint8 but for `resize_long`. `center_crop`, `resize_long`, `pad` and `blur` take float32 in 0 to 1
+as well (`to_float`) and then do not round. `tlx.data.recipe` names them for configs.
 """
 
 import math
@@ -131,10 +130,16 @@ def equalize(image: np.ndarray) -> np.ndarray:
     return np.clip(table, 0, 255).astype(np.uint8)[image]
 
 
+def to_float(image: np.ndarray) -> np.ndarray:
+    """The image as float32 in 0 to 1, so that what follows does not round to grey levels."""
+    return image.astype(np.float32) / np.float32(255)
+
+
 def resize_long(image: np.ndarray, size: int) -> np.ndarray:
     """The image with its longer side `size`, between the four nearest pixels, not antialiased.
 
-    Numerics: in float32 and rounded; OpenCV, in fixed point, can differ by one grey level.
+    Numerics: in float32, and for uint8 rounded; there OpenCV, in fixed point, can differ by one
+    grey level.
     """
     height, width = image.shape[:2]
     ratio = max(height, width) / min(height, width)
@@ -145,7 +150,8 @@ def resize_long(image: np.ndarray, size: int) -> np.ndarray:
     rows = image[low] * (1 - weight) + image[high] * weight
     low, high, weight = _neighbours(width, new_width)
     weight = weight[None, :, None]
-    return np.rint(rows[:, low] * (1 - weight) + rows[:, high] * weight).astype(np.uint8)
+    found = rows[:, low] * (1 - weight) + rows[:, high] * weight
+    return found if image.dtype == np.float32 else np.rint(found).astype(np.uint8)
 
 
 def _neighbours(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -166,7 +172,8 @@ def pad(image: np.ndarray, size: int) -> np.ndarray:
             f"pad:{size} got an image of {height}x{width}; put resize_long:{size} before it"
         )
     around = ((0, size - height), (0, size - width), (0, 0))
-    return np.pad(image, around, constant_values=FILL)
+    fill = FILL / 255 if image.dtype == np.float32 else FILL
+    return np.pad(image, around, constant_values=fill)
 
 
 def blur(image: np.ndarray) -> np.ndarray:
@@ -176,10 +183,11 @@ def blur(image: np.ndarray) -> np.ndarray:
     wide = (
         np.pad(image, around, mode="reflect") if has_inner else np.pad(image, around, mode="edge")
     )
-    wide = wide.astype(np.uint16)
+    if image.dtype == np.uint8:
+        wide = wide.astype(np.uint16)
     rows = wide[:-2] + 2 * wide[1:-1] + wide[2:]
     total = rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]
-    return ((total + 8) >> 4).astype(np.uint8)
+    return total / 16 if image.dtype == np.float32 else ((total + 8) >> 4).astype(np.uint8)
 
 
 def _pillow_resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

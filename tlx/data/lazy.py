@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tlx.data import recipe
-from tlx.data.decode import fit
+from tlx.data.decode import fit, to_channels
 from tlx.data.sources import BadImage, Source
 from tlx.data.spec import DataSpec
 
@@ -80,8 +80,8 @@ class Lazy:
             augmentation.
 
         Returns:
-          `images` uint8 [S, S, C], `labels`, `index` and `mask`. Where the image cannot be
-          read: zeros, the index that padding has, and a mask of False.
+          `images` [S, S, C] of `recipe.pixel_type`, `labels`, `index` and `mask`. Where the image
+          cannot be read: zeros, the index that padding has, and a mask of False.
 
         Raises:
           ValueError: if more images are bad than the spec allows.
@@ -107,7 +107,9 @@ class Lazy:
 
     def _left_out(self, spec: DataSpec) -> dict[str, Any]:
         return {
-            "images": np.zeros((spec.image_size, spec.image_size, spec.channels), np.uint8),
+            "images": np.zeros(
+                (spec.image_size, spec.image_size, spec.channels), recipe.pixel_type(spec.fit)
+            ),
             "labels": np.zeros_like(self._a_label),
             "index": np.int32(np.iinfo(np.int32).max),
             "mask": np.bool_(False),
@@ -133,11 +135,13 @@ def prepare(image: np.ndarray, spec: DataSpec, rng: np.random.Generator | None) 
       rng: for the augmentations of the host.
 
     Returns:
-      uint8 [..., S, S, C]
+      [..., S, S, C] of `recipe.pixel_type`.
     """
     ops = spec.host_ops(train=rng is not None)
     if ops:
         image = recipe.run(ops, image, rng)
+    if image.dtype == np.float32:  # of the spec's size, as its check says
+        return to_channels(image, spec.channels)
     return fit(image, spec.image_size, spec.channels)
 
 

@@ -7,12 +7,13 @@
 | "resized_crop:224" | a random part of random shape, resized (RandomResizedCrop) |
 | "affine" | turned by up to 15°, shifted by up to 5 %, scaled by up to 5 % (RandomAffine) |
 | "equalize" | grey: histogram equalised (OpenCV's equalizeHist) |
+| "float" | from here on in float32: what follows does not round to grey levels |
 | "resize_long:224" | longer side 224, bilinear between four pixels (OpenCV's resize) |
 | "pad:224" | 128 below and to the right |
 | "blur" | the weights 1, 2, 1 along both axes (OpenCV's GaussianBlur of size 3) |
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,11 +45,16 @@ class _Kind(NamedTuple):
     is_random: bool = False
 
 
+FLOAT = "float"
+IN_FLOAT = ("center_crop", "resize_long", "pad", "blur")
+"""What can follow it."""
+
 _KINDS = {
     "affine": _Kind(host_ops.affine, is_random=True),
     "blur": _Kind(host_ops.blur),
     "center_crop": _Kind(host_ops.center_crop, has_size=True, is_square=True),
     "equalize": _Kind(host_ops.equalize),
+    FLOAT: _Kind(host_ops.to_float),
     "pad": _Kind(host_ops.pad, has_size=True, is_square=True),
     "resize_long": _Kind(host_ops.resize_long, has_size=True),
     "resize_short": _Kind(host_ops.resize_short, has_size=True),
@@ -97,6 +103,23 @@ def output_size(ops: Iterable[HostOp]) -> int | None:
     return size
 
 
+def pixel_type(texts: Sequence[str]) -> type[np.generic]:
+    """What pixels are after operations: uint8 of 0 to 255, or float32 of 0 to 1."""
+    return np.float32 if FLOAT in texts else np.uint8
+
+
+def order_problem(texts: Sequence[str], augment: Sequence[str]) -> str | None:
+    """What is wrong with known operations beside each other, in words; None if nothing."""
+    if FLOAT not in texts:
+        return None
+    if "resized_crop" in augment:
+        return f"expected no {FLOAT!r} with augment 'resized_crop', which takes the place of fit"
+    after = [t for t in texts[texts.index(FLOAT) + 1 :] if t.partition(":")[0] not in IN_FLOAT]
+    if not after:
+        return None
+    return f"expected only {', '.join(IN_FLOAT)} after {FLOAT!r}, got {', '.join(after)}"
+
+
 def run(
     ops: Iterable[HostOp], image: np.ndarray, rng: np.random.Generator | None = None
 ) -> np.ndarray:
@@ -108,7 +131,7 @@ def run(
       rng: that random ones draw from.
 
     Returns:
-      uint8 [H', W', C]
+      [H', W', C] of `pixel_type`.
 
     Raises:
       ValueError: if the dtype or the number of channels is another.

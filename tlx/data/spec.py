@@ -42,7 +42,7 @@ class DataSpec:
       std: divided by, one number a channel, above 0.
       fit: how a decoded image of any size comes to `image_size`, as the authors of a recipe did:
         names of `tlx.data.recipe` in order, such as ("resize_short:256", "center_crop:224").
-        (): the central square, resized (`tlx.data.decode.fit`).
+        (): the central square, resized (`decode.fit`).
       augment: any of "flip", "crop" (padding of image_size // 8), "crop:PADDING", and, of the
         image as it was decoded, "resized_crop" (in place of `fit`) and "affine" (before it).
       max_bad: the share of images, 0 to 1, that may be unreadable. They are named, and left out
@@ -261,6 +261,8 @@ def _fit(spec: DataSpec) -> list[str]:
     drawn = [op.name for op in ops if op.is_random]
     if drawn:
         return [f"fit: expected operations without chance, got {', '.join(drawn)}; use augment"]
+    if problem := recipe.order_problem(spec.fit, spec.augment):
+        return [f"fit: {problem}"]
     size = recipe.output_size(ops)
     if ops and size != spec.image_size:
         left = "any size" if size is None else f"{size} pixels"

@@ -1,4 +1,4 @@
-"""From uint8 images to a model's inputs: one function for training and evaluation."""
+"""From fitted images to a model's inputs: one function for training and evaluation."""
 
 import functools
 import zlib
@@ -6,9 +6,9 @@ import zlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Num
 
-from tlx.data import image_ops
+from tlx.data import image_ops, recipe
 from tlx.data.spec import DataSpec, parse_augment, parse_shuffle
 
 _CHUNK = 512  # images transformed at a time by `apply`
@@ -17,7 +17,7 @@ _CHUNK = 512  # images transformed at a time by `apply`
 def transform(
     spec: DataSpec,
     key: Array | None,
-    images: UInt8[Array | np.ndarray, "B S S C"],
+    images: Num[Array | np.ndarray, "B S S C"],
     *,
     rows: Int[Array | np.ndarray, " B"] | None = None,
 ) -> Float[Array, "B S S C"]:
@@ -30,7 +30,8 @@ def transform(
     Args:
       spec: says what to do (static: one compilation for each spec and batch size).
       key: one typed PRNG key for the batch, or None for no augmentation.
-      images: uint8 [B, S, S, C] of spec.image_size and spec.channels.
+      images: [B, S, S, C] of spec.image_size and spec.channels, uint8 or, as `spec.fit` says,
+        float32 in 0 to 1.
       rows: int32 [B], the number of each image in the global batch; None is 0 to B - 1.
         Augmentation draws by row number, so it does not depend on how many processes
         share the batch.
@@ -42,9 +43,10 @@ def transform(
       ValueError: if the images have another size or number of channels. At call.
     """
     expected = (spec.image_size, spec.image_size, spec.channels)
-    if images.shape[1:] != expected or images.dtype != jnp.uint8:
+    dtype = np.dtype(recipe.pixel_type(spec.fit))
+    if images.shape[1:] != expected or images.dtype != dtype:
         raise ValueError(
-            f"expected uint8 images [batch, {', '.join(map(str, expected))}], got {images.dtype} "
+            f"expected {dtype} images [batch, {', '.join(map(str, expected))}], got {images.dtype} "
             f"{images.shape}; tlx.data.loader.load_arrays makes them"
         )
     if key is not None and spec.device_augments:
@@ -56,15 +58,15 @@ def transform(
 # the cost of all of this together.
 @functools.partial(jax.jit, static_argnames="spec")
 def _augmented(
-    spec: DataSpec, key: Array, images: UInt8[Array, "B S S C"], rows: Int[Array, " B"] | None
-) -> UInt8[Array, "B S S C"]:
+    spec: DataSpec, key: Array, images: Num[Array, "B S S C"], rows: Int[Array, " B"] | None
+) -> Num[Array, "B S S C"]:
     for text in spec.device_augments:
         images = _augment(text, key, images, rows)
     return images
 
 
 @functools.partial(jax.jit, static_argnames="spec")
-def _as_inputs(spec: DataSpec, images: UInt8[Array, "B S S C"]) -> Float[Array, "B S S C"]:
+def _as_inputs(spec: DataSpec, images: Num[Array, "B S S C"]) -> Float[Array, "B S S C"]:
     return _shuffle(spec, image_ops.normalise(images, spec.mean, spec.std))
 
 
@@ -96,7 +98,7 @@ def apply(spec: DataSpec, images: np.ndarray) -> np.ndarray:
 
     Args:
       spec: says what to do.
-      images: uint8 [N, S, S, C].
+      images: [N, S, S, C], as `transform` takes them.
 
     Returns:
       float32 [N, S, S, C], in host memory, computed in pieces of one shape.

@@ -164,10 +164,13 @@ def images(run: Run, rows: Sequence[int], split: str = "test") -> np.ndarray:
     spec = run.spec.data
     found = loader.load(spec, split)
     if isinstance(found, loader.Arrays):
-        return found.images[np.asarray(rows, np.int64)]
+        given = found.images[np.asarray(rows, np.int64)]
+    else:
+        given = np.array([found.decode(int(row), spec)["images"] for row in rows])
+    if given.dtype == np.float32:
+        given = np.rint(255 * given)
     shape = (spec.image_size, spec.image_size, spec.channels)
-    each = [found.decode(int(row), spec)["images"] for row in rows]
-    return np.reshape(np.array(each, np.uint8), (len(each), *shape))
+    return given.astype(np.uint8).reshape(len(rows), *shape)
 
 
 def num_examples(run: Run, split: str = "test") -> int:
