@@ -13,7 +13,7 @@ and not needed), have become the workdir that P is taken from:
 Another target: --config=configs/mobilenet.py:fashion_mnist.
 
 Cost: nine minutes on two CPU cores, of which training six runs (200 steps of 32 images, 3.5 million
-weights) takes five; 110 MB on disk.
+weights) takes four; 110 MB on disk.
 
 Expected (seen on two cores, jax 0.10.2; intervals of 95 % over three seeds and 1,000 test images),
 to 500 images of MNIST: P-T ends at 95.8 [94.5, 97.0] %, RI-T at 89 [87, 92] %. Between two P-T the
