@@ -19,9 +19,9 @@ SHUFFLES = ("none", "block", "channel_block", "pixel")
 class DataSpec:
     """What data a run sees, from the source's name to the size of its batches.
 
-    Order of operations: decode, fit to `image_size` and `channels` (uint8); in training
-    `augment`; normalise; shuffle. Of the augmentations "affine" comes before the fit and
-    "resized_crop" takes its place.
+    Order of operations: decode, fit to `image_size` and `channels` (uint8, float32 after "float");
+    in training `augment`; normalise; shuffle. Of the augmentations "affine" comes before the fit
+    and "resized_crop" takes its place.
 
     Attributes:
       name: a source of `tlx.data.sources` ("mnist5k", "digits", "fashion_mnist",

@@ -21,7 +21,7 @@ LAYER_SCALE = 1e-6
 """What the factors on the blocks' branches start at."""
 
 
-class ConvNeXt(nn.Module):
+class ConvNeXt(layout.Backbone):
     """ConvNeXt: float [B, H, W, channels] -> logits float32 [B, num_classes].
 
     The stochastic depth of the paper's training is left out: evaluation is the same, and training
@@ -61,15 +61,6 @@ class ConvNeXt(nn.Module):
     def module_names(self) -> tuple[str, ...]:
         """First level of the parameter tree, from input to output."""
         return ("stem", *layout.block_names(self.stage_sizes), "norm", "head")
-
-    @property
-    def layer_names(self) -> tuple[str, ...]:
-        """Keys of `features`, from input to output."""
-        return ("stem", *layout.block_names(self.stage_sizes), "pooled", "logits")
-
-    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """Logits float32 [B, num_classes]; the same whether `train` or not."""
-        return self.features(inputs, train)["logits"]
 
     @nn.compact
     def features(self, inputs: jax.Array, train: bool = False) -> layout.Features:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from tlx.models import conv, layout
 
 
-class FixupResNet(nn.Module):
+class FixupResNet(layout.Backbone):
     """Fixup ResNet: float [B, H, W, channels] -> logits float32 [B, num_classes].
 
     There are no batch statistics, so parameters are the whole state and a straight line between
@@ -56,15 +56,6 @@ class FixupResNet(nn.Module):
     def module_names(self) -> tuple[str, ...]:
         """First level of the parameter tree, from input to output."""
         return ("stem", *layout.block_names(self.stage_sizes), "pooled", "head")
-
-    @property
-    def layer_names(self) -> tuple[str, ...]:
-        """Keys of `features`, from input to output."""
-        return ("stem", *layout.block_names(self.stage_sizes), "pooled", "logits")
-
-    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """Logits float32 [B, num_classes]; `train` changes nothing, there is no such state."""
-        return self.features(inputs, train)["logits"]
 
     @nn.compact
     def features(self, inputs: jax.Array, train: bool = False) -> layout.Features:

@@ -26,6 +26,9 @@ DTYPES = ("float32", "bfloat16", "float64")
 HEAD_INITS = ("zeros", "uniform")
 EXPANSION = {"basic": 1, "bottleneck": 4}
 
+AFTER_BODY = ("norm", "pooled", "head")
+"""Modules between the last feature map and the logits: "pooled" and "logits" are their layers."""
+
 Features = OrderedDict[str, jax.Array]
 """Layer name -> activations [B, ...]; ordered from input to output, also through jit."""
 
@@ -164,6 +167,36 @@ def he_normal(kernel_shape: Sequence[int], gain: float = 1.0) -> nn.initializers
       He et al. 2015, "Delving deep into rectifiers", eq. 14 (fan-out form).
     """
     return nn.initializers.normal(gain * math.sqrt(2.0 / math.prod(kernel_shape)))
+
+
+class Backbone(nn.Module):
+    """What all families are: names, features by layer, and logits as the last of them.
+
+    A family gives `module_names` and `features`, whose order is that of `layer_names`.
+    """
+
+    @property
+    def module_names(self) -> tuple[str, ...]:
+        """First level of the parameter tree, from input to output."""
+        raise NotImplementedError
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Keys of `features`, from input to output."""
+        body = [name for name in self.module_names if name not in AFTER_BODY]
+        return (*body, "pooled", "logits")
+
+    def features(self, inputs: jax.Array, train: bool = False) -> Features:
+        """Activations of every layer."""
+        raise NotImplementedError
+
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """Logits float32 [B, num_classes].
+
+        With batch normalisation from the batch's statistics if `train`, else from running ones;
+        without it `train` changes nothing.
+        """
+        return self.features(inputs, train)["logits"]
 
 
 class Head(nn.Module):

@@ -41,7 +41,7 @@ def channels(number: int, width: float) -> int:
     return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(layout.Backbone):
     """MobileNetV2: float [B, H, W, channels] -> logits float32 [B, num_classes].
 
     Batch statistics are as those of `tlx.models.ResNet`. The dropout before the head is left out:
@@ -79,17 +79,8 @@ class MobileNetV2(nn.Module):
         return ("stem", *self._blocks, "last", "head")
 
     @property
-    def layer_names(self) -> tuple[str, ...]:
-        """Keys of `features`, from input to output."""
-        return ("stem", *self._blocks, "last", "pooled", "logits")
-
-    @property
     def _blocks(self) -> tuple[str, ...]:
         return layout.block_names([stage[2] for stage in self.stages])
-
-    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """Logits float32 [B, num_classes], from batch statistics if `train`, else running ones."""
-        return self.features(inputs, train)["logits"]
 
     @nn.compact
     def features(self, inputs: jax.Array, train: bool = False) -> layout.Features:

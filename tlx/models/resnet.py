@@ -16,7 +16,7 @@ from tlx.models import conv, layout
 from tlx.models.normed import conv_norm
 
 
-class ResNet(nn.Module):
+class ResNet(layout.Backbone):
     """ResNet v1: float [B, H, W, channels] -> logits float32 [B, num_classes].
 
     In evaluation mode (`train=False`) row i of the output depends on row i of the input alone.
@@ -58,15 +58,6 @@ class ResNet(nn.Module):
     def module_names(self) -> tuple[str, ...]:
         """First level of the parameter tree, from input to output."""
         return ("stem", *layout.block_names(self.stage_sizes), "head")
-
-    @property
-    def layer_names(self) -> tuple[str, ...]:
-        """Keys of `features`, from input to output."""
-        return ("stem", *layout.block_names(self.stage_sizes), "pooled", "logits")
-
-    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """Logits float32 [B, num_classes], from batch statistics if `train`, else running ones."""
-        return self.features(inputs, train)["logits"]
 
     @nn.compact
     def features(self, inputs: jax.Array, train: bool = False) -> layout.Features:

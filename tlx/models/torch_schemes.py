@@ -88,8 +88,8 @@ _MOBILENET = Scheme(
     outer={
         "stem/conv": "features.0.0.{}",
         "stem/norm": "features.0.1.{}",
-        "last/conv": "features.{last}.0.{}",
-        "last/norm": "features.{last}.1.{}",
+        "last/conv": "features.{end}.0.{}",
+        "last/norm": "features.{end}.1.{}",
         "head": "classifier.1.{}",
     },
     block=lambda module, name: f"features.{module.module_names.index(name)}.conv.",
@@ -220,7 +220,8 @@ def name_of(scheme: Scheme, module: Any, leaf: str) -> str:
     else:
         path = [top, *path]
     template = table.get("/".join([*path, last])) or table["/".join(path)]
-    return prefix + template.format(last, last=len(module.module_names) - 2)
+    # "{end}": torchvision numbers MobileNetV2's parts, the head not counted
+    return prefix + template.format(last, end=len(module.module_names) - 2)
 
 
 def _is_norm(top: str, path: list[str]) -> bool:

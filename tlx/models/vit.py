@@ -15,7 +15,7 @@ from tlx.models import layout
 from tlx.models.tokens import NORMAL, Linear, Patches, layer_norm, mlp
 
 
-class ViT(nn.Module):
+class ViT(layout.Backbone):
     """Vision transformer: float [B, H, W, channels] -> logits float32 [B, num_classes].
 
     The positions are a table for `grid` x `grid` patches. For images of another number of patches
@@ -74,17 +74,8 @@ class ViT(nn.Module):
         return ("stem", *self._blocks, "norm", "head")
 
     @property
-    def layer_names(self) -> tuple[str, ...]:
-        """Keys of `features`, from input to output."""
-        return ("stem", *self._blocks, "pooled", "logits")
-
-    @property
     def _blocks(self) -> tuple[str, ...]:
         return tuple(f"block{number}" for number in range(1, self.depth + 1))
-
-    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """Logits float32 [B, num_classes]; the same whether `train` or not."""
-        return self.features(inputs, train)["logits"]
 
     @nn.compact
     def features(self, inputs: jax.Array, train: bool = False) -> layout.Features:
