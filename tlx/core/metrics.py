@@ -8,39 +8,44 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tlx.core import tree
-from tlx.core.types import Batch, Metric, PerExampleFn
-
-
-def mask_of(batch: Batch) -> Bool[Array, " B"]:
-    """The batch's mask; all True for a batch without one."""
-    if "mask" in batch:
-        return jnp.asarray(batch["mask"])
-    return jnp.ones(jax.tree.leaves(batch["inputs"])[0].shape[:1], bool)
+from tlx.core import contracts, tree
+from tlx.core.contracts import mask_of as mask_of
+from tlx.core.types import Batch, Metric, PerExampleFn, Stream
 
 
 def softmax_cross_entropy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     """The negative log-likelihood of the label in nats, from logits [B, C] and int labels [B].
 
-    NaN where the label is not in 0 … C−1. Computed in float32 or more.
+    NaN where the label is not in 0 … C−1, which the analyses refuse. Computed in float32 or more.
+
+    Raises:
+      ValueError, TypeError: for other shapes and dtypes; see `contracts.class_labels`.
     """
-    labels = jnp.asarray(batch["labels"])
-    logits = jnp.asarray(outputs)
+    return _negative_log_likelihood(*contracts.class_labels(outputs, batch))
+
+
+def _negative_log_likelihood(logits: Array, labels: Array) -> Array:
+    """Of labels [...] from logits [..., C]; NaN for a label of no class."""
     logits = logits.astype(tree.accumulator(logits.dtype))
-    log_p = jax.nn.log_softmax(logits)
     valid = (labels >= 0) & (labels < logits.shape[-1])
     safe = jnp.where(valid, labels, 0)
-    loss = -jnp.take_along_axis(log_p, safe[:, None], axis=-1)[:, 0]
+    log_p = jax.nn.log_softmax(logits)
+    loss = -jnp.take_along_axis(log_p, safe[..., None], axis=-1)[..., 0]
     return jnp.where(valid, loss, jnp.nan)
 
 
 def accuracy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     """1 where the largest logit is the label's, else 0; the first of equal logits counts.
 
-    NaN where the label is not in 0 … C−1; 0 where a logit is NaN.
+    NaN where the label is not in 0 … C−1, which the analyses refuse; 0 where a logit is NaN.
+
+    Raises:
+      ValueError, TypeError: for other shapes and dtypes; see `contracts.class_labels`.
     """
-    labels = jnp.asarray(batch["labels"])
-    logits = jnp.asarray(outputs)
+    return _is_right(*contracts.class_labels(outputs, batch))
+
+
+def _is_right(logits: Array, labels: Array) -> Array:
     correct = (jnp.argmax(logits, -1) == labels) & ~jnp.isnan(logits).any(-1)
     valid = (labels >= 0) & (labels < logits.shape[-1])
     return jnp.where(valid, correct.astype(jnp.float32), jnp.nan)
@@ -52,17 +57,25 @@ def error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
 
 
 def sigmoid_cross_entropy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
-    """Binary cross-entropy in nats, averaged over the C labels: logits and labels 0/1 [B, C]."""
-    logits = jnp.asarray(outputs)
+    """Binary cross-entropy in nats, averaged over the C labels: logits and labels 0/1 [B, C].
+
+    Raises:
+      ValueError, TypeError: for other shapes and dtypes; see `contracts.binary_labels`.
+    """
+    logits, labels = contracts.binary_labels(outputs, batch)
     logits = logits.astype(tree.accumulator(logits.dtype))
-    labels = jnp.asarray(batch["labels"]).astype(logits.dtype)
+    labels = labels.astype(logits.dtype)
     return jnp.mean(jax.nn.softplus(logits) - labels * logits, -1)
 
 
 def sigmoid_accuracy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
-    """The share of the C labels on the right side of probability ½ (logit 0 counts as 1)."""
-    logits = jnp.asarray(outputs)
-    right = (logits >= 0) == (jnp.asarray(batch["labels"]) > 0)
+    """The share of the C labels on the right side of probability ½ (logit 0 counts as 1).
+
+    Raises:
+      ValueError, TypeError: for other shapes and dtypes; see `contracts.binary_labels`.
+    """
+    logits, labels = contracts.binary_labels(outputs, batch)
+    right = (logits >= 0) == (labels > 0)
     return jnp.mean((right & ~jnp.isnan(logits)).astype(jnp.float32), -1)
 
 
@@ -74,6 +87,8 @@ def sigmoid_error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
 @functools.cache
 def mean(per_example: PerExampleFn) -> Metric:
     """The mean of a per-example function: a float scalar, NaN where there are no examples.
+
+    It raises while tracing where the function does not return a floating value for each row.
 
     Args:
       per_example: `(outputs, batch) -> float [B]`. Pass the same function object again to
@@ -168,6 +183,11 @@ def ranking(num_examples: int, num_labels: int) -> Metric:
     def update(state: Any, outputs: Any, batch: Batch) -> Any:
         sums, scores, targets, seen = state
         rows = _rows_of(batch, num_examples)
+        if jnp.shape(outputs)[1:] != (num_labels,):
+            raise ValueError(
+                f"expected logits [B, {num_labels}] by num_labels={num_labels}, got "
+                f"{list(jnp.shape(outputs))}"
+            )
         return (
             means.update(sums, outputs, batch),
             scores.at[rows].set(jnp.asarray(outputs).astype(scores.dtype), mode="drop"),
@@ -199,6 +219,7 @@ def _rows_of(batch: Batch, num_examples: int) -> Array:
             "this metric needs batches with 'index' int32 [B], the number of each example; "
             f"got the keys {sorted(batch)}. tlx.core.streams.from_arrays adds it."
         )
+    contracts.require(batch["index"], contracts.below(num_examples))
     return jnp.where(mask_of(batch), jnp.asarray(batch["index"]), num_examples)
 
 
@@ -211,7 +232,7 @@ def _means(named: tuple[tuple[str, PerExampleFn], ...]) -> Metric:
         mask = mask_of(batch)
         new = {"count": state["count"] + jnp.sum(mask, dtype=jnp.int32)}
         for name, fn in named:
-            values = fn(outputs, batch).astype(state[name].dtype)
+            values = contracts.per_example(fn, outputs, batch).astype(state[name].dtype)
             new[name] = state[name] + jnp.sum(jnp.where(mask, values, 0))
         return new
 
@@ -244,11 +265,11 @@ def collect(per_example: PerExampleFn, num_examples: int) -> Metric:
     """The per-example values themselves, in the stream's order: float [num_examples].
 
     Each row is put at its batch's `index`, so any order of batches and of merging gives the
-    same array. Examples never seen are NaN; an index at or beyond `num_examples` is dropped
-    (padding carries such an index), so pass the stream's `num_examples`.
+    same array. Examples never seen are NaN. Pass the stream's `num_examples`: analyses refuse an
+    example with a larger index, `update` alone drops it.
 
     Raises:
-      ValueError: while tracing, if the batches carry no `index`.
+      ValueError: while tracing, if the batches carry no `index`, and as `contracts.per_example`.
     """
 
     def init() -> tuple[Array, Array]:
@@ -257,7 +278,7 @@ def collect(per_example: PerExampleFn, num_examples: int) -> Metric:
     def update(state: Any, outputs: Any, batch: Batch) -> tuple[Array, Array]:
         values, seen = state
         rows = _rows_of(batch, num_examples)
-        new = per_example(outputs, batch).astype(values.dtype)
+        new = contracts.per_example(per_example, outputs, batch).astype(values.dtype)
         return values.at[rows].set(new, mode="drop"), seen.at[rows].set(True, mode="drop")
 
     def merge(s: Any, t: Any) -> tuple[Array, Array]:
