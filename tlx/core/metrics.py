@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tlx.core import tree
+from tlx.core import _cross_entropy, tree
 from tlx.core.types import Batch, Metric, PerExampleFn
 
 
@@ -27,11 +27,9 @@ def softmax_cross_entropy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     labels = jnp.asarray(batch["labels"])
     logits = jnp.asarray(outputs)
     logits = logits.astype(tree.accumulator(logits.dtype))
-    log_p = jax.nn.log_softmax(logits)
     valid = (labels >= 0) & (labels < logits.shape[-1])
     safe = jnp.where(valid, labels, 0)
-    loss = -jnp.take_along_axis(log_p, safe[:, None], axis=-1)[:, 0]
-    return jnp.where(valid, loss, jnp.nan)
+    return jnp.where(valid, _cross_entropy.from_logits(logits, safe), jnp.nan)
 
 
 def accuracy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
@@ -56,7 +54,7 @@ def sigmoid_cross_entropy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     logits = jnp.asarray(outputs)
     logits = logits.astype(tree.accumulator(logits.dtype))
     labels = jnp.asarray(batch["labels"]).astype(logits.dtype)
-    return jnp.mean(jax.nn.softplus(logits) - labels * logits, -1)
+    return jnp.mean(_cross_entropy.from_binary_logits(logits, labels), -1)
 
 
 def sigmoid_accuracy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
