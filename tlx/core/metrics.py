@@ -250,7 +250,7 @@ def collect(per_example: PerExampleFn, num_examples: int) -> Metric:
     """
 
     def init() -> tuple[Array, Array]:
-        return jnp.full(num_examples, jnp.nan), jnp.zeros(num_examples, bool)
+        return jnp.zeros(num_examples), jnp.zeros(num_examples, bool)
 
     def update(state: Any, outputs: Any, batch: Batch) -> tuple[Array, Array]:
         values, seen = state
@@ -261,4 +261,7 @@ def collect(per_example: PerExampleFn, num_examples: int) -> Metric:
     def merge(s: Any, t: Any) -> tuple[Array, Array]:
         return jnp.where(t[1], t[0], s[0]), s[1] | t[1]
 
-    return Metric(init, update, merge, lambda state: state[0])
+    def compute(state: Any) -> Array:
+        return jnp.where(state[1], state[0], jnp.nan)
+
+    return Metric(init, update, merge, compute)
