@@ -107,13 +107,30 @@ def class_labels(
             f"expected logits of at least two classes, {got}; for one logit an example use "
             "metrics.multilabel with labels of 0 and 1 [B, 1]"
         )
+    _check_integer(labels)
+    require(batch["labels"], functools.partial(_in_classes, logits.shape[-1], ignored))
+    return logits, labels
+
+
+def token_labels(batch: Batch) -> Array:
+    """Integer labels [B, T], checked.
+
+    Raises:
+      ValueError, TypeError: for another shape or dtype, or batches without labels. While tracing.
+    """
+    labels = _labels(batch)
+    if labels.ndim != 2:
+        raise ValueError(f"expected labels of sequences [B, T], got {list(labels.shape)}")
+    _check_integer(labels)
+    return labels
+
+
+def _check_integer(labels: Array) -> None:
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(
             f"expected labels as integers, the numbers of the classes, got dtype {labels.dtype}; "
             "for other targets use metrics.regression or metrics.multilabel"
         )
-    require(batch["labels"], functools.partial(_in_classes, logits.shape[-1], ignored))
-    return logits, labels
 
 
 def _hint(logits: tuple[int, ...], labels: tuple[int, ...]) -> str:

@@ -1,14 +1,16 @@
 """Metrics as monoids of pure functions; see `tlx.core.types.Metric` for the laws."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from tlx.core import contracts, tree
+from tlx.core import _cross_entropy, contracts, tree
 from tlx.core.contracts import mask_of as mask_of
 from tlx.core.types import Batch, Metric, PerExampleFn, Stream
 
@@ -29,9 +31,7 @@ def _negative_log_likelihood(logits: Array, labels: Array) -> Array:
     logits = logits.astype(tree.accumulator(logits.dtype))
     valid = (labels >= 0) & (labels < logits.shape[-1])
     safe = jnp.where(valid, labels, 0)
-    log_p = jax.nn.log_softmax(logits)
-    loss = -jnp.take_along_axis(log_p, safe[..., None], axis=-1)[..., 0]
-    return jnp.where(valid, loss, jnp.nan)
+    return jnp.where(valid, _cross_entropy.from_logits(logits, safe), jnp.nan)
 
 
 def accuracy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
@@ -65,7 +65,7 @@ def sigmoid_cross_entropy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     logits, labels = contracts.binary_labels(outputs, batch)
     logits = logits.astype(tree.accumulator(logits.dtype))
     labels = labels.astype(logits.dtype)
-    return jnp.mean(jax.nn.softplus(logits) - labels * logits, -1)
+    return jnp.mean(_cross_entropy.from_binary_logits(logits, labels), -1)
 
 
 def sigmoid_accuracy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
@@ -115,6 +115,188 @@ def multilabel() -> Metric:
     Results: `loss` (nats, mean over examples and labels), `accuracy` (0 … 1), `count`.
     """
     return _means((("loss", sigmoid_cross_entropy), ("accuracy", sigmoid_accuracy)))
+
+
+def squared_error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
+    """(output − label)² for outputs and labels [B], or its mean over what follows [B, ...].
+
+    Raises:
+      ValueError, TypeError: for shapes that differ; see `contracts.targets`.
+    """
+    outputs, labels = contracts.targets(outputs, batch)
+    outputs = outputs.astype(tree.accumulator(outputs.dtype))
+    apart = jnp.square(outputs - labels.astype(outputs.dtype))
+    return jnp.mean(apart.reshape(len(apart), -1), -1)
+
+
+def absolute_error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
+    """|output − label| for outputs and labels [B], or its mean over what follows [B, ...].
+
+    Raises:
+      ValueError, TypeError: for shapes that differ; see `contracts.targets`.
+    """
+    outputs, labels = contracts.targets(outputs, batch)
+    outputs = outputs.astype(tree.accumulator(outputs.dtype))
+    apart = jnp.abs(outputs - labels.astype(outputs.dtype))
+    return jnp.mean(apart.reshape(len(apart), -1), -1)
+
+
+@functools.cache
+def regression() -> Metric:
+    """Mean squared and mean absolute error of outputs [B, ...] on real labels of that shape.
+
+    Results: `loss` (the mean of `squared_error`, so the unit of the labels squared), `mae` (of
+    `absolute_error`) and `count` (int32 examples); the first two are NaN for an empty stream.
+    """
+    return _means((("loss", squared_error), ("mae", absolute_error)))
+
+
+@functools.cache
+def ratio(numerator: PerExampleFn, weight: PerExampleFn) -> Metric:
+    """Σ numerator / Σ weight over the examples: a weighted mean, a float scalar.
+
+    For numerators that hold their weight, such as a sum over the positions of a sequence with
+    their number as the weight. `as_mean` is its twin for what takes a per-example function.
+
+    Args:
+      numerator: `(outputs, batch) -> float [B]`.
+      weight: `(outputs, batch) -> float [B]`, at least 0. Where it is 0 the numerator changes
+        nothing; NaN where it is negative.
+
+    Returns:
+      The metric; its result is NaN where the weights sum to 0, and for an empty stream. Pass the
+      same function objects again to share compiled code.
+    """
+    joint = _ratios((("ratio", numerator),), weight)
+    return joint._replace(compute=lambda state: joint.compute(state)["ratio"])
+
+
+@functools.cache
+def tokens(ignore: int | None = None) -> Metric:
+    """Softmax cross-entropy and top-1 accuracy over the positions of sequences.
+
+    Logits are [B, T, C] and integer labels [B, T]. Every position counts the same, whichever
+    sequence it is in.
+
+    Args:
+      ignore: the label of positions that do not count, such as −100 or the padding's; None if
+        all do. Masked rows do not count anyway.
+
+    Results: `loss` (nats, mean over positions), `accuracy` (0 … 1), `count` (int32 sequences)
+    and `positions` (float, those that count); the first two are NaN where none does.
+    """
+    named = (("loss", _Tokens("loss", ignore)), ("accuracy", _Tokens("right", ignore)))
+    return _ratios(named, _Tokens("number", ignore), called="positions")
+
+
+def token_losses(stream: Stream, ignore: int | None = None) -> dict[str, PerExampleFn]:
+    """The `losses=` of sequences for criticality and basins; `["loss"]` also for curvature.
+
+    Their means over the examples of the stream are those of `tokens`: each is a sequence's sum
+    over its positions, divided by the mean number of positions of a sequence.
+
+    Args:
+      stream: that which they will be evaluated on; read once, nothing is applied.
+      ignore: as in `tokens`.
+
+    Returns:
+      `loss` in nats and the 0-1 `error`. See `as_mean` for what is raised.
+    """
+    number = _Tokens("number", ignore)
+    factor = _mean_weight(number, stream)
+    return {
+        "loss": _Scaled(_Tokens("loss", ignore), number, factor),
+        "error": _Scaled(_Tokens("wrong", ignore), number, factor),
+    }
+
+
+def as_mean(numerator: PerExampleFn, weight: PerExampleFn, stream: Stream) -> PerExampleFn:
+    """A per-example function whose plain mean over a stream is `ratio(numerator, weight)`.
+
+    Analyses of a mean loss (curvature, sharpness, basins, criticality, PAC-Bayes) take a function
+    [B]; this is numerator / w̄ with w̄ the mean weight of the stream's examples.
+
+    Args:
+      numerator: as in `ratio`.
+      weight: as in `ratio`, of the batch alone: it is called with None as the outputs.
+      stream: that which it will be evaluated on; read once, nothing is applied.
+
+    Raises:
+      ValueError: if the weights sum to 0 or one of them is negative or NaN.
+    """
+    return _Scaled(numerator, weight, _mean_weight(weight, stream))
+
+
+def _mean_weight(weight: PerExampleFn, stream: Stream) -> float:
+    total, count = 0.0, 0
+    for batch in contracts.checked(stream)():
+        values = np.asarray(contracts.per_example(weight, None, batch), np.float64)
+        values = values[np.asarray(mask_of(batch))]
+        if not (values >= 0).all():
+            raise ValueError(f"expected weights of at least 0, got {values[~(values >= 0)][0]}")
+        total, count = total + values.sum(), count + len(values)
+    if not 0 < total < np.inf:
+        raise ValueError(f"expected weights with a positive sum, got {total} of {count} examples")
+    return float(total / count)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scaled:
+    """numerator / mean weight; equal ones share compiled code."""
+
+    numerator: PerExampleFn
+    weight: PerExampleFn
+    mean_weight: float
+
+    def __call__(self, outputs: Any, batch: Batch) -> Float[Array, " B"]:
+        values = contracts.per_example(self.numerator, outputs, batch)
+        counts = contracts.per_example(self.weight, None, batch) > 0
+        return jnp.where(counts, values, 0) / self.mean_weight
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tokens:
+    """Sums over the positions of each sequence that count: [B]."""
+
+    of: Literal["loss", "right", "wrong", "number"]
+    ignore: int | None
+
+    def __call__(self, outputs: Any, batch: Batch) -> Float[Array, " B"]:
+        if self.of == "number":
+            labels = contracts.token_labels(batch)
+            return jnp.sum(self._counts(labels), -1, dtype=jnp.int32).astype(jnp.result_type(float))
+        logits, labels = contracts.class_labels(outputs, batch, tokens=True, ignored=self.ignore)
+        if self.of == "loss":
+            values = _negative_log_likelihood(logits, labels)
+        else:
+            right = _is_right(logits, labels)
+            values = right if self.of == "right" else 1 - right
+        return jnp.sum(jnp.where(self._counts(labels), values, 0), -1)
+
+    def _counts(self, labels: Array) -> Bool[Array, "B T"]:
+        return jnp.ones(labels.shape, bool) if self.ignore is None else labels != self.ignore
+
+
+def _ratios(
+    named: tuple[tuple[str, PerExampleFn], ...], weight: PerExampleFn, called: str = "weight"
+) -> Metric:
+    """Σ of each by name over Σ weight, and the latter by the name that it is `called` by."""
+
+    def where_it_counts(fn: PerExampleFn) -> PerExampleFn:
+        def counted(outputs: Any, batch: Batch) -> Array:
+            weights = contracts.per_example(weight, outputs, batch)
+            values = contracts.per_example(fn, outputs, batch)
+            return jnp.where(weights > 0, values, jnp.where(weights == 0, 0, jnp.nan))
+
+        return counted
+
+    sums = _sums((*((name, where_it_counts(fn)) for name, fn in named), (called, weight)))
+
+    def compute(state: Any) -> dict[str, Array]:
+        ratios = {name: _over(state[name], state[called]) for name, _ in named}
+        return ratios | {called: state[called], "count": state["count"]}
+
+    return sums._replace(compute=compute)
 
 
 def area_under_roc(
@@ -223,7 +405,9 @@ def _rows_of(batch: Batch, num_examples: int) -> Array:
     return jnp.where(mask_of(batch), jnp.asarray(batch["index"]), num_examples)
 
 
-def _means(named: tuple[tuple[str, PerExampleFn], ...]) -> Metric:
+def _sums(named: tuple[tuple[str, PerExampleFn], ...]) -> Metric:
+    """The sums of per-example functions by name, and under "count" the number of examples."""
+
     def init() -> dict[str, Array]:
         zero = jnp.zeros((), jnp.result_type(float))
         return {name: zero for name, _ in named} | {"count": jnp.zeros((), jnp.int32)}
@@ -236,15 +420,22 @@ def _means(named: tuple[tuple[str, PerExampleFn], ...]) -> Metric:
             new[name] = state[name] + jnp.sum(jnp.where(mask, values, 0))
         return new
 
-    def compute(state: Any) -> dict[str, Array]:
-        count = state["count"]
-        some = jnp.maximum(count, 1)
-        return {
-            name: jnp.where(count > 0, state[name] / some.astype(state[name].dtype), jnp.nan)
-            for name, _ in named
-        } | {"count": count}
+    return Metric(init, update, lambda s, t: jax.tree.map(jnp.add, s, t), lambda state: state)
 
-    return Metric(init, update, lambda s, t: jax.tree.map(jnp.add, s, t), compute)
+
+def _means(named: tuple[tuple[str, PerExampleFn], ...]) -> Metric:
+    def compute(state: Any) -> dict[str, Array]:
+        return {name: _over(state[name], state["count"]) for name, _ in named} | {
+            "count": state["count"]
+        }
+
+    return _sums(named)._replace(compute=compute)
+
+
+def _over(total: Array, number: Array) -> Array:
+    """A quotient that is NaN where there is nothing to divide by."""
+    some = jnp.where(number > 0, number, 1).astype(total.dtype)
+    return jnp.where(number > 0, total / some, jnp.nan)
 
 
 def combine(metrics: Mapping[str, Metric]) -> Metric:
@@ -273,7 +464,7 @@ def collect(per_example: PerExampleFn, num_examples: int) -> Metric:
     """
 
     def init() -> tuple[Array, Array]:
-        return jnp.full(num_examples, jnp.nan), jnp.zeros(num_examples, bool)
+        return jnp.zeros(num_examples), jnp.zeros(num_examples, bool)
 
     def update(state: Any, outputs: Any, batch: Batch) -> tuple[Array, Array]:
         values, seen = state
@@ -284,4 +475,7 @@ def collect(per_example: PerExampleFn, num_examples: int) -> Metric:
     def merge(s: Any, t: Any) -> tuple[Array, Array]:
         return jnp.where(t[1], t[0], s[0]), s[1] | t[1]
 
-    return Metric(init, update, merge, lambda state: state[0])
+    def compute(state: Any) -> Array:
+        return jnp.where(state[1], state[0], jnp.nan)
+
+    return Metric(init, update, merge, compute)
