@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array
 
-from tlx.core import checks, metrics, statistics, tree
+from tlx.core import checks, metrics, statistics, streams, tree
 from tlx.core.types import ApplyFn, Batch, Params, PathFn, PerExampleFn, Stream
 
 
@@ -84,7 +84,7 @@ def repeated(stream: Stream, position: int) -> Iterator[tuple[int, Batch]]:
     skip = position
     while True:
         count = 0
-        for count, batch in enumerate(stream(), 1):
+        for count, batch in enumerate(streams.checked(stream)(), 1):
             if count > skip:
                 yield count, batch
         if not count:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlx.core import checks, metrics, statistics, streams, tree
+from tlx.core import checks, contracts, metrics, statistics, streams, tree
 from tlx.core import labels as labels_lib
+from tlx.core.evaluate import losses_of_batch
 from tlx.core.types import ApplyFn, Batch, Labels, Params, PerExampleFn, Stream
 
 HELD_BYTES = 2**30
@@ -93,7 +94,8 @@ def make(
     if not any(chosen):
         raise ValueError("the chosen leaves are batch statistics only, which do not vary")
     params = jax.device_put(params)
-    batches, count = _read(stream)
+    check = contracts.Values(losses_of_batch, apply_fn, loss)
+    batches, count = _read(stream, functools.partial(check, params))
     static = Static(apply_fn, loss, chosen)
     return MeanLoss(static, params, _ravel(chosen, params), batches, count)
 
@@ -101,12 +103,7 @@ def make(
 def sum_of_losses(static: Static, outputs: Any, batch: Batch) -> Float[Array, ""]:
     """The sum of the losses of a batch's examples."""
     mask = metrics.mask_of(batch)
-    values = static.loss(outputs, batch)
-    if jnp.shape(values) != mask.shape:
-        raise ValueError(
-            f"expected loss(outputs, batch) to return one value for each of {mask.shape[0]} "
-            f"rows, got shape {jnp.shape(values)}; it neither reduces nor masks"
-        )
+    values = contracts.per_example(static.loss, outputs, batch)
     return jnp.sum(jnp.where(mask, values.astype(tree.accumulator(values.dtype)), 0))
 
 
@@ -157,12 +154,15 @@ def _is_floating(leaf: Any) -> bool:
     return bool(jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.floating))
 
 
-def _read(stream: Stream) -> tuple[Callable[[], Iterator[Batch]], int]:
+def _read(
+    stream: Stream, check: Callable[[Batch], None]
+) -> tuple[Callable[[], Iterator[Batch]], int]:
     """A function that starts a pass, from the device if all fits, and the number of examples."""
     held: list[Batch] | None = []
     size = 0
     counts = []
     for batch in stream():
+        check(batch)
         counts.append(jnp.sum(metrics.mask_of(batch), dtype=jnp.int32))
         size += sum(leaf.nbytes for leaf in jax.tree.leaves(dict(batch)))
         if held is not None and size <= HELD_BYTES:

@@ -1,4 +1,4 @@
-"""What comes from outside, checked where it enters: streams, labels, values of each example.
+"""What comes from outside, checked where it enters: labels and the values of each example.
 
 Shapes and dtypes are checked while tracing, which costs nothing once a function is compiled. What
 only the numbers tell (labels of no class, an example that comes twice) is checked on the host, a
@@ -6,9 +6,7 @@ few microseconds a batch.
 """
 
 import functools
-import inspect
-import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,16 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from tlx.core.types import Batch, PerExampleFn, Stream
+from tlx.core.types import Batch, PerExampleFn
 
 Check = Callable[[np.ndarray, np.ndarray], None]
 """`(values of the rows that are examples, their numbers in the batch) -> None`, or it raises."""
-
-_A_STREAM = (
-    "a stream is a function without arguments that starts a pass over batches, each a mapping with "
-    "'inputs' [B, ...]; tlx.core.streams.from_arrays(inputs, labels, batch_size=…) makes one"
-)
-
 
 def mask_of(batch: Batch) -> Bool[Array, " B"]:
     """The batch's mask; all True for a batch without one.
@@ -276,9 +268,9 @@ class Values:
             forms = (*map(_form, jax.tree.leaves(params)), *like[1:])
             self._checks = _checks_of(*self._of, structure, forms)
             self._like = like
-        if not self._checks or not all(map(_is_here, leaves)):
+        if not self._checks or not all(map(is_here, leaves)):
             return
-        rows = np.flatnonzero(_mask(batch))
+        rows = np.flatnonzero(host_mask(batch))
         for number, check in self._checks:
             check(np.asarray(leaves[number])[rows], rows)
 
@@ -313,178 +305,11 @@ def _checks_of(
     return tuple(dict(((number, repr(check)), (number, check)) for number, check in found).values())
 
 
-def checked(stream: Stream) -> "Checked":
-    """The stream, of which every batch and pass is checked when it is read; see `Checked`.
-
-    Raises:
-      TypeError: if it is no function. At call.
-    """
-    if isinstance(stream, Checked):
-        return stream
-    if not callable(stream):
-        raise TypeError(f"expected a stream, got {type(stream).__name__}: {_A_STREAM}")
-    return Checked(stream)
-
-
-class Checked:
-    """A stream that holds what `tlx.core.types.Stream` promises, or raises.
-
-    Each batch is a mapping of arrays with equally many rows, at least one, `inputs` among them;
-    `mask` is bool [B] and `index` integer [B]. In a pass no index comes twice. Every pass has as
-    many examples as the one before, which tells iterators that can be read once.
-
-    Raises:
-      TypeError: for another kind of batch or leaf.
-      ValueError: for missing keys, rows that differ, an index that comes again, or another
-        number of examples.
-    """
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self._remembered = _remembered(stream)
-
-    def __call__(self) -> Iterator[Batch]:
-        """Starts a pass."""
-        given = self.stream()
-        if inspect.isgenerator(given) and inspect.getgeneratorstate(given) != inspect.GEN_CREATED:
-            raise ValueError(
-                "expected a stream that starts a new pass at each call, got a generator that was "
-                f"read before: {_A_STREAM}"
-            )
-        try:
-            batches = iter(given)
-        except TypeError as error:
-            raise TypeError(
-                f"expected a stream to return an iterator, got {type(given).__name__}: {_A_STREAM}"
-            ) from error
-        return self._read(batches)
-
-    def _read(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        count: int | None = 0
-        numbers: list[np.ndarray] = []
-        for batch in batches:
-            _check_batch(batch)
-            if count is None or not all(map(_is_here, jax.tree.leaves(dict(batch)))):
-                count = None  # rows of other processes are not to be counted here
-            else:
-                mask = _mask(batch)
-                count += int(mask.sum())
-                if "index" in batch:
-                    numbers.append(np.asarray(batch["index"])[mask])
-            yield batch
-        _check_numbers(numbers)
-        if count is not None:
-            self._same(count)
-
-    def _same(self, count: int) -> None:
-        """Every pass has the examples of the first."""
-        before = self._remembered.setdefault("examples", count)
-        if before != count:
-            raise ValueError(
-                f"expected a stream with the same examples in every pass, got {before} in one and "
-                f"{count} in another; an iterator can be read once: {_A_STREAM}"
-            )
-
-
-_passes: dict[Any, tuple[Any, dict[str, int]]] = {}
-
-
-def _remembered(stream: Stream) -> dict[str, int]:
-    """What is known of a stream from passes before, for as long as it lives."""
-    owner = getattr(stream, "__self__", stream)  # a bound method is made anew at each access
-    key = (id(owner), getattr(stream, "__name__", ""))
-    if key not in _passes or _passes[key][0]() is not owner:
-        try:
-            _passes[key] = (weakref.ref(owner, lambda _: _passes.pop(key, None)), {})
-        except TypeError:  # no weak reference to it can be had
-            return {}
-    return _passes[key][1]
-
-
-def _check_batch(batch: Any) -> None:
-    if not isinstance(batch, Mapping):
-        what = type(batch).__name__
-        if isinstance(batch, tuple | list):
-            what += f" of {len(batch)}; write it as {{'inputs': …, 'labels': …}}"
-        raise TypeError(f"expected a batch as a mapping with 'inputs', got {what}. {_A_STREAM}")
-    if "inputs" not in batch:
-        raise ValueError(
-            f"expected a batch with 'inputs', got the keys {sorted(map(str, batch))}; rename what "
-            "the model is to be given"
-        )
-    leaves = jax.tree_util.tree_flatten_with_path(dict(batch))[0]
-    for path, leaf in leaves:
-        _check_leaf(path, leaf)
-    if not jax.tree.leaves(batch["inputs"]):
-        raise ValueError("expected a batch whose inputs hold at least one array, got none")
-    rows = len(jax.tree.leaves(batch["inputs"])[0])
-    others = [f"{_name(path)} {list(x.shape)}" for path, x in leaves if len(x) != rows]
-    if others or not rows:
-        raise ValueError(
-            f"expected batches of at least one row, with as many in each array; the inputs have "
-            f"{rows}" + (f", but {', '.join(others)}" if others else "")
-        )
-    if "mask" in batch and not (batch["mask"].dtype == bool and batch["mask"].ndim == 1):
-        mask_of(batch)  # which says what is wrong
-    if "index" in batch and not _is_index(batch["index"]):
-        found = batch["index"]
-        raise ValueError(
-            "expected 'index' as integers [B], the number of each example in the stream, got "
-            f"{found.dtype} {list(found.shape)}"
-        )
-
-
-def _is_index(index: Any) -> bool:
-    return index.ndim == 1 and bool(jnp.issubdtype(index.dtype, jnp.integer))
-
-
-def _check_leaf(path: Any, leaf: Any) -> None:
-    if not isinstance(leaf, jax.Array | np.ndarray):
-        raise TypeError(
-            f"expected arrays of numpy or jax in a batch, got {type(leaf).__name__} in "
-            f"{_name(path)}; convert it by np.asarray, or leave it out"
-        )
-    if not _is_numeric(leaf):
-        raise TypeError(
-            f"expected numbers in a batch, got dtype {leaf.dtype} in {_name(path)}; convert them, "
-            "or leave them out"
-        )
-    if not leaf.ndim:
-        raise ValueError(f"expected arrays [B, ...] in a batch, got a scalar in {_name(path)}")
-
-
-def _is_numeric(leaf: Any) -> bool:
-    kinds = (np.number, np.bool_, jax.dtypes.extended)  # the last are typed PRNG keys
-    return any(jnp.issubdtype(leaf.dtype, kind) for kind in kinds)
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _check_numbers(numbers: list[np.ndarray]) -> None:
-    """The numbers of the examples of a pass: from 0, none twice."""
-    if not numbers:
-        return
-    every = np.concatenate(numbers)
-    if every.size and every.min() < 0:
-        raise ValueError(f"expected 'index' of at least 0 where mask is True, got {every.min()}")
-    if np.all(every[1:] > every[:-1]):
-        return
-    found, times = np.unique(every, return_counts=True)
-    if times.max(initial=1) > 1:
-        twice = found[times > 1]
-        raise ValueError(
-            f"expected each example once in a pass, but {len(twice)} numbers in 'index' come "
-            f"again, such as {twice[0]}; number examples over the whole stream, not in a batch"
-        )
-
-
-def _mask(batch: Batch) -> np.ndarray:
+def host_mask(batch: Batch) -> np.ndarray:
     if "mask" in batch:
         return np.asarray(batch["mask"])
     return np.ones(len(jax.tree.leaves(batch["inputs"])[0]), bool)
 
 
-def _is_here(leaf: Any) -> bool:
+def is_here(leaf: Any) -> bool:
     return not isinstance(leaf, jax.Array) or leaf.is_fully_addressable

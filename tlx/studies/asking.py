@@ -17,7 +17,7 @@ import numpy as np
 
 import tlx
 from tlx import checkpoints, records
-from tlx.core import metrics
+from tlx.core import auc, metrics
 from tlx.core.types import ApplyFn, Metric, Params, PerExampleFn, Stream
 from tlx.data import loader
 from tlx.studies.plan import Pair, Run
@@ -201,5 +201,5 @@ def mean_and_each(loss: str, num_examples: int, num_classes: int) -> Metric:
     """
     each = {name: metrics.collect(of_one, num_examples) for name, of_one in LOSSES[loss].items()}
     if loss == "multilabel":
-        return metrics.combine({"mean": metrics.ranking(num_examples, num_classes), **each})
+        return metrics.combine({"mean": auc.ranking(num_examples, num_classes), **each})
     return metrics.combine({"mean": make_loss(loss).metric(), **each})

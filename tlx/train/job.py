@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from tlx import checkpoints, models
-from tlx.core import evaluate, metrics, sharding
+from tlx.core import auc, evaluate, sharding
 from tlx.core.types import ApplyFn, Metric, Params, Stream
 from tlx.data import examples, loader
 from tlx.train import feed, initial, losses, optim, serial
@@ -126,7 +126,7 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh) -> Job:
 
 def _metric(loss: str, num_examples: int, num_classes: int) -> Metric:
     if loss == "multilabel":
-        return metrics.ranking(num_examples, num_classes)
+        return auc.ranking(num_examples, num_classes)
     return losses.make_loss(loss).metric()
 
 
