@@ -72,9 +72,7 @@ def test_only_the_order_of_scores_counts_and_turned_labels_give_the_rest(seed):
     scores, targets = data(seed, levels=1000)
     everywhere = jnp.ones(NUM, bool)
     area = auc.area_under_roc(jnp.asarray(scores), jnp.asarray(targets), everywhere)
-    same = auc.area_under_roc(
-        jnp.asarray(np.exp(scores / 99)), jnp.asarray(targets), everywhere
-    )
+    same = auc.area_under_roc(jnp.asarray(np.exp(scores / 99)), jnp.asarray(targets), everywhere)
     np.testing.assert_array_equal(area, same)
     turned = auc.area_under_roc(jnp.asarray(scores), jnp.asarray(~targets), everywhere)
     np.testing.assert_allclose(area + turned, 1, rtol=1e-6)

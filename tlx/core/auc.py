@@ -65,8 +65,8 @@ def ranking(num_examples: int, num_labels: int) -> Metric:
     labels that have none are left out, NaN where none has one), `auc_of_label` float [L], and
     those of `metrics.multilabel`.
 
-    Batches carry `index`, as `metrics.collect` needs it. State: the logits and labels of all examples,
-    5 bytes for each of num_examples · num_labels.
+    Batches carry `index`, as `metrics.collect` needs it. State: the logits and labels of all
+    examples, 5 bytes for each of num_examples · num_labels.
     """
     means = metrics.multilabel()
 

@@ -20,6 +20,7 @@ from tlx.core.types import Batch, PerExampleFn
 Check = Callable[[np.ndarray, np.ndarray], None]
 """`(values of the rows that are examples, their numbers in the batch) -> None`, or it raises."""
 
+
 def mask_of(batch: Batch) -> Bool[Array, " B"]:
     """The batch's mask; all True for a batch without one.
 
@@ -302,14 +303,16 @@ def _checks_of(
 
     like = [jax.ShapeDtypeStruct(s, d, weak_type=weak) for s, d, weak in forms]
     jax.eval_shape(traced, *jax.tree.unflatten(structure, like))
-    return tuple(dict(((number, repr(check)), (number, check)) for number, check in found).values())
+    return tuple({(i, repr(check)): (i, check) for i, check in found}.values())
 
 
 def host_mask(batch: Batch) -> np.ndarray:
+    """The batch's mask as an array of numpy."""
     if "mask" in batch:
         return np.asarray(batch["mask"])
     return np.ones(len(jax.tree.leaves(batch["inputs"])[0]), bool)
 
 
 def is_here(leaf: Any) -> bool:
+    """Whether this process holds all of a leaf."""
     return not isinstance(leaf, jax.Array) or leaf.is_fully_addressable

@@ -138,9 +138,7 @@ def evaluate_path(
     return stacked_results(metric, states, num_points, width)
 
 
-def _check_group(
-    check: contracts.Values, params: Params, width: int, group: list[Batch]
-) -> None:
+def _check_group(check: contracts.Values, params: Params, width: int, group: list[Batch]) -> None:
     if width > 1:
         params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params)
     for batch in group:
