@@ -28,7 +28,7 @@ pip_setting() {
   local variable
   variable=PIP_$(tr 'a-z-' 'A-Z_' <<<"$1")
   { printenv "$variable" || python3 -m pip config get "global.$1" || true; } 2>/dev/null |
-    tr -s ' \n' '\n' | grep -v -e '^/' -e '^file:' | paste -sd ' ' -
+    tr -s ' ' '\n' | { grep -v -e '^/' -e '^file:' -e '^$' || true; } | paste -sd ' ' -
 }
 
 # What the root needs to reach the packages: no package, home, cache or data of this machine.
