@@ -1,6 +1,7 @@
 """Strict settings for all tests: several CPU devices, no silent promotion, same random draws."""
 
 import gc
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,12 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# What this machine has of data decides no test: one that needs some makes them and says where, or
+# asks for the machine's and is skipped, with the reason, where there are none.
+for name in [name for name in os.environ if name.startswith("TLX_")] + ["TFDS_DATA_DIR"]:
+    os.environ.pop(name, None)
+os.environ["TLX_FASHION_MNIST"] = os.environ["TFDS_DATA_DIR"] = "/nonexistent"
 
 STATM = Path("/proc/self/statm")
 MOST_BYTES = 2 * 2**30

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.helpers import make_fashion
 from tlx import checkpoints, config, models, records
 from tlx.checkpoints.foreign import write_safetensors
 from tlx.core import tree
@@ -31,7 +32,9 @@ def imported(tmp_path_factory):
 
 
 @pytest.mark.parametrize("target", ["", ":fashion_mnist"])
-def test_it_builds_at_full_size(target):
+def test_it_builds_at_full_size(target, tmp_path, monkeypatch):
+    make_fashion.write(tmp_path, 500, 1000)
+    monkeypatch.setenv("TLX_FASHION_MNIST", str(tmp_path))
     spec = config.build(StudySpec, config.load(f"configs/mobilenet.py{target}"))
     assert spec.pretrain.data == spec.finetune.data == spec.scratch.data
     assert spec.pretrain.num_steps == 0

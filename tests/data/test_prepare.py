@@ -1,31 +1,21 @@
 """Fashion-MNIST's files prepared without TensorFlow, and read back."""
 
-import gzip
 import sys
 
-import numpy as np
 import pytest
 
+from tests.helpers import make_fashion
 from tlx import cli
 from tlx.data.sources import open_source
 
 pytest.importorskip("tensorflow_datasets")
 
 
-def write_idx(file, array):
-    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-    file.write_bytes(gzip.compress(header + array.tobytes()))
-
-
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    rng = np.random.default_rng(0)
     folder = tmp_path / "files"
     folder.mkdir()
-    for part, count in (("train", 9), ("t10k", 5)):
-        images = rng.integers(0, 256, (count, 28, 28)).astype(np.uint8)
-        write_idx(folder / f"{part}-images-idx3-ubyte.gz", images)
-        write_idx(folder / f"{part}-labels-idx1-ubyte.gz", np.arange(count).astype(np.uint8))
+    make_fashion.write(folder, 9, 5)
     monkeypatch.setenv("TLX_FASHION_MNIST", str(folder))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
     return folder

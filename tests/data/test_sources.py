@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from tests.helpers import make_fashion
 from tlx.data import demo, sources
 from tlx.data.demo import stratified_split
 from tlx.data.sources import ArraySource, open_source, register_source
@@ -124,41 +125,25 @@ def test_missing_package_says_the_command(monkeypatch, name, package, extra):
     assert spec.unavailable() == [f"name: {message}"]
 
 
-FILES = {
-    "train-images-idx3-ubyte.gz": (3, 12),
-    "train-labels-idx1-ubyte.gz": (1, 12),
-    "t10k-images-idx3-ubyte.gz": (3, 5),
-    "t10k-labels-idx1-ubyte.gz": (1, 5),
-}
+KINDS = ("images-idx3", "labels-idx1")
 REMEDY = (
     "; run: apt-get install --reinstall dataset-fashion-mnist (a package of Debian), or set the "
     "environment variable TLX_FASHION_MNIST to a folder with the four files of Fashion-MNIST"
 )
 
 
-def idx(array):
-    """The bytes of an IDX file, unpacked."""
-    head = bytes([0, 0, 8, array.ndim])
-    return head + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
-
-
 @pytest.fixture
 def fashion(tmp_path, monkeypatch):
     """A folder of the four files, of few images; gives the folder and its arrays."""
-    rng, arrays = np.random.default_rng(0), {}
-    for name, (num_axes, num) in FILES.items():
-        shape, end = ((num, 28, 28), 256) if num_axes == 3 else ((num,), 10)
-        arrays[name] = rng.integers(0, end, shape).astype(np.uint8)
-        (tmp_path / name).write_bytes(gzip.compress(idx(arrays[name])))
     monkeypatch.setenv("TLX_FASHION_MNIST", str(tmp_path))
-    return tmp_path, arrays
+    return tmp_path, make_fashion.write(tmp_path, 12, 5)
 
 
 def test_fashion_mnist_is_what_its_files_hold(fashion):
     assert sources.unavailable("fashion_mnist", "train") is None
     for split, part in (("train", "train"), ("test", "t10k")):
         source = open_source("fashion_mnist", split)
-        images, labels = (fashion[1][name] for name in FILES if name.startswith(part))
+        images, labels = (fashion[1][f"{part}-{kind}-ubyte.gz"] for kind in KINDS)
         np.testing.assert_array_equal(source.images, images[..., None])
         np.testing.assert_array_equal(source.labels, labels)
         assert (source.name, source.split, source.num_classes) == ("fashion_mnist", split, 10)
@@ -181,7 +166,7 @@ def test_fashion_mnist_says_which_files_are_absent(fashion):
     assert spec.unavailable() == [f"name: {message}"]
 
 
-WHOLE = idx(np.zeros((5, 28, 28), np.uint8))
+WHOLE = make_fashion.idx(np.zeros((5, 28, 28), np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +187,7 @@ WHOLE = idx(np.zeros((5, 28, 28), np.uint8))
             "expected 3920 values for the shape [5, 28, 28], got 3921",
         ),
         (
-            gzip.compress(idx(np.zeros(5, np.uint8))),
+            gzip.compress(make_fashion.idx(np.zeros(5, np.uint8))),
             "expected an IDX file of uint8 with 3 axes, which starts with 00000803, got 13 bytes "
             "from 00000801 on",
         ),
@@ -212,11 +197,11 @@ WHOLE = idx(np.zeros((5, 28, 28), np.uint8))
             "from 00000803 on",
         ),
         (
-            gzip.compress(idx(np.zeros((4, 28, 28), np.uint8))),
+            gzip.compress(make_fashion.idx(np.zeros((4, 28, 28), np.uint8))),
             "expected [5, 28, 28] for the labels in t10k-labels-idx1-ubyte.gz, got [4, 28, 28]",
         ),
         (
-            gzip.compress(idx(np.zeros((5, 32, 32), np.uint8))),
+            gzip.compress(make_fashion.idx(np.zeros((5, 32, 32), np.uint8))),
             "expected [5, 28, 28] for the labels in t10k-labels-idx1-ubyte.gz, got [5, 32, 32]",
         ),
     ],
@@ -230,9 +215,10 @@ def test_fashion_mnist_refuses_broken_files(fashion, data, message):
     assert len(open_source("fashion_mnist", "train")) == 12
 
 
-def test_fashion_mnist_of_the_package():
+def test_fashion_mnist_of_the_package(monkeypatch):
+    monkeypatch.delenv("TLX_FASHION_MNIST")
     if sources.unavailable("fashion_mnist", "train"):
-        pytest.skip("dataset-fashion-mnist is not installed")
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     parts = {split: open_source("fashion_mnist", split) for split in ("train", "test")}
     assert [len(part) for part in parts.values()] == [60_000, 10_000]
     assert np.bincount(parts["train"].labels).tolist() == [6000] * 10

@@ -13,7 +13,8 @@ from tlx.records import make_record, save
 from tlx.report import page, tables
 
 VOID = {"meta", "link", "br", "img", "hr"}
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # as launch/test.sh looks for them
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 FLAGS = (
     "--headless",
     "--no-sandbox",
