@@ -17,7 +17,16 @@ META_FILE = "metadata"
 
 
 class DamagedError(ValueError):
-    """A checkpoint that is not as it was saved; says which, what of it, and what to do."""
+    """A checkpoint that is not as it was saved; says which, what of it, and what to do.
+
+    Args:
+      what: which, and what of it.
+      remedy: what to do.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
 
 
 def step_path(workdir: str | Path, step: int) -> Path:
@@ -149,6 +158,6 @@ def _damaged(workdir: str | Path, step: int, item: str, error: Exception) -> Dam
     others = ", ".join(str(n) for n in select.steps(workdir) if n != step) or "none"
     why = f"{type(error).__name__}: {error}".splitlines()[0][:160]
     return DamagedError(
-        f"the checkpoint {step_path(workdir, step)} is damaged: its {item!r} cannot be read "
-        f"({why}); ask for another step (there are {others}), or delete {workdir} and train anew"
+        f"the checkpoint {step_path(workdir, step)} is damaged: its {item} cannot be read ({why})",
+        f"ask for another step (there are {others}), or delete {workdir} and train anew",
     )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from tlx import checkpoints
 from tlx.core import sharding
 from tlx.data import examples
-from tlx.train import distributed, initial, serial
+from tlx.train import distributed, initial, metrics_log, serial
 from tlx.train import job as job_lib
 from tlx.train import workdir as workdir_lib
 from tlx.train.job import Job
@@ -123,35 +123,47 @@ def newest_good(job: Job) -> tuple[int, TrainState | None] | None:
     Raises:
       ValueError: there are checkpoints, but none to go on from; or one does not fit the model.
     """
-    there, bad = checkpoints.steps(job.workdir), list[str]()
-    for step in reversed(there):
+    bad: list[checkpoints.DamagedError] = []
+    for step in reversed(checkpoints.steps(job.workdir)):
         is_end = step == job.spec.num_steps
-        if (
-            not is_end
-            and bad
-            and not (checkpoints.step_path(job.workdir, step) / "resume").exists()
-        ):
-            continue  # of those that are not the newest, most have lost it
+        resume = checkpoints.step_path(job.workdir, step) / "resume"
+        if bad and not is_end and not resume.exists():
+            continue  # all but the newest have lost it, and nothing is wrong with them
         try:
             state = None if is_end else resumed_state(job, step)
             if is_end:
                 checkpoints.restore(job.workdir, step, as_numpy=True)
         except checkpoints.DamagedError as error:
-            bad.append(str(error))
+            bad.append(error)
             continue
+        _require_metrics(job, step)
         if bad:
-            _go_back(job, step, bad)
+            _go_back(job, step, bad[0].what)
         return step, state
     if bad:
         raise ValueError(
-            f"run {job.spec.name!r} cannot go on: none of its checkpoints is whole; {bad[0]}"
-        )
+            f"run {job.spec.name!r} cannot go on, for none of its newest checkpoints is whole: "
+            f"{bad[0].what}; delete {job.workdir} to train anew, or choose another workdir"
+        ) from bad[0]
     return None
 
 
-def _go_back(job: Job, step: int, bad: list[str]) -> None:
+def _require_metrics(job: Job, step: int) -> None:
+    """Raises if evaluations up to a step are not in the file of metrics."""
+    lines = metrics_log.read(job.workdir, last_step=step)
+    there = {(line["step"], line["split"]) for line in lines}
+    for evaluated in range(0, step + 1, job.spec.eval_every):
+        lacking = [split for split in job.streams if (evaluated, split) not in there]
+        if lacking:
+            raise ValueError(
+                f"{job.workdir / metrics_log.FILE} lacks the evaluation of step {evaluated} on "
+                f"{', '.join(lacking)}; expected the file as the run wrote it. {_REMEDY}"
+            )
+
+
+def _go_back(job: Job, step: int, what: str) -> None:
     logging.getLogger("tlx").warning(
-        "run %r goes on from step %d, its last good one: %s", job.spec.name, step, bad[0]
+        "run %r goes on from step %d, its last good one: %s", job.spec.name, step, what
     )
     distributed.wait_for_all("checkpoints were read")
     if distributed.is_primary():
