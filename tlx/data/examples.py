@@ -1,5 +1,6 @@
 """The examples of a split: which ones, decoded in memory or when asked for, and their key."""
 
+import hashlib
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -160,6 +161,31 @@ def _decode(source: Source, numbers: np.ndarray, spec: DataSpec) -> Arrays:
             images, labels = images[good], labels[good]
     images.flags.writeable = labels.flags.writeable = False
     return Arrays(images, labels)
+
+
+def content(spec: DataSpec) -> dict[str, dict[str, Any]]:
+    """What the examples of each split of a spec are, for the origin of a run.
+
+    Returns:
+      {"train": …, "valid": … where examples are held out, "test": …}, each with `digest` (sha256
+      of the source's content, its number of classes and which of its examples are taken, in
+      order) and `count`. In JSON as it stands.
+
+    Raises:
+      ValueError: as `open_split`.
+    """
+    source = open_source(spec.name, spec.train_split, spec.folder)
+    train, valid = subset(len(source), spec.train_size, spec.valid_size, spec.subset_seed)
+    parts = {"train": (source, train), "test": open_split(spec, "test")}
+    if spec.valid_size:
+        parts["valid"] = source, valid
+    return {split: _content(*part) for split, part in parts.items()}
+
+
+def _content(source: Source, numbers: np.ndarray) -> dict[str, Any]:
+    text = f"{source.fingerprint} {source.num_classes} "
+    digest = hashlib.sha256(text.encode() + numbers.astype("<i8").tobytes())
+    return {"digest": digest.hexdigest(), "count": len(numbers)}
 
 
 def data_key(spec: DataSpec, split: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 All are relative to one folder: what `DataSpec.folder` names, else $TLX_DATA_DIR/NAME.
 """
 
-import hashlib
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tlx.data import identity
 from tlx.data.sources import ArraySource, BadImage, Example
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -51,10 +51,9 @@ class ImageFiles:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of the relative paths and labels; not of pixels, which decoders change."""
-        digest = hashlib.sha256("\n".join(self._paths).encode())
-        digest.update(np.ascontiguousarray(self._labels, np.float64).data)
-        return digest.hexdigest()
+        """sha256 of relative paths, labels and the files' bytes (see `tlx.data.identity`)."""
+        form = {"mode": self._mode, "num_classes": self.num_classes}
+        return identity.of_examples(self._folder, self._paths, self._labels, **form)
 
     def __len__(self) -> int:
         return len(self._paths)

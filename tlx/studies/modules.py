@@ -10,7 +10,6 @@ from tlx import checkpoints
 from tlx.analyses import criticality, movement, pac_bayes, rewinding
 from tlx.core import partition, paths, tree
 from tlx.core.types import Labels, PathFn, Stream
-from tlx.data import loader
 from tlx.studies import asking
 from tlx.studies.asking import Question
 from tlx.studies.plan import Pair, Run
@@ -219,7 +218,7 @@ def _of_run(
     }
     data: dict[str, Any] = {
         "run": asking.identities(run),
-        "examples": loader.data_key(run.spec.data, split),
+        "examples": asking.examples_of(run),
     }
     if by_step:
         data["checkpoints"] = asking.identities_by_step(run)

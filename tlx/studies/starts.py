@@ -39,7 +39,7 @@ def checkpoints(run: Run, steps: Sequence[int], num_alphas: int, tolerance: floa
 
     options = {"num_alphas": num_alphas, "tolerance": tolerance, "confidence": CONFIDENCE}
     data = {
-        "examples": asking.data_of([run])["examples"],
+        "examples": asking.examples_of(run),
         "weights": [kept.identity(kept.origin(run.workdir, step)) for step in steps],
     }
     return Question("checkpoints", {"run": run.name, "split": "test"}, options, data, answer)
@@ -166,7 +166,7 @@ def distances(source: Run, targets: Mapping[str, Run]) -> Question:
         }
 
     data = asking.data_of([source, *targets.values()])
-    data |= {name: asking.data_of([run])["examples"] for name, run in targets.items()}
+    data |= {name: asking.examples_of(run) for name, run in targets.items()}
     return Question("domains", {"run": source.name}, {"layer": layer}, data, answer)
 
 
