@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tlx.report.numbers import UNKNOWN, Estimate, apart, count, mean, percent, proportion, text
+from tlx.report.numbers import UNKNOWN, Estimate, count, mean, percent, proportion, text
 from tlx.report.numbers import significant as digits
 
 

@@ -155,7 +155,7 @@ def test_damaged_and_strange_records_are_listed(tmp_path):
     path.with_suffix(".npz").write_bytes(b"")
     save(tmp_path, make_record("distances", inputs={"a": "x"}, results={"modules": ["m"]}))
     text = html.unescape(page.write(tmp_path, tmp_path / "p.html").read_text(encoding="utf-8"))
-    assert "Records left out" in text
+    assert "Records left out or with problems" in text
     assert "damaged or of another record" in text
     assert "distances {'a': 'x'}: lacks l2, total_l2" in text
 

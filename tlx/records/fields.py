@@ -52,7 +52,9 @@ def _fields(
     optional: str = "",
     optional_inputs: str = "",
 ) -> Fields:
-    return Fields(*map(_names, (needed, results, optional, inputs, options, optional_inputs)))
+    names = map(_names, (needed, results, optional, inputs, options, optional_inputs))
+    found = Fields(*names)
+    return found._replace(results=found.results - found.needed)
 
 
 _PAIR = "a b kind_a kind_b pair shuffle"
@@ -221,16 +223,18 @@ def problems(record: Record) -> list[str]:
     """Returns what is wrong with the names in a record, each in a few words.
 
     Such as ``"lacks the result speed"`` and ``"has an unknown result 'sped' (nearest: 'speed')"``;
-    empty where it has all that its kind has, and nothing else.
+    first what it cannot be used without. Empty where it has all that its kind has and nothing else.
     """
     fields = FIELDS.get(record.question)
     if fields is None:
         return [f"is of no known kind{_nearest(record.question, FIELDS)}"]
     options = record.key.get("options") or {}
+    needed = lacking(record)
     return [
+        *([f"lacks {', '.join(needed)}, without which it is left out"] if needed else []),
         *_differences("input", record.inputs, fields.inputs, fields.optional_inputs),
         *_differences("option", options, fields.options, frozenset()),
-        *_differences("result", record.results, fields.needed | fields.results, fields.optional),
+        *_differences("result", record.results, fields.results, fields.optional | fields.needed),
     ]
 
 

@@ -11,10 +11,12 @@ from tlx.report.measures import Records
 from tlx.report.measures_landscape import Basin, Variant
 from tlx.report.numbers import count, mean, text
 from tlx.report.verdicts import (
+    AGREES,
     DIFFERS,
     DIP_TOLERANCE,
     LOSS_TOLERANCE,
     NOTHING,
+    OPEN,
     P_T,
     RI_T,
     Answer,
@@ -23,6 +25,8 @@ from tlx.report.verdicts import (
     above,
     capital,
     of_all,
+    order,
+    together,
 )
 
 
@@ -91,11 +95,13 @@ def _matched(found: Sequence[Variant]) -> tuple[str, str] | None:
     after = [f"{_heights(v)} {measures_landscape.VARIANTS[v.name]}" for v in own.values()]
     lead = "putting the units of two RI-T in one order"
     orders = [own[name] for name in ("weights", "activations") if name in own]
-    lower = {above(plain.loss_barrier, v.loss_barrier) for v in orders}
-    verb = {"yes": "lowers", "no": "raises"}.get(*lower, "") if len(lower) == 1 else ""
-    lead += f" {verb or 'does not measurably lower'} the loss barrier between them"
-    if "yes" in lower and not verb:
-        lead += " by each of the matchings"
+    lower = together(order(plain.loss_barrier, v.loss_barrier) for v in orders)
+    verb = {
+        AGREES: "lowers the loss barrier",
+        DIFFERS: "does not lower the loss barrier by each of the matchings",
+        OPEN: "does not measurably lower the loss barrier by each of the matchings",
+    }.get(lower, "changes the measured loss barrier")
+    lead += f" {verb} between them"
     return lead, capital(f"{lead}: from {_heights(plain)} as trained to {', '.join(after)}.")
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlx.records import Record, fields, scan
+from tlx.records import Record, canonical_json, fields, scan
 from tlx.report.kinds import Pair, pair, pair_rank
 from tlx.report.numbers import UNKNOWN, Estimate, mean, proportion
 
@@ -67,15 +67,13 @@ def problems(records: Records) -> list[str]:
 
     A record that lacks what the page needs is left out of it. Damaged ones are those of a path.
     """
-    is_path = isinstance(records, str | os.PathLike)
-    found, damaged = scan(records) if is_path else (listed(records), [])
-    lines = []
-    for record in found:
-        wrong = fields.problems(record)
-        left_out = " (left out)" if fields.lacking(record) else ""
-        if wrong:
-            lines.append(f"{record.question} {dict(record.inputs)}: {'; '.join(wrong)}{left_out}")
-    return [*damaged, *lines]
+    found, lines = (
+        scan(records) if isinstance(records, str | os.PathLike) else (listed(records), [])
+    )
+    for record in sorted(found, key=lambda r: (r.question, canonical_json(r.key))):
+        if wrong := fields.problems(record):
+            lines.append(f"{record.question} {dict(record.inputs)}: {'; '.join(wrong)}")
+    return lines
 
 
 def number(record: Record, name: str) -> float:

@@ -101,10 +101,9 @@ class Domains(NamedTuple):
 
 def checkpoints(records: Records) -> Checkpoints | None:
     """Returns P's checkpoints in the order of their steps; None without a record of them."""
-    found = usable(records, "checkpoints")
-    if not found:
+    record = next(iter(usable(records, "checkpoints")), None)
+    if record is None:
         return None
-    record = found[0]
     step = np.atleast_1d(np.asarray(record.results["step"])).astype(np.int64)
     order = np.argsort(step, kind="stable")
     ends = ("barrier", "barrier_low", "barrier_high")

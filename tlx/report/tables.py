@@ -218,7 +218,7 @@ def summary(records: Records) -> str:
     if problems:
         wrapped = [textwrap.fill(p, 96, initial_indent="  ", subsequent_indent="    ")
                    for p in problems]  # fmt: skip
-        parts.append("\n".join(["Problems with records:", *wrapped]))
+        parts.append("\n".join(["Records left out or with problems", *wrapped]))
     return "\n\n".join(parts) + "\n"
 
 
