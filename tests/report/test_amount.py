@@ -13,11 +13,11 @@ def test_the_answer_about_the_target():
     answer = answers.QUESTIONS["amount"](made.starts_records())
     assert answer.sentence == (
         "Pretraining brings more with the fewest training images than with the most. With 50 "
-        "training images P-T ends at 88.0% and RI-T at 60.0%, a difference of 28.0 [27.2, 28.8] points, with 1,600 it is "
-        "5.0 [4.2, 5.8] points. Pretraining brings more on the target nearest to the source than "
-        "on the farthest: on usps (Fréchet distance 3.1) P-T ends at 96.0% and RI-T at 82.0%, a "
-        "difference of 14.0 [13.2, 14.8] points, on clothes (Fréchet distance 24) it is 3.0 [2.2, "
-        "3.8] points."
+        "training images P-T ends at 88.0% and RI-T at 60.0%, a difference of 28.0 [27.2, 28.8] "
+        "points, with 1,600 it is 5.0 [4.2, 5.8] points. Pretraining brings more on the target "
+        "nearest to the source than on the farthest: on usps (Fréchet distance 3.1) P-T "
+        "ends at 96.0% and RI-T at 82.0%, a difference of 14.0 [13.2, 14.8] points, on clothes "
+        "(Fréchet distance 24) it is 3.0 [2.2, 3.8] points."
     )
     assert [tuple(c) for c in answer.checks] == [
         ("P-T ends above RI-T on every target", AGREES),

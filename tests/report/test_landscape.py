@@ -36,10 +36,10 @@ def test_the_answer_of_the_fixture(records):
         "live in one basin: on the line between them the error rises 78.0 [77.5, 78.8] points "
         "above the chord (2 allowed), the loss 2.10 [2.03, 2.17] nats. Putting the units of two "
         "RI-T in one order lowers the loss barrier between them: from 2.10 [2.08, 2.12] nats and "
-        "78 [76, 80] points of accuracy as trained to 1.30 [1.28, 1.32] nats and 56 [54, 58] points "
-        "of accuracy matched by weights, 1.05 [1.03, 1.07] nats and 48 [46, 50] points of accuracy "
-        "matched by activations, 0.36 [0.34, 0.38] nats and 23 [21, 25] points of accuracy … and "
-        "renormalised."
+        "78 [76, 80] points of accuracy as trained to 1.30 [1.28, 1.32] nats and 56 [54, 58] "
+        "points of accuracy matched by weights, 1.05 [1.03, 1.07] nats and 48 [46, 50] points of "
+        "accuracy matched by activations, 0.36 [0.34, 0.38] nats and 23 [21, 25] points of "
+        "accuracy … and renormalised."
     )
     row = next(row for row in tables.headline(records).rows if "basin" in row[0])
     assert row[1:] == ("yes", "no", "agrees")

@@ -83,14 +83,18 @@ def _most(found: Rewound) -> str:
     missed = [(n, e) for n, e in ranked if above(e, LITTLE) == "yes"]
     if not missed:
         sure = all(above(e, LITTLE) == "no" for _, e in known)
-        return f"loses no{'' if sure else ' measurably'} more than a point with any module"
+        if sure:
+            return "loses no more than a point with any module"
+        return "loses measurably more than a point with no module"
     units = [" points", *[""] * len(missed)]
-    named = [
-        f"{worded(n)} ({points(e)}{u})" for (n, e), u in zip(missed[:MOST], units, strict=False)
-    ]
-    more = len(missed) - MOST
-    named += [f"{count(more, 'other')}"] if more > 0 else []
-    return f"loses measurably more than a point with {_listed(named)}"
+    named = [f"{worded(n)} ({points(e)}{u})" for (n, e), u in zip(missed, units, strict=False)]
+    return f"loses measurably more than a point with {_some(named)}"
+
+
+def _some(names: list[str]) -> str:
+    """The first MOST names, and how many others there are."""
+    more = len(names) - MOST
+    return _listed([*names[:MOST], *([count(more, "other")] if more > 0 else [])])
 
 
 def _listed(names: list[str]) -> str:
@@ -100,16 +104,18 @@ def _listed(names: list[str]) -> str:
 def _without(found: Rewound) -> Iterator[str]:
     """Which modules of P-T can stay where they started."""
     verdicts = {n: above(e, LITTLE) for n, e in found.lost.items() if e.known}
-    names = {v: [worded(n) for n, own in verdicts.items() if own == v] for v in ("no", "open")}
-    every = list(verdicts.values())
-    if every and set(every) == {"yes"}:
+    without, undecided = (
+        [worded(n) for n, own in verdicts.items() if own == v] for v in ("no", "open")
+    )
+    if not (without or undecided):
         yield "There is no module whose training P-T can do without."
-    elif set(every) == {"no"}:
+    elif len(without) == len(found.lost):
         yield "P-T can do without the training of any one module."
-    elif names["no"]:
-        yield f"P-T can do without the training of {_listed(names['no'])}, one at a time."
-    if names["open"]:
-        yield f"Whether it can do without that of {_listed(names['open'])} is too close to call."
+    elif without:
+        yield f"P-T can do without the training of {_listed(without)}, one at a time."
+    if undecided:
+        named = _some(undecided)
+        yield f"Whether P-T can do without the training of {named} is too close to call."
 
 
 def _in_sum(records: Records) -> Iterator[str]:
