@@ -153,17 +153,19 @@ def _line(pair: Pair, b: Params, num_alphas: int, name: str, repair: bool) -> di
         alphas=alphas,
         statistics=asking.stream(pair.a, "train"),
         repair=repair,
-    ).results
+    )
+    each = found.results
     heights = {
         of: interpolation.barrier_interval(
-            alphas, found[each], kind="chord", key=jax.random.key(0), confidence=CONFIDENCE
+            alphas, each[values], kind="chord", key=jax.random.key(0), confidence=CONFIDENCE
         )
-        for of, each in (("barrier", "loss"), ("accuracy_barrier", "error"))
+        for of, values in (("barrier", "loss"), ("accuracy_barrier", "error"))
     }
     out = {
         "alphas": alphas,
-        f"loss_{name}": found["mean"]["loss"],
-        f"accuracy_{name}": found["mean"]["accuracy"],
+        "statistics": found.statistics,
+        f"loss_{name}": each["mean"]["loss"],
+        f"accuracy_{name}": each["mean"]["accuracy"],
     }
     for of, own in heights.items():
         ends = {"": own.height, "_low": own.low, "_high": own.high}
