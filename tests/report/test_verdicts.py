@@ -350,8 +350,9 @@ CLAIM = re.compile(
     r"[Uu]nlike in the paper|closer together|farther apart|without a barrier|only across|"
     r"not live in one basin|live in one basin:|lowers|(?<!not )\b(ends|is|at) higher|"
     r"shares? more|(?<!measurably )\bmore similar mistakes|still helps|brings (more|less)|"
-    r"carry less|(?<!measurably )better than|measurably (higher|faster at [1-9a])|"
-    r"measurably more than a point with (?!no)|a run ends|still measurably|P enters|\b(falls|rises), from|no measurable"
+    r"carry less|(?<!measurably )better than|measurably (higher(?! at 0)|faster at [1-9a])|"
+    r"measurably more than a point with (?!no)|a run ends|still measurably|P enters|"
+    r"\b(falls|rises), from"
 )
 
 

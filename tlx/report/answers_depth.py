@@ -12,7 +12,7 @@ from tlx.report.kinds import short
 from tlx.report.measures import Records
 from tlx.report.measures_depth import Probes, percentages
 from tlx.report.numbers import Estimate, count, percent, significant, text
-from tlx.report.verdicts import NOTHING, Answer, above
+from tlx.report.verdicts import NOTHING, OPEN, Answer, above, order
 
 
 def depth(records: Records) -> Answer:
@@ -102,7 +102,7 @@ def _freezing(records: Records) -> str:
     ends = sorted(changes, key=lambda k: changes[k].value)
     said = [f"{_signed(changes[k])} points (k = {k})" for k in dict.fromkeys((ends[0], ends[-1]))]
     lead = "Freezing the modules taken from P changes the accuracy by"
-    if all(above(frozen[k], tuned[k]) == "open" for k in changes):
+    if all(order(frozen[k], tuned[k]) == OPEN for k in changes):
         lead = "Freezing the modules taken from P makes no measurable difference:"
     return f"{lead} {' to '.join(said)}."
 
