@@ -255,11 +255,15 @@ def _export(args: argparse.Namespace, overrides: list[str]) -> None:
 
 def _report(args: argparse.Namespace, overrides: list[str]) -> None:
     """Draws the page again from the records of a study's workdir."""
+    from tlx.report import measures
     from tlx.studies import local
 
     if overrides:
         raise ValueError("report takes no config: it draws what the records hold")
-    print(local.redraw(args.workdir))
+    page = local.redraw(args.workdir)
+    for problem in measures.problems(args.workdir / "records"):
+        print(f"tlx report: {problem}", file=sys.stderr)
+    print(page)
 
 
 if __name__ == "__main__":

@@ -236,6 +236,13 @@ def layer_name(leaf: str) -> str:
     return leaf.split("/", 1)[1].removesuffix("/kernel")
 
 
+@functools.cache
+def mean_and_error(loss: str, num_examples: int) -> Metric:
+    """The means over the examples, and the error of each."""
+    error = metrics.collect(LOSSES[loss]["error"], num_examples)
+    return metrics.combine({"mean": make_loss(loss).metric(), "error": error})
+
+
 @functools.cache  # the same object for every line, so that compiled code is found again
 def mean_and_each(loss: str, num_examples: int, num_classes: int) -> Metric:
     """The means over the examples, and what each example contributes to them.
