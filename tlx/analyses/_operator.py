@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses import _mean_loss
+from tlx.core import checks
 from tlx.core.types import Batch, Params
 
 
@@ -60,16 +61,32 @@ def gauss_newton_part(
 ) -> Float[Array, " P"]:
     """Jᵀ·H·J of a batch times a vector; the linearised net is transposed for Jᵀ."""
 
-    def forward(w: Array) -> Any:
-        return static.apply_fn(_mean_loss.write(static.chosen, params, w), batch["inputs"])
+    def forward(w: Array) -> tuple[list[Array], Any]:
+        outputs = static.apply_fn(_mean_loss.write(static.chosen, params, w), batch["inputs"])
+        return _floating(outputs), outputs
 
-    def value_and_slope(outputs: Any) -> tuple[Array, Any]:
-        return jax.value_and_grad(_mean_loss.sum_of_losses, argnums=1)(static, outputs, batch)
-
-    outputs, push = jax.linearize(forward, at)
+    moving, push, outputs = jax.linearize(forward, at, has_aux=True)
     pull = jax.linear_transpose(push, at)
-    (value, _), (_, curved) = jax.jvp(value_and_slope, (outputs,), (push(vector),))
+
+    def value_and_slope(moving: list[Array]) -> tuple[Array, list[Array]]:
+        def value(moving: list[Array]) -> Array:
+            return _mean_loss.sum_of_losses(static, _replaced(outputs, moving), batch)
+
+        return jax.value_and_grad(value)(moving)
+
+    (value, _), (_, curved) = jax.jvp(value_and_slope, (moving,), (push(vector),))
     return _defined(value, pull(curved)[0])
+
+
+def _floating(outputs: Any) -> list[Array]:
+    """The leaves that have a derivative: not those that are integers, such as a class."""
+    return [leaf for leaf in jax.tree.leaves(outputs) if checks.is_inexact(leaf)]
+
+
+def _replaced(outputs: Any, moving: list[Array]) -> Any:
+    """The outputs with these in place of their floating leaves."""
+    new = iter(moving)
+    return jax.tree.map(lambda leaf: next(new) if checks.is_inexact(leaf) else leaf, outputs)
 
 
 def _defined(value: Array, product: Array) -> Array:

@@ -2,8 +2,8 @@
 
 A matrix is an `Operator`, a function from a vector to a vector: made once for a model and its
 data by `hessian` or `gauss_newton`, and handed to `eigenvalues`, `trace` and `density`. None
-of them stores the matrix. Each product goes through all the data; to follow long work, count
-the products: `operator._replace(product=counting)`.
+stores the matrix. To follow long work, count the products, each a pass through all the data:
+`operator._replace(product=counting)`.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,8 @@ class Eigenvalues(NamedTuple):
       values: float64 [K], in falling order: the largest eigenvalues first, the most negative
         last. Those between are no eigenvalues unless their residual is small.
       residuals: float64 [K], ‖A·u − value·u‖ for the unit Ritz vector u: an eigenvalue lies
-        within it (up to rounding).
+        within it (up to rounding). At least what products lose where they leave the range of
+        their dtype: 1e-31 in float32.
       vectors: pytree like the parameters with a leading axis [V, ...], the Ritz vectors of
         the first V values, of norm 1, zero in the leaves that are not chosen; None if V is 0.
     """
@@ -50,7 +51,8 @@ class Trace(NamedTuple):
 
     Attributes:
       value: float64 scalar, the mean over the probes.
-      standard_error: float64 scalar, of that mean; NaN for a single probe.
+      standard_error: float64 scalar, of that mean; NaN for a single probe. At least 1e-31 for
+        each row in float32, which is what products lose where they leave the range.
       samples: float64 [S], the estimate of each probe.
     """
 
@@ -69,7 +71,8 @@ class Density(NamedTuple):
         node to 5 above the largest.
       density: float64 [G], the mean in each cell of the mixture of Gaussians of standard
         deviation `width` at the nodes; times the cells' length it sums to 1 within 1e-6.
-      width: float64 scalar, in the unit of the eigenvalues.
+      width: float64 scalar, in the unit of the eigenvalues; 1e-31 or more in float32, since no
+        product tells less.
     """
 
     nodes: Float[np.ndarray, "S K"]
@@ -172,7 +175,10 @@ def eigenvalues(operator: Operator, *, order: int, key: Array, num_vectors: int 
       ValueError: at call, for an order or num_vectors out of range.
 
     Numerics: products and basis in the operator's dtype; an error of about 1e-6 of the
-      largest magnitude in float32.
+      largest magnitude in float32. The loss decides whether its curvature is right: those of
+      `tlx.core.metrics` keep it for a softmax or sigmoid however saturated; one that forms
+      1 − p, or log-probabilities in `apply_fn`, loses it in float32 above a margin of about 10
+      nats, and says nothing.
     Cost: K products. Memory: K·P numbers on the host, on the device a few vectors.
     References: Lanczos 1950; Paige 1972, "Computational variants of the Lanczos method".
     """
@@ -181,7 +187,7 @@ def eigenvalues(operator: Operator, *, order: int, key: Array, num_vectors: int 
         raise ValueError(f"expected num_vectors in 0 … {order}, the order, got {num_vectors}")
     found = tridiagonal(operator.product, _probe(operator, key), order)
     values, mixes = _ritz(found)
-    residuals = np.abs(found.off_diagonal[-1] * mixes[-1])
+    residuals = np.maximum(np.abs(found.off_diagonal[-1] * mixes[-1]), _unresolved(operator))
     vectors = None
     if num_vectors:
         rows = (found.basis.T @ mix.astype(found.basis.dtype) for mix in mixes.T[:num_vectors])
@@ -209,15 +215,11 @@ def trace(operator: Operator, *, num_probes: int, key: Array) -> Trace:
     Cost: S products. Memory: a few vectors.
     References: Hutchinson 1989, "A stochastic estimator of the trace of the influence matrix".
     """
-    quadratic_form = stochtrace.monte_carlo_trace()
-    samples = np.array(
-        [
-            float(quadratic_form(operator.product, _probe(operator, k)))
-            for k in _keys(key, num_probes)
-        ]
-    )
+    probes = (_probe(operator, k) for k in _keys(key, num_probes))
+    samples = np.array([np.vdot(np.float64(v), np.float64(operator.product(v))) for v in probes])
     spread = samples.std(ddof=1) if num_probes > 1 else np.nan
-    return Trace(float(samples.mean()), float(spread / np.sqrt(num_probes)), samples)
+    error = np.maximum(spread / np.sqrt(num_probes), operator.size * _unresolved(operator))
+    return Trace(float(samples.mean()), float(error), samples)
 
 
 def density(
@@ -255,12 +257,12 @@ def density(
         nodes, mixes = _ritz(tridiagonal(operator.product, _probe(operator, k), order))
         rules.append((nodes, mixes[0] ** 2))
     nodes, weights = (np.stack(column) for column in zip(*rules, strict=True))
-    return _smooth(nodes, weights, width)
-
-
-def _smooth(nodes: np.ndarray, weights: np.ndarray, width: float | None) -> Density:
     if width is None:
         width = 0.01 * (float(np.abs(nodes).max()) or 1.0)
+    return _smooth(nodes, weights, float(np.maximum(width, _unresolved(operator))))
+
+
+def _smooth(nodes: np.ndarray, weights: np.ndarray, width: float) -> Density:
     ends = nodes.min() - _TAIL * width, nodes.max() + _TAIL * width
     edges = np.linspace(*ends, CELLS + 1)
     below = np.zeros(CELLS + 1)
@@ -283,6 +285,12 @@ def _probe(operator: Operator, key: Array) -> Float[Array, " P"]:
     """A vector of random signs."""
     like = jnp.zeros(operator.size, operator.dtype)
     return stochtrace.sampler_signs(like, num=1)(key)[0]
+
+
+def _unresolved(operator: Operator) -> float:
+    """Below this products have lost bits: terms of them may have left the range of floats."""
+    limits = jnp.finfo(operator.dtype)
+    return float(limits.tiny) / float(limits.eps)
 
 
 def _keys(key: Array, num_probes: int) -> Array:
