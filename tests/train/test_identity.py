@@ -115,7 +115,7 @@ def test_a_workdir_of_other_data_is_refused(
     except Stop:
         assert when == 3
     before = contents(workdir)
-    with pytest.raises(ValueError, match="was decided by|were decided by") as caught:
+    with pytest.raises(ValueError, match=r"was decided by|were decided by") as caught:
         run(on(folders[1]), workdir)
     assert contents(workdir) == before
     a, b = (
