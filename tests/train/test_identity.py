@@ -115,7 +115,7 @@ def test_a_workdir_of_other_data_is_refused(
     except Stop:
         assert when == 3
     before = contents(workdir)
-    with pytest.raises(ValueError, match=r"was decided by|were decided by") as caught:
+    with pytest.raises(ValueError, match="were decided by") as caught:
         run(on(folders[1]), workdir)
     assert contents(workdir) == before
     a, b = (
@@ -235,6 +235,9 @@ def largest(folder: Path) -> Path:
     return max(folder.rglob("ocdbt.process_0/d/*"), key=lambda path: path.stat().st_size)
 
 
+LEFT_BY_ORBAX = pytest.mark.filterwarnings(  # reads of other files, not waited for after an error
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 DAMAGES: dict[str, Any] = {
     "resume cut": lambda step: cut(largest(step / "resume")),
     "resume flipped": lambda step: flip(largest(step / "resume")),
@@ -262,6 +265,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunSpec, Path, Pa
     return spec, folder / "part", folder / "whole"
 
 
+@LEFT_BY_ORBAX
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_last_good_checkpoint_is_taken(
     damage: str,
@@ -280,6 +284,7 @@ def test_the_last_good_checkpoint_is_taken(
     assert_same_files(tmp_path / "run", whole)
 
 
+@LEFT_BY_ORBAX
 def test_without_a_good_checkpoint_it_says_what_to_do(
     stopped: tuple[RunSpec, Path, Path], tmp_path: Path
 ) -> None:
@@ -301,6 +306,7 @@ def test_without_a_good_checkpoint_it_says_what_to_do(
     assert contents(workdir) == before
 
 
+@LEFT_BY_ORBAX
 def test_a_last_checkpoint_that_was_damaged_before_the_result_was_written(
     stopped: tuple[RunSpec, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +332,7 @@ def test_metrics_that_lack_lines_are_not_gone_on_from(
         run(spec, tmp_path / "run")
 
 
+@LEFT_BY_ORBAX
 def test_a_damaged_checkpoint_that_is_asked_for_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,8 +52,13 @@ class ImageFiles:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of relative paths, labels and the files' bytes (see `tlx.data.identity`)."""
-        form = {"mode": self._mode, "num_classes": self.num_classes}
-        return identity.of_examples(self._folder, self._paths, self._labels, **form)
+        return identity.of_examples(
+            self._folder,
+            self._paths,
+            self._labels,
+            mode=self._mode,
+            num_classes=self.num_classes,
+        )
 
     def __len__(self) -> int:
         return len(self._paths)

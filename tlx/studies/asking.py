@@ -98,9 +98,11 @@ def ask(root: Path, question: Question) -> tuple[records.Record, bool]:
 
 
 def _tell_outdated(question: Question, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    lines = serial.differences(
-        *({name: key.get(name) for name in ("version", "options", "data")} for key in (there, here))
+    old, new = (
+        {name: key[name] for name in ("version", "options", "data") if name in key}
+        for key in (there, here)
     )
+    lines = serial.differences(old, new)
     more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     about = ", ".join(f"{name} {value}" for name, value in question.inputs.items())
     logging.getLogger("tlx").warning(
