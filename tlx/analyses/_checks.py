@@ -45,8 +45,8 @@ def finite_params(models: Mapping[str, Params]) -> None:
             ]
     if lines:
         raise ValueError(
-            "expected finite parameters, but these leaves hold a NaN or an infinity that is not "
-            "the same in all models:\n" + "\n".join(lines)
+            "expected parameters that are finite or the same in all models, but these leaves "
+            "hold a NaN or an infinity:\n" + "\n".join(lines)
         )
 
 
