@@ -112,8 +112,8 @@ def dot(a: Params, b: Params) -> Float[Array, ""]:
         if checks.is_inexact(x):
             wide = accumulator(jnp.asarray(x).dtype)
             part = jnp.sum(jnp.asarray(x).astype(wide) * jnp.asarray(y).astype(wide))
-            both = jnp.promote_types(total.dtype, wide)
-            total = total.astype(both) + part.astype(both)
+            with jax.numpy_dtype_promotion("standard"):
+                total = total + part
     return total
 
 
