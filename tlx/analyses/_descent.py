@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from tlx.core import checks, metrics, statistics, tree
@@ -45,6 +46,7 @@ def descend(
         return metric.compute(metric.update(metric.init(), outputs, batch))
 
     value, gradients = jax.value_and_grad(mean_loss)(moving)
+    gradients = jax.tree.map(jnp.conj, gradients)  # of complex leaves jax gives the conjugate
     with jax.numpy_dtype_promotion("standard"):  # optimisers rely on it
         updates, opt_state = static.update(gradients, opt_state, moving)
     return tree.add(moving, updates), opt_state, value

@@ -38,7 +38,7 @@ class MeanLoss(NamedTuple):
     Attributes:
       static: what is compiled for.
       params: pytree of arrays, the point.
-      vector: float32 (or wider) [P], the chosen leaves of the point.
+      vector: float32 (or wider) [P], the chosen leaves of the point, `tree.reals` of each.
       batches: starts a pass.
       num_examples: the number of examples.
     """
@@ -56,7 +56,7 @@ class MeanLoss(NamedTuple):
 
     def unravel(self, vector: Any) -> Params:
         """A vector as a pytree like the parameters, zero in the leaves that are not chosen."""
-        zeros = jax.tree.map(jnp.zeros_like, self.params)
+        zeros = jax.tree.map(_zeros, self.params)
         return write(self.static.chosen, zeros, jnp.asarray(vector, self.vector.dtype))
 
     def mean(self, part: Callable[..., Any], *args: Any) -> Any:
@@ -122,16 +122,17 @@ def write(chosen: tuple[bool, ...], params: Params, vector: Array) -> Params:
     start = 0
     for i, leaf in enumerate(leaves):
         if chosen[i]:
-            piece = vector[start : start + leaf.size]
-            leaves[i] = piece.reshape(leaf.shape).astype(leaf.dtype)
-            start += leaf.size
+            like = jax.eval_shape(tree.reals, leaf)  # of complex leaves both parts vary
+            piece = vector[start : start + like.size].reshape(like.shape).astype(like.dtype)
+            leaves[i] = tree.rounded(piece, leaf)
+            start += like.size
     return jax.tree.unflatten(treedef, leaves)
 
 
 def _ravel(chosen: tuple[bool, ...], params: Params, dtype: Any = None) -> Float[Array, " P"]:
-    kept = [jnp.asarray(x) for x in itertools.compress(jax.tree.leaves(params), chosen)]
+    kept = [tree.reals(x) for x in itertools.compress(jax.tree.leaves(params), chosen)]
     if dtype is None:
-        dtype = functools.reduce(jnp.promote_types, (tree.accumulator(x.dtype) for x in kept))
+        dtype = functools.reduce(jnp.promote_types, (x.dtype for x in kept))
     return jnp.concatenate([x.reshape(-1).astype(dtype) for x in kept])
 
 
@@ -141,7 +142,7 @@ def _wanted(
     if (labels is None) != (modules is None):
         raise ValueError("give labels and modules together, or neither for all floating leaves")
     leaves = jax.tree.leaves(params)
-    wanted = [_is_floating(leaf) for leaf in leaves]
+    wanted = [checks.is_inexact(leaf) for leaf in leaves]
     if labels is not None and modules is not None:
         modules = {modules} if isinstance(modules, str) else set(modules)
         labels_lib.select(params, labels, modules)
@@ -153,8 +154,10 @@ def _wanted(
     return wanted
 
 
-def _is_floating(leaf: Any) -> bool:
-    return bool(jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.floating))
+def _zeros(leaf: Any) -> Any:
+    """A random key has no zero and is kept."""
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return leaf if is_key else jnp.zeros_like(leaf)
 
 
 def _read(stream: Stream) -> tuple[Callable[[], Iterator[Batch]], int]:

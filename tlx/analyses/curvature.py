@@ -96,7 +96,8 @@ def hessian(
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
       loss: `(outputs, batch) -> float [B]`, such as `tlx.core.metrics.softmax_cross_entropy`.
-      params: pytree of arrays. Floating leaves vary; others and batch statistics do not.
+      params: pytree of arrays. Floating leaves vary, of complex ones the real and imaginary
+        part of each number, next to each other; others and batch statistics do not.
       stream: batches of constant shape.
       labels: pytree of str, the module of each leaf; None for all leaves.
       modules: only the leaves of these vary: the matrix is a diagonal block of the whole one.
@@ -140,7 +141,8 @@ def gauss_newton(
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
       loss: `(outputs, batch) -> float [B]`.
-      params: pytree of arrays. Floating leaves vary; others and batch statistics do not.
+      params: pytree of arrays. Floating leaves vary, of complex ones the real and imaginary
+        part of each number, next to each other; others and batch statistics do not.
       stream: batches of constant shape.
       labels: pytree of str, the module of each leaf; None for all leaves.
       modules: only the leaves of these vary.

@@ -55,7 +55,8 @@ def by_module(
 
     Args:
       params_a: pytree of arrays. Floating leaves count, batch statistics included where they
-        are labelled; leaves that are not floating (counters) are passed over.
+        are labelled, of complex ones the real and imaginary parts; leaves that are not floating
+        (counters) are passed over, and so is an infinity or NaN that both models hold.
       params_b: pytree of the same structure.
       labels: pytree of str of the same structure: the module of each leaf.
       modules: which modules to compare, in the order of the result; None takes all, in the
@@ -63,7 +64,8 @@ def by_module(
         model can be compared with its pretrained start but for the head.
 
     Returns:
-      `Distances`; exchanging the models changes nothing.
+      `Distances`; exchanging the models changes nothing. The l2 is infinite where a number is
+      infinite in one model, and NaN where it is NaN in one.
 
     Raises:
       ValueError: at call, if the compared parameters differ in structure, shape or dtype
@@ -109,8 +111,7 @@ def _sums(a: Array, b: Array) -> Array:
     """‖a − b‖², ⟨a, b⟩, ‖a‖², ‖b‖² of one tensor."""
     if not checks.is_inexact(a):
         return jnp.zeros(4, jnp.result_type(float))
-    wide = tree.accumulator(a.dtype)
-    a, b = a.astype(wide).reshape(-1), b.astype(wide).reshape(-1)
+    a, b = tree.moving(a, b)
     return jnp.stack([jnp.sum(x * y) for x, y in ((a - b, a - b), (a, b), (a, a), (b, b))])
 
 

@@ -86,7 +86,8 @@ def trajectory(
 
     Args:
       checkpoints: T ≥ 1 pytrees of arrays of one structure, in the order of training.
-        Floating leaves count, batch statistics included where they are labelled.
+        Floating leaves count, batch statistics included where they are labelled, of complex
+        ones the real and imaginary parts; an infinity or NaN that stays the same does not.
       labels: pytree of str of that structure: the module of each leaf.
       modules: which modules, in the order of the result; None takes all, in the order of
         their first leaf.
@@ -138,7 +139,7 @@ class Alignment(NamedTuple):
         have nothing else in common may still have a large z: compare with such runs.
       length_a: float64 [M], the displacement of a.
       length_b: float64 [M], that of b.
-      size: int [M], k, the number of floating entries.
+      size: int [M], k, the number of floating entries, a complex one twice.
     """
 
     cosine: Float[np.ndarray, " M"]
@@ -207,7 +208,7 @@ def alignment_of_movement(
     index = [chosen.index(label) for label in jax.tree.leaves(labels) if label in chosen]
     sums = _by_module(_pair_sums(**given), index, len(chosen))
     leaves = jax.tree.leaves(given["start"])
-    counts = [[np.size(leaf) if checks.is_inexact(leaf) else 0] for leaf in leaves]
+    counts = [[tree.num_reals(leaf)] for leaf in leaves]
     sizes = _by_module(np.array(counts).reshape(-1, 1), index, len(chosen))[:, 0].astype(int)
     return Alignments(chosen, _alignment(sums, sizes), _alignment(sums.sum(0), sizes.sum()))
 
@@ -255,8 +256,7 @@ def _of_leaves(sums: Any, num: int, *models: Params) -> Array:
     rows = []
     for leaves in zip(*map(jax.tree.leaves, models), strict=True):
         if checks.is_inexact(leaves[0]):
-            wide = tree.accumulator(leaves[0].dtype)
-            found = sums(*(jnp.asarray(x).astype(wide).reshape(-1) for x in leaves))
+            found = sums(*tree.moving(*leaves))
             rows.append(jnp.stack(found).astype(dtype))
         else:
             rows.append(jnp.zeros(num, dtype))
@@ -264,7 +264,7 @@ def _of_leaves(sums: Any, num: int, *models: Params) -> Array:
 
 
 def _inner(x: Array, y: Array) -> Array:
-    return jnp.real(jnp.sum(jnp.conj(x) * y))
+    return jnp.sum(x * y)
 
 
 def _movement(sums: np.ndarray, has_end: bool) -> Movement:

@@ -59,7 +59,8 @@ def in_ball(
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
       loss: `(outputs, batch) -> float [B]`, such as `tlx.core.metrics.softmax_cross_entropy`.
-      params: pytree of arrays. Floating leaves vary; others and batch statistics do not.
+      params: pytree of arrays. Floating leaves vary, of complex ones the real and imaginary
+        part of each number, next to each other; others and batch statistics do not.
       stream: batches of constant shape.
       radius: at least 0; without unit if adaptive, else that of the parameters.
       key: typed PRNG key.
@@ -87,6 +88,7 @@ def in_ball(
     mean_loss = _mean_loss.make(apply_fn, loss, params, stream, labels, modules)
     at = mean_loss.vector
     scale = jnp.abs(at) if adaptive else jnp.ones_like(at)
+    scale = jnp.where(jnp.isfinite(at), scale, 0)  # an infinity (of a mask) stays
     ball = jnp.asarray(radius, at.dtype)
     losses = np.empty((restarts, steps + 1))
     centre = jnp.zeros_like(at)

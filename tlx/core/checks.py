@@ -29,7 +29,8 @@ def same_structure(
       a: pytree of arrays or `jax.ShapeDtypeStruct`.
       b: pytree of arrays or `jax.ShapeDtypeStruct`.
       names: what to call the two in the message.
-      dtype: whether dtypes must agree too.
+      dtype: whether dtypes must agree too, as JAX holds them: float64 of numpy, and Python's
+        floats, are float32 unless jax_enable_x64 is set.
 
     Raises:
       ValueError: listing every leaf that is in one tree only or differs, by its path.
@@ -65,7 +66,8 @@ def _described(tree: Any, dtype: bool) -> dict[str, str]:
         if not hasattr(leaf, "shape"):
             leaf = np.asarray(leaf)
         shape = "×".join(map(str, leaf.shape)) or "scalar"
-        out[path] = f"{leaf.dtype} {shape}" if dtype else shape
+        kind = jax.dtypes.canonicalize_dtype(leaf.dtype, allow_extended_dtype=True)
+        out[path] = f"{kind} {shape}" if dtype else shape
     return out
 
 
