@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses import _descent, _hull
-from tlx.core import checks, contracts, metrics, paths
+from tlx.core import checks, contracts, metrics, paths, undefined
 from tlx.core import statistics as statistics_lib
 from tlx.core.evaluate import losses_of_batch
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, PerExampleFn, Stream
@@ -264,8 +264,8 @@ def evaluate_curve(
         results=found.get("metric"),
         barrier=barrier,
         peak=jnp.where(jnp.isnan(barrier), jnp.nan, ts[jnp.argmax(rise)]),
-        length=jnp.asarray(length, float),
-        chord=jnp.asarray(chord, float),
+        length=undefined.array(length),
+        chord=undefined.array(chord),
         statistics=rule,
     )
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlx.core import checks, tree
+from tlx.core import checks, tree, undefined
 from tlx.core import labels as labels_lib
 from tlx.core.types import Labels, Params
 
@@ -44,6 +44,7 @@ class Distances(NamedTuple):
     total_sum_of_tensor_norms: Float[Array, ""]
 
 
+@undefined.allowed
 def by_module(
     params_a: Params, params_b: Params, labels: Labels, *, modules: Sequence[str] | None = None
 ) -> Distances:

@@ -260,7 +260,8 @@ def _project(plane: Plane, params: Params) -> Projection:
     x, rest = _split(_from(a, params), u)
     y, rest = _split(rest, v)
     lengths = jnp.stack([plane.coordinates[1, 0], plane.coordinates[2, 1]])
-    return Projection(jnp.stack([x, y]) * lengths, tree.norm(rest))
+    along = jnp.stack([x, y]).astype(lengths.dtype)
+    return Projection(along * lengths, tree.norm(rest))
 
 
 def _from(origin: Params, params: Params) -> Params:

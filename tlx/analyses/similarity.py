@@ -23,7 +23,7 @@ from tlx.analyses._features import Spatial
 from tlx.analyses._pair import Pair
 from tlx.analyses.cka import Estimator
 from tlx.analyses.kernels import Kernel
-from tlx.core import bootstrap, checks, evaluate, streams
+from tlx.core import bootstrap, checks, evaluate, streams, undefined
 from tlx.core.types import FeatureFn, Params, Stream
 
 MOST_SPREAD = 0.05
@@ -173,7 +173,7 @@ def cka_matrix(
         fold = _cka_sums.metric(names_x, names_y, options)
         pair = Pair(feature_fn_x, feature_fn_y)
         found = evaluate(pair, fold, (params_x, params_y), stream)
-    low = high = unknown = jnp.full_like(found["debiased"], jnp.nan)
+    low = high = unknown = undefined.like(found["debiased"])
     if num_resamples:
         low, high = bootstrap.percentile_interval(found["resampled"], confidence)
     values = found[estimator]
@@ -201,6 +201,7 @@ def cka_matrix(
     )
 
 
+@undefined.allowed
 def deconfounded(result: CkaResult, confounder: str) -> Float[Array, "Lx Ly"]:
     """The CKA of all pairs of layers, less what a layer of both models explains.
 

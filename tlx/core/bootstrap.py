@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tlx.core import tree
+from tlx.core import tree, undefined
 
 BLOCK = 2**22
 """The most counts (resamples times examples) that are held at once."""
@@ -24,6 +24,7 @@ SEVERITY: tuple[Verdict, ...] = ("yes", "open", "no")
 """The verdicts, the worst last."""
 
 
+@undefined.allowed
 def resampled_means(values: Any, *, num_resamples: int, key: Array) -> Float[Array, "R K"]:
     """The means of K quantities over examples drawn with replacement, R times.
 
@@ -57,6 +58,7 @@ def resampled_means(values: Any, *, num_resamples: int, key: Array) -> Float[Arr
     return _resampled(values.astype(tree.accumulator(values.dtype)), num_resamples, key)
 
 
+@undefined.allowed
 def percentile_interval(samples: Any, confidence: float) -> tuple[Array, Array]:
     """The central interval that holds a share `confidence` of the samples.
 

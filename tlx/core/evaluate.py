@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tlx.core import contracts, paths, streams, tree
+from tlx.core import contracts, paths, streams, tree, undefined
 from tlx.core.types import ApplyFn, Batch, Metric, Params, PathFn, PerExampleFn, Stream
 
 GROUP_BYTES = 256 * 2**20
@@ -58,8 +58,7 @@ def evaluate(apply_fn: ApplyFn, metric: Metric, params: Params, stream: Stream) 
     for batch in streams.checked(stream)():
         check(params, batch)
         state = _update(apply_fn, metric, state, params, dict(batch))
-    with jax.debug_nans(False):  # what is undefined is NaN; NaN of a model is found in its state
-        return metric.compute(state)
+    return undefined.allowed(metric.compute)(state)
 
 
 def of_batch(apply_fn: ApplyFn, metric: Metric, params: Params, batch: Batch) -> Any:
@@ -192,8 +191,7 @@ def stacked_results(metric: Metric, states: list[Any], num_points: int, width: i
     """The results of all points, from the states of their chunks."""
     joined = np.stack if width == 1 else np.concatenate  # on the host, where nothing is compiled
     rows = jax.tree.map(lambda *xs: joined(xs)[:num_points], *jax.device_get(states))
-    with jax.debug_nans(False):
-        return _results(metric, rows)
+    return undefined.allowed(_results)(metric, rows)
 
 
 _results = jax.jit(lambda metric, states: jax.vmap(metric.compute)(states), static_argnums=0)
