@@ -222,6 +222,15 @@ def test_against_the_paper_where_a_random_start_needs_less():
     assert [c.verdict for c in answer.checks] == [DIFFERS, OPEN, DIFFERS]
 
 
+@pytest.mark.parametrize(("stage3", "verdict"), [(0.3, AGREES), (0.86, OPEN), (0.95, DIFFERS)])
+def test_the_last_module_costs_most_if_more_than_each_other(stage3, verdict):
+    made = rewinding("P-T")
+    lost = np.asarray(made.results["accuracy_drop"]).copy()
+    lost[3] = stage3
+    found = answers.modules([changed(made, accuracy_drop=lost), rewinding("RI-T")])
+    assert found.checks[1] == ("the last module (head) costs P-T most", verdict)
+
+
 def test_nothing_lost():
     made = [changed(r, accuracy_drop=np.zeros((6, 4))) for r in both(rewinding)]
     sentence = answers.modules(made).sentence

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.report import synthetic_starts
@@ -49,6 +49,10 @@ def is_interval(estimate):
     return math.isfinite(low) and math.isfinite(high) and low <= high
 
 
+MANY = settings(max_examples=300)
+
+
+@MANY
 @given(ESTIMATES, ESTIMATES)
 def test_only_intervals_apart_are_an_order(one, other):
     found = above(one, other)
@@ -62,6 +66,7 @@ def test_only_intervals_apart_are_an_order(one, other):
     assert above(one, one) == "open"
 
 
+@MANY
 @given(KNOWN, KNOWN)
 def test_known_intervals_decide(one, other):
     (low, high), (least, most) = one.interval, other.interval
@@ -71,6 +76,7 @@ def test_known_intervals_decide(one, other):
     assert above_zero(one) == order(one, Estimate(0.0, interval=(0.0, 0.0)))
 
 
+@MANY
 @given(ESTIMATES, SOME)
 def test_a_threshold_is_passed_by_the_whole_interval_only(one, threshold):
     found = above(one, threshold)
@@ -81,12 +87,24 @@ def test_a_threshold_is_passed_by_the_whole_interval_only(one, threshold):
         assert found == ("yes" if low > threshold else "no" if high <= threshold else "open")
 
 
+@MANY
 @given(KNOWN, KNOWN, st.floats(0, 9), st.floats(-9, 9))
 def test_a_wider_interval_decides_no_more(one, other, wider, threshold):
     low, high = one.interval
     wide = one._replace(interval=(low - wider, high + wider))
     for against in (other, threshold):
         assert above(wide, against) in ("open", above(one, against))
+
+
+def test_intervals_that_touch_are_open_and_a_threshold_may_be_reached():
+    one, other = Estimate(1.5, interval=(1.0, 2.0)), Estimate(2.5, interval=(2.0, 3.0))
+    assert above(one, other) == above(other, one) == "open"
+    assert above(one, 2.0) == "no"
+    assert above(one, 1.0) == "open"
+    assert above(one, np.nextafter(1.0, 0.0)) == "yes"
+    exact = Estimate(1.0, interval=(1.0, 1.0))
+    assert above(exact, exact) == "open"
+    assert above(exact, 1.0) == "no"
 
 
 def test_errors_alone_make_an_interval_of_two_standard_errors():
@@ -270,6 +288,7 @@ def test_distances_that_grow_do_so_in_every_run():
 SHARE = st.tuples(*[st.floats(0, 0.1)] * 3).map(sorted)
 
 
+@settings(max_examples=60)
 @given(SHARE, SHARE, st.sampled_from([("pt0", "pt1"), ("rit0", "rit1")]))
 def test_a_barrier_is_said_of_whole_intervals(dip, loss, kinds):
     sentence = answers.barrier([on_the_line(dip, loss, kinds=kinds)]).sentence
@@ -327,6 +346,7 @@ COMPARED = {
 
 
 @pytest.mark.parametrize("name", COMPARED)
+@settings(max_examples=40)
 @given(one=HALF, other=HALF)
 def test_more_is_said_of_intervals_apart(name, one, other):
     make, words = COMPARED[name]
@@ -420,8 +440,9 @@ def test_verdicts_where_the_intervals_are_clear(records):
 
 
 def test_the_page_without_intervals(records):
-    made = [without_intervals(r) for r in singles(records) if r.question != "mistakes"]
-    text = page.render(made)
+    some = [r for r in singles(records) if r.question in ("distances", "interpolation", "basin")]
+    text = page.render([without_intervals(r) for r in some])
+    assert text.count('class="answer"') == 3
     assert "as in the paper" not in text
     assert "nlike in the paper" not in text
 

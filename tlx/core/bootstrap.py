@@ -97,9 +97,11 @@ def verdict(low: Any, high: Any, tolerance: float) -> Verdict:
 
     Returns:
       "yes" if the whole interval is at most `tolerance`, "no" if all of it is above, else
-      "open", also for an interval that is NaN: more examples would tell.
+      "open", also for an end that is NaN (more examples would tell) or ends the wrong way round.
     """
     low, high = float(low), float(high)
+    if not low <= high:
+        return "open"
     if high <= tolerance:
         return "yes"
     return "no" if low > tolerance else "open"

@@ -40,8 +40,7 @@ def curves(records: Records) -> Answer:
         AGREES: "Starting from pretrained weights ends higher",
         DIFFERS: "Unlike in the paper, starting from random weights ends higher",
         OPEN: "Where P-T and RI-T end is too close to call",
-        NO_INTERVAL: "Both ways of starting were measured, without an interval",
-    }[check.verdict]
+    }.get(check.verdict, "Both ways of starting were measured, without an interval")
     sentence = (
         f"{lead}: P-T reaches {percent(p_t)} on the target's test images, RI-T {percent(ri_t)}."
     )

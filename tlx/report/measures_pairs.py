@@ -137,8 +137,8 @@ def over_pairs(found: Sequence[Record], values: Sequence[float]) -> Estimate:
 
     Pairs that share a run are not independent, so each run in turn is left out with all its
     pairs (the jackknife, of each kind of run by itself; there is one P, which always stays), and
-    Student's t has the degrees of the kind with fewer runs. No interval where a kind has one run,
-    or no pair is left without one.
+    Student's t has the degrees of the kind with fewer runs. No interval where no pair is left
+    without one of the runs, as where a kind has one run only.
     """
     pairs = [
         ({(r.inputs.get(f"kind_{s}"), r.inputs.get(s)) for s in "ab"}, v)
@@ -151,7 +151,7 @@ def over_pairs(found: Sequence[Record], values: Sequence[float]) -> Estimate:
     runs = sorted({run for own, _ in pairs for run in own if run[0] != "P"}, key=str)
     kinds = [[run for run in runs if run[0] == kind] for kind in {kind for kind, _ in runs}]
     without = {run: [v for own, v in pairs if run not in own] for run in runs}
-    if not runs or min(map(len, kinds)) < 2 or not all(without.values()):
+    if not runs or not all(without.values()):
         return Estimate(center)
     square = 0.0
     for own in kinds:

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 NO_DATA = "no data"
 
+MOST = 6
+"""Decimals at the most."""
+
 
 class Estimate(NamedTuple):
     """A measured number.
@@ -107,7 +110,7 @@ def text(
     value, spread = estimate.value * scale, abs(estimate.error * scale)
     if estimate.interval is not None and all(map(math.isfinite, estimate.interval)):
         low, high = (scale * end for end in estimate.interval)
-        places = decimals((high - low) / 2) if high > low else most
+        places = min(decimals((high - low) / 2), MOST) if high > low else most
         if places is not None and most is not None:
             places = min(places, most)
         cells = [
@@ -117,7 +120,7 @@ def text(
         return f"{cells[0]} [{cells[1]}, {cells[2]}]" if error else cells[0]
     if not (math.isfinite(spread) and spread > 0):
         return significant(value)
-    places = decimals(spread)
+    places = min(decimals(spread), MOST)
     number = _minus(f"{value:.{places}f}")
     return f"{number} ± {spread:.{places}f}" if error else number
 
@@ -135,7 +138,7 @@ def significant(value: float, digits: int = 3) -> str:
     if abs(value) < 5e-7:
         return "0"
     places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return _minus(f"{value:,.{min(places, 6)}f}")
+    return _minus(f"{value:,.{min(places, MOST)}f}")
 
 
 def count(n: int, noun: str, *, words: bool = True) -> str:
