@@ -145,11 +145,10 @@ def moving(*leaves: Any) -> list[Array]:
 
 def _together(*leaves: Any) -> list[Array]:
     """The `reals` of leaves that must be of one shape and all real or all complex."""
-    numbers = [reals(leaf) for leaf in leaves]
-    if len({x.shape for x in numbers}) > 1:
+    if len({(np.shape(x), jnp.iscomplexobj(x)) for x in leaves}) > 1:
         found = ", ".join(f"{jnp.result_type(x)} {np.shape(x)}" for x in leaves)
         raise ValueError(f"expected leaves of one shape, all real or all complex, got {found}")
-    return numbers
+    return [reals(leaf) for leaf in leaves]
 
 
 def constant(numbers: Sequence[Any]) -> Any:
