@@ -35,8 +35,7 @@ class Eigenvalues(NamedTuple):
       values: float64 [K], in falling order: the largest eigenvalues first, the most negative
         last. Those between are no eigenvalues unless their residual is small.
       residuals: float64 [K], ‖A·u − value·u‖ for the unit Ritz vector u: an eigenvalue lies
-        within it (up to rounding). At least what products lose where they leave the range of
-        their dtype: 1e-31 in float32.
+        within it (up to rounding). At least 1e-31 in float32, where products lose bits.
       vectors: pytree like the parameters with a leading axis [V, ...], the Ritz vectors of
         the first V values, of norm 1, zero in the leaves that are not chosen; None if V is 0.
     """
@@ -51,8 +50,8 @@ class Trace(NamedTuple):
 
     Attributes:
       value: float64 scalar, the mean over the probes.
-      standard_error: float64 scalar, of that mean; NaN for a single probe. At least 1e-31 for
-        each row in float32, which is what products lose where they leave the range.
+      standard_error: float64 scalar, of that mean, at least 1e-31 for each row in float32; NaN
+        for a single probe.
       samples: float64 [S], the estimate of each probe.
     """
 
@@ -71,8 +70,7 @@ class Density(NamedTuple):
         node to 5 above the largest.
       density: float64 [G], the mean in each cell of the mixture of Gaussians of standard
         deviation `width` at the nodes; times the cells' length it sums to 1 within 1e-6.
-      width: float64 scalar, in the unit of the eigenvalues; 1e-31 or more in float32, since no
-        product tells less.
+      width: float64 scalar, in the unit of the eigenvalues; at least 1e-31 in float32.
     """
 
     nodes: Float[np.ndarray, "S K"]
@@ -176,9 +174,8 @@ def eigenvalues(operator: Operator, *, order: int, key: Array, num_vectors: int 
 
     Numerics: products and basis in the operator's dtype; an error of about 1e-6 of the
       largest magnitude in float32. The loss decides whether its curvature is right: those of
-      `tlx.core.metrics` keep it for a softmax or sigmoid however saturated; one that forms
-      1 − p, or log-probabilities in `apply_fn`, loses it in float32 above a margin of about 10
-      nats, and says nothing.
+      `tlx.core.metrics` keep it for a saturated softmax or sigmoid; one that forms 1 − p, or
+      log-probabilities in `apply_fn`, loses it in float32 above a margin of about 10 nats.
     Cost: K products. Memory: K·P numbers on the host, on the device a few vectors.
     References: Lanczos 1950; Paige 1972, "Computational variants of the Lanczos method".
     """

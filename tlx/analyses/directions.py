@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from tlx.analyses.kernels import unit_scale
 from tlx.core import checks, tree
 from tlx.core.types import Params
 
@@ -108,7 +109,8 @@ def _draw(
 
 
 def _norm(value: Array, axes: tuple[int, ...]) -> Array:
-    return jnp.sqrt(jnp.sum(jnp.square(value), axes, keepdims=True))
+    scaled, exponent = unit_scale(value)
+    return jnp.ldexp(jnp.sqrt(jnp.sum(jnp.square(scaled), axes, keepdims=True)), exponent)
 
 
 def _check_moves(params: Params, direction: Params, min_axes: int) -> None:

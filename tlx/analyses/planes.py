@@ -278,8 +278,14 @@ def _from(origin: Params, params: Params) -> Params:
 
 def _split(vector: Params, axis: Params) -> tuple[Array, Params]:
     """The multiple of the axis that the vector holds, and the rest, orthogonal to the axis."""
-    square = tree.dot(axis, axis)
-    first = tree.dot(vector, axis) / square
+    scaled, exponent = tree.unit_scale(axis)  # so that squares stay in the range of floats
+    square = tree.dot(scaled, scaled)
+
+    def along(of: Params) -> Array:
+        of, own = tree.unit_scale(of)
+        return jnp.ldexp(tree.dot(of, scaled) / square, own - exponent)
+
+    first = along(vector)
     rest = tree.add(vector, axis, -first)
-    second = tree.dot(rest, axis) / square  # what rounding left
+    second = along(rest)  # what rounding left
     return first + second, tree.add(rest, axis, -second)

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses import _mean_loss
+from tlx.analyses.kernels import unit_scale
+from tlx.core import tree
 from tlx.core.types import ApplyFn, Batch, Labels, Params, PerExampleFn, Stream
 
 
@@ -109,9 +111,10 @@ def in_ball(
 @jax.jit
 def _move(point: Array, direction: Array, length: Array, radius: Array) -> Float[Array, " P"]:
     """A step of a length along a direction, and back into the ball; none along zero."""
+    direction = unit_scale(direction)[0]  # a gradient of 1e-25 is one
     norm = jnp.linalg.norm(direction)
     point = point + jnp.where(norm > 0, direction / norm, 0) * length
-    outside = jnp.linalg.norm(point) / radius
+    outside = tree.norm(point) / radius
     return jnp.where(outside > 1, point / outside, point)
 
 

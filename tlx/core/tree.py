@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from tlx.core import checks
 from tlx.core.types import Params
@@ -246,8 +246,28 @@ def dot(a: Params, b: Params) -> Float[Array, ""]:
 
 
 def norm(a: Params) -> Float[Array, ""]:
-    """The Euclidean norm over all floating leaves: float32 (or wider) real scalar."""
-    return jnp.sqrt(dot(a, a))
+    """The Euclidean norm over all floating leaves: float32 (or wider) real scalar.
+
+    At any scale: squares stay in the range of floats.
+    """
+    scaled, exponent = unit_scale(a)
+    return jnp.ldexp(jnp.sqrt(dot(scaled, scaled)), exponent)
+
+
+def unit_scale(a: Params) -> tuple[Params, Int[Array, ""]]:
+    """The floating leaves over the power of two at their largest number; its exponent.
+
+    As `reals`, and exactly, but for what is too small beside the largest to count in a sum.
+    """
+    leaves, treedef = jax.tree.flatten(a)
+    numbers = {i: reals(leaf) for i, leaf in enumerate(leaves) if checks.is_inexact(leaf)}
+    of_leaves = [jnp.max(jnp.abs(x), initial=0) for x in numbers.values()]
+    wide = max((x.dtype for x in of_leaves), key=lambda d: d.itemsize, default=jnp.float32)
+    largest = [x.astype(wide) for x in of_leaves]
+    exponent = jnp.frexp(functools.reduce(jnp.maximum, largest, jnp.zeros((), wide)))[1]
+    for i, x in numbers.items():
+        leaves[i] = jnp.ldexp(x, -exponent)
+    return jax.tree.unflatten(treedef, leaves), exponent
 
 
 def stack(trees: Sequence[Params]) -> Params:
