@@ -73,11 +73,15 @@ def open_split(spec: DataSpec, split: str) -> tuple[Source, np.ndarray]:
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS} (which the spec maps), not {split!r}")
     if split == "test":
-        source = open_source(spec.name, spec.test_split, spec.folder)
+        source = _open(spec, spec.test_split)
         return source, _test_subset(len(source), spec)
-    source = open_source(spec.name, spec.train_split, spec.folder)
+    source = _open(spec, spec.train_split)
     train, valid = subset(len(source), spec.train_size, spec.valid_size, spec.subset_seed)
     return source, train if split == "train" else valid
+
+
+def _open(spec: DataSpec, split: str) -> Source:
+    return open_source(spec.name, split, spec.folder, train_split=spec.train_split)
 
 
 def _test_subset(total: int, spec: DataSpec) -> np.ndarray:

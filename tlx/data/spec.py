@@ -132,7 +132,10 @@ class DataSpec:
         prepared. Reads at most the metadata of prepared data, never whole splits.
         """
         splits = (self.train_split, self.test_split)
-        found = [sources.unavailable(self.name, split, self.folder) for split in splits]
+        found = [
+            sources.unavailable(self.name, split, self.folder, train_split=self.train_split)
+            for split in splits
+        ]
         return list(dict.fromkeys(f"name: {message}" for message in found if message))
 
 
