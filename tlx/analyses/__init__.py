@@ -32,7 +32,7 @@ key; "constant" an infinity or NaN that all models hold, as in a causal mask; No
     movement                    counts      both parts  left out    left out
     movement.subspace_overlap   counts      counts      left out    NaN
     movement.principal_overlap  counts      both parts  left out    left out
-    spectra                     counts      named       named       NaN
+    spectra                     counts      named       left out    NaN
     alignment                   counts      refused     left out    refused
 
 "Both parts": the real and the imaginary part of a complex number are two real numbers, in norms,

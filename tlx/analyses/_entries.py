@@ -7,14 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-BLOCK = 2**20
-"""The most entries of all models that are widened to float64 at once."""
 
-
-def blocks(leaves: Sequence[Any]) -> Iterator[Float[np.ndarray, "T entries"]]:
-    """One leaf of T models in blocks of entries; none for an empty leaf."""
+def blocks(leaves: Sequence[Any], most: int) -> Iterator[Float[np.ndarray, "T entries"]]:
+    """One leaf of T models in blocks of at most so many entries; none for an empty leaf."""
     flat = [_entries(leaf) for leaf in leaves]
-    step = max(1, BLOCK // len(flat))
+    step = max(1, most // len(flat))
     for start in range(0, flat[0].size, step):
         yield np.stack([row[start : start + step] for row in flat]).astype(np.float64)
 

@@ -53,14 +53,14 @@ def by_shape(params: Params, layout: str) -> tuple[dict[str, Layer], tuple[str, 
     passed_over = []
     for name, leaf in tree.named_leaves(params).items():
         shape, n = np.shape(leaf), np.ndim(leaf)
-        if n < 2:
+        if n < 2 or not checks.is_inexact(leaf):
             continue
         outputs = shape[-1] if layout == "HWIO" else shape[0]
         if math.prod(shape) == outputs:
             continue  # a vector, as some frameworks keep biases and scales
         order = tuple(range(n)) if layout == "HWIO" else (*range(2, n), 1, 0)
         kernel = tuple(shape[i] for i in order)
-        if not _is_real(leaf):
+        if jnp.iscomplexobj(leaf):
             passed_over.append(name)
         elif n == 2:
             found[name] = Layer("dense", order, kernel)
@@ -108,13 +108,8 @@ def unused(params: Params, found: Mapping[str, Layer]) -> tuple[str, ...]:
     return tuple(
         name
         for name, leaf in tree.named_leaves(params).items()
-        if name not in found and sum(n > 1 for n in np.shape(leaf)) > 1
+        if name not in found and checks.is_inexact(leaf) and sum(n > 1 for n in np.shape(leaf)) > 1
     )
-
-
-def _is_real(leaf: Any) -> bool:
-    """Whether a leaf can be a kernel here: floating and not complex."""
-    return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
 def _uses(

@@ -14,6 +14,10 @@ from tlx.core import checks, tree
 from tlx.core.types import Params
 
 
+BLOCK = 2**20
+"""The most entries of all checkpoints that are widened to float64 at once."""
+
+
 class SubspaceOverlap(NamedTuple):
     """The overlap of singular subspaces, weight by weight (L of them, with two or more axes).
 
@@ -199,7 +203,7 @@ def _gram(every: Sequence[Params], num: int) -> tuple[np.ndarray, np.ndarray, in
             continue
         size += tree.num_reals(leaves[0])
         eps = max(eps, float(jnp.finfo(jnp.result_type(leaves[0])).eps))
-        for rows in blocks(leaves):
+        for rows in blocks(leaves, BLOCK):
             rows = np.where(tree.constant(list(rows))[None], 0, rows)
             squares += np.square(rows).sum(1)
             parts = (rows[:num], rows[num:])

@@ -17,6 +17,10 @@ from tlx.core import statistics as statistics_lib
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
 
+BLOCK = 2**20
+"""The most entries of all checkpoints that are widened to float64 at once."""
+
+
 class Components(NamedTuple):
     """The principal components of T checkpoints about their mean.
 
@@ -202,7 +206,7 @@ def _eigen(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _blocks(leaves: Sequence[Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """One leaf in blocks of entries: the checkpoints' mean and their deviations [T, entries]."""
-    for rows in blocks(leaves):
+    for rows in blocks(leaves, BLOCK):
         still = tree.constant(list(rows))
         values = np.where(still[None], 0, rows)
         mean = values.mean(0)

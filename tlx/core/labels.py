@@ -135,7 +135,7 @@ def merge(*parts: Params) -> Params:
         jax.tree_util.tree_flatten_with_path(part, is_leaf=lambda x: x is None or x is EMPTY)
         for part in parts
     ]
-    leaves = []
+    leaves: list[Any] = []
     for column in zip(*(flat for flat, _ in flats), strict=True):
         if all(leaf is EMPTY for _, leaf in column):
             leaves.append(None)

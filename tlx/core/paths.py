@@ -188,8 +188,8 @@ def _polygon(vertices: tuple[Params, ...], t: Float[Array, ""]) -> Params:
             chosen = jnp.where(i == first, corner, chosen)
         return chosen
 
-    ends = (jax.tree.map(leaf, *part) for part in (vertices[:-1], vertices[1:]))
-    return tree.lerp(*ends, rest)
+    before, after = (jax.tree.map(leaf, *part) for part in (vertices[:-1], vertices[1:]))
+    return tree.lerp(before, after, rest)
 
 
 def _segment(t: Any, segments: int) -> tuple[Array, Array]:

@@ -56,7 +56,8 @@ _BOXES = (("flax", "Variable"), ("flax", "AxisMetadata"))  # and what is derived
 
 
 def _is_box(node: Any) -> bool:
-    return _boxes(type(node))
+    kind: Any = type(node)
+    return _boxes(kind)
 
 
 @functools.cache
@@ -174,7 +175,8 @@ def lerp(a: Params, b: Params, t: Float[Array, ""] | float) -> Params:
 
     Numerics: computed in float32 or more, rounded once to the leaf's dtype.
     """
-    leaves, treedef = jax.tree.flatten(a)
+    leaves = jax.tree.leaves(a)
+    treedef: Any = jax.tree.structure(a)
     others = treedef.flatten_up_to(b)
     moved = [i for i, leaf in enumerate(leaves) if checks.is_inexact(leaf)]
     pairs = [_together(leaves[i], others[i]) for i in moved]
