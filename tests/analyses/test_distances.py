@@ -46,7 +46,9 @@ def test_distances_laws(seed, scale):
         grows = scale if "l2" in name or "norms" in name else 1
         np.testing.assert_allclose(getattr(bigger, name), grows * value, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(got.total_l2, np.sqrt((got.l2**2).sum()), rtol=1e-6)
-    np.testing.assert_allclose(got.total_sum_of_tensor_norms, got.sum_of_tensor_norms.sum())
+    np.testing.assert_allclose(
+        got.total_sum_of_tensor_norms, got.sum_of_tensor_norms.sum(), rtol=1e-6
+    )
     assert (got.sum_of_tensor_norms >= got.l2 * (1 - 1e-6)).all()
 
 

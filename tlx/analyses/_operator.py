@@ -31,6 +31,12 @@ class Operator(NamedTuple):
     unravel: Callable[[Any], Params]
 
 
+def unresolved(operator: Operator) -> float:
+    """Below this products have lost bits: terms of them may have left the range of floats."""
+    limits = jnp.finfo(operator.dtype)
+    return float(limits.tiny) / float(limits.eps)
+
+
 def make(part: Callable[..., Any], mean_loss: _mean_loss.MeanLoss) -> Operator:
     """The operator of a part, which gives a batch's sum of products."""
     size, dtype = mean_loss.vector.size, mean_loss.vector.dtype

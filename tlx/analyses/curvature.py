@@ -184,7 +184,9 @@ def eigenvalues(operator: Operator, *, order: int, key: Array, num_vectors: int 
         raise ValueError(f"expected num_vectors in 0 … {order}, the order, got {num_vectors}")
     found = tridiagonal(operator.product, _probe(operator, key), order)
     values, mixes = _ritz(found)
-    residuals = np.maximum(np.abs(found.off_diagonal[-1] * mixes[-1]), _unresolved(operator))
+    residuals = np.maximum(
+        np.abs(found.off_diagonal[-1] * mixes[-1]), _operator.unresolved(operator)
+    )
     vectors = None
     if num_vectors:
         rows = (found.basis.T @ mix.astype(found.basis.dtype) for mix in mixes.T[:num_vectors])
@@ -215,7 +217,7 @@ def trace(operator: Operator, *, num_probes: int, key: Array) -> Trace:
     probes = (_probe(operator, k) for k in _keys(key, num_probes))
     samples = np.array([np.vdot(np.float64(v), np.float64(operator.product(v))) for v in probes])
     spread = samples.std(ddof=1) if num_probes > 1 else np.nan
-    error = np.maximum(spread / np.sqrt(num_probes), operator.size * _unresolved(operator))
+    error = np.maximum(spread / np.sqrt(num_probes), operator.size * _operator.unresolved(operator))
     return Trace(float(samples.mean()), float(error), samples)
 
 
@@ -256,7 +258,7 @@ def density(
     nodes, weights = (np.stack(column) for column in zip(*rules, strict=True))
     if width is None:
         width = 0.01 * (float(np.abs(nodes).max()) or 1.0)
-    return _smooth(nodes, weights, float(np.maximum(width, _unresolved(operator))))
+    return _smooth(nodes, weights, float(np.maximum(width, _operator.unresolved(operator))))
 
 
 def _smooth(nodes: np.ndarray, weights: np.ndarray, width: float) -> Density:
@@ -282,12 +284,6 @@ def _probe(operator: Operator, key: Array) -> Float[Array, " P"]:
     """A vector of random signs."""
     like = jnp.zeros(operator.size, operator.dtype)
     return stochtrace.sampler_signs(like, num=1)(key)[0]
-
-
-def _unresolved(operator: Operator) -> float:
-    """Below this products have lost bits: terms of them may have left the range of floats."""
-    limits = jnp.finfo(operator.dtype)
-    return float(limits.tiny) / float(limits.eps)
 
 
 def _keys(key: Array, num_probes: int) -> Array:
