@@ -95,6 +95,7 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh) -> Job:
     feed.require_divisible(spec.data.batch_size, mesh)
     module = make_module(spec)
     parent = None if spec.init_from is None else initial.find_origin(spec.init_from)
+    examples.tell_left_out(spec.data)
     splits = [name for name in examples.SPLITS if name != "valid" or spec.data.valid_size]
     data = {split: examples.load(spec.data, split) for split in splits}
     config = StepConfig(
