@@ -115,7 +115,7 @@ def test_pgm_by_its_largest_value(tmp_path: Path, most: int) -> None:
     head = f"P5 9 7 {most}\n".encode()
     (tmp_path / "x.pgm").write_bytes(head + values.astype(">u2").tobytes())
     found = read_image(tmp_path / "x.pgm", "L")[:, :, 0].astype(int)
-    off = np.abs(found - values * 255 / most)
+    off = np.abs(found - values.astype(float) * 255 / most)
     assert off.max() <= 0.5 + 255 / 65535  # by way of 16 bits
 
 
