@@ -208,9 +208,9 @@ def examples(
         where the label is furthest below. Of common mistakes the mean of both models counts.
 
     Returns:
-      (rows int32 [n], judgements int32 [n]), as of `np.nonzero`: rows are examples in the
-      stream's order, 0 … N−1, judgements labels, 0 … J−1 (all 0 where an example has one
-      label). Ties are by index, NaN comes last.
+      (rows int32 [n], judgements int32 [n]), as of `np.nonzero`: rows are places in the arrays
+      of `of`, 0 … N−1 (`of.index[rows]` are the numbers of the examples), judgements labels,
+      0 … J−1 (all 0 where an example has one label). Ties are by index, NaN comes last.
 
     Raises:
       ValueError: at call, for a model that is not there, or an unknown `which` or `by`.

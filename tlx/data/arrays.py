@@ -58,10 +58,10 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    data = np.load(file, allow_pickle=False)
-    if not isinstance(data, np.lib.npyio.NpzFile):
-        raise ValueError("it is one array; save both with numpy.savez")
-    with data:
+    with file.open("rb") as opened:  # not by name: numpy leaves a broken file open
+        data = np.load(opened, allow_pickle=False)
+        if not isinstance(data, np.lib.npyio.NpzFile):
+            raise ValueError("it is one array; save both with numpy.savez")
         lacking = [name for name in ("images", "labels") if name not in data]
         if lacking:
             raise ValueError(f"lacks {' and '.join(lacking)}; it has {', '.join(data.files)}")

@@ -12,9 +12,8 @@
 | "tfds/NAME" | any tensorflow-datasets dataset that has been prepared | its own |
 
 The splits of the first three are fixed, see tlx.data.demo. The next four read files below the
-folder that `DataSpec.folder` names, see tlx.data.folders, arrays, domainnet and
-chexpert. More are added
-with `register_source`.
+folder that `DataSpec.folder` names, see tlx.data.folders, arrays, domainnet and chexpert. More are
+added with `register_source`.
 """  # noqa: E501 - a table
 
 import functools

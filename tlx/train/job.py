@@ -98,6 +98,7 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh, origin: checkpoints.Origi
     """
     feed.require_divisible(spec.data.batch_size, mesh)
     module = make_module(spec)
+    examples.tell_left_out(spec.data)
     splits = [name for name in examples.SPLITS if name != "valid" or spec.data.valid_size]
     data = {split: examples.load(spec.data, split) for split in splits}
     config = StepConfig(
