@@ -353,3 +353,51 @@ def test_whole_leaves_that_differ_are_refused_on_a_path():
     a, b = model("whole", 0), model("whole", 1)
     with pytest.raises(ValueError, match="these differ: x"):
         paths.line(a, {**b, "x": b["x"] + 1})
+
+
+def test_curvature_of_complex_leaves_is_that_of_two_real_ones():
+    w = RNG.standard_normal((2, 4, 3)).astype(np.float32)
+    of_complex = {"w": jax.lax.complex(*map(jnp.asarray, w))}
+    of_reals = {"w": jnp.asarray(np.stack(w, -1))}
+
+    def net(weights, inputs):
+        out = inputs.astype(jnp.complex64) @ weights
+        return jnp.square(out.real) + out.imag
+
+    pair = (
+        (lambda p, x: net(p["w"], x), of_complex),
+        (lambda p, x: net(jax.lax.complex(p["w"][..., 0], p["w"][..., 1]), x), of_reals),
+    )
+    vector = RNG.standard_normal(24).astype(np.float32)
+    for make in (curvature.hessian, curvature.gauss_newton):
+        a, b = (make(fn, LOSS, params, STREAM) for fn, params in pair)
+        assert a.size == 24
+        np.testing.assert_allclose(a.product(vector), b.product(vector), rtol=1e-4, atol=1e-5)
+        back = a.ravel(a.unravel(vector))
+        np.testing.assert_array_equal(back, vector)
+
+
+def test_training_a_curve_of_complex_leaves_finds_the_minimum():
+    class Descent:
+        init = staticmethod(lambda params: ())
+        update = staticmethod(
+            lambda grads, state, params: (jax.tree.map(lambda g: -0.1 * g, grads), state)
+        )
+
+    def net(params, inputs):
+        return jnp.square(jnp.abs(params["w"] - (1 + 1j)))[None] * jnp.ones_like(inputs[:, :1])
+
+    a, b = {"w": jnp.asarray([2j])}, {"w": jnp.asarray([-2j])}
+    curve = connectivity.straight(a, b)
+    trained, _ = connectivity.train(
+        net, lambda out, _: out[:, 0], curve, STREAM, optimizer=Descent, num_steps=300, key=KEY
+    )
+    # the mean of u = 2t(1 − t) over that of u², about (1 + i): the ends cancel
+    assert complex(trained.controls[1]["w"][0]) == pytest.approx(2.5 * (1 + 1j), abs=0.3)
+
+
+def test_rewinding_takes_counters_along():
+    a, b = model("whole", 0), {**model("whole", 1), "x": jnp.arange(16).reshape(4, 4)[::-1]}
+    stacked = paths.stacked([a, b])
+    np.testing.assert_array_equal(stacked(1)["x"], b["x"])
+    np.testing.assert_array_equal(paths.points([a, b])(1)["x"], b["x"])

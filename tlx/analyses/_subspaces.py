@@ -13,7 +13,6 @@ from tlx.analyses._entries import blocks
 from tlx.core import checks, tree
 from tlx.core.types import Params
 
-
 BLOCK = 2**20
 """The most entries of all checkpoints that are widened to float64 at once."""
 

@@ -193,7 +193,8 @@ def by_layer(
     "OIHW"). `of_model` sees in the model itself what each leaf is.
 
     Args:
-      params: pytree of arrays; leaves that are not floating do not count, complex ones are passed over.
+      params: pytree of arrays; leaves that are not floating do not count, complex ones are
+        passed over.
       sizes: leaf name to the size of the feature maps it reads, for each convolution: the kind
         is then "circular". None for "reshaped".
       layout: of the kernels: "HWIO" [*taps, I, O], or "OIHW" [O, I, *taps] and [Dout, Din].

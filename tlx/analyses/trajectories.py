@@ -16,7 +16,6 @@ from tlx.core import checks, paths, tree
 from tlx.core import statistics as statistics_lib
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
-
 BLOCK = 2**20
 """The most entries of all checkpoints that are widened to float64 at once."""
 
