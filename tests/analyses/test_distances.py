@@ -126,6 +126,6 @@ def test_models_that_differ_are_refused():
 def test_distances_compile_once_for_models_of_one_shape():
     a, b, labels = _pair()
     distances.by_module(a, b, labels)
-    before = distances._distances._cache_size()
+    before = distances._sums._cache_size()
     distances.by_module(b, models.make_params(5), labels)
-    assert distances._distances._cache_size() == before
+    assert distances._sums._cache_size() == before

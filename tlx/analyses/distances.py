@@ -90,7 +90,8 @@ def by_module(
     member = np.array([[label == name for label in kept] for name in chosen], bool)
     member = member.reshape(len(chosen), len(kept))  # two axes, were there no modules
     of_leaf = in_float64(_sums(params_a, params_b))
-    of_module, apart = member @ of_leaf, member @ np.sqrt(of_leaf[:, 0])
+    of_module = np.where(member[:, :, None], of_leaf[None], 0).sum(1)
+    apart = np.where(member, np.sqrt(of_leaf[:, 0])[None], 0).sum(1)
     found = (*_compare(of_module), apart, *_compare(of_module.sum(0)), apart.sum())
     return Distances(chosen, *map(undefined.array, found))
 
