@@ -300,7 +300,7 @@ def test_padded_streams_carry_the_mask() -> None:
 
 
 def test_each_augmentation_has_a_key_of_its_name() -> None:
-    """Keys are the batch's with the crc32 of the name folded in: none is shared, nor the batch's."""
+    """Keys are the batch's with the crc32 of the name folded in, none shared."""
     spec = dataclasses.replace(tiny.DATA, mean=(0.0,), std=(1.0,), augment=("crop:2", "flip"))
     images = np.random.default_rng(0).integers(0, 256, (ROWS, 8, 8, 1)).astype(np.uint8)
     key = jax.random.key(5)
