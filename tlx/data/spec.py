@@ -133,8 +133,7 @@ class DataSpec:
         prepared. Reads at most the metadata of prepared data, never whole splits.
         """
         lacks = functools.partial(sources.unavailable, train_split=self.train_split)
-        splits = (self.train_split, self.test_split)
-        found = [lacks(self.name, split, self.folder) for split in splits]
+        found = [lacks(self.name, x, self.folder) for x in (self.train_split, self.test_split)]
         return list(dict.fromkeys(f"name: {message}" for message in found if message))
 
 
