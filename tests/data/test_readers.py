@@ -262,11 +262,11 @@ def test_examples_are_joined_by_number(tmp_path: Path, max_bytes: int) -> None:
     stream = eval_stream(spec, "test", data=data)
     found = predictions.collect([(apply_fn, {}), (apply_fn, {})], stream)
     rows, _ = mistakes.examples(found, 0, 1, which="common")
-    numbers = np.asarray(found.index)[np.asarray(rows)]
+    numbers = np.asarray(found.numbers)[np.asarray(rows)]
     source, chosen = open_split(spec, "test")
     shown = [int(source[int(chosen[number])]["image"][0, 0, 0]) for number in numbers]
     assert sorted(shown) == [20, 60, 100, 140]
-    assert np.asarray(found.index).tolist() == [0, 1, 3, 4, 5, 6, 7, 8, 9]
+    assert np.asarray(found.numbers).tolist() == [0, 1, 3, 4, 5, 6, 7, 8, 9]
 
 
 def test_unreadable_images_in_memory_are_masked(tmp_path: Path) -> None:

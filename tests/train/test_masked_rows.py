@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import zlib
 from typing import Any
 
 import flax.linen as nn
@@ -296,3 +297,14 @@ def test_softmax_takes_class_numbers_alone() -> None:
 def test_padded_streams_carry_the_mask() -> None:
     stream = streams.from_arrays(np.ones((5, 2)), np.arange(5), batch_size=4)
     assert [b["mask"].tolist() for b in stream()][1] == [True, False, False, False]
+
+
+def test_each_augmentation_has_a_key_of_its_name() -> None:
+    """Keys are the batch's with the crc32 of the name folded in, none shared."""
+    spec = dataclasses.replace(tiny.DATA, mean=(0.0,), std=(1.0,), augment=("crop:2", "flip"))
+    images = np.random.default_rng(0).integers(0, 256, (ROWS, 8, 8, 1)).astype(np.uint8)
+    key = jax.random.key(5)
+    crop, flip = (jax.random.fold_in(key, zlib.crc32(name)) for name in (b"crop", b"flip"))
+    expected = image_ops.random_flip(flip, image_ops.random_crop(crop, images, 2))
+    found = np.rint(255 * np.asarray(transform(spec, key, images)))
+    np.testing.assert_array_equal(found, expected)

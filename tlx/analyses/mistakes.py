@@ -209,7 +209,7 @@ def examples(
 
     Returns:
       (rows int32 [n], judgements int32 [n]), as of `np.nonzero`: rows are places in the arrays
-      of `of`, 0 … N−1 (`of.index[rows]` are the numbers of the examples), judgements labels,
+      of `of`, 0 … N−1 (`of.numbers[rows]` are the numbers of the examples), judgements labels,
       0 … J−1 (all 0 where an example has one label). Ties are by index, NaN comes last.
 
     Raises:

@@ -45,7 +45,7 @@ class Predictions(NamedTuple):
       num_classes: C.
       threshold: from which probability on a label is answered with 1; None where an example
         has one label.
-      index: int32 [N], the number of each example, by which it is found in its data: the
+      numbers: int32 [N], the number of each example, by which it is found in its data: the
         batches' `index`, else its place in the stream, masked rows (which are left out) counted.
     """
 
@@ -58,7 +58,7 @@ class Predictions(NamedTuple):
     labels: Int[Array, "N J"]
     num_classes: int
     threshold: float | None
-    index: Int[Array, " N"]
+    numbers: Int[Array, " N"]
 
     @property
     def classes(self) -> Int[Array, "N J"]:

@@ -79,7 +79,7 @@ def _gallery(
         number = min(SHOWN, len(rows))
         place[row, :number], judgement[row, :number] = rows[:number], judgements[:number]
     there, at = place >= 0, np.maximum(place, 0)  # in the answers, which lack unreadable images
-    index = np.where(there, np.append(of.index, -1)[place], -1).astype(np.int32)
+    index = np.where(there, np.append(of.numbers, -1)[place], -1).astype(np.int32)
     data = runs[p_t].spec.data
     images = np.zeros((3, SHOWN, data.image_size, data.image_size, data.channels), np.uint8)
     images[there] = asking.images(runs[p_t], index[there].tolist())
