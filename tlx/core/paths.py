@@ -36,7 +36,7 @@ def line(params_a: Params, params_b: Params) -> PathFn:
         and differs in value, since between counters there is no line.
     """
     checks.same_structure(params_a, params_b)
-    _same_integers(params_a, params_b)
+    checks.same_integers(params_a, params_b)
     return Partial(tree.lerp, params_a, params_b)
 
 
@@ -289,27 +289,4 @@ def _alike(params: Sequence[Params], name: str, *, at_least: int, integers: bool
     for i, other in enumerate(params[1:], 1):
         checks.same_structure(params[0], other, (f"{name}[0]", f"{name}[{i}]"))
         if integers:
-            _same_integers(params[0], other)
-
-
-def _same_integers(a: Params, b: Params) -> None:
-    right = tree.named_leaves(b)
-    differ = [
-        name
-        for name, x in tree.named_leaves(a).items()
-        if not checks.is_inexact(x) and not _equal(x, right[name])
-    ]
-    if differ:
-        raise ValueError(
-            "leaves that are not floating cannot lie on a path unless they are equal at its ends; "
-            f"these differ: {', '.join(differ)}. Keep counters and random keys out of the "
-            "parameters, or give both ends the same value."
-        )
-
-
-def _equal(x: Any, y: Any) -> bool:
-    if x is y or isinstance(x, jax.core.Tracer) or isinstance(y, jax.core.Tracer):
-        return True  # a traced value cannot be read; the ends' leaf of the first is kept
-    if jnp.issubdtype(jnp.asarray(x).dtype, jax.dtypes.prng_key):
-        x, y = jax.random.key_data(x), jax.random.key_data(y)
-    return bool((jnp.asarray(x) == jnp.asarray(y)).all())
+            checks.same_integers(params[0], other)
