@@ -185,11 +185,11 @@ def _masked(
     part: Callable[..., Any], static: Static, params: Params, args: Any, batch: Batch
 ) -> Any:
     mask = metrics.mask_of(batch)
-    new = part(static, params, _filled(batch, mask), *args)
+    new = part(static, params, filled(batch, mask), *args)
     return jax.tree.map(lambda x: jnp.where(mask.any(), x, 0), new)
 
 
-def _filled(batch: Batch, mask: Array) -> Batch:
+def filled(batch: Batch, mask: Array) -> Batch:
     """The batch with its first example in place of each masked row.
 
     A masked loss has derivative zero, but zero times the derivative of a net at arbitrary

@@ -69,10 +69,19 @@ def gauss_newton_part(
 
     def forward(w: Array) -> tuple[list[Array], Any]:
         outputs = static.apply_fn(_mean_loss.write(static.chosen, params, w), batch["inputs"])
-        return _floating(outputs), outputs
+        return floating(outputs), outputs
 
-    moving, push, outputs = jax.linearize(forward, at, has_aux=True)
+    _, push, outputs = jax.linearize(forward, at, has_aux=True)
     pull = jax.linear_transpose(push, at)
+
+    value, curved = output_product(static, outputs, batch, push(vector))
+    return _defined(value, pull(curved)[0])
+
+
+def output_product(
+    static: _mean_loss.Static, outputs: Any, batch: Batch, vector: list[Array]
+) -> tuple[Array, list[Array]]:
+    """The sum of losses, and its second derivatives in the outputs times a vector."""
 
     def value_and_slope(moving: list[Array]) -> tuple[Array, list[Array]]:
         def value(moving: list[Array]) -> Array:
@@ -80,11 +89,11 @@ def gauss_newton_part(
 
         return jax.value_and_grad(value)(moving)
 
-    (value, _), (_, curved) = jax.jvp(value_and_slope, (moving,), (push(vector),))
-    return _defined(value, pull(curved)[0])
+    (value, _), (_, curved) = jax.jvp(value_and_slope, (floating(outputs),), (vector,))
+    return value, curved
 
 
-def _floating(outputs: Any) -> list[Array]:
+def floating(outputs: Any) -> list[Array]:
     """The leaves that have a derivative: not those that are integers, such as a class."""
     return [leaf for leaf in jax.tree.leaves(outputs) if checks.is_inexact(leaf)]
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from matfree import stochtrace
 from scipy import special
 
-from tlx.analyses import _mean_loss, _operator
+from tlx.analyses import _mean_loss, _operator, _output_curvature
 from tlx.analyses._lanczos import Tridiagonal, tridiagonal
 from tlx.analyses._operator import Operator as Operator
 from tlx.core import tree
@@ -107,16 +107,19 @@ def hessian(
     Raises:
       ValueError: at call, for an unknown module, labels without modules or the reverse,
         where no floating leaf varies, for a stream without examples; at a product, for a
-        vector of another shape, or a loss that is not one value a row.
+        vector of another shape. And for a loss that is not one value a row, labels that it
+        does not take, or whose curvature float32 does not carry at these outputs: one that forms
+        1 − p, where the model is sure.
 
     Numerics: vectors and sums over batches in float32 or more, whatever the parameters'
       dtype; the net computes in its own. NaN in an example's loss makes products NaN.
-    Cost: one pass over the stream at call; a product has about 9 times the arithmetic of a
-      forward pass, where a gradient has 3 times. Batches stay on the device if they take at
-      most 1 GiB, else each product reads the stream.
+    Cost: at call one pass over the stream and a forward pass of each batch; a product has about
+      9 times the arithmetic of a forward pass, where a gradient has 3 times. Batches stay on the
+      device if they take at most 1 GiB, else each product reads the stream.
     References: Pearlmutter 1994, "Fast exact multiplication by the Hessian".
     """
     mean_loss = _mean_loss.make(apply_fn, loss, params, stream, labels, modules)
+    _output_curvature.require(mean_loss)
     return _operator.make(_operator.hessian_part, mean_loss)
 
 
@@ -153,6 +156,7 @@ def gauss_newton(
       gradient descent".
     """
     mean_loss = _mean_loss.make(apply_fn, loss, params, stream, labels, modules)
+    _output_curvature.require(mean_loss)
     return _operator.make(_operator.gauss_newton_part, mean_loss)
 
 
@@ -173,9 +177,9 @@ def eigenvalues(operator: Operator, *, order: int, key: Array, num_vectors: int 
       ValueError: at call, for an order or num_vectors out of range.
 
     Numerics: products and basis in the operator's dtype; an error of about 1e-6 of the
-      largest magnitude in float32. The loss decides whether its curvature is right: those of
-      `tlx.core.metrics` keep it for a saturated softmax or sigmoid; one that forms 1 − p, or
-      log-probabilities in `apply_fn`, loses it in float32 above a margin of about 10 nats.
+      largest magnitude in float32. Log-probabilities that `apply_fn` itself forms lose their
+      curvature in float32 above a margin of about 10 nats, which nothing here can see: let it
+      return logits.
     Cost: K products. Memory: K·P numbers on the host, on the device a few vectors.
     References: Lanczos 1950; Paige 1972, "Computational variants of the Lanczos method".
     """
