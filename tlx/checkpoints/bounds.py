@@ -15,7 +15,7 @@ TENSOR_BYTES = 2**34
 DIMENSIONS = 32
 """Of one tensor."""
 
-TENSORS = 100_000
+TENSORS = 20_000
 """Named tensors, and mappings around them, that are looked at in one file."""
 
 DEPTH = 32
@@ -24,7 +24,7 @@ DEPTH = 32
 PICKLE_BYTES = 2**25
 """Of one pickle without the tensors' values (32 MiB; weights with an optimiser take 1 or 2)."""
 
-PICKLE_STEPS = 500_000
+PICKLE_STEPS = 300_000
 """Instructions in one pickle; a tensor takes about 35."""
 
 INTEGER_BYTES = 64

@@ -211,19 +211,17 @@ def _weights(content: Any, key: str | None, file_bytes: int) -> dict[str, np.nda
     bounds.require("what it holds", total, bounds.SHARED * (file_bytes + bounds.EXPANSION_FREE))
     return {
         name: leaf.array() if isinstance(leaf, torch_files.Tensor) else np.asarray(leaf)
-        for name, leaf in found.items()
+        for name, leaf in sorted(found.items())
     }
 
 
 def _where(content: Mapping[str, Any]) -> str | None:
     """The key of the weights; None where they are all that there is."""
     sets = [name for name, value in content.items() if _is_set(value)]
-    if _flat(content)[1] is None:
-        (only,) = content if len(content) == 1 else (None,)
-        is_wrapped = only in KEYS and all(map(_is_array, content[only].values()))
-        if is_wrapped or not any(_is_averaged(name) for name in sets):
-            return only if is_wrapped else None
     known = [name for name in sets if name in KEYS or _is_averaged(name)]
+    if len(known) < 2 and _is_set(content):
+        is_wrapped = len(content) == len(known) and all(map(_is_array, content[known[0]].values()))
+        return known[0] if is_wrapped else None
     if len(known) == 1:
         return known[0]
     shown = ", ".join(f"{name} ({len(_flat(content[name])[0])} tensors)" for name in known or sets)
@@ -248,7 +246,13 @@ def _is_array(value: Any) -> bool:
 
 
 def _is_set(value: Any) -> bool:
-    return isinstance(value, Mapping) and bool(value) and _flat(value)[1] is None
+    """Whether a value is nothing but arrays by name, and not too many."""
+    if not isinstance(value, Mapping) or not value:
+        return False
+    try:
+        return _flat(value)[1] is None
+    except ValueError:
+        return False
 
 
 def _at(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -94,8 +94,10 @@ def unprefixed(module: nn.Module, tensors: Mapping[str, np.ndarray]) -> dict[str
 
 
 def has_head(module: nn.Module, tensors: Mapping[str, Any]) -> bool:
-    """Whether a classifier is among the tensors, whose names have no prefix."""
-    return torch_name(module, f"{HEAD}kernel", told_by(module, tensors)) in tensors
+    """Whether some of a classifier is among the tensors, whose names have no prefix."""
+    names = told_by(module, tensors)
+    heads = [leaf for leaf in shapes(module) if leaf.startswith(HEAD)]
+    return any(torch_name(module, leaf, names) in tensors for leaf in heads)
 
 
 def shapes(module: nn.Module, channels: int = 3) -> dict[str, Any]:
