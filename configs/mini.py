@@ -29,18 +29,19 @@ With :depth, eight minutes: the first four modules from P bring 97.5 %, all but 
 
 import ml_collections
 
+from tlx.config import arguments
+
 SIZE = 32
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    (word,) = arguments(arg, ("depth", "pretrain", "finetune=WORKDIR", "scratch"))
     config = study()
-    if arg == "depth":
+    if word == "depth":
         config.partial = depth()
-    if arg in ("", "depth"):
+    if word in ("", "depth"):
         return config
-    part, _, workdir = arg.partition("=")
-    if part not in ("pretrain", "finetune", "scratch"):
-        raise ValueError(f"expected depth, pretrain, finetune=WORKDIR or scratch, got {arg!r}")
+    part, _, workdir = word.partition("=")
     if workdir:
         config[part].init_from = {"workdir": workdir, "step": "last", "head": "zeros"}
     return config[part]

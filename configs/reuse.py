@@ -28,15 +28,15 @@ last, though up to step 128 training from them is slower. Kappa 0.78
 
 import ml_collections
 
+from tlx.config import arguments
+
 SIZE = 16
 CHANNELS = 3  # of grey images, so that all values can be permuted across channels too
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    pairs = {"": mnist_to_digits, "fashion": fashion_to_mnist}
-    if arg not in pairs:
-        raise ValueError(f"expected no argument or fashion, got {arg!r}")
-    return pairs[arg]()
+    (word,) = arguments(arg, ("fashion",))
+    return fashion_to_mnist() if word else mnist_to_digits()
 
 
 def mnist_to_digits() -> ml_collections.ConfigDict:

@@ -197,9 +197,9 @@ def test_the_authors_subset():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("domainnet:photos", "expected one of real, clipart, quickdraw"),
-        ("domainnet:real,shuffle,checkpoints", "expected one of real"),
-        ("chexpert:twice", "expected nothing or from=WORKDIR, got 'twice'"),
+        ("domainnet:photos", "Expected one of real, clipart, quickdraw"),
+        ("domainnet:real,shuffle,checkpoints", "shuffle and checkpoints exclude each other"),
+        ("chexpert:twice", "Expected one of from=WORKDIR, or none"),
     ],
 )
 def test_arguments_that_are_none(name, message):

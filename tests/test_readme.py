@@ -1,17 +1,33 @@
 """The code in README runs as it stands."""
 
+import contextlib
 import importlib
 import importlib.util
 import re
 from pathlib import Path
 
+import jax
+import pytest
+
 README = Path("README.md").read_text()
 
 
-def test_the_library_calls_run(capsys):
+@contextlib.contextmanager
+def _checked():
+    """NaN is an error, and weights are float64: with float32 inputs no strict promotion."""
+    with jax.debug_nans(True), jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+MODES = {"strict promotion": contextlib.nullcontext, "debug_nans and x64": _checked}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_library_calls_run(mode, capsys):
     names: dict[str, object] = {}  # one session: each piece goes on from those before
-    for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
-        exec(compile(code, "README.md", "exec"), names)
+    with MODES[mode]():
+        for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+            exec(compile(code, "README.md", "exec"), names)
     out = capsys.readouterr().out
     assert "Barrier(height=" in out
     assert re.search(r"^(yes|no|open) \[", out, re.MULTILINE)

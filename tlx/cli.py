@@ -1,7 +1,10 @@
 """The command line: parse, build, call. The only place for flags."""
 
 import argparse
+import errno
+import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,11 +34,33 @@ examples:
       a run's last weights with PyTorch's names
 
 A command that was stopped goes on where it was when it is given again.
+
+exit status: 0 done; 1 could not be done, as one sentence on standard error says; 2 unknown or
+missing arguments; 130 interrupted; 141 nobody reads what is printed.
 """
+
+REMEDIES = {
+    errno.ENOENT: "make the folder it is in, or name another",
+    errno.ENOTDIR: "a part of the path is a file; name another",
+    errno.EISDIR: "that is a folder; name a file",
+    errno.EEXIST: "name another, or remove it",
+    errno.EACCES: "its permissions forbid it; name a place that you may write to",
+    errno.EROFS: "name a place that can be written to",
+    errno.ENOSPC: "free some space and give the command again, which then goes on",
+    errno.EDQUOT: "free some space and give the command again, which then goes on",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+"""What to do about an error of the operating system."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0 done, 1 could not be done, 2 bad arguments."""
+    """Runs a command and returns the exit status, which `tlx --help` explains.
+
+    What a user can cause is told in one sentence. Other exceptions are faults of tlx, and come
+    with their traceback.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
     args, rest = _parser().parse_known_args(argv)
     overrides = [word.removeprefix("--config.") for word in rest if word.startswith("--config.")]
     other = [word for word in rest if not word.startswith("--config.")]
@@ -43,7 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         _parser().error(f"unknown arguments: {' '.join(other)}; see tlx {args.command} --help")
     logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells each file it touches
     try:
+        if getattr(args, "out", None) is not None and not args.out.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "no such folder", str(args.out.parent))
         args.run(args, overrides)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 141
+    except OSError as error:
+        print(f"tlx {args.command}: {_told(error)}", file=sys.stderr)
+        return 1
     except (ValueError, ImportError, FloatingPointError) as error:
         print(f"tlx {args.command}: {error}", file=sys.stderr)
         return 1
@@ -51,6 +85,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def _told(error: OSError) -> str:
+    """What happened where, and what to do."""
+    if error.errno is None:
+        return str(error)
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    remedy = REMEDIES.get(error.errno)
+    return f"{where}{error.strerror}" + (f"; {remedy}" if remedy else "")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -255,11 +298,15 @@ def _export(args: argparse.Namespace, overrides: list[str]) -> None:
 
 def _report(args: argparse.Namespace, overrides: list[str]) -> None:
     """Draws the page again from the records of a study's workdir."""
+    from tlx.report import measures
     from tlx.studies import local
 
     if overrides:
         raise ValueError("report takes no config: it draws what the records hold")
-    print(local.redraw(args.workdir))
+    page = local.redraw(args.workdir)
+    for problem in measures.problems(args.workdir / "records"):
+        print(f"tlx report: {problem}", file=sys.stderr)
+    print(page)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,20 @@ once, before any work.
 
 import ast
 import importlib.util
-from collections.abc import Mapping, Sequence
+import json
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ml_collections
 
+from tlx.core import checks
 from tlx.train import typed
 from tlx.train.spec import tuples
 from tlx.train.typed import ConfigError
 
-__all__ = ["ConfigError", "build", "load"]
+__all__ = ["ConfigError", "arguments", "build", "load"]
 
 T = TypeVar("T")
 
@@ -25,15 +28,17 @@ def load(path: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     """The config of a file, with overrides.
 
     Args:
-      path: "configs/mini.py", or "configs/mini.py:arg" to call `get_config("arg")`.
+      path: "configs/mini.py", or "configs/mini.py:arg" to call `get_config("arg")`; or what a
+        workdir holds as its config.json or study.json.
       overrides: "a.b=value" each; the value is a Python literal, or else a string.
 
     Returns:
       A locked `ConfigDict`.
 
     Raises:
-      ConfigError: if the file is not there or has no `get_config`; or listing every
-        override that is not of this form. Unknown keys and wrong types are for `build` to find.
+      ConfigError: if the file is not there, cannot be run (with its line) or has no
+        `get_config`; or listing every override that is not of this form. Unknown keys and wrong
+        types are for `build` to find.
     """
     name, _, arg = path.partition(":")
     file = Path(name)
@@ -41,17 +46,101 @@ def load(path: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
         near = sorted(str(p) for p in Path("configs").glob("*.py"))
         known = f"; there are {', '.join(near)}" if near else ""
         raise ConfigError(f"no config file {name!r}{known}")
-    module_spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ConfigError(f"{name} must define get_config(arg='') -> ml_collections.ConfigDict")
-    config = module.get_config(arg) if arg else module.get_config()
+    config = _saved(file, arg) if file.suffix == ".json" else _made(file, arg)
     with config.unlocked():
         _override(config, overrides)
     return config.lock()
+
+
+def arguments(arg: str, *groups: Iterable[str]) -> tuple[str, ...]:
+    """The words of a config's argument, "word" or "word=VALUE" separated by commas.
+
+    >>> arguments("real,from=runs/P", ("real", "clipart"), ("from=WORKDIR",))
+    ('real', 'from=runs/P')
+    >>> arguments("", ("depth", "finetune=WORKDIR"))
+    ('',)
+
+    Args:
+      arg: what stands after the colon of `--config=FILE:ARG`.
+      groups: forms that exclude each other; "name=WHAT" for a word that has a value.
+
+    Returns:
+      The word of each group, in their order; "" where it is not given.
+
+    Raises:
+      ConfigError: listing what is wrong, with all forms.
+    """
+    groups = tuple(tuple(group) for group in groups)
+    of_name = {form.partition("=")[0]: (i, form) for i, g in enumerate(groups) for form in g}
+    found, problems = [""] * len(groups), []
+    for word in arg.split(",") if arg else ():
+        name, equals, value = word.partition("=")
+        if name not in of_name:
+            problems.append(checks.unknown("argument", name, of_name))
+            continue
+        number, form = of_name[name]
+        if "=" in form and not value:
+            problems.append(f"{name} needs a value: {form}")
+        elif equals and "=" not in form:
+            problems.append(f"{name} takes no value, got {word!r}")
+        elif found[number]:
+            problems.append(f"{found[number]} and {word} exclude each other")
+        else:
+            found[number] = word
+    if problems:
+        forms = " and ".join(f"one of {', '.join(group)}" for group in groups)
+        raise ConfigError(f"{arg!r}: {'; '.join(problems)}. Expected {forms}, or none")
+    return tuple(found)
+
+
+def _saved(file: Path, arg: str) -> ml_collections.ConfigDict:
+    """What a workdir holds."""
+    if arg:
+        raise ConfigError(f"{file} is a saved config and takes no argument, got {arg!r}")
+    try:
+        values = json.loads(file.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{file}: not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: expected the fields of a config, got {type(values).__name__}")
+    return ml_collections.ConfigDict(tuples(values))
+
+
+def _made(file: Path, arg: str) -> ml_collections.ConfigDict:
+    """What a Python file gives."""
+    module_spec = importlib.util.spec_from_file_location(file.stem, file)
+    if module_spec is None or module_spec.loader is None:
+        raise ConfigError(
+            f"{file}: expected a Python file (.py) with get_config, or a workdir's saved "
+            "config.json or study.json"
+        )
+    module = importlib.util.module_from_spec(module_spec)
+    _run(file, module_spec.loader.exec_module, module)
+    if not callable(getattr(module, "get_config", None)):
+        raise ConfigError(f"{file} must define get_config(arg='') -> ml_collections.ConfigDict")
+    config = _run(file, module.get_config, *([arg] if arg else []))
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise ConfigError(
+            f"{file}: expected get_config to return an ml_collections.ConfigDict, got "
+            f"{type(config).__name__}"
+        )
+    return config
+
+
+def _run(file: Path, fn: Callable[..., Any], *args: Any) -> Any:
+    """Calls what a config defines; an error in it is told with the file's line."""
+    try:
+        return fn(*args)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    except Exception as error:  # whatever the file does
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [str(f.lineno) for f in frames if Path(f.filename) == file.absolute()]
+        lines += [str(f.lineno) for f in frames if Path(f.filename) == file]
+        if isinstance(error, SyntaxError):
+            lines = [str(error.lineno)]
+        where = f"{file}, line {lines[-1]}" if lines else f"{file}"
+        raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def build(cls: type[T], config: Mapping[str, Any]) -> T:

@@ -28,6 +28,8 @@ from pathlib import Path
 
 import ml_collections
 
+from tlx.config import arguments
+
 IMAGENET = runpy.run_path(str(Path(__file__).with_name("imagenet.py")))  # how P is trained
 
 BATCH, EPOCH = 256, 50_000
@@ -35,13 +37,11 @@ EPOCHS = {"P-T": 200, "RI-T": 400}
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    word, equals, start = arg.partition("=")
-    if arg and (word != "from" or not equals or not start):
-        raise ValueError(f"expected nothing or from=WORKDIR, got {arg!r}")
+    (start,) = arguments(arg, ("from=WORKDIR",))
     config = ml_collections.ConfigDict()
     config.name = "chexpert"
     config.title = "What is transferred from ImageNet to chest X-rays?"
-    config.pretrain = IMAGENET["pretrained"](start)
+    config.pretrain = IMAGENET["pretrained"](start.removeprefix("from="))
     config.finetune, config.scratch = target("P-T"), target("RI-T")
     config.init_head = "random"
     config.replicates = 2

@@ -31,6 +31,8 @@ from pathlib import Path
 
 import ml_collections
 
+from tlx.config import arguments
+
 IMAGENET = runpy.run_path(str(Path(__file__).with_name("imagenet.py")))  # how P is trained
 
 DOMAINS = {  # training images; the larger ones are cut to 50,000 for training and for test
@@ -50,27 +52,21 @@ QUESTIONS = {"analyses": (), "shuffle": ("sweeps",), "checkpoints": ("checkpoint
 
 
 def get_config(arg: str = "real") -> ml_collections.ConfigDict:
-    domain, *words = arg.split(",")
-    start = next((w.removeprefix("from=") for w in words if w.startswith("from=")), "")
-    asked = [word for word in words if not word.startswith("from=")] or ["analyses"]
-    if domain not in DOMAINS or asked[0] not in QUESTIONS or len(asked) > 1:
-        raise ValueError(
-            f"expected one of {', '.join(DOMAINS)}, maybe one of {', '.join(QUESTIONS)}, maybe "
-            f"from=WORKDIR, separated by commas, got {arg!r}"
-        )
+    domain, asked, start = arguments(arg, DOMAINS, QUESTIONS, ("from=WORKDIR",))
+    domain, asked = domain or "real", asked or "analyses"
     config = ml_collections.ConfigDict()
-    config.name = f"domainnet_{domain}_{asked[0]}"
+    config.name = f"domainnet_{domain}_{asked}"
     config.title = f"What is transferred from ImageNet to DomainNet's {domain}?"
-    config.pretrain = IMAGENET["pretrained"](start)
+    config.pretrain = IMAGENET["pretrained"](start.removeprefix("from="))
     config.finetune = target("P-T", domain, rate=RATES[0])
     config.scratch = target("RI-T", domain, rate=RATES[1])
     config.init_head = "random"
-    config.questions = QUESTIONS[asked[0]]
-    config.replicates = 2 if asked[0] == "analyses" else 1
+    config.questions = QUESTIONS[asked]
+    config.replicates = 2 if asked == "analyses" else 1
     config.rates = RATES
-    if asked[0] == "shuffle":
+    if asked == "shuffle":
         config.shuffles = ("pixel", *(f"block:{block}" for block in BLOCKS))
-    if asked[0] == "checkpoints":
+    if asked == "checkpoints":
         config.init_steps = (0, *config.pretrain.checkpoint.steps)
     config.num_alphas = 51  # the authors' 50 points, and the middle
     config.plane_points = 21

@@ -67,6 +67,85 @@ def test_products_are_the_closed_forms(model, matrix):
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
+def _saturated(margin, labels):
+    """Inputs and weights of a linear classifier whose least margin is as given, and labels."""
+    rng = np.random.default_rng(margin)
+    x, w = rng.standard_normal((60, 6)), rng.standard_normal((6, 4))
+    ranked = np.sort(x @ w, 1)
+    kept = np.argsort(ranked[:, -2] - ranked[:, -1])[:20]
+    x = np.float32(x[kept])
+    w = np.float32(w * margin / (ranked[kept, -1] - ranked[kept, -2]).min())
+    if labels == "mixed":  # some examples are not saturated, though most are
+        x[:3] /= margin
+    best = (np.float64(x) @ np.float64(w)).argmax(1)
+    return x, w, best if labels == "right" else (best + rng.integers(0, 2, len(best))) % 4
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("labels", ["right", "wrong", "mixed"])
+@pytest.mark.parametrize("margin", [16, 20, 30, 60])
+def test_curvature_of_a_saturated_softmax(margin, labels, matrix):
+    x, w, y = _saturated(margin, labels)
+    exact = oracles.hessian_closed_form("softmax", x, w)
+    values = np.linalg.eigvalsh(exact)[::-1]
+    stream = streams.from_arrays(x, y, batch_size=8)
+    loss = metrics.softmax_cross_entropy
+    operator = MATRICES[matrix](_linear, loss, {"w": jnp.asarray(w)}, stream)
+    dense = _dense(operator).astype(np.float64)
+    np.testing.assert_allclose(dense, exact, atol=1e-4 * values[0])
+    found = curvature.eigenvalues(operator, order=len(values), key=KEY)
+    np.testing.assert_allclose(found.values, values, atol=2e-5 * values[0])
+    assert found.values[-1] > -1e-6 * values[0]
+    np.testing.assert_allclose(np.trace(dense), values.sum(), rtol=1e-4)
+    probes = [np.asarray(curvature._probe(operator, k), float) for k in jax.random.split(KEY, 5)]
+    expected = np.mean([v @ exact @ v for v in probes])
+    trace = curvature.trace(operator, num_probes=5, key=KEY)
+    np.testing.assert_allclose(trace.value, expected, rtol=1e-4)
+    density = curvature.density(operator, order=len(values), num_probes=1, key=KEY)
+    np.testing.assert_allclose(density.nodes.max(), values[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_curvature_of_a_saturated_sigmoid(matrix):
+    rng = np.random.default_rng(0)
+    x, w = np.float32(rng.standard_normal((30, 3))), np.float32([[30], [-40], [25]])
+    z = np.float64(x) @ np.float64(w)
+    x, z = x[np.abs(z[:, 0]) > 18], z[np.abs(z[:, 0]) > 18]
+    curved = np.exp(-np.logaddexp(0, z) - np.logaddexp(0, -z))
+    exact = np.float64(x).T @ (curved * x) / len(x)
+    stream = streams.from_arrays(x, rng.integers(0, 2, len(x)), batch_size=8)
+    operator = MATRICES[matrix](_linear, _logistic, {"w": jnp.asarray(w)}, stream)
+    np.testing.assert_allclose(_dense(operator), exact, atol=1e-4 * np.linalg.norm(exact))
+
+
+def test_curvature_below_the_range_of_float32_is_told():
+    x, w, y = _saturated(100, "right")
+    stream = streams.from_arrays(x, y, batch_size=8)
+    loss = metrics.softmax_cross_entropy
+    operator = curvature.gauss_newton(_linear, loss, {"w": jnp.asarray(w)}, stream)
+    found = curvature.eigenvalues(operator, order=3, key=KEY)
+    assert found.residuals[0] > 1e4 * np.abs(found.values[0])
+
+
+def test_outputs_that_are_integers_have_no_curvature():
+    def apply_fn(params, inputs):
+        logits = inputs @ params["w"]
+        best = logits.argmax(-1)
+        return {"logits": logits, "class": best, "sure": logits.max(-1) > 1}
+
+    def loss(outputs, batch):
+        return metrics.softmax_cross_entropy(outputs["logits"], batch)
+
+    rng = np.random.default_rng(0)
+    x, y = np.float32(rng.standard_normal((N, 3))), rng.integers(0, 4, N)
+    params = {"w": jnp.asarray(rng.standard_normal((3, 4)), jnp.float32)}
+    stream = streams.from_arrays(x, y, batch_size=8)
+    expected = oracles.hessian_closed_form("softmax", x, params["w"])
+    for make in MATRICES.values():
+        got = _dense(make(apply_fn, loss, params, stream))
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def exact():
     """The net's Hessian and Gauss-Newton matrix by dense derivatives in float64."""
@@ -173,7 +252,7 @@ def test_products_do_not_depend_on_batches(dense, matrix, case, monkeypatch):
     for _ in range(2):
         got = operator.product(v)
         np.testing.assert_allclose(got, dense[matrix] @ v, rtol=1e-4, atol=1e-5)
-    assert stream.passes == (3 if case == "not held" else 1)
+    assert stream.passes == (4 if case == "not held" else 1)  # two at call, one a product
 
 
 def test_batch_statistics_and_counters_do_not_vary():
@@ -223,9 +302,9 @@ def test_products_compile_once_for_models_of_one_shape():
 
 
 def test_loss_that_is_not_a_number_makes_products_that_are_none():
-    inputs = models.make_data(N)[0]
-    stream = streams.from_arrays(inputs, np.full(N, 9), batch_size=8)
-    operator = _net(stream=stream)
+    inputs, labels = models.make_data(N)
+    inputs[3, 0] = np.nan
+    operator = _net(stream=streams.from_arrays(inputs, labels, batch_size=8))
     found = curvature.eigenvalues(operator, order=4, key=KEY, num_vectors=1)
     assert np.isnan(found.values).all()
     assert np.isnan(found.residuals).all()
@@ -268,7 +347,7 @@ ERRORS = {
         lambda: curvature.hessian(
             models.apply_fn, lambda o, b: o.mean(), models.make_params(0), _stream()
         ).product(np.ones(P, np.float32)),
-        r"one value for each of 8 rows, got shape \(\)",
+        r"one value for each of 8 rows, got shape \[\]",
     ),
 }
 

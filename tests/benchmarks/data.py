@@ -9,6 +9,9 @@ Prints a line of JSON for each benchmark and case: a ratio, its aim, and what wa
 - `images_per_second_per_core`: JPEG files of 500x375 read, decoded, cut at random, resized to 224,
   flipped and normalised, over the same by PyTorch's DataLoader with Pillow in as many processes as
   there are cores. Without torch (`pip install torch`) there is our number alone.
+- `identity_seconds_per_10000_files`: the seconds (as `ratio`) in which a fresh process knows again
+  what 10,000 image files of 20 kB hold, once another has read them; the median over starts, without
+  imports.
 
 Where other work shares the cores, times say little.
 """
@@ -16,9 +19,12 @@ Where other work shares the cores, times say little.
 import argparse
 import dataclasses
 import functools
+import json
 import math
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -37,9 +43,18 @@ from tlx.data.sources import ArraySource, register_source
 from tlx.data.spec import DataSpec
 from tlx.train.spec import RunSpec
 
-BENCHMARKS = ("wait", "decode")
+BENCHMARKS = ("wait", "decode", "identity")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILES, BATCH, SIZE = 256, 64, 224
+IDENTITY_FILES, IDENTITY_BYTES = 10_000, 20_000
+IDENTITY = """
+import json, sys, time
+from tlx.data.sources import open_source
+import tlx.data.folders
+start = time.perf_counter()
+digest = open_source("folder", "train", sys.argv[1]).fingerprint
+print(json.dumps([digest, time.perf_counter() - start]))
+"""
 AHEAD = 10  # batches; more than either loader decodes ahead
 
 
@@ -58,6 +73,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             write_files(Path(folder))
             decode(Path(folder), args.repeats)
+    if "identity" in args.only:
+        with tempfile.TemporaryDirectory() as folder:
+            identity(Path(folder), args.repeats)
 
 
 def cifar_shaped(split: str) -> ArraySource:
@@ -170,6 +188,33 @@ def decode(folder: Path, repeats: int) -> None:
         cores=cores,
         megabytes=round(sum(f.stat().st_size for f in folder.rglob("*.jpg")) / 2**20, 1),
         files=FILES,
+    )
+
+
+def identity(folder: Path, repeats: int) -> None:
+    """What a fresh process needs to know again whose data 10,000 image files are."""
+    noise = np.random.default_rng(0).bytes(IDENTITY_BYTES)
+    for i in range(IDENTITY_FILES):
+        file = folder / "data/train" / str(i % 100) / f"{i}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(i.to_bytes(4) + noise)
+    time.sleep(2.5)  # newer files are read each time
+    environ = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+    words = [sys.executable, "-c", IDENTITY, str(folder / "data")]
+    found = [
+        json.loads(subprocess.check_output(words, env=environ, text=True))
+        for _ in range(repeats + 1)
+    ]
+    assert len({digest for digest, _ in found}) == 1
+    first, *others = [seconds for _, seconds in found]
+    timing.emit(
+        benchmark="identity_seconds_per_10000_files",
+        ratio=round(statistics.median(others), 3),
+        aim=1.0,
+        slowest_seconds=round(max(others), 3),
+        first_seconds=round(first, 3),
+        megabytes=round(IDENTITY_FILES * IDENTITY_BYTES / 2**20),
+        starts=repeats,
     )
 
 

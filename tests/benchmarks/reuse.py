@@ -18,7 +18,6 @@ import dataclasses
 import functools
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,10 +27,9 @@ from tests.benchmarks import core, timing, training
 from tlx import config
 from tlx.adapters import linen
 from tlx.analyses import predictions
-from tlx.core import sharding
+from tlx.data import examples
 from tlx.data.sources import ArraySource, register_source
 from tlx.data.transform import transform
-from tlx.train import job as job_lib
 from tlx.train.spec import RunSpec
 
 BENCHMARKS = ("shuffle", "models")
@@ -88,7 +86,7 @@ def shuffle_share(spec: RunSpec, net: str, repeats: int) -> None:
     step_seconds = statistics.median(b for _, b in steps)
     share = seconds / step_seconds
     if not spec.data.augment:
-        source = job_lib.make_job(spec, Path("unused"), sharding.make_mesh()).data
+        source = examples.load(spec.data, "train")
         share *= len(source.labels) / spec.data.batch_size / spec.num_steps
     timing.emit(
         benchmark="shuffle_share_of_step",

@@ -8,7 +8,7 @@ import numpy as np
 
 from tlx.core import sharding
 from tlx.train import job as job_lib
-from tlx.train import optim
+from tlx.train import optim, resuming
 from tlx.train.spec import RunSpec
 from tlx.train.step import StepInputs
 
@@ -16,7 +16,7 @@ from tlx.train.step import StepInputs
 def make(spec: RunSpec) -> tuple[Iterator[Any], Callable[[Any], Any]]:
     """The batches of a run as its loop has them, and a function that makes a step with one."""
     mesh = sharding.make_mesh()
-    job = job_lib.make_job(spec, Path("unused"), mesh)
+    job = job_lib.make_job(spec, Path("unused"), mesh, resuming.origin_of(spec))
     hyper = sharding.replicate(optim.hyper_of(spec.optim), mesh)
     state = [job_lib.new_state(job)]
 

@@ -45,11 +45,14 @@ SCORES = {0: 0.1, 1: 0.5, 2: 0.3, 4: None, 5: 0.5, 6: float("-inf"), 7: 0.2}
 
 def test_scheduled_best_and_last_stay(tmp_path: Path) -> None:
     fill(tmp_path, SCORES)
-    assert checkpoints.steps(tmp_path) == (0, 1, 4, 7)
+    assert checkpoints.steps(tmp_path) == (0, 1, 4, 6, 7)
     assert checkpoints.resolve(tmp_path, "best") == 1
     assert checkpoints.resolve(tmp_path, "last") == 7
     fill(tmp_path / "no_best", SCORES, keep_best=False)
-    assert checkpoints.steps(tmp_path / "no_best") == (0, 4, 7)
+    assert checkpoints.steps(tmp_path / "no_best") == (0, 4, 6, 7)
+    checkpoints.tidy(tmp_path, scheduled=frozenset({0, 4}))
+    assert checkpoints.steps(tmp_path) == (0, 1, 4, 7)
+    assert not list(tmp_path.glob("checkpoints/*/resume"))
 
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
@@ -65,12 +68,13 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(as_numpy))
 
 
-def test_only_the_newest_can_be_gone_on_from(tmp_path: Path) -> None:
+def test_only_the_newest_two_can_be_gone_on_from(tmp_path: Path) -> None:
     fill(tmp_path, SCORES)
-    found = checkpoints.restore_resume(tmp_path, 7, jax.eval_shape(lambda: resume(0)))
-    jax.tree.map(np.testing.assert_array_equal, found, resume(7))
-    folders = [p.name for p in tmp_path.glob("checkpoints/*") if (p / "resume").exists()]
-    assert folders == ["7"]
+    for step in (6, 7):
+        found = checkpoints.restore_resume(tmp_path, step, jax.eval_shape(lambda: resume(0)))
+        jax.tree.map(np.testing.assert_array_equal, found, resume(step))
+    folders = {p.name for p in tmp_path.glob("checkpoints/*") if (p / "resume").exists()}
+    assert folders == {"6", "7"}
     with pytest.raises(ValueError, match="0/momentum: float32 3 in the checkpoint of step 7"):
         checkpoints.restore_resume(tmp_path, 7, ({"momentum": jnp.zeros(4)}, jnp.uint32(0)))
 
@@ -78,7 +82,7 @@ def test_only_the_newest_can_be_gone_on_from(tmp_path: Path) -> None:
 def test_a_writer_goes_on(tmp_path: Path) -> None:
     fill(tmp_path, {0: 0.1, 1: 0.5, 2: 0.3})
     fill(tmp_path, {2: 0.3, 3: 0.4, 5: 0.1})
-    assert checkpoints.steps(tmp_path) == (0, 1, 5)
+    assert checkpoints.steps(tmp_path) == (0, 1, 3, 5)
     with pytest.raises(ValueError, match="cannot save step 4: step 5 is there already"):
         fill(tmp_path, {4: 0.9})
 

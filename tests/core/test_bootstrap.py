@@ -95,6 +95,8 @@ def test_percentile_interval_is_numpys():
         ((0.11, 0.2), "no"),
         ((np.nan, np.nan), "open"),
         ((np.inf, np.inf), "no"),
+        ((np.nan, 0.05), "open"),
+        ((0.2, 0.05), "open"),
     ],
 )
 def test_verdict(interval, expected):

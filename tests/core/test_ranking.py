@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlx.core import evaluate, evaluate_path, metrics, streams
+from tlx.core import auc, evaluate, evaluate_path, metrics, streams
 
 NUM, LABELS = 23, 3
 
@@ -38,7 +38,7 @@ ONE = {"scale": jnp.float32(1)}
 
 def found(scores, targets, batch_size=5):
     stream = streams.from_arrays(scores, targets.astype(np.float32), batch_size=batch_size)
-    return evaluate(identity, metrics.ranking(NUM, LABELS), ONE, stream)
+    return evaluate(identity, auc.ranking(NUM, LABELS), ONE, stream)
 
 
 @given(seed=st.integers(0, 1000), batch_size=st.sampled_from([4, NUM + 4]))
@@ -56,7 +56,7 @@ def test_all_pairs_decide_for_any_batch_size(seed, batch_size):
 
 @given(order=st.permutations(range(5)))
 def test_merge_is_a_commutative_monoid(order):
-    metric = metrics.ranking(NUM, LABELS)
+    metric = auc.ranking(NUM, LABELS)
     scores, targets = data(0)
     batches = list(streams.from_arrays(scores, targets.astype(np.float32), batch_size=5)())
     states = [metric.update(metric.init(), b["inputs"], b) for b in batches]
@@ -71,12 +71,10 @@ def test_merge_is_a_commutative_monoid(order):
 def test_only_the_order_of_scores_counts_and_turned_labels_give_the_rest(seed):
     scores, targets = data(seed, levels=1000)
     everywhere = jnp.ones(NUM, bool)
-    area = metrics.area_under_roc(jnp.asarray(scores), jnp.asarray(targets), everywhere)
-    same = metrics.area_under_roc(
-        jnp.asarray(np.exp(scores / 99)), jnp.asarray(targets), everywhere
-    )
+    area = auc.area_under_roc(jnp.asarray(scores), jnp.asarray(targets), everywhere)
+    same = auc.area_under_roc(jnp.asarray(np.exp(scores / 99)), jnp.asarray(targets), everywhere)
     np.testing.assert_array_equal(area, same)
-    turned = metrics.area_under_roc(jnp.asarray(scores), jnp.asarray(~targets), everywhere)
+    turned = auc.area_under_roc(jnp.asarray(scores), jnp.asarray(~targets), everywhere)
     np.testing.assert_allclose(area + turned, 1, rtol=1e-6)
 
 
@@ -84,11 +82,11 @@ def test_masked_rows_change_nothing_and_nan_is_told():
     scores, targets = data(3)
     mask = np.arange(NUM) < 15
     dirty = np.where(mask[:, None], scores, np.nan)
-    area = metrics.area_under_roc(jnp.asarray(dirty), jnp.asarray(targets), jnp.asarray(mask))
+    area = auc.area_under_roc(jnp.asarray(dirty), jnp.asarray(targets), jnp.asarray(mask))
     expected = [numpy_auc(scores[:15, j], targets[:15, j]) for j in range(LABELS)]
     np.testing.assert_allclose(area, expected, rtol=1e-6)
     dirty[2, 1] = np.nan
-    area = metrics.area_under_roc(jnp.asarray(dirty), jnp.asarray(targets), jnp.asarray(mask))
+    area = auc.area_under_roc(jnp.asarray(dirty), jnp.asarray(targets), jnp.asarray(mask))
     np.testing.assert_array_equal(np.isnan(area), [False, True, False])
 
 
@@ -106,7 +104,7 @@ def test_along_a_path():
     stream = streams.from_arrays(scores, targets.astype(np.float32), batch_size=5)
     path = lambda t: {"scale": t}  # noqa: E731 - a path is a function
     results = evaluate_path(
-        identity, metrics.ranking(NUM, LABELS), path, jnp.array([-1.0, 0.0, 1.0]), stream
+        identity, auc.ranking(NUM, LABELS), path, jnp.array([-1.0, 0.0, 1.0]), stream
     )
     one = found(scores, targets)["auc_of_label"]
     np.testing.assert_allclose(results["auc_of_label"][2], one, rtol=1e-6)
@@ -117,4 +115,4 @@ def test_along_a_path():
 def test_it_needs_an_index():
     batch = {"inputs": np.zeros((2, 3), np.float32), "labels": np.zeros((2, 3), np.float32)}
     with pytest.raises(ValueError, match="this metric needs batches with 'index'"):
-        evaluate(identity, metrics.ranking(2, 3), ONE, lambda: iter([batch]))
+        evaluate(identity, auc.ranking(2, 3), ONE, lambda: iter([batch]))

@@ -38,8 +38,8 @@ def test_dot_and_norm_meet_numpy():
     assert tree.count(a) == 5 * 8 + 8 + 8 * 3 + 3
 
 
-def test_names_drop_the_box():
-    assert tree.names({"a": {"kernel": {"value": 0}}, "b": [1, 2]}) == ("a/kernel", "b/0", "b/1")
+def test_names_keep_every_key_of_a_dict():
+    assert tree.names({"a": {"value": 0}, "b": [1, 2]}) == ("a/value", "b/0", "b/1")
 
 
 @given(st.integers(0, 2**4 - 1))

@@ -186,19 +186,31 @@ def test_bad_images_are_left_out_up_to_a_share(broken, caplog):
         source[5]
     spec = dataclasses.replace(SPEC, folder=broken, max_bad=0.2, augment=())
     good = load_arrays(spec, "train")
-    assert len(good.images) == len(good.labels) == 9
+    assert len(good.images) == len(good.labels) == 11
+    assert np.flatnonzero(~good.mask).tolist() == [5, 10]
     assert len(caplog.records) == 2
     lazy = load(spec, "train", max_bytes=0)
     seen = list(eval_stream(spec, "train", data=lazy)())
     assert sum(int(b["mask"].sum()) for b in seen) == 9
     inputs = np.concatenate([b["inputs"][b["mask"]] for b in seen])
     mean, std = np.array(SPEC.mean), np.array(SPEC.std)
-    np.testing.assert_allclose(inputs, (good.images / 255 - mean) / std, atol=1e-5)
+    np.testing.assert_allclose(inputs, (good.images[good.mask] / 255 - mean) / std, atol=1e-5)
+    for a, b in zip(seen, eval_stream(spec, "train", data=good)(), strict=True):
+        for name in ("labels", "mask", "index"):  # in memory as lazily
+            np.testing.assert_array_equal(a[name], b[name])
+    for a, b in zip(take(lazy, spec), take(good, spec), strict=True):
+        for name, value in a.items():
+            np.testing.assert_allclose(value, b[name], atol=1e-6, err_msg=name)
     batches = train_batches(lazy, spec, seed=0)
     steps = [next(batches) for _ in range(6)]
     used = np.concatenate([step["index"][step["mask"]] for step in steps])
     assert set(used.tolist()) == set(range(11)) - {5, 10}
     assert sorted(lazy.bad.found) == [5, 10]
+
+
+def take(data, spec):
+    batches = train_batches(data, spec, seed=0)
+    return [next(batches) for _ in range(4)]
 
 
 def test_more_bad_images_than_the_share(broken):

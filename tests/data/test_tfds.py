@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -236,6 +237,21 @@ def test_a_process_that_does_not_know_the_builder_reads_what_it_prepared(folder)
     count, fingerprint, imported = json.loads(run.stdout)
     assert (count, imported) == (4, False)
     assert fingerprint == open_source(SPEC.name, "test").fingerprint
+
+
+def test_a_byte_of_a_shard_is_content(folder, tmp_path, monkeypatch):
+    before = {split: open_source(SPEC.name, split).fingerprint for split in ("train", "train[:3]")}
+    assert len(set(before.values())) == 2
+    shutil.copytree(folder, tmp_path / "copy")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "copy"))
+    for split, fingerprint in before.items():
+        assert open_source(SPEC.name, split).fingerprint == fingerprint
+    (shard,) = (tmp_path / "copy/tlx_squares/1.0.0").glob("*train*")
+    data = bytearray(shard.read_bytes())
+    data[-100] ^= 1
+    shard.write_bytes(data)
+    for split, fingerprint in before.items():
+        assert open_source(SPEC.name, split).fingerprint != fingerprint
 
 
 def test_not_prepared_says_the_command(folder):

@@ -169,8 +169,10 @@ def hessian_closed_form(model: str, x: np.ndarray, w: np.ndarray) -> np.ndarray:
         return x.T @ np.diag(s * (1 - s)) @ x / len(x)
     p = np.exp(z - z.max(1, keepdims=True))
     p = p / p.sum(1, keepdims=True)
+    others = 1 - np.eye(w.shape[1])  # 1 − p is the sum of these, for a saturated softmax too
     terms = (
-        np.kron(np.outer(u, u), np.diag(q) - np.outer(q, q)) for u, q in zip(x, p, strict=True)
+        np.kron(np.outer(u, u), np.diag(q * (others @ q)) - others * np.outer(q, q))
+        for u, q in zip(x, p, strict=True)
     )
     return sum(terms) / len(x)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.report import synthetic_sweeps
 from tests.report.synthetic_mistakes import mistakes
-from tests.report.synthetic_modules import modules
+from tests.report.synthetic_modules import criticality, modules
 from tests.report.synthetic_starts import starts_records
 from tlx.records import make_record
 
@@ -15,7 +15,8 @@ LAYERS = ("stem", "stage1_block1", "stage2_block1", "stage3_block1", "pooled", "
 MODULES = ("stem", "stage1_block1", "stage2_block1", "stage3_block1", "head")
 FINAL = {"P-T": 0.965, "RI-T": 0.915}
 OPTIONS = {"spatial": "flatten", "num_resamples": 200, "confidence": 0.95, "batch_size": 512}
-KINDS = {"pt0": "P-T", "pt1": "P-T", "rit0": "RI-T", "rit1": "RI-T", "p": "P"}
+KINDS = {f"{name}{i}": kind for name, kind in (("pt", "P-T"), ("rit", "RI-T")) for i in range(3)}
+KINDS |= {"p": "P"}
 PAIRS = (
     ("pt0", "pt1"),
     ("rit0", "rit1"),
@@ -74,7 +75,7 @@ def interpolation(a, b):
         "accuracy_barrier": float(np.max(chord - accuracy)),
         "statistics": "none",
     }
-    for name, half in (("barrier_chord", 0.06), ("accuracy_barrier", 0.02)):
+    for name, half in (("barrier_chord", 0.02 if joined else 0.06), ("accuracy_barrier", 0.02)):
         results |= {f"{name}_low": max(0.0, results[name] - half)}
         results |= {f"{name}_high": results[name] + half}
     options = {"confidence": 0.95}
@@ -135,6 +136,9 @@ def permutation(a, b):
         results[f"accuracy_{name}"] = end - 0.78 * share**0.7 * hill
         results[f"barrier_{name}"] = 2.1 * share
         results[f"accuracy_barrier_{name}"] = 0.78 * share**0.7
+        for height in (f"barrier_{name}", f"accuracy_barrier_{name}"):
+            value = results[height]
+            results |= {f"{height}_low": value - 0.02, f"{height}_high": value + 0.02}
     results |= {"distance_before": 18.1, "distance_weights": 15.2, "distance_activations": 16.0}
     return make_record("permutation", inputs=inputs_of(a, b), results=results)
 
@@ -176,6 +180,7 @@ def trajectory(a):
 def distances(a, b):
     scale = {("P-T", "P-T"): 2.0, ("RI-T", "RI-T"): 9.0, ("P-T", "P"): 1.6}
     own = scale.get((KINDS[a], KINDS[b]), 8.5)
+    own *= 1 + 0.004 * sum(int(name[-1]) for name in (a, b) if name != "p")
     modules = MODULES[:-1] if "p" in (a, b) else MODULES
     l2 = own * np.linspace(0.4, 1.3, len(modules))
     results = {
@@ -188,6 +193,14 @@ def distances(a, b):
     }
     options = {"totals_without": ["head"]}
     return make_record("distances", inputs=inputs_of(a, b), options=options, results=results)
+
+
+def of_distances(runs=3):
+    """Between all runs of a kind, between the kinds, and of all to P."""
+    own = [[f"{name}{i}" for i in range(runs)] for name in ("pt", "rit")]
+    pairs = [pair for kind in own for pair in combinations(kind, 2)]
+    pairs += [("pt0", "rit0"), ("rit1", "pt1"), *((run, "p") for kind in own for run in kind)]
+    return [distances(a, b) for a, b in pairs]
 
 
 def part(word, final):
@@ -246,9 +259,10 @@ def synthetic_records():
     shuffles = ("none", "block:1", "block:4", "block:8", "block:16")
     made = [curve(k, s, r) for k in ("P-T", "RI-T") for s in shuffles for r in (0, 1)]
     for a, b in PAIRS:
-        made += [similarity(a, b), distances(a, b)]
+        made.append(similarity(a, b))
         if "p" not in (a, b):
             made.append(interpolation(a, b))
+    made += of_distances()
     made += [plane("pt0", "pt1", "rit0"), plane("rit0", "rit1", "pt0")]
     made += [basin("pt0", "pt1"), basin("rit0", "rit1"), permutation("rit0", "rit1")]
     for shuffle in ("block:4", "block:8"):
@@ -256,4 +270,5 @@ def synthetic_records():
     made += [similarity(a, b, "block:8") for a, b in (("pt0", "pt1"), ("rit0", "rit1"))]
     made += [trajectory("pt0"), trajectory("rit0"), mistakes()]
     made += [synthetic_sweeps.learning(), synthetic_sweeps.shuffled()]
+    made += [criticality(kind, replicate=2) for kind in ("P-T", "RI-T")]
     return [*made, study(), *layers(), *modules(), *starts_records()]

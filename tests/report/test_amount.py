@@ -6,18 +6,18 @@ import pytest
 from tests.report import synthetic_starts as made
 from tests.report.test_starts import changed, verdicts_of
 from tlx.report import answers, captions, figures, panels_amount, tables
-from tlx.report.verdicts import AGREES, DIFFERS, NOTHING, OPEN
+from tlx.report.verdicts import AGREES, DIFFERS, NO_INTERVAL, NOTHING, OPEN
 
 
 def test_the_answer_about_the_target():
     answer = answers.QUESTIONS["amount"](made.starts_records())
     assert answer.sentence == (
-        "Pretraining brings more, the fewer the training images. With 50 training images P-T ends "
-        "at 88.0% and RI-T at 60.0%, a difference of 28.0 [27.2, 28.8] points, with 1,600 it is "
-        "5.0 [4.2, 5.8] points. Pretraining brings more on the target nearest to the source than "
-        "on the farthest: on usps (Fréchet distance 3.1) P-T ends at 96.0% and RI-T at 82.0%, a "
-        "difference of 14.0 [13.2, 14.8] points, on clothes (Fréchet distance 24) it is 3.0 [2.2, "
-        "3.8] points."
+        "Pretraining brings more with the fewest training images than with the most. With 50 "
+        "training images P-T ends at 88.0% and RI-T at 60.0%, a difference of 28.0 [27.2, 28.8] "
+        "points, with 1,600 it is 5.0 [4.2, 5.8] points. Pretraining brings more on the target "
+        "nearest to the source than on the farthest: on usps (Fréchet distance 3.1) P-T "
+        "ends at 96.0% and RI-T at 82.0%, a difference of 14.0 [13.2, 14.8] points, on clothes "
+        "(Fréchet distance 24) it is 3.0 [2.2, 3.8] points."
     )
     assert [tuple(c) for c in answer.checks] == [
         ("P-T ends above RI-T on every target", AGREES),
@@ -27,7 +27,7 @@ def test_the_answer_about_the_target():
 
 def test_targets_with_one_run_each_have_no_verdict_and_no_interval():
     records = [made.amount(num_seeds=1), made.targets(num_seeds=1), made.domains()]
-    assert verdicts_of(*records, name="amount") == [OPEN, OPEN]
+    assert verdicts_of(*records, name="amount") == [NO_INTERVAL, NO_INTERVAL]
     sentence = answers.QUESTIONS["amount"](records).sentence
     assert "[" not in sentence
     assert sentence.startswith("Pretraining does not bring measurably more with fewer training")
@@ -51,12 +51,29 @@ def test_targets_near_and_far(gains, expected):
     assert verdicts_of(made.targets(gains), made.domains(), name="amount") == expected
 
 
+@pytest.mark.parametrize(
+    ("distances", "floor", "expected"),
+    [
+        ((3.1, 7.4), 1.2, AGREES),
+        ((3.1, 5.4), 1.2, OPEN),
+        ((3.1, 3.1), 0.0, OPEN),
+        ((3.1, 7.4), np.nan, NO_INTERVAL),
+    ],
+)
+def test_a_target_is_nearer_only_where_the_floor_tells_so(distances, floor, expected):
+    far = changed(made.domains(dict(zip(made.TARGETS, distances, strict=False))), floor=floor)
+    records = [made.targets((0.14, 0.05)), far]
+    assert verdicts_of(*records, name="amount") == [AGREES, expected]
+    says = "brings more on the target nearest" in answers.QUESTIONS["amount"](records).sentence
+    assert says == (expected == AGREES)
+
+
 def test_targets_without_distances():
     records = [made.targets((0.14, 0.03))]
     answer = answers.QUESTIONS["amount"](records)
     assert answer.sentence == (
-        "Above RI-T, P-T ends by 14.0 [13.2, 14.8] points on usps, 3.0 [2.2, 3.8] points on pen "
-        "digits."
+        "The accuracy of P-T less that of RI-T is 14.0 [13.2, 14.8] points on usps, 3.0 [2.2, 3.8] "
+        "points on pen digits."
     )
     assert [c.verdict for c in answer.checks] == [AGREES]
     assert panels_amount.domains(records) == []

@@ -34,9 +34,12 @@ def test_the_answer_of_the_fixture(records):
         "Two P-T live in one basin: on the line between them the error rises 0.6 [0.1, 1.4] "
         "points above the chord (2 allowed), the loss 0.010 [0.000, 0.030] nats. Two RI-T do not "
         "live in one basin: on the line between them the error rises 78.0 [77.5, 78.8] points "
-        "above the chord (2 allowed), the loss 2.10 [2.03, 2.17] nats. Putting the hidden units "
-        "of one RI-T in the order of the other's (matched by activations) takes 50% off the loss "
-        "barrier and 38% off the accuracy's, renormalising the activations as well 83% and 71%."
+        "above the chord (2 allowed), the loss 2.10 [2.03, 2.17] nats. Putting the units of two "
+        "RI-T in one order lowers the loss barrier between them: from 2.10 [2.08, 2.12] nats and "
+        "78 [76, 80] points of accuracy as trained to 1.30 [1.28, 1.32] nats and 56 [54, 58] "
+        "points of accuracy matched by weights, 1.05 [1.03, 1.07] nats and 48 [46, 50] points of "
+        "accuracy matched by activations, 0.36 [0.34, 0.38] nats and 23 [21, 25] points of "
+        "accuracy … and renormalised."
     )
     row = next(row for row in tables.headline(records).rows if "basin" in row[0])
     assert row[1:] == ("yes", "no", "agrees")
@@ -54,13 +57,26 @@ def test_the_answer_of_the_fixture(records):
     ],
 )  # fmt: skip
 def test_verdicts_of_several_pairs(verdicts, said, verdict, cell):
-    made = [changed(basin("pt0", "pt1"), verdict=v) for v in verdicts]
+    ends = {"yes": (0.0, 0.02), "open": (0.01, 0.03), "no": (0.03, 0.05)}
+    made = [
+        changed(basin("pt0", "pt1"), verdict=v, error_low=ends[v][0], error_high=ends[v][1])
+        for v in verdicts
+    ]
     answer = answers.landscape(made)
     assert answer.sentence.startswith(said + ": ")
     assert answer.verdict == verdict
     assert cell in tables.headline(made).text()
     names = [row[0] for row in tables.landscape(made).rows]
     assert names == (["P-T / P-T (1)", "P-T / P-T (2)"] if verdicts[1:] else ["P-T / P-T"])
+
+
+@pytest.mark.parametrize("word", ["yes", "no", "open"])
+@pytest.mark.parametrize("ends", [(0.03, 0.18), (0.0, 0.18), (0.0, 0.01), (np.nan, np.nan)])
+def test_a_basin_is_one_only_where_word_and_interval_say_so(word, ends):
+    made = changed(basin("pt0", "pt1"), verdict=word, error_low=ends[0], error_high=ends[1])
+    found = measures_landscape.basins([made])[P_T][0].verdict
+    by_interval = {(0.03, 0.18): "no", (0.0, 0.01): "yes"}.get(ends, "open")
+    assert found == (word if word == by_interval else "open")
 
 
 def test_an_undefined_basin_has_no_numbers():
@@ -142,8 +158,8 @@ def test_permutations_with_some_variants_only():
     results = {k: v for k, v in made.results.items() if not k.endswith(("activations", "repaired"))}
     kept = make_record("permutation", inputs=made.inputs, results=results)
     sentence = answers.landscape([kept]).sentence
-    assert sentence.endswith("(matched by weights) takes 38% off the loss barrier and 28% off the "
-                             "accuracy's.")  # fmt: skip
+    assert sentence.endswith("to 1.30 [1.28, 1.32] nats and 56 [54, 58] points of accuracy matched "
+                             "by weights.")  # fmt: skip
     assert [row[0] for row in tables.permutation([kept]).rows] == [
         "as trained",
         "matched by weights",
@@ -151,21 +167,28 @@ def test_permutations_with_some_variants_only():
     assert len(figures.permutation([kept]).axes) == 2
 
 
-def test_the_better_matching_is_named():
-    made = changed(permutation("rit0", "rit1"), barrier_weights=0.5)
-    sentence = answers.landscape([made]).sentence
-    assert "(matched by weights) takes 76% off the loss barrier" in sentence
-    assert sentence.endswith("matching by activations and renormalising them 83% and 71%.")
+@pytest.mark.parametrize(
+    ("height", "half", "said"),
+    [
+        (0.5, 0.1, "lowers the loss barrier between them: "),
+        (2.05, 0.1, "does not measurably lower the loss barrier by each of the matchings between"),
+        (2.3, 0.1, "does not lower the loss barrier by each of the matchings between them: "),
+        (0.5, np.nan, "changes the measured loss barrier between them: "),
+    ],
+)
+def test_a_matching_lowers_a_barrier_where_its_interval_says_so(height, half, said):
+    ends = {"barrier_weights_low": height - half, "barrier_weights_high": height + half}
+    made = changed(permutation("rit0", "rit1"), barrier_weights=height, **ends)
+    assert (
+        f"Putting the units of two RI-T in one order {said}" in answers.landscape([made]).sentence
+    )
 
 
-def test_permuting_that_takes_nothing():
-    made = changed(
-        permutation("rit0", "rit1"), barrier_weights=2.3, barrier_activations=2.2,
-        barrier_repaired=2.1,
-    )  # fmt: skip
-    assert "takes nothing off the loss barrier" in answers.landscape([made]).sentence
-    flat = changed(made, barrier_plain=0.01)
-    assert answers.landscape([flat]) == NOTHING
+def test_without_a_barrier_there_is_nothing_to_take_away():
+    made = permutation("rit0", "rit1")
+    ends = {"barrier_plain_low": 0.0, "barrier_plain_high": 0.06}
+    ends |= {"accuracy_barrier_plain_low": 0.0, "accuracy_barrier_plain_high": 0.01}
+    assert answers.landscape([changed(made, barrier_plain=0.03, **ends)]) == NOTHING
 
 
 def test_only_pairs_of_ri_t_are_permuted():

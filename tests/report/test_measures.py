@@ -94,4 +94,6 @@ def test_pairs_of_the_other_split_or_of_shuffled_images_are_left_out(records):
 def test_records_without_the_results_they_need_are_named():
     made = make_record("similarity", inputs={"a": "x"}, results={"debiased": np.eye(2)})
     assert measures.usable([made], "similarity") == []
-    assert measures.problems([made]) == ["similarity {'a': 'x'}: lacks layers_a, layers_b"]
+    (line,) = measures.problems([made])
+    start = "similarity {'a': 'x'}: lacks layers_a, layers_b, without which it is left out; "
+    assert line.startswith(start + "lacks the inputs b, kind_a,")

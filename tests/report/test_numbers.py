@@ -2,9 +2,21 @@
 
 import math
 
+import numpy as np
 import pytest
+from scipy import stats
 
-from tlx.report.numbers import UNKNOWN, Estimate, apart, count, mean, percent, proportion, text
+from tlx.report.numbers import (
+    UNKNOWN,
+    Estimate,
+    count,
+    mean,
+    over_runs,
+    percent,
+    proportion,
+    student,
+    text,
+)
 from tlx.report.numbers import significant as digits
 
 
@@ -81,10 +93,24 @@ def test_the_mean_of_runs_on_the_same_examples_has_their_error():
     assert mean([]) is UNKNOWN
 
 
-def test_apart_counts_standard_errors():
-    assert apart(Estimate(5.0, 3.0), Estimate(0.0, 4.0)) == 1.0
-    assert math.isnan(apart(Estimate(5.0), Estimate(0.0)))
-    assert math.isnan(apart(UNKNOWN, Estimate(0.0, 1.0)))
+@pytest.mark.parametrize("degrees", [1, 2, 5, 10, 11, 12, 20, 60, 1000])
+def test_students_quantile(degrees):
+    assert student(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), abs=0.003)
+
+
+@pytest.mark.parametrize("values", [(1.0, 2.0), (3.0, 3.0, 3.0), (0.5, -1.0, 4.0, 2.5, 7.0)])
+def test_runs_have_a_t_interval(values):
+    found = over_runs(values)
+    assert found.value == pytest.approx(np.mean(values))
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    assert found.interval == pytest.approx((found.value - half, found.value + half), rel=1e-3)
+
+
+@pytest.mark.parametrize("values", [(), (1.0,), (1.0, math.nan), (1.0, math.inf)])
+def test_one_run_has_no_interval_and_none_no_value(values):
+    found = over_runs(values)
+    assert found.interval is None
+    assert found.known == (values == (1.0,))
 
 
 def test_count():

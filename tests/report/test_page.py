@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.report.synthetic import curve
+from tests.report.synthetic_sweeps import shuffled
+from tlx import cli
 from tlx.records import make_record, save
 from tlx.report import page, tables
 
@@ -156,7 +158,7 @@ def test_damaged_and_strange_records_are_listed(tmp_path):
     path.with_suffix(".npz").write_bytes(b"")
     save(tmp_path, make_record("distances", inputs={"a": "x"}, results={"modules": ["m"]}))
     text = html.unescape(page.write(tmp_path, tmp_path / "p.html").read_text(encoding="utf-8"))
-    assert "Records left out" in text
+    assert "Records left out or with problems" in text
     assert "damaged or of another record" in text
     assert "distances {'a': 'x'}: lacks l2, total_l2" in text
 
@@ -192,3 +194,23 @@ def test_in_a_browser(text, tmp_path):
     assert all(width > 600 and height > 200 for _, width, height in figures)
     assert all(width > 300 and height > 200 for _, width, height in panels)
     assert rows[-1] == "overflow 0"
+
+
+def test_a_misspelt_name_is_told_on_the_page_and_in_the_terminal(tmp_path, capsys):
+    (tmp_path / "study.json").write_text('{"title": "a study"}')
+    made = shuffled()
+    results = {k.replace("speed", "sped"): v for k, v in made.results.items()}
+    save(tmp_path / "records", make_record("sweep", inputs=made.inputs, results=results))
+    told = (
+        "has an unknown result 'sped' (nearest: 'speed'); "
+        "has an unknown result 'sped_high' (nearest: 'speed_high')"
+    )
+    text = html.unescape(page.write(tmp_path / "records", tmp_path / "p.html").read_text("utf-8"))
+    assert told in text
+    assert "lacks the results drop_p, speed, speed_high, speed_low, speed_p, speed_p_holm" in text
+    assert told in re.sub(r"\s+", " ", tables.summary(tmp_path / "records"))
+    assert cli.main(["report", f"--workdir={tmp_path}"]) == 0
+    out = capsys.readouterr()
+    assert out.out == f"{tmp_path / 'report.html'}\n"
+    assert out.err.startswith("tlx report: sweep {'axis': 'shuffle', ")
+    assert told in out.err

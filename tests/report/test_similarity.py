@@ -19,7 +19,7 @@ from tlx.report import (
     tables,
 )
 from tlx.report.kinds import colour_of_words, pair, pair_colour
-from tlx.report.verdicts import AGREES, DIFFERS, MIXED, OPEN, P_T, RI_T
+from tlx.report.verdicts import AGREES, DIFFERS, MIXED, NO_INTERVAL, OPEN, P_T, RI_T
 
 
 def changed(record, **results):
@@ -35,13 +35,13 @@ def test_the_answer_of_the_fixture(records):
     answer = answers.similarity(records)
     assert answer.sentence == (
         "Two P-T share more of their features than two RI-T: the mean CKA over layers is 0.816 "
-        "[0.805, 0.825] against 0.527 [0.516, 0.536], higher at all 6 layers; between P-T and "
-        "RI-T it is 0.425 [0.414, 0.434] and between P-T and P it is 0.765 [0.754, 0.774]. With "
-        "8×8 blocks shuffled it is 0.782 [0.771, 0.791] between two P-T, 0.493 [0.482, 0.502] "
-        "between two RI-T and 0.731 [0.720, 0.740] between P-T and P. Over the training, the "
-        "mean similarity to P of P-T falls, from 1.000 [0.989, 1.009] at step 0 to 0.800 [0.789, "
-        "0.809] at step 100; that of RI-T rises, from 0.200 [0.189, 0.209] at step 0 to 0.350 "
-        "[0.339, 0.359] at step 100."
+        "[0.805, 0.825] against 0.527 [0.516, 0.536], measurably higher at all 6 layers; between "
+        "P-T and RI-T it is 0.425 [0.414, 0.434] and between P-T and P it is 0.765 [0.754, "
+        "0.774]. With 8×8 blocks shuffled it is 0.782 [0.771, 0.791] between two P-T, 0.493 "
+        "[0.482, 0.502] between two RI-T and 0.731 [0.720, 0.740] between P-T and P. Over the "
+        "training, the mean similarity to P of P-T falls, from 1.000 [0.989, 1.009] at step 0 to "
+        "0.800 [0.789, 0.809] at step 100; that of RI-T rises, from 0.200 [0.189, 0.209] at step "
+        "0 to 0.350 [0.339, 0.359] at step 100."
     )
     assert [c.claim for c in answer.checks] == [  # of whole images, as the paper's table is
         "two P-T are more similar than two RI-T",
@@ -59,11 +59,11 @@ def test_records_without_evidence_are_drawn_as_they_were():
     old = without_evidence()
     answer = answers.similarity(old)
     assert answer.sentence == (
-        "Two P-T share more of their features than two RI-T: the mean CKA over layers is 0.82 "
-        "against 0.53, higher at all 6 layers; between P-T and RI-T it is 0.42 and between P-T "
-        "and P it is 0.77."
+        "How much two P-T and two RI-T share of their features has no interval: the mean CKA over "
+        "layers is 0.82 against 0.53; between P-T and RI-T it is 0.42 and between P-T and P it is "
+        "0.77."
     )
-    assert answer.verdict == AGREES
+    assert answer.verdict == NO_INTERVAL
     table = tables.similarity(old)
     assert table.rows[1][:3] == ("P-T & P-T", "0.96", "0.90")
     caption = captions.similarity(old)

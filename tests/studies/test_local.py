@@ -6,6 +6,7 @@ import pytest
 
 from tests.studies.tiny import tiny_study
 from tlx import records
+from tlx.report import measures
 from tlx.studies import local, questions
 from tlx.studies.progress import Progress
 
@@ -224,3 +225,13 @@ def test_a_workdir_of_another_study(done):
 def test_redraw_needs_a_study(tmp_path):
     with pytest.raises(ValueError, match="expected the workdir of a study"):
         local.redraw(tmp_path)
+
+
+def test_records_have_the_names_of_their_kind(done):
+    assert measures.problems(done.records) == []
+    (cell,) = records.query(done.records, "rewinding", kind="P-T")
+    low, high = (cell.results[f"accuracy_drop_{end}"] for end in ("low", "high"))
+    assert low.shape == cell.results["accuracy_drop"].shape
+    assert (low <= cell.results["accuracy_drop"]).all()
+    assert (cell.results["accuracy_drop"] <= high).all()
+    assert (low < high).all()

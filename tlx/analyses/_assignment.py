@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -174,8 +175,16 @@ def counted(symmetry: Symmetry, params: Params) -> Weights:
 
     Raises:
       ValueError: naming the leaves that are not finite.
+      TypeError: naming those that are complex.
     """
     out = {}
+    leaves = tree.named_leaves(params).items()
+    turned = [name for name, leaf in leaves if jnp.iscomplexobj(leaf)]
+    if turned:
+        raise TypeError(
+            f"expected real weights, got complex ones in {', '.join(turned)}: their units can be "
+            "turned in phase as well as permuted, and of that no best order is known here"
+        )
     for name, leaf in tree.named_leaves(params).items():
         if checks.is_inexact(leaf) and name not in symmetry.statistics:
             value = np.asarray(jax.device_get(leaf))
@@ -184,6 +193,7 @@ def counted(symmetry: Symmetry, params: Params) -> Weights:
     if bad:
         raise ValueError(
             f"expected finite weights, got NaN or infinity in {', '.join(bad)}: there is no "
-            "best order of the units of a model that has diverged"
+            "best order of the units of a model that has diverged. A mask that is no weight "
+            "belongs in the apply function"
         )
     return out

@@ -8,12 +8,11 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses import _losses
-from tlx.core import bootstrap
+from tlx.core import bootstrap, undefined
 
 Groups = dict[tuple[int, ...], np.ndarray]
 """The models of each group to the weights [Kg, m] of its points."""
@@ -72,7 +71,7 @@ def judged(
         own = heights(_losses.means(values[name])[None], groups)[0]
         verdicts = tuple(bootstrap.verdict(*ends, limit) for ends in zip(low, high, strict=True))
         for field, value in (("barriers", own), ("low", low), ("high", high)):
-            out[field][name] = jnp.asarray(value, float)
+            out[field][name] = undefined.array(value)
         out["verdicts"][name] = verdicts
         for members, height, verdict in zip(groups, own, verdicts, strict=True):
             relative = np.inf if np.isnan(height) else height / max(limit, 1e-30)

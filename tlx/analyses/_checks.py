@@ -31,17 +31,22 @@ def finite_vector(name: str, values: Any) -> Float[Array, " K"]:
 
 
 def finite_params(models: Mapping[str, Params]) -> None:
-    """Raises if a model has a NaN or an infinity, naming every such leaf."""
-    lines = [
-        f"  {name}: {leaf}"
-        for name, params in models.items()
-        for leaf, value in tree.named_leaves(params).items()
-        if checks.is_inexact(value) and not bool(jnp.isfinite(value).all())
-    ]
+    """Raises for a NaN or an infinity that is not the same in all models, naming every leaf.
+
+    The models have one structure.
+    """
+    lines = []
+    names = tree.names(next(iter(models.values())))
+    for leaf, *values in zip(names, *map(jax.tree.leaves, models.values()), strict=True):
+        if checks.is_inexact(values[0]):
+            finite = [bool(jnp.isfinite(x).all()) for x in tree.moving(*values)]
+            lines += [
+                f"  {name}: {leaf}" for name, ok in zip(models, finite, strict=True) if not ok
+            ]
     if lines:
         raise ValueError(
-            "expected finite parameters, but these leaves hold a NaN or an infinity:\n"
-            + "\n".join(lines)
+            "expected parameters that are finite or the same in all models, but these leaves "
+            "hold a NaN or an infinity:\n" + "\n".join(lines)
         )
 
 
@@ -52,7 +57,8 @@ def rounding(params: Params) -> Float[Array, ""]:
     def step(leaf: Any) -> Any:
         if not checks.is_inexact(leaf):
             return leaf
-        wide = tree.accumulator(leaf.dtype)
-        return jnp.abs(leaf).astype(wide) * jnp.asarray(jnp.finfo(leaf.dtype).eps, wide)
+        numbers = tree.reals(leaf)
+        eps = jnp.asarray(jnp.finfo(jnp.result_type(leaf)).eps, numbers.dtype)
+        return jnp.where(jnp.isfinite(numbers), numbers, 0) * eps
 
     return tree.norm(jax.tree.map(step, params))

@@ -17,7 +17,7 @@ from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, Metric
 
 KEY = "resampling key"
-"""Under which a batch carries the words of the bootstrap's key."""
+"""Under which each row of a batch carries the words of the bootstrap's key."""
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 # of the Poisson distribution with mean 1; the rest is below what a float32 uniform can reach
@@ -269,7 +269,7 @@ def _counts(batch: Batch, mask: Array, options: Options) -> Float[Array, "B R"]:
             "the bootstrap needs batches with 'index' int32 [B], the number of each example; "
             f"got the keys {sorted(batch)}. tlx.core.streams.from_arrays adds it."
         )
-    key = jax.random.wrap_key_data(jnp.asarray(batch[KEY]), impl=options.key_kind)
+    key = jax.random.wrap_key_data(jnp.asarray(batch[KEY])[0], impl=options.key_kind)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(batch["index"]))
     uniform = jax.vmap(lambda k: jax.random.uniform(k, (options.num_resamples,)))(keys)
     return jnp.searchsorted(jnp.asarray(_CUMULATIVE, uniform.dtype), uniform).astype(uniform.dtype)

@@ -8,6 +8,7 @@ import jax
 from jaxtyping import Array, Float
 
 from tlx.analyses import _features
+from tlx.core import undefined
 
 
 class Comparison(NamedTuple):
@@ -32,6 +33,7 @@ class Comparison(NamedTuple):
     name: str
 
 
+@undefined.allowed
 def between(comparison: Comparison, x: Any, y: Any) -> Float[Array, ""]:
     """The measure of two sets of features [n, ...] on the same examples, each flattened.
 

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
-from tlx.core import checks, metrics, statistics, tree
+from tlx.core import checks, metrics, statistics, streams, tree
 from tlx.core.types import ApplyFn, Batch, Params, PathFn, PerExampleFn, Stream
 
 
@@ -45,6 +46,7 @@ def descend(
         return metric.compute(metric.update(metric.init(), outputs, batch))
 
     value, gradients = jax.value_and_grad(mean_loss)(moving)
+    gradients = jax.tree.map(jnp.conj, gradients)  # of complex leaves jax gives the conjugate
     with jax.numpy_dtype_promotion("standard"):  # optimisers rely on it
         updates, opt_state = static.update(gradients, opt_state, moving)
     return tree.add(moving, updates), opt_state, value
@@ -84,7 +86,7 @@ def repeated(stream: Stream, position: int) -> Iterator[tuple[int, Batch]]:
     skip = position
     while True:
         count = 0
-        for count, batch in enumerate(stream(), 1):
+        for count, batch in enumerate(streams.checked(stream)(), 1):
             if count > skip:
                 yield count, batch
         if not count:

@@ -109,8 +109,8 @@ def scan(
     beyond = border + deltas[:, None, None] * step[:, None] * outward
     repeats = len(deltas)
     weights = np.concatenate([inside, *[border] * repeats, *beyond])
-    sizes = [np.size(leaf) for leaf in jax.tree.leaves(models[0]) if checks.is_inexact(leaf)]
-    noise = np.repeat(deltas / math.sqrt(sum(sizes)), num_draws)
+    size = sum(map(tree.num_reals, jax.tree.leaves(models[0])))
+    noise = np.repeat(deltas / math.sqrt(size), num_draws)
     sigma = np.concatenate([np.zeros(num_draws), noise, np.zeros(repeats * num_draws)])
     keys = jnp.tile(jax.random.split(key_noise, num_draws), 1 + 2 * repeats)
     coordinates = (jnp.asarray(weights, float), jnp.asarray(sigma, float), keys)
@@ -132,4 +132,9 @@ def _check(models: Sequence[Params], deltas: np.ndarray, num_draws: int, dilatio
 
 @jax.jit
 def _inner(origin: Params, a: Params, b: Params) -> jax.Array:
-    return tree.dot(tree.sub(a, origin), tree.sub(b, origin))
+    total = jnp.zeros((), jnp.result_type(float))
+    for leaves in zip(*map(jax.tree.leaves, (origin, a, b)), strict=True):
+        if checks.is_inexact(leaves[0]):
+            start, *ends = tree.moving(*leaves)
+            total += jnp.sum((ends[0] - start) * (ends[1] - start)).astype(total.dtype)
+    return total

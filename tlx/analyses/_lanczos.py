@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+BLOCK = 2**16
+"""The numbers of the basis that are in float64 at a time."""
+
 
 class Tridiagonal(NamedTuple):
     """A matrix A in an orthonormal basis Q: Q·A·Qᵀ is tridiagonal.
@@ -44,39 +47,59 @@ def tridiagonal(product: Callable[[Any], Any], start: Any, order: int) -> Tridia
 
     Raises:
       ValueError: at call, for a start that is zero or not finite.
+
+    Numerics: all sums in float64, of products scaled by a power of two to about 1: a multiple of
+      the matrix has the same multiple of the diagonals, as long as the products themselves
+      are in the range of their dtype. Only the basis is rounded to that dtype.
     """
     start = np.asarray(start)
-    length = float(np.linalg.norm(start))
-    if not 0 < length < np.inf:
+    if not (np.isfinite(start).all() and start.any()):
+        length = float(np.linalg.norm(start))
         raise ValueError(f"expected a start vector of positive finite norm, got norm {length}")
     basis = np.zeros((order, start.size), start.dtype)
     diagonal, off_diagonal = np.full(order, np.nan), np.full(order, np.nan)
     rng = np.random.default_rng(order)
-    row = start / start.dtype.type(length)
+    rest = _scaled(start)[0]
     for i in range(order):
-        basis[i] = row
-        image = np.asarray(product(row))
+        basis[i] = rest / np.linalg.norm(rest)
+        image = np.asarray(product(basis[i]))
         if not np.isfinite(image).all():
             return Tridiagonal(np.full(order, np.nan), np.full(order, np.nan), basis)
-        diagonal[i] = row @ image
-        rest, off_diagonal[i] = _outside(image, basis[: i + 1])
-        if i + 1 < order and off_diagonal[i] == 0:
-            rest, length = _outside(_random(rng, row), basis[: i + 1])
-            row = rest / row.dtype.type(length)
-        elif i + 1 < order:
-            row = rest / row.dtype.type(off_diagonal[i])
+        rest, exponent = _scaled(image)
+        along, outside = _orthogonal(rest, basis[: i + 1])
+        diagonal[i], off_diagonal[i] = np.ldexp(along, exponent), np.ldexp(outside, exponent)
+        if i + 1 < order and outside == 0:
+            rest = rng.standard_normal(start.size)
+            _orthogonal(rest, basis[: i + 1])
     return Tridiagonal(diagonal, off_diagonal, basis)
 
 
-def _outside(vector: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, float]:
-    """What a vector has outside the span of a basis, and its norm: 0 if that is rounding only."""
-    once = vector - (basis @ vector) @ basis
-    twice = once - (basis @ once) @ basis
-    length = float(np.linalg.norm(twice))
-    if length <= float(np.linalg.norm(once)) / 2:
-        return np.zeros_like(vector), 0.0
-    return twice, length
+def _orthogonal(vector: np.ndarray, basis: np.ndarray) -> tuple[float, float]:
+    """Takes what is in the span of a basis out of a float64 vector, in place, twice.
+
+    Returns how much of the last of the basis there was, and the norm of what is left: 0 if
+    that is rounding only.
+    """
+    width = max(1, BLOCK // len(basis))
+    parts = [slice(i, i + width) for i in range(0, vector.size, width)]
+    first, second = np.zeros(len(basis)), np.zeros(len(basis))
+    for part in parts:
+        first += basis[:, part].astype(np.float64) @ vector[part]
+    for part in parts:
+        block = basis[:, part].astype(np.float64)
+        vector[part] -= first @ block
+        second += block @ vector[part]
+    once = float(np.linalg.norm(vector))
+    for part in parts:
+        vector[part] -= second @ basis[:, part].astype(np.float64)
+    twice = float(np.linalg.norm(vector))
+    return float(first[-1]), twice if twice > once / 2 else 0.0
 
 
-def _random(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
-    return rng.standard_normal(like.shape).astype(like.dtype)
+def _scaled(vector: np.ndarray) -> tuple[np.ndarray, int]:
+    """A finite vector in float64 over a power of two, its largest magnitude in ½ … 1; its exponent.
+
+    Squares of it are in range.
+    """
+    exponent = int(np.frexp(np.abs(vector).max())[1])
+    return np.ldexp(vector, -exponent, dtype=np.float64), exponent

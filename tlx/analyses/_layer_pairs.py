@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses import _evidence, _examples, _features, measures
 from tlx.analyses._comparison import Comparison
+from tlx.core import undefined
 
 PREPARED_BYTES = 2**32
 """The prepared layers of y that are kept on the device at once; beyond, x is prepared again."""
@@ -37,6 +38,7 @@ class Draws(NamedTuple):
     confidence: float
 
 
+@undefined.allowed
 def of_rows(
     entry: measures.Measure, source: _examples.Source, batches: list[Any], draws: Draws
 ) -> Table:

@@ -14,7 +14,7 @@ from scipy import special
 from tlx.analyses import _class_scores, _features, _intervals
 from tlx.analyses._class_scores import Metric
 from tlx.analyses.probes import POOLINGS, Pooling
-from tlx.core import checks, streams
+from tlx.core import checks, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import FeatureFn, Params, Stream
 
@@ -133,7 +133,7 @@ def scores(
 
 
 def _array(values: Any) -> Array:
-    return jnp.asarray(values, jnp.result_type(float))
+    return undefined.array(values)
 
 
 def _of_source(logits: Float[np.ndarray, "N Z"], labels: np.ndarray) -> tuple[float, float]:

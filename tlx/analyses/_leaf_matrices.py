@@ -46,19 +46,23 @@ class Layer(NamedTuple):
 
 
 def by_shape(params: Params, layout: str) -> tuple[dict[str, Layer], tuple[str, ...]]:
-    """The kernels among the leaves by their number of axes, and matrices that are none."""
+    """The kernels among the leaves by their number of axes, and leaves that may be and are none."""
     if layout not in _LAYOUTS:
         raise ValueError(checks.unknown("layout", layout, _LAYOUTS))
     found: dict[str, Layer] = {}
     passed_over = []
-    for name, leaf in _matrices(params).items():
+    for name, leaf in tree.named_leaves(params).items():
         shape, n = np.shape(leaf), np.ndim(leaf)
+        if n < 2 or not checks.is_inexact(leaf):
+            continue
         outputs = shape[-1] if layout == "HWIO" else shape[0]
         if math.prod(shape) == outputs:
             continue  # a vector, as some frameworks keep biases and scales
         order = tuple(range(n)) if layout == "HWIO" else (*range(2, n), 1, 0)
         kernel = tuple(shape[i] for i in order)
-        if n == 2:
+        if jnp.iscomplexobj(leaf):
+            passed_over.append(name)
+        elif n == 2:
             found[name] = Layer("dense", order, kernel)
         elif n <= 5:
             ones = (1,) * (n - 2)
@@ -91,22 +95,21 @@ def layers(apply_fn: ApplyFn, params: Params, inputs: Any) -> dict[str, Layer]:
     found: dict[str, Layer] = {}
     for name, layer in _uses(traced, _known.known(traced)):
         shape = graph.shape(traced.leaves[name])
-        if math.prod(shape) == math.prod(shape[i] for i in layer.order) == math.prod(layer.shape):
+        real = jnp.issubdtype(traced.leaves[name].aval.dtype, jnp.floating)
+        if real and math.prod(shape) == math.prod(shape[i] for i in layer.order) == math.prod(
+            layer.shape
+        ):
             found.setdefault(name, layer)
     return found
 
 
 def unused(params: Params, found: Mapping[str, Layer]) -> tuple[str, ...]:
     """The leaves of at least two axes longer than 1 that are not among the layers."""
-    wide = {k for k, x in _matrices(params).items() if sum(n > 1 for n in np.shape(x)) > 1}
-    return tuple(name for name in tree.names(params) if name in wide - set(found))
-
-
-def _matrices(params: Params) -> dict[str, Any]:
-    """The real floating leaves of at least two axes."""
-    leaves = tree.named_leaves(params).items()
-    wide = ((name, x) for name, x in leaves if np.ndim(x) > 1)
-    return {name: x for name, x in wide if jnp.issubdtype(x.dtype, jnp.floating)}
+    return tuple(
+        name
+        for name, leaf in tree.named_leaves(params).items()
+        if name not in found and checks.is_inexact(leaf) and sum(n > 1 for n in np.shape(leaf)) > 1
+    )
 
 
 def _uses(

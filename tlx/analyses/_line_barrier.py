@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses._checks import vector
-from tlx.core import bootstrap, checks, tree
+from tlx.core import bootstrap, checks, tree, undefined
 
 KINDS = ("chord", "endpoint_mean")
 """The kinds of barrier; see `barrier`."""
@@ -48,6 +48,7 @@ class BarrierInterval(NamedTuple):
     bias: Float[Array, ""]
 
 
+@undefined.allowed
 def barrier(alphas: Any, losses: Any, *, kind: Kind) -> Barrier:
     """How far the loss rises on the line above what its ends promise.
 
@@ -86,10 +87,11 @@ def barrier(alphas: Any, losses: Any, *, kind: Kind) -> Barrier:
             f"expected one loss for each alpha, got {alphas.size} alphas and {losses.size} losses"
         )
     _check_alphas(alphas)
-    wide = jnp.promote_types(alphas.dtype, losses.dtype)
+    wide = _wider(alphas.dtype, losses.dtype)
     return _barrier(alphas.astype(wide), losses.astype(wide), kind)
 
 
+@undefined.allowed
 def barrier_interval(
     alphas: Any,
     values: Any,
@@ -145,7 +147,7 @@ def barrier_interval(
             f"{values.shape}; collect the loss of each example with metrics.collect"
         )
     _check_alphas(alphas)
-    wide = jnp.promote_types(alphas.dtype, tree.accumulator(values.dtype))
+    wide = _wider(alphas.dtype, tree.accumulator(values.dtype))
     alphas, values = alphas.astype(wide), values.astype(wide)
     values = jnp.where(_inside(alphas)[:, None], values, jnp.nan)
     seen = ~jnp.isnan(values).all(0)
@@ -180,6 +182,11 @@ def _barrier(alphas: Array, losses: Array, kind: str) -> Barrier:
 @functools.partial(jax.jit, static_argnums=2)
 def _heights(alphas: Array, losses: Array, kind: str) -> Array:
     return jax.vmap(lambda row: _barrier(alphas, row, kind).height)(losses)
+
+
+def _wider(*dtypes: Any) -> Any:
+    with jax.numpy_dtype_promotion("standard"):  # alphas in float64 beside losses in float32
+        return jnp.promote_types(*dtypes)
 
 
 def _inside(alphas: Array) -> Array:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlx.core import checks, metrics, statistics, streams, tree
+from tlx.core import checks, contracts, metrics, statistics, streams, tree
 from tlx.core import labels as labels_lib
+from tlx.core.evaluate import losses_of_batch
 from tlx.core.types import ApplyFn, Batch, Labels, Params, PerExampleFn, Stream
 
 HELD_BYTES = 2**30
@@ -38,7 +39,7 @@ class MeanLoss(NamedTuple):
     Attributes:
       static: what is compiled for.
       params: pytree of arrays, the point.
-      vector: float32 (or wider) [P], the chosen leaves of the point.
+      vector: float32 (or wider) [P], the chosen leaves of the point, `tree.reals` of each.
       batches: starts a pass.
       num_examples: the number of examples.
     """
@@ -56,7 +57,7 @@ class MeanLoss(NamedTuple):
 
     def unravel(self, vector: Any) -> Params:
         """A vector as a pytree like the parameters, zero in the leaves that are not chosen."""
-        zeros = jax.tree.map(jnp.zeros_like, self.params)
+        zeros = jax.tree.map(_zeros, self.params)
         return write(self.static.chosen, zeros, jnp.asarray(vector, self.vector.dtype))
 
     def mean(self, part: Callable[..., Any], *args: Any) -> Any:
@@ -93,7 +94,8 @@ def make(
     if not any(chosen):
         raise ValueError("the chosen leaves are batch statistics only, which do not vary")
     params = jax.device_put(params)
-    batches, count = _read(stream)
+    check = contracts.Values(losses_of_batch, apply_fn, loss)
+    batches, count = _read(stream, functools.partial(check, params))
     static = Static(apply_fn, loss, chosen)
     return MeanLoss(static, params, _ravel(chosen, params), batches, count)
 
@@ -101,12 +103,7 @@ def make(
 def sum_of_losses(static: Static, outputs: Any, batch: Batch) -> Float[Array, ""]:
     """The sum of the losses of a batch's examples."""
     mask = metrics.mask_of(batch)
-    values = static.loss(outputs, batch)
-    if jnp.shape(values) != mask.shape:
-        raise ValueError(
-            f"expected loss(outputs, batch) to return one value for each of {mask.shape[0]} "
-            f"rows, got shape {jnp.shape(values)}; it neither reduces nor masks"
-        )
+    values = contracts.per_example(static.loss, outputs, batch)
     return jnp.sum(jnp.where(mask, values.astype(tree.accumulator(values.dtype)), 0))
 
 
@@ -122,16 +119,17 @@ def write(chosen: tuple[bool, ...], params: Params, vector: Array) -> Params:
     start = 0
     for i, leaf in enumerate(leaves):
         if chosen[i]:
-            piece = vector[start : start + leaf.size]
-            leaves[i] = piece.reshape(leaf.shape).astype(leaf.dtype)
-            start += leaf.size
+            like = jax.eval_shape(tree.reals, leaf)  # of complex leaves both parts vary
+            piece = vector[start : start + like.size].reshape(like.shape).astype(like.dtype)
+            leaves[i] = tree.rounded(piece, leaf)
+            start += like.size
     return jax.tree.unflatten(treedef, leaves)
 
 
 def _ravel(chosen: tuple[bool, ...], params: Params, dtype: Any = None) -> Float[Array, " P"]:
-    kept = [jnp.asarray(x) for x in itertools.compress(jax.tree.leaves(params), chosen)]
+    kept = [tree.reals(x) for x in itertools.compress(jax.tree.leaves(params), chosen)]
     if dtype is None:
-        dtype = functools.reduce(jnp.promote_types, (tree.accumulator(x.dtype) for x in kept))
+        dtype = functools.reduce(jnp.promote_types, (x.dtype for x in kept))
     return jnp.concatenate([x.reshape(-1).astype(dtype) for x in kept])
 
 
@@ -141,7 +139,7 @@ def _wanted(
     if (labels is None) != (modules is None):
         raise ValueError("give labels and modules together, or neither for all floating leaves")
     leaves = jax.tree.leaves(params)
-    wanted = [_is_floating(leaf) for leaf in leaves]
+    wanted = [checks.is_inexact(leaf) for leaf in leaves]
     if labels is not None and modules is not None:
         modules = {modules} if isinstance(modules, str) else set(modules)
         labels_lib.select(params, labels, modules)
@@ -153,16 +151,21 @@ def _wanted(
     return wanted
 
 
-def _is_floating(leaf: Any) -> bool:
-    return bool(jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.floating))
+def _zeros(leaf: Any) -> Any:
+    """A random key has no zero and is kept."""
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return leaf if is_key else jnp.zeros_like(leaf)
 
 
-def _read(stream: Stream) -> tuple[Callable[[], Iterator[Batch]], int]:
+def _read(
+    stream: Stream, check: Callable[[Batch], None]
+) -> tuple[Callable[[], Iterator[Batch]], int]:
     """A function that starts a pass, from the device if all fits, and the number of examples."""
     held: list[Batch] | None = []
     size = 0
     counts = []
     for batch in stream():
+        check(batch)
         counts.append(jnp.sum(metrics.mask_of(batch), dtype=jnp.int32))
         size += sum(leaf.nbytes for leaf in jax.tree.leaves(dict(batch)))
         if held is not None and size <= HELD_BYTES:
@@ -182,11 +185,11 @@ def _masked(
     part: Callable[..., Any], static: Static, params: Params, args: Any, batch: Batch
 ) -> Any:
     mask = metrics.mask_of(batch)
-    new = part(static, params, _filled(batch, mask), *args)
+    new = part(static, params, filled(batch, mask), *args)
     return jax.tree.map(lambda x: jnp.where(mask.any(), x, 0), new)
 
 
-def _filled(batch: Batch, mask: Array) -> Batch:
+def filled(batch: Batch, mask: Array) -> Batch:
     """The batch with its first example in place of each masked row.
 
     A masked loss has derivative zero, but zero times the derivative of a net at arbitrary

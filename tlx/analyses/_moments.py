@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tlx.analyses import _features, _hsic, _scatter
 from tlx.analyses._comparison import Comparison
+from tlx.core import undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, Metric
 
@@ -116,6 +117,7 @@ def from_moments(comparison: Comparison) -> FromMoments | None:
     return _FORMS.get(comparison)
 
 
+@undefined.allowed
 def table(form: FromMoments, moments: Moments) -> Float[Array, "Lx Ly"]:
     """The measure of every layer of x with every layer of y; each is prepared once."""
     x = [_prepare(form, layer) for layer in moments.x]

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses import _mean_loss
+from tlx.core import checks
 from tlx.core.types import Batch, Params
 
 
@@ -28,6 +29,12 @@ class Operator(NamedTuple):
     dtype: Any
     ravel: Callable[[Params], Float[Array, " P"]]
     unravel: Callable[[Any], Params]
+
+
+def unresolved(operator: Operator) -> float:
+    """Below this products have lost bits: terms of them may have left the range of floats."""
+    limits = jnp.finfo(operator.dtype)
+    return float(limits.tiny) / float(limits.eps)
 
 
 def make(part: Callable[..., Any], mean_loss: _mean_loss.MeanLoss) -> Operator:
@@ -60,16 +67,41 @@ def gauss_newton_part(
 ) -> Float[Array, " P"]:
     """Jᵀ·H·J of a batch times a vector; the linearised net is transposed for Jᵀ."""
 
-    def forward(w: Array) -> Any:
-        return static.apply_fn(_mean_loss.write(static.chosen, params, w), batch["inputs"])
+    def forward(w: Array) -> tuple[list[Array], Any]:
+        outputs = static.apply_fn(_mean_loss.write(static.chosen, params, w), batch["inputs"])
+        return floating(outputs), outputs
 
-    def value_and_slope(outputs: Any) -> tuple[Array, Any]:
-        return jax.value_and_grad(_mean_loss.sum_of_losses, argnums=1)(static, outputs, batch)
-
-    outputs, push = jax.linearize(forward, at)
+    _, push, outputs = jax.linearize(forward, at, has_aux=True)
     pull = jax.linear_transpose(push, at)
-    (value, _), (_, curved) = jax.jvp(value_and_slope, (outputs,), (push(vector),))
+
+    value, curved = output_product(static, outputs, batch, push(vector))
     return _defined(value, pull(curved)[0])
+
+
+def output_product(
+    static: _mean_loss.Static, outputs: Any, batch: Batch, vector: list[Array]
+) -> tuple[Array, list[Array]]:
+    """The sum of losses, and its second derivatives in the outputs times a vector."""
+
+    def value_and_slope(moving: list[Array]) -> tuple[Array, list[Array]]:
+        def value(moving: list[Array]) -> Array:
+            return _mean_loss.sum_of_losses(static, _replaced(outputs, moving), batch)
+
+        return jax.value_and_grad(value)(moving)
+
+    (value, _), (_, curved) = jax.jvp(value_and_slope, (floating(outputs),), (vector,))
+    return value, curved
+
+
+def floating(outputs: Any) -> list[Array]:
+    """The leaves that have a derivative: not those that are integers, such as a class."""
+    return [leaf for leaf in jax.tree.leaves(outputs) if checks.is_inexact(leaf)]
+
+
+def _replaced(outputs: Any, moving: list[Array]) -> Any:
+    """The outputs with these in place of their floating leaves."""
+    new = iter(moving)
+    return jax.tree.map(lambda leaf: next(new) if checks.is_inexact(leaf) else leaf, outputs)
 
 
 def _defined(value: Array, product: Array) -> Array:

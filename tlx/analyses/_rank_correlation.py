@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from tlx.core import undefined
+
 _PAIRS = 2**21  # at a time: 16 MiB
 _EXACT = 8  # 8! = 40320 orders
 
@@ -111,7 +113,7 @@ def _orders(num: int, key: Array | None, num_draws: int) -> Int[np.ndarray, "R n
 
 
 def _result(values: list[float], num_models: int) -> RankCorrelation:
-    a, b, c, p_a, p_b, p_c = (jnp.asarray(value, jnp.result_type(float)) for value in values)
+    a, b, c, p_a, p_b, p_c = map(undefined.array, values)
     return RankCorrelation(a, b, c, p_a, p_b, p_c, num_models)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses import _losses
-from tlx.core import bootstrap, paths
+from tlx.core import bootstrap, paths, undefined
 from tlx.core.types import ApplyFn, Params, PerExampleFn, Stream
 
 
@@ -109,12 +109,12 @@ def safety(
         own = _losses.means(values[name])
         samples = bootstrap.resampled_means(values[name], num_resamples=num_resamples, key=key)
         found["losses"][name], found["soup"][name] = (
-            jnp.asarray(part, float) for part in (own[:-1], own[-1])
+            undefined.array(part) for part in (own[:-1], own[-1])
         )
         for field, above in (("mean", _above_mean), ("best", _above_best)):
             ends = bootstrap.percentile_interval(above(np.asarray(samples), shares), confidence)
             value = above(own, shares)
-            found[f"above_{field}"][name] = Estimate(jnp.asarray(value, float), *ends)
+            found[f"above_{field}"][name] = Estimate(undefined.array(value), *ends)
             found[f"no_worse_than_{field}"][name] = bootstrap.verdict(*ends, limit)
     verdicts = list(found["no_worse_than_mean"].values())
     return Safety(bootstrap.worst(verdicts), **found, statistics=rule)

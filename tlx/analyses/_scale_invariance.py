@@ -116,7 +116,7 @@ def _without_scale(values: Mapping[str, Any], found: ScaleInvariant) -> dict[str
 
     kernel, mean, var = (wide(name) for name in (found.kernel, found.mean, found.var))
     others = tuple(i for i in range(kernel.ndim) if i != found.filter_axis % kernel.ndim)
-    size = jnp.sqrt(jnp.sum(kernel**2, axis=others, keepdims=True))
+    size = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(kernel)), axis=others, keepdims=True))
     size = jnp.where(size == 0, jnp.nan, size)
     bias = jnp.zeros_like(mean) if found.bias is None else wide(found.bias).reshape(mean.shape)
     new = {

@@ -175,10 +175,10 @@ def restricted(x: Spectrum, y: Spectrum, overlap: Array, *, variance: float) -> 
 
 
 def whitened(spectrum: Spectrum, alpha: float) -> Spectrum:
-    """Singular values α·s + (1 − α) of the features' own units, for a measure blind to scale."""
+    """Singular values α·s + (1 − α) in the features' own units, up to a factor of them all."""
     s, e = spectrum.s, spectrum.exponent
-    if alpha == 0:
-        values = jnp.ones_like(s)
+    if alpha in (0, 1):  # blind to the scale
+        values = s if alpha else jnp.ones_like(s)
     else:  # in units of 2^e or of 1, whichever is larger
         scale, unit = (_hsic.power_of_two(jnp.minimum(part, 0)) for part in (e, -e))
         values = alpha * scale * s + (1 - alpha) * unit

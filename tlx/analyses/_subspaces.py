@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import linalg
 
+from tlx.analyses._entries import blocks
 from tlx.core import checks, tree
 from tlx.core.types import Params
 
@@ -94,7 +95,8 @@ class PrincipalOverlap(NamedTuple):
     Attributes:
       overlap: float64 scalar, ‖U_aᵀU_b‖² / r of their r principal directions, 0 … 1; NaN where
         one run has none.
-      chance: float64 scalar, r / k for k floating entries, that of a random subspace.
+      chance: float64 scalar, r / k for k floating entries (a complex one twice), that of a
+        random subspace.
       explained_a: float64 scalar, the share of a's variance along its r directions.
       explained_b: float64 scalar, that of b.
     """
@@ -123,7 +125,7 @@ def principal_overlap(
       `PrincipalOverlap`; the overlap is NaN where the leading r directions of a run are not
       defined: r is above T − 1 or the number of directions in which its checkpoints differ, or
       the spreads along directions r and r + 1 are equal up to rounding; and where a value is not
-      finite.
+      finite, but for an infinity or NaN that is the same in all checkpoints.
 
     Raises:
       ValueError: at call, for a rank below 1, fewer than two checkpoints in a run, or
@@ -198,11 +200,10 @@ def _gram(every: Sequence[Params], num: int) -> tuple[np.ndarray, np.ndarray, in
     for leaves in zip(*map(jax.tree.leaves, every), strict=True):
         if not checks.is_inexact(leaves[0]):
             continue
-        flat = [_entries(leaf) for leaf in leaves]
-        size, eps = size + flat[0].size, max(eps, float(jnp.finfo(leaves[0].dtype).eps))
-        step = max(1, BLOCK // len(flat))
-        for start in range(0, flat[0].size, step):
-            rows = np.stack([row[start : start + step] for row in flat]).astype(np.float64)
+        size += tree.num_reals(leaves[0])
+        eps = max(eps, float(jnp.finfo(jnp.result_type(leaves[0])).eps))
+        for rows in blocks(leaves, BLOCK):
+            rows = np.where(tree.constant(list(rows))[None], 0, rows)
             squares += np.square(rows).sum(1)
             parts = (rows[:num], rows[num:])
             centred = np.concatenate([part - part.mean(0)[None] for part in parts])
@@ -225,9 +226,3 @@ def _principal(gram: np.ndarray, rank: int, least: float) -> tuple[np.ndarray | 
     if rank >= len(gram) or not spread[rank - 1] - spread[rank] > least:
         return None, explained
     return vectors[:, ::-1][:, :rank] / spread[None, :rank], explained
-
-
-def _entries(leaf: Any) -> np.ndarray:
-    """The numbers of a leaf, of complex ones both parts."""
-    flat = np.ascontiguousarray(leaf).reshape(-1)
-    return flat.view(flat.real.dtype) if np.iscomplexobj(flat) else flat

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from tlx.analyses import _evidence, _examples, _features, _layer_pairs, _moments, measures
 from tlx.analyses._comparison import Comparison
 from tlx.analyses._features import Spatial
-from tlx.core import checks, streams
+from tlx.core import checks, streams, undefined
 from tlx.core.types import FeatureFn, Params, Stream
 
 Hold = Literal["auto", "rows", "moments"]
@@ -137,7 +137,7 @@ def matrix(
     _check_number(entry.comparison, source, held.num_examples)
     if form is not None and held.moments is not None:
         values = _moments.table(form, held.moments)
-        found = _layer_pairs.Table(values, *(jnp.full_like(values, jnp.nan),) * 4)
+        found = _layer_pairs.Table(values, *(undefined.like(values),) * 4)
     else:
         draws = _layer_pairs.Draws(
             held.num_examples, num_permutations, num_resamples, key, confidence

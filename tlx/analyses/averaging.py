@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from tlx.analyses import _losses
 from tlx.analyses._checks import finite_vector
 from tlx.analyses._safety import Estimate, Safety, safety
-from tlx.core import paths
+from tlx.core import paths, undefined
 from tlx.core import statistics as statistics_lib
 from tlx.core.types import ApplyFn, Metric, Params, Stream
 
@@ -156,9 +156,9 @@ def greedy_soup(
         weights=weights,
         order=tuple(order),
         kept=tuple(kept),
-        model_scores=jnp.asarray(of_models, float),
-        trial_scores=jnp.asarray(trials, float),
-        score=jnp.asarray(best, float),
+        model_scores=undefined.array(of_models),
+        trial_scores=undefined.array(trials),
+        score=undefined.array(best),
         statistics=rule,
     )
 

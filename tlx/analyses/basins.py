@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses import _barriers, _hull, _losses
-from tlx.core import bootstrap, paths
+from tlx.core import bootstrap, paths, undefined
 from tlx.core import statistics as statistics_lib
 from tlx.core.types import ApplyFn, Params, PerExampleFn, Stream
 
@@ -292,7 +292,7 @@ def _summary(losses: np.ndarray, scan: _hull.Scan, rule: str) -> Basin:
 
 
 def _array(values: Any) -> Array:
-    return jnp.asarray(values, float)
+    return undefined.array(values)
 
 
 def _error(draws: np.ndarray) -> Any:

@@ -30,7 +30,7 @@ from jaxtyping import Array, Float
 from tlx.analyses import _comparison, _features, _hsic, _moments, kernels
 from tlx.analyses._comparison import Comparison
 from tlx.analyses.kernels import Kernel
-from tlx.core import checks
+from tlx.core import checks, undefined
 
 Estimator = Literal["debiased", "biased", "feature_corrected"]
 
@@ -89,6 +89,7 @@ def distance_correlation(
     return cka(x, y, kernel=kernels.distance(), estimator=estimator)
 
 
+@undefined.allowed
 def deconfounded_cka(
     x: Any, y: Any, confounder: Any, *, estimator: Literal["debiased", "biased"] = "debiased"
 ) -> Float[Array, ""]:
@@ -121,6 +122,7 @@ def deconfounded_cka(
     return partial_correlation(*(cka(*pair, estimator=estimator) for pair in pairs))
 
 
+@undefined.allowed
 def partial_correlation(xy: Array, x0: Array, y0: Array) -> Array:
     """(r_xy − r_x0 r_y0) / √((1 − r_x0²)(1 − r_y0²)); NaN where one of the r_·0 is ±1."""
     rounding = 32 * float(jnp.finfo(xy.dtype).eps)

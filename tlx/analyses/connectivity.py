@@ -20,8 +20,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses import _descent, _hull
-from tlx.core import checks, metrics, paths
+from tlx.core import checks, contracts, metrics, paths, undefined
 from tlx.core import statistics as statistics_lib
+from tlx.core.evaluate import losses_of_batch
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, PerExampleFn, Stream
 
 PATHS: dict[str, Callable[[Sequence[Params]], PathFn]] = {
@@ -186,9 +187,11 @@ def train(
     opt_state = optimizer.init(moving) if curve.opt_state is None else curve.opt_state
     moving, opt_state = jax.tree.map(jnp.array, (moving, opt_state))  # copies: steps take them
     losses: list[Array] = []
+    check = contracts.Values(losses_of_batch, apply_fn, loss)
     for step in range(curve.step, curve.step + num_steps):
         if losses:
             position, batch = next(batches)
+        check(start, batch)
         moving, opt_state, value = _descent.descend(
             step_fn, moving, opt_state, (start, still, end), dict(batch), key, step
         )
@@ -261,8 +264,8 @@ def evaluate_curve(
         results=found.get("metric"),
         barrier=barrier,
         peak=jnp.where(jnp.isnan(barrier), jnp.nan, ts[jnp.argmax(rise)]),
-        length=jnp.asarray(length, float),
-        chord=jnp.asarray(chord, float),
+        length=undefined.array(length),
+        chord=undefined.array(chord),
         statistics=rule,
     )
 

@@ -35,7 +35,8 @@ class Surface(NamedTuple):
         one draw. The finite set of examples is a second source, which is not in it.
       trained: loss name to float, that of the trained model.
       distances: float64 [M, A], from the path's start, ‖θ(α) − θ(0)‖, batch statistics left out.
-      sizes: int64 [M], the floating weights k of a module, batch statistics left out.
+      sizes: int64 [M], the floating weights k of a module, batch statistics left out; a complex
+        one counts twice.
       num_draws: of the noise.
       statistics: where batch statistics came from: "none", "interpolated" or "re-estimated".
     """
@@ -132,7 +133,7 @@ def surface(
         for name in losses
     }
     members = _members(trained, labels, chosen, still)
-    counts = np.array([np.size(leaf) for leaf in jax.tree.leaves(trained)])
+    counts = np.array([tree.num_reals(leaf) for leaf in jax.tree.leaves(trained)], int)
     return Surface(
         modules=chosen,
         alphas=alphas,
@@ -257,7 +258,16 @@ def _moved(path_fn: PathFn, alphas: np.ndarray, members: np.ndarray) -> Float[np
 
 @jax.jit
 def _squares(point: Params, start: Params) -> list[Array]:
-    return [tree.dot(leaf, leaf) for leaf in jax.tree.leaves(tree.sub(point, start))]
+    """‖point − start‖² of each leaf, 0 where it is not floating."""
+    pairs = zip(jax.tree.leaves(point), jax.tree.leaves(start), strict=True)
+    return [
+        _square(*tree.moving(*pair)) if checks.is_inexact(pair[0]) else jnp.zeros(())
+        for pair in pairs
+    ]
+
+
+def _square(x: Array, y: Array) -> Array:
+    return jnp.sum(jnp.square(x - y))
 
 
 def _standard_error(draws: np.ndarray, sigmas: np.ndarray) -> Float[np.ndarray, "M A S"]:

@@ -2,8 +2,8 @@
 
 A matrix is an `Operator`, a function from a vector to a vector: made once for a model and its
 data by `hessian` or `gauss_newton`, and handed to `eigenvalues`, `trace` and `density`. None
-of them stores the matrix. Each product goes through all the data; to follow long work, count
-the products: `operator._replace(product=counting)`.
+stores the matrix. To follow long work, count the products, each a pass through all the data:
+`operator._replace(product=counting)`.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from matfree import stochtrace
 from scipy import special
 
-from tlx.analyses import _mean_loss, _operator
+from tlx.analyses import _mean_loss, _operator, _output_curvature
 from tlx.analyses._lanczos import Tridiagonal, tridiagonal
 from tlx.analyses._operator import Operator as Operator
 from tlx.core import tree
@@ -35,7 +35,7 @@ class Eigenvalues(NamedTuple):
       values: float64 [K], in falling order: the largest eigenvalues first, the most negative
         last. Those between are no eigenvalues unless their residual is small.
       residuals: float64 [K], ‖A·u − value·u‖ for the unit Ritz vector u: an eigenvalue lies
-        within it (up to rounding).
+        within it (up to rounding). At least 1e-31 in float32, where products lose bits.
       vectors: pytree like the parameters with a leading axis [V, ...], the Ritz vectors of
         the first V values, of norm 1, zero in the leaves that are not chosen; None if V is 0.
     """
@@ -50,7 +50,8 @@ class Trace(NamedTuple):
 
     Attributes:
       value: float64 scalar, the mean over the probes.
-      standard_error: float64 scalar, of that mean; NaN for a single probe.
+      standard_error: float64 scalar, of that mean, at least 1e-31 for each row in float32; NaN
+        for a single probe.
       samples: float64 [S], the estimate of each probe.
     """
 
@@ -69,7 +70,7 @@ class Density(NamedTuple):
         node to 5 above the largest.
       density: float64 [G], the mean in each cell of the mixture of Gaussians of standard
         deviation `width` at the nodes; times the cells' length it sums to 1 within 1e-6.
-      width: float64 scalar, in the unit of the eigenvalues.
+      width: float64 scalar, in the unit of the eigenvalues; at least 1e-31 in float32.
     """
 
     nodes: Float[np.ndarray, "S K"]
@@ -93,7 +94,8 @@ def hessian(
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
       loss: `(outputs, batch) -> float [B]`, such as `tlx.core.metrics.softmax_cross_entropy`.
-      params: pytree of arrays. Floating leaves vary; others and batch statistics do not.
+      params: pytree of arrays. Floating leaves vary, of complex ones the real and imaginary
+        part of each number, next to each other; others and batch statistics do not.
       stream: batches of constant shape.
       labels: pytree of str, the module of each leaf; None for all leaves.
       modules: only the leaves of these vary: the matrix is a diagonal block of the whole one.
@@ -105,16 +107,19 @@ def hessian(
     Raises:
       ValueError: at call, for an unknown module, labels without modules or the reverse,
         where no floating leaf varies, for a stream without examples; at a product, for a
-        vector of another shape, or a loss that is not one value a row.
+        vector of another shape. And for a loss that is not one value a row, labels that it
+        does not take, or whose curvature float32 does not carry at these outputs: one that forms
+        1 − p, where the model is sure.
 
     Numerics: vectors and sums over batches in float32 or more, whatever the parameters'
       dtype; the net computes in its own. NaN in an example's loss makes products NaN.
-    Cost: one pass over the stream at call; a product has about 9 times the arithmetic of a
-      forward pass, where a gradient has 3 times. Batches stay on the device if they take at
-      most 1 GiB, else each product reads the stream.
+    Cost: at call one pass over the stream and a forward pass of each batch; a product has about
+      9 times the arithmetic of a forward pass, where a gradient has 3 times. Batches stay on the
+      device if they take at most 1 GiB, else each product reads the stream.
     References: Pearlmutter 1994, "Fast exact multiplication by the Hessian".
     """
     mean_loss = _mean_loss.make(apply_fn, loss, params, stream, labels, modules)
+    _output_curvature.require(mean_loss)
     return _operator.make(_operator.hessian_part, mean_loss)
 
 
@@ -137,7 +142,8 @@ def gauss_newton(
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
       loss: `(outputs, batch) -> float [B]`.
-      params: pytree of arrays. Floating leaves vary; others and batch statistics do not.
+      params: pytree of arrays. Floating leaves vary, of complex ones the real and imaginary
+        part of each number, next to each other; others and batch statistics do not.
       stream: batches of constant shape.
       labels: pytree of str, the module of each leaf; None for all leaves.
       modules: only the leaves of these vary.
@@ -150,6 +156,7 @@ def gauss_newton(
       gradient descent".
     """
     mean_loss = _mean_loss.make(apply_fn, loss, params, stream, labels, modules)
+    _output_curvature.require(mean_loss)
     return _operator.make(_operator.gauss_newton_part, mean_loss)
 
 
@@ -170,7 +177,9 @@ def eigenvalues(operator: Operator, *, order: int, key: Array, num_vectors: int 
       ValueError: at call, for an order or num_vectors out of range.
 
     Numerics: products and basis in the operator's dtype; an error of about 1e-6 of the
-      largest magnitude in float32.
+      largest magnitude in float32. Log-probabilities that `apply_fn` itself forms lose their
+      curvature in float32 above a margin of about 10 nats, which nothing here can see: let it
+      return logits.
     Cost: K products. Memory: K·P numbers on the host, on the device a few vectors.
     References: Lanczos 1950; Paige 1972, "Computational variants of the Lanczos method".
     """
@@ -179,7 +188,9 @@ def eigenvalues(operator: Operator, *, order: int, key: Array, num_vectors: int 
         raise ValueError(f"expected num_vectors in 0 … {order}, the order, got {num_vectors}")
     found = tridiagonal(operator.product, _probe(operator, key), order)
     values, mixes = _ritz(found)
-    residuals = np.abs(found.off_diagonal[-1] * mixes[-1])
+    residuals = np.maximum(
+        np.abs(found.off_diagonal[-1] * mixes[-1]), _operator.unresolved(operator)
+    )
     vectors = None
     if num_vectors:
         rows = (found.basis.T @ mix.astype(found.basis.dtype) for mix in mixes.T[:num_vectors])
@@ -207,15 +218,11 @@ def trace(operator: Operator, *, num_probes: int, key: Array) -> Trace:
     Cost: S products. Memory: a few vectors.
     References: Hutchinson 1989, "A stochastic estimator of the trace of the influence matrix".
     """
-    quadratic_form = stochtrace.monte_carlo_trace()
-    samples = np.array(
-        [
-            float(quadratic_form(operator.product, _probe(operator, k)))
-            for k in _keys(key, num_probes)
-        ]
-    )
+    probes = (_probe(operator, k) for k in _keys(key, num_probes))
+    samples = np.array([np.vdot(np.float64(v), np.float64(operator.product(v))) for v in probes])
     spread = samples.std(ddof=1) if num_probes > 1 else np.nan
-    return Trace(float(samples.mean()), float(spread / np.sqrt(num_probes)), samples)
+    error = np.maximum(spread / np.sqrt(num_probes), operator.size * _operator.unresolved(operator))
+    return Trace(float(samples.mean()), float(error), samples)
 
 
 def density(
@@ -253,12 +260,12 @@ def density(
         nodes, mixes = _ritz(tridiagonal(operator.product, _probe(operator, k), order))
         rules.append((nodes, mixes[0] ** 2))
     nodes, weights = (np.stack(column) for column in zip(*rules, strict=True))
-    return _smooth(nodes, weights, width)
-
-
-def _smooth(nodes: np.ndarray, weights: np.ndarray, width: float | None) -> Density:
     if width is None:
         width = 0.01 * (float(np.abs(nodes).max()) or 1.0)
+    return _smooth(nodes, weights, float(np.maximum(width, _operator.unresolved(operator))))
+
+
+def _smooth(nodes: np.ndarray, weights: np.ndarray, width: float) -> Density:
     ends = nodes.min() - _TAIL * width, nodes.max() + _TAIL * width
     edges = np.linspace(*ends, CELLS + 1)
     below = np.zeros(CELLS + 1)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from tlx.analyses.kernels import unit_scale
 from tlx.core import checks, tree
 from tlx.core.types import Params
 
@@ -52,8 +53,9 @@ def random_direction(
 
     Returns:
       A pytree like `params`, of the same dtypes. A filter (or layer) of norm zero in `params`
-      is zero in the direction too, under either normalisation. Leaves that are not floating
-      are those of `params`, and do not move when the direction is added.
+      is zero in the direction too, under either normalisation, and so is what is not finite; of
+      a complex number both parts are drawn. Leaves that are not floating are those of `params`,
+      and do not move when the direction is added.
 
     Raises:
       ValueError: at call, for another normalisation or a filter axis that a leaf lacks; and
@@ -93,19 +95,22 @@ def _draw(
     value = jnp.asarray(value)
     if value.ndim < min_axes:
         return jnp.zeros_like(value)
-    wide = tree.accumulator(value.dtype)
+    numbers = tree.reals(value)
+    still = ~jnp.isfinite(numbers)
     own = jax.random.fold_in(key, zlib.crc32(name.encode()))
-    drawn = jax.random.normal(own, value.shape, wide)
+    drawn = jnp.where(still, 0, jax.random.normal(own, numbers.shape, numbers.dtype))
     if normalization is not None:
         by_filter = normalization == "filter" and value.ndim >= 2
         kept = filter_axis % value.ndim if by_filter else None
-        axes = tuple(axis for axis in range(value.ndim) if axis != kept)
-        drawn = drawn * (_norm(value.astype(wide), axes) / _norm(drawn, axes))
-    return drawn.astype(value.dtype)
+        axes = tuple(axis for axis in range(numbers.ndim) if axis != kept)
+        size, length = _norm(jnp.where(still, 0, numbers), axes), _norm(drawn, axes)
+        drawn = drawn * (size / jnp.where(length == 0, 1, length))
+    return tree.rounded(drawn, value)
 
 
 def _norm(value: Array, axes: tuple[int, ...]) -> Array:
-    return jnp.sqrt(jnp.sum(jnp.square(jnp.abs(value)), axes, keepdims=True))
+    scaled, exponent = unit_scale(value)
+    return jnp.ldexp(jnp.sqrt(jnp.sum(jnp.square(scaled), axes, keepdims=True)), exponent)
 
 
 def _check_moves(params: Params, direction: Params, min_axes: int) -> None:
@@ -122,7 +127,7 @@ def _check_moves(params: Params, direction: Params, min_axes: int) -> None:
 
 def _why_still(leaf: Any, min_axes: int) -> str:
     if not checks.is_inexact(leaf):
-        return f"{leaf.dtype} does not move"
+        return f"{jnp.result_type(leaf)} does not move"
     if jnp.ndim(leaf) < min_axes:
         return f"{jnp.ndim(leaf)} axes, fewer than min_axes={min_axes}"
     return "norm zero in params"

@@ -5,14 +5,15 @@ scratch do not (Neyshabur, Sedghi, Zhang 2020, table 2).
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlx.core import checks, tree
+from tlx.analyses._inner import in_float64, inner
+from tlx.core import checks, tree, undefined
 from tlx.core import labels as labels_lib
 from tlx.core.types import Labels, Params
 
@@ -44,6 +45,7 @@ class Distances(NamedTuple):
     total_sum_of_tensor_norms: Float[Array, ""]
 
 
+@undefined.allowed
 def by_module(
     params_a: Params, params_b: Params, labels: Labels, *, modules: Sequence[str] | None = None
 ) -> Distances:
@@ -54,7 +56,8 @@ def by_module(
 
     Args:
       params_a: pytree of arrays. Floating leaves count, batch statistics included where they
-        are labelled; leaves that are not floating (counters) are passed over.
+        are labelled, of complex ones the real and imaginary parts; leaves that are not floating
+        (counters) are passed over, and so is an infinity or NaN that both models hold.
       params_b: pytree of the same structure.
       labels: pytree of str of the same structure: the module of each leaf.
       modules: which modules to compare, in the order of the result; None takes all, in the
@@ -62,13 +65,15 @@ def by_module(
         model can be compared with its pretrained start but for the head.
 
     Returns:
-      `Distances`; exchanging the models changes nothing.
+      `Distances`; exchanging the models changes nothing. The l2 is infinite where a number is
+      infinite in one model, and NaN where it is NaN in one.
 
     Raises:
       ValueError: at call, if the compared parameters differ in structure, shape or dtype
         (every leaf named), if `labels` has another structure, or for an unknown module.
 
-    Numerics: differences and sums in float32 or more; relative error about 1e-6.
+    Numerics: differences and sums over a tensor in float32 or more, other sums in float64, at any
+      scale of the weights; relative error about 1e-6.
     Cost: one read of both models.
     """
     known = labels_lib.unique(labels)
@@ -84,42 +89,35 @@ def by_module(
     kept = [label for label in jax.tree.leaves(labels) if label in chosen]
     member = np.array([[label == name for label in kept] for name in chosen], bool)
     member = member.reshape(len(chosen), len(kept))  # two axes, were there no modules
-    return Distances(chosen, *_distances(params_a, params_b, member))
+    of_leaf = in_float64(_sums(params_a, params_b))
+    of_module = np.where(member[:, :, None], of_leaf[None], 0).sum(1)
+    apart = np.where(member, np.sqrt(of_leaf[:, 0])[None], 0).sum(1)
+    found = (*_compare(of_module), apart, *_compare(of_module.sum(0)), apart.sum())
+    return Distances(chosen, *map(undefined.array, found))
 
 
 @jax.jit
-def _distances(params_a: Params, params_b: Params, member: Any) -> tuple[Array, ...]:
+def _sums(params_a: Params, params_b: Params) -> Float[Array, "leaves 4 2"]:
+    """`inner` of each tensor: ‖a − b‖², ⟨a, b⟩, ‖a‖², ‖b‖²."""
     dtype = jnp.result_type(float)
-    pairs = list(zip(jax.tree.leaves(params_a), jax.tree.leaves(params_b), strict=True))
-    sums = [_sums(a, b) for a, b in pairs]
-    of_leaf = jnp.stack([s.astype(dtype) for s in sums]) if sums else jnp.zeros((0, 4), dtype)
-    apart = jnp.sqrt(of_leaf[:, 0])
-    of_module = jnp.where(member[:, :, None], of_leaf[None], 0).sum(1)
-    tensor_norms = jnp.where(member, apart[None], 0).sum(1)
-    return (
-        *_compare(of_module),
-        tensor_norms,
-        *_compare(of_module.sum(0)),
-        tensor_norms.sum(),
-    )
+    rows = [jnp.zeros((0, 4, 2), dtype)]
+    for a, b in zip(jax.tree.leaves(params_a), jax.tree.leaves(params_b), strict=True):
+        found = [jnp.zeros(2, dtype)] * 4
+        if checks.is_inexact(a):
+            a, b = tree.moving(a, b)
+            found = [inner(x, y) for x, y in ((a - b, a - b), (a, b), (a, a), (b, b))]
+        rows.append(jnp.stack(found).astype(dtype)[None])
+    return jnp.concatenate(rows)
 
 
-def _sums(a: Array, b: Array) -> Array:
-    """‖a − b‖², ⟨a, b⟩, ‖a‖², ‖b‖² of one tensor."""
-    if not checks.is_inexact(a):
-        return jnp.zeros(4, jnp.result_type(float))
-    wide = tree.accumulator(a.dtype)
-    a, b = a.astype(wide).reshape(-1), b.astype(wide).reshape(-1)
-    return jnp.stack([jnp.sum(x * y) for x, y in ((a - b, a - b), (a, b), (a, a), (b, b))])
-
-
-def _compare(sums: Array) -> tuple[Array, Array, Array]:
+def _compare(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """l2, relative and cosine from [..., 4] sums."""
-    apart, inner, a, b = jnp.moveaxis(sums, -1, 0)
-    a, b = jnp.sqrt(a), jnp.sqrt(b)
-    l2 = jnp.sqrt(apart)
-    return l2, _ratio(2 * l2, a + b), _ratio(inner, a * b)
+    apart, both, a, b = np.moveaxis(sums, -1, 0)
+    a, b = np.sqrt(a), np.sqrt(b)
+    l2 = np.sqrt(apart)
+    return l2, _ratio(2 * l2, a + b), _ratio(both, a * b)
 
 
-def _ratio(x: Array, y: Array) -> Array:
-    return jnp.where(y == 0, jnp.nan, x / jnp.where(y == 0, 1, y))
+def _ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # infinite by infinite is NaN
+        return np.where(y == 0, np.nan, x / np.where(y == 0, 1, y))

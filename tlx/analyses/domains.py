@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from tlx.analyses import _features
 from tlx.analyses.probes import POOLINGS, Pooling
-from tlx.core import checks, streams
+from tlx.core import checks, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, FeatureFn, Params, Stream
 
@@ -190,4 +190,4 @@ def _root(x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "R D"]:
 
 
 def _scalar(value: float) -> Float[Array, ""]:
-    return jnp.asarray(value, jnp.result_type(float))
+    return undefined.array(value)

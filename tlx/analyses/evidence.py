@@ -31,6 +31,7 @@ from jaxtyping import Array, Bool, Float
 
 from tlx.analyses import _evidence, _features, measures
 from tlx.analyses._comparison import Comparison
+from tlx.core import undefined
 
 
 class Evidence(NamedTuple):
@@ -64,6 +65,7 @@ class Evidence(NamedTuple):
     too_few: Bool[Array, ""]
 
 
+@undefined.allowed
 def evidence(
     measure: str | measures.Measure,
     x: Any,

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from tlx.analyses import _chance
 from tlx.analyses.predictions import Predictions
-from tlx.core import checks
+from tlx.core import checks, undefined
 
 CELLS: tuple[str, ...] = ("neither", "only_b", "only_a", "common")
 """What a judgement is for models a and b, by who is wrong: the order of every axis of 4."""
@@ -80,6 +80,7 @@ class Mistakes(NamedTuple):
     confidence: float
 
 
+@undefined.allowed
 def compare(of: Predictions, *, confidence: float = 0.95) -> Mistakes:
     """The mistakes that each pair of models has in common, against chance.
 
@@ -171,6 +172,7 @@ class Confidence(NamedTuple):
     margin: Float[Array, "M M 4"]
 
 
+@undefined.allowed
 def confidence_of(of: Predictions) -> Confidence:
     """How sure each model is where both, one alone or neither of a pair is wrong.
 
@@ -191,6 +193,7 @@ def confidence_of(of: Predictions) -> Confidence:
     return Confidence(jnp.asarray(num, jnp.int32), *map(_floats, means))
 
 
+@undefined.allowed
 def examples(
     of: Predictions, a: int, b: int, *, which: Which = "own", by: By = "confidence"
 ) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
@@ -205,9 +208,9 @@ def examples(
         where the label is furthest below. Of common mistakes the mean of both models counts.
 
     Returns:
-      (rows int32 [n], judgements int32 [n]), as of `np.nonzero`: rows are examples in the
-      stream's order, 0 … N−1, judgements labels, 0 … J−1 (all 0 where an example has one
-      label). Ties are by index, NaN comes last.
+      (rows int32 [n], judgements int32 [n]), as of `np.nonzero`: rows are places in the arrays
+      of `of`, 0 … N−1 (`of.numbers[rows]` are the numbers of the examples), judgements labels,
+      0 … J−1 (all 0 where an example has one label). Ties are by index, NaN comes last.
 
     Raises:
       ValueError: at call, for a model that is not there, or an unknown `which` or `by`.
@@ -266,4 +269,4 @@ def _expected(cells: np.ndarray) -> np.ndarray:
 
 
 def _floats(values: object) -> Array:
-    return jnp.asarray(values, jnp.result_type(float))
+    return undefined.array(values)

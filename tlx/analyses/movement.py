@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from tlx.analyses._inner import in_float64, inner
 from tlx.analyses._scale_invariance import ScaleInvariant, normalised, scale_invariant_leaves
 from tlx.analyses._subspaces import (
     PrincipalOverlap,
@@ -86,7 +87,8 @@ def trajectory(
 
     Args:
       checkpoints: T ≥ 1 pytrees of arrays of one structure, in the order of training.
-        Floating leaves count, batch statistics included where they are labelled.
+        Floating leaves count, batch statistics included where they are labelled, of complex
+        ones the real and imaginary parts; an infinity or NaN that stays the same does not.
       labels: pytree of str of that structure: the module of each leaf.
       modules: which modules, in the order of the result; None takes all, in the order of
         their first leaf.
@@ -117,7 +119,7 @@ def trajectory(
             checks.same_structure(start, goal, ("checkpoints[0]", "end"))
         checks.same_structure(start, checkpoint, ("checkpoints[0]", f"checkpoints[{number}]"))
         window = [*(window or [start, start]), checkpoint]
-        rows.append(_by_module(_step_sums(start, goal, *window), index, len(chosen)))
+        rows.append(_by_module(in_float64(_step_sums(start, goal, *window)), index, len(chosen)))
         window = window[1:]  # before the next one is loaded
     if not rows:
         raise ValueError("expected at least one checkpoint, got none")
@@ -138,7 +140,7 @@ class Alignment(NamedTuple):
         have nothing else in common may still have a large z: compare with such runs.
       length_a: float64 [M], the displacement of a.
       length_b: float64 [M], that of b.
-      size: int [M], k, the number of floating entries.
+      size: int [M], k, the number of floating entries, a complex one twice.
     """
 
     cosine: Float[np.ndarray, " M"]
@@ -192,7 +194,8 @@ def alignment_of_movement(
       ValueError: at call, if the compared parameters differ in structure, shape or dtype
         (every leaf named), if `labels` has another structure, or for an unknown module.
 
-    Numerics: differences and sums over a leaf in float32 or more, all other sums in float64.
+    Numerics: differences and sums over a leaf in float32 or more, all other sums in float64; at
+      any scale of the weights.
     Cost: one read of each model.
     """
     chosen = _chosen(labels, modules)
@@ -205,9 +208,9 @@ def alignment_of_movement(
     for name, params in given.items():
         checks.same_structure(given["start"], params, ("start", name))
     index = [chosen.index(label) for label in jax.tree.leaves(labels) if label in chosen]
-    sums = _by_module(_pair_sums(**given), index, len(chosen))
+    sums = _by_module(in_float64(_pair_sums(**given)), index, len(chosen))
     leaves = jax.tree.leaves(given["start"])
-    counts = [[np.size(leaf) if checks.is_inexact(leaf) else 0] for leaf in leaves]
+    counts = [[tree.num_reals(leaf)] for leaf in leaves]
     sizes = _by_module(np.array(counts).reshape(-1, 1), index, len(chosen))[:, 0].astype(int)
     return Alignments(chosen, _alignment(sums, sizes), _alignment(sums.sum(0), sizes.sum()))
 
@@ -230,22 +233,25 @@ def _by_module(of_leaf: Any, index: Sequence[int], num_modules: int) -> np.ndarr
 
 @jax.jit
 def _step_sums(start: Params, goal: Params, before: Params, last: Params, now: Params) -> Array:
-    """[leaves, 6]: ‖θ‖², ‖θ − θ₀‖², ‖s‖², ⟨s, step before⟩, ⟨s, g⟩, ‖g‖², g = goal − θ₀."""
+    """`inner` [leaves, 6, 2]: ‖θ‖², ‖θ − θ₀‖², ‖s‖², ⟨s, step before⟩, ⟨s, g⟩, ‖g‖².
+
+    s is the step and g = goal − θ₀.
+    """
 
     def sums(s: Array, g: Array, b: Array, z: Array, x: Array) -> list[Array]:
         step, toward = x - z, g - s
         pairs = ((x, x), (x - s, x - s), (step, step), (step, z - b), (step, toward))
-        return [_inner(*pair) for pair in (*pairs, (toward, toward))]
+        return [inner(*pair) for pair in (*pairs, (toward, toward))]
 
     return _of_leaves(sums, 6, start, goal, before, last, now)
 
 
 @jax.jit
 def _pair_sums(start: Params, end_a: Params, end_b: Params, start_b: Params) -> Array:
-    """[leaves, 3]: ⟨a, b⟩, ‖a‖², ‖b‖² of the displacements."""
+    """`inner` [leaves, 3, 2]: ⟨a, b⟩, ‖a‖², ‖b‖² of the displacements."""
 
     def sums(p: Array, a: Array, b: Array, q: Array) -> list[Array]:
-        return [_inner(*pair) for pair in ((a - p, b - q), (a - p, a - p), (b - q, b - q))]
+        return [inner(*pair) for pair in ((a - p, b - q), (a - p, a - p), (b - q, b - q))]
 
     return _of_leaves(sums, 3, start, end_a, end_b, start_b)
 
@@ -255,16 +261,11 @@ def _of_leaves(sums: Any, num: int, *models: Params) -> Array:
     rows = []
     for leaves in zip(*map(jax.tree.leaves, models), strict=True):
         if checks.is_inexact(leaves[0]):
-            wide = tree.accumulator(leaves[0].dtype)
-            found = sums(*(jnp.asarray(x).astype(wide).reshape(-1) for x in leaves))
+            found = sums(*tree.moving(*leaves))
             rows.append(jnp.stack(found).astype(dtype))
         else:
-            rows.append(jnp.zeros(num, dtype))
-    return jnp.stack(rows) if rows else jnp.zeros((0, num), dtype)
-
-
-def _inner(x: Array, y: Array) -> Array:
-    return jnp.real(jnp.sum(jnp.conj(x) * y))
+            rows.append(jnp.zeros((num, 2), dtype))
+    return jnp.stack(rows) if rows else jnp.zeros((0, num, 2), dtype)
 
 
 def _movement(sums: np.ndarray, has_end: bool) -> Movement:

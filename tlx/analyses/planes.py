@@ -85,7 +85,8 @@ def through(params_a: Params, params_b: Params, params_c: Params) -> Plane:
     weights, which are exactly 1, 0 and 0 at a model.
 
     Args:
-      params_a: pytree of arrays. Every floating leaf counts, batch statistics included.
+      params_a: pytree of arrays. Every floating leaf counts, batch statistics included, of
+        complex ones the real and imaginary parts. An infinity or NaN in all three stays.
       params_b: pytree of the same structure.
       params_c: pytree of the same structure.
 
@@ -94,8 +95,8 @@ def through(params_a: Params, params_b: Params, params_c: Params) -> Plane:
 
     Raises:
       ValueError: at call, if the models differ in structure, shape, dtype or in a leaf that
-        is not floating or not finite (every such leaf named), or lie on one line, up to the
-        rounding of their own dtypes.
+        is not floating, or holds a NaN or an infinity that the others do not (every such leaf
+        named), or lie on one line, up to the rounding of their own dtypes.
 
     Numerics: products and sums in float32 or more, orthogonalised twice; coordinates to
     about 1e-6 of the largest.
@@ -259,25 +260,32 @@ def _project(plane: Plane, params: Params) -> Projection:
     x, rest = _split(_from(a, params), u)
     y, rest = _split(rest, v)
     lengths = jnp.stack([plane.coordinates[1, 0], plane.coordinates[2, 1]])
-    return Projection(jnp.stack([x, y]) * lengths, tree.norm(rest))
+    along = jnp.stack([x, y]).astype(lengths.dtype)
+    return Projection(along * lengths, tree.norm(rest))
 
 
 def _from(origin: Params, params: Params) -> Params:
-    """The difference in float32 or more."""
+    """The difference, its `reals`."""
 
     def leaf(a: Any, b: Any) -> Any:
         if not checks.is_inexact(a):
             return a
-        wide = tree.accumulator(a.dtype)
-        return b.astype(wide) - a.astype(wide)
+        start, end = tree.moving(a, b)
+        return end - start
 
     return jax.tree.map(leaf, origin, params)
 
 
 def _split(vector: Params, axis: Params) -> tuple[Array, Params]:
     """The multiple of the axis that the vector holds, and the rest, orthogonal to the axis."""
-    square = tree.dot(axis, axis)
-    first = tree.dot(vector, axis) / square
+    scaled, exponent = tree.unit_scale(axis)  # so that squares stay in the range of floats
+    square = tree.dot(scaled, scaled)
+
+    def along(of: Params) -> Array:
+        of, own = tree.unit_scale(of)
+        return jnp.ldexp(tree.dot(of, scaled) / square, own - exponent)
+
+    first = along(vector)
     rest = tree.add(vector, axis, -first)
-    second = tree.dot(rest, axis) / square  # what rounding left
+    second = along(rest)  # what rounding left
     return first + second, tree.add(rest, axis, -second)

@@ -45,6 +45,8 @@ class Predictions(NamedTuple):
       num_classes: C.
       threshold: from which probability on a label is answered with 1; None where an example
         has one label.
+      numbers: int32 [N], the number of each example, by which it is found in its data: the
+        batches' `index`, else its place in the stream, masked rows (which are left out) counted.
     """
 
     answers: Int[Array, "M N J"]
@@ -56,6 +58,7 @@ class Predictions(NamedTuple):
     labels: Int[Array, "N J"]
     num_classes: int
     threshold: float | None
+    numbers: Int[Array, " N"]
 
     @property
     def classes(self) -> Int[Array, "N J"]:
@@ -112,9 +115,16 @@ def collect(
     num_classes = _check_shapes(shapes, np.shape(first["labels"]), is_multilabel, "logits")
     cut = float(np.log(threshold) - np.log1p(-threshold)) if is_multilabel else None
     models = [(apply_fn, jax.device_put(params)) for apply_fn, params in models]
-    parts = [_of_batch(models, batch, num_classes, cut) for batch in stream()]
+    parts, numbers, place = [], [], 0
+    for batch in stream():
+        parts.append(_of_batch(models, batch, num_classes, cut))
+        mask = np.asarray(mask_of(batch))
+        number = batch.get("index", np.arange(place, place + len(mask)))
+        numbers.append(np.asarray(number, np.int32)[mask])
+        place += len(mask)
     found = [jnp.asarray(np.concatenate(x, axis=-2)) for x in zip(*parts, strict=True)]
-    return _result(found, num_classes, threshold if is_multilabel else None)
+    kept = threshold if is_multilabel else None
+    return _result(found, num_classes, kept, np.concatenate(numbers))
 
 
 def from_probabilities(
@@ -153,11 +163,14 @@ def from_probabilities(
     kept = threshold if is_multilabel else None
     answers = _answers(np, scores, kept)
     rows = np.asarray(labels).astype(np.int32).reshape(answers.shape[1:])
-    return _result(_judged(answers, spread, rows), num_classes, kept)
+    numbers = np.arange(len(rows), dtype=np.int32)
+    return _result(_judged(answers, spread, rows), num_classes, kept, numbers)
 
 
-def _result(arrays: Sequence[Array], num_classes: int, threshold: float | None) -> Predictions:
-    found: Any = (*arrays, num_classes, threshold)
+def _result(
+    arrays: Sequence[Array], num_classes: int, threshold: float | None, index: np.ndarray
+) -> Predictions:
+    found: Any = (*arrays, num_classes, threshold, jnp.asarray(index))
     return Predictions(*found)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from tlx.analyses import _features, _intervals, _ridge
-from tlx.core import checks, streams
+from tlx.core import checks, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, FeatureFn, Params, Stream
 
@@ -145,13 +145,12 @@ def linear_probes(
     accuracy, num_test = _accuracy(task, params, test, fits)
     low, high = _intervals.wilson(accuracy, num_test, confidence)
     ridge = np.array([math.nan if fit is None else fit.strength for fit in fits])
-    dtype = jnp.result_type(float)
     return Probes(
         layers=names,
-        accuracy=jnp.asarray(accuracy, dtype),
-        low=jnp.asarray(low, dtype),
-        high=jnp.asarray(high, dtype),
-        ridge=jnp.asarray(ridge, dtype),
+        accuracy=undefined.array(accuracy),
+        low=undefined.array(low),
+        high=undefined.array(high),
+        ridge=undefined.array(ridge),
         num_features=jnp.asarray(dims, jnp.int32),
         num_train=jnp.asarray(num_train, jnp.int32),
         num_test=jnp.asarray(num_test, jnp.int32),

@@ -98,7 +98,9 @@ def rewind(
     )
     at_end = jax.tree.map(lambda x: x[0], at_end)
     results = jax.tree.map(lambda *rows: jnp.stack(rows), *(found[m] for m in chosen))
-    drops = jax.tree.map(lambda t, x: t - x if checks.is_inexact(x) else x, at_end, results)
+    drops = jax.tree.map(
+        lambda t, x: t[None, None] - x if checks.is_inexact(x) else x, at_end, results
+    )
     return Rewinding(chosen, results, at_end, drops, rule)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses import _mean_loss
+from tlx.analyses.kernels import unit_scale
+from tlx.core import tree
 from tlx.core.types import ApplyFn, Batch, Labels, Params, PerExampleFn, Stream
 
 
@@ -59,7 +61,8 @@ def in_ball(
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
       loss: `(outputs, batch) -> float [B]`, such as `tlx.core.metrics.softmax_cross_entropy`.
-      params: pytree of arrays. Floating leaves vary; others and batch statistics do not.
+      params: pytree of arrays. Floating leaves vary, of complex ones the real and imaginary
+        part of each number, next to each other; others and batch statistics do not.
       stream: batches of constant shape.
       radius: at least 0; without unit if adaptive, else that of the parameters.
       key: typed PRNG key.
@@ -87,6 +90,7 @@ def in_ball(
     mean_loss = _mean_loss.make(apply_fn, loss, params, stream, labels, modules)
     at = mean_loss.vector
     scale = jnp.abs(at) if adaptive else jnp.ones_like(at)
+    scale = jnp.where(jnp.isfinite(at), scale, 0)  # an infinity (of a mask) stays
     ball = jnp.asarray(radius, at.dtype)
     losses = np.empty((restarts, steps + 1))
     centre = jnp.zeros_like(at)
@@ -107,9 +111,10 @@ def in_ball(
 @jax.jit
 def _move(point: Array, direction: Array, length: Array, radius: Array) -> Float[Array, " P"]:
     """A step of a length along a direction, and back into the ball; none along zero."""
+    direction = unit_scale(direction)[0]  # a gradient of 1e-25 is one
     norm = jnp.linalg.norm(direction)
     point = point + jnp.where(norm > 0, direction / norm, 0) * length
-    outside = jnp.linalg.norm(point) / radius
+    outside = tree.norm(point) / radius
     return jnp.where(outside > 1, point / outside, point)
 
 

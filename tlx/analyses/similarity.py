@@ -10,7 +10,7 @@ things?, 2021, eq. 3 (sums over minibatches); and those of `tlx.analyses.cka`.
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,8 +23,8 @@ from tlx.analyses._features import Spatial
 from tlx.analyses._pair import Pair
 from tlx.analyses.cka import Estimator
 from tlx.analyses.kernels import Kernel
-from tlx.core import bootstrap, checks, evaluate, streams
-from tlx.core.types import FeatureFn, Params, Stream
+from tlx.core import bootstrap, checks, evaluate, streams, undefined
+from tlx.core.types import Batch, FeatureFn, Params, Stream
 
 MOST_SPREAD = 0.05
 """`too_few` where unrelated features would give a debiased value of this standard deviation."""
@@ -173,7 +173,7 @@ def cka_matrix(
         fold = _cka_sums.metric(names_x, names_y, options)
         pair = Pair(feature_fn_x, feature_fn_y)
         found = evaluate(pair, fold, (params_x, params_y), stream)
-    low = high = unknown = jnp.full_like(found["debiased"], jnp.nan)
+    low = high = unknown = undefined.like(found["debiased"])
     if num_resamples:
         low, high = bootstrap.percentile_interval(found["resampled"], confidence)
     values = found[estimator]
@@ -201,6 +201,7 @@ def cka_matrix(
     )
 
 
+@undefined.allowed
 def deconfounded(result: CkaResult, confounder: str) -> Float[Array, "Lx Ly"]:
     """The CKA of all pairs of layers, less what a layer of both models explains.
 
@@ -254,9 +255,15 @@ class _WithInputs:
 
 
 def _with_key(stream: Stream, key: Array) -> Stream:
-    """The stream with the words of the key in every batch: an argument of what is compiled."""
+    """The stream with the words of the key in every row: an argument of what is compiled."""
     words = np.asarray(jax.random.key_data(key))
-    return lambda: ({**batch, _cka_sums.KEY: words} for batch in stream())
+
+    def with_words() -> Iterator[Batch]:
+        for batch in stream():
+            rows = len(jax.tree.leaves(batch["inputs"])[0])
+            yield {**batch, _cka_sums.KEY: np.broadcast_to(words, (rows, *words.shape))}
+
+    return with_words
 
 
 def _options(

@@ -38,7 +38,8 @@ class Spectra(NamedTuple):
         convolution come in pairs, and those of a 1x1 kernel once a pixel.
       residuals: leaf name to float64 [R], see `Top`; of convolutions for "operator" only.
       summaries: `Summary` of arrays [L]; for "operator" what needs all values is NaN.
-      passed_over: leaves of at least two axes that are no layer that was understood.
+      passed_over: leaves of at least two axes that are no layer that was understood, or complex;
+        leaves that are not floating are none.
     """
 
     layers: tuple[str, ...]
@@ -192,7 +193,8 @@ def by_layer(
     "OIHW"). `of_model` sees in the model itself what each leaf is.
 
     Args:
-      params: pytree of arrays; leaves that are not floating are passed over.
+      params: pytree of arrays; leaves that are not floating do not count, complex ones are
+        passed over.
       sizes: leaf name to the size of the feature maps it reads, for each convolution: the kind
         is then "circular". None for "reshaped".
       layout: of the kernels: "HWIO" [*taps, I, O], or "OIHW" [O, I, *taps] and [Dout, Din].

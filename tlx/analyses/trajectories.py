@@ -11,7 +11,8 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from tlx.analyses._checks import finite_params, rounding
-from tlx.core import checks, paths
+from tlx.analyses._entries import blocks, from_entries
+from tlx.core import checks, paths, tree
 from tlx.core import statistics as statistics_lib
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
@@ -65,7 +66,7 @@ def principal_components(checkpoints: Sequence[Params]) -> Components:
     With X [T, P] the checkpoints less their mean, from the eigenvectors of the Gram matrix
     XXᵀ [T, T]; nothing of size P × P is formed. The sign of a component is such that the last
     checkpoint has no negative coordinate. Every floating leaf counts, batch statistics
-    included, though no more than their variance.
+    included, though no more than their variance, and of complex ones the real and imaginary parts.
 
     Args:
       checkpoints: T ≥ 3 pytrees of one structure, in the order of training (the order only
@@ -76,8 +77,9 @@ def principal_components(checkpoints: Sequence[Params]) -> Components:
 
     Raises:
       ValueError: at call, for fewer than three checkpoints, checkpoints that differ in
-        structure, shape, dtype or in a leaf that is not floating, or that are not finite (every
-        such leaf named), or that lie on one line or point, up to the rounding of their dtypes.
+        structure, shape, dtype or in a leaf that is not floating, or that hold a NaN or an infinity
+        which is not the same in all (every such leaf named), or that lie on one line or point,
+        up to the rounding of their dtypes.
 
     Numerics: sums in float64 on the host, whatever the dtype; mean and directions are rounded
     to the leaves' dtypes.
@@ -91,7 +93,7 @@ def principal_components(checkpoints: Sequence[Params]) -> Components:
             f"a plane needs at least three checkpoints, got {len(checkpoints)}; evaluate the "
             "line between two (interpolation.line)"
         )
-    paths.points(checkpoints)  # its checks
+    paths.hull(checkpoints)  # its checks
     finite_params({f"checkpoints[{i}]": params for i, params in enumerate(checkpoints)})
     columns = list(zip(*map(jax.tree.leaves, checkpoints), strict=True))
     floating = [leaves for leaves in columns if checks.is_inexact(leaves[0])]
@@ -161,7 +163,7 @@ def trajectory(
             f"{len(components.coordinates)}; call principal_components on them"
         )
     checks.same_structure(checkpoints[0], components.mean, ("checkpoints[0]", "components.mean"))
-    paths.points(checkpoints)  # its checks
+    paths.hull(checkpoints)  # its checks
     path_fn = Partial(_checkpoint_or_projection, tuple(checkpoints), components.path_fn)
     which = np.r_[np.arange(num), np.full(num, num)].astype(np.int32)
     places = jnp.tile(components.coordinates[:, :2], (2, 1))
@@ -203,12 +205,11 @@ def _eigen(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _blocks(leaves: Sequence[Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """One leaf in blocks of entries: the checkpoints' mean and their deviations [T, entries]."""
-    flat = [np.asarray(leaf).reshape(-1) for leaf in leaves]
-    step = max(1, BLOCK // len(flat))
-    for start in range(0, flat[0].size, step):
-        rows = np.stack([row[start : start + step] for row in flat]).astype(np.float64)
-        mean = rows.mean(0)
-        yield mean, rows - mean[None]
+    for rows in blocks(leaves, BLOCK):
+        still = tree.constant(list(rows))
+        values = np.where(still[None], 0, rows)
+        mean = values.mean(0)
+        yield np.where(still, rows[0], mean), values - mean[None]
 
 
 def _combined(leaves: Sequence[Any], weights: np.ndarray) -> tuple[Any, Any, Any]:
@@ -217,6 +218,5 @@ def _combined(leaves: Sequence[Any], weights: np.ndarray) -> tuple[Any, Any, Any
         return (leaves[0],) * 3
     blocks = [np.vstack([mean, weights.T @ block]) for mean, block in _blocks(leaves)]
     rows = np.concatenate([np.zeros((3, 0)), *blocks], axis=1)
-    shape, dtype = np.shape(leaves[0]), leaves[0].dtype
-    first, second, third = (jnp.asarray(row.reshape(shape).astype(dtype)) for row in rows)
+    first, second, third = (from_entries(row, leaves[0]) for row in rows)
     return first, second, third

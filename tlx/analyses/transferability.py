@@ -22,13 +22,12 @@ well-conditioned estimator for large-dimensional covariance matrices, 2004.
 
 from typing import Any, Literal, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses import _class_scores, _intervals, _layer_scores, _rank_correlation
 from tlx.analyses._class_scores import Metric
-from tlx.core import checks
+from tlx.core import checks, undefined
 
 METRICS = _class_scores.METRICS
 
@@ -235,4 +234,4 @@ def nce(source_answers: Any, labels: Any, *, num_classes: int) -> Float[Array, "
 
 
 def _array(value: Any) -> Float[Array, ""]:
-    return jnp.asarray(value, jnp.result_type(float))
+    return undefined.array(value)

@@ -1,17 +1,26 @@
 """Checkpoints: saved with their origin, restored by step, "last" or "best"."""
 
 from tlx.checkpoints.provenance import Origin, at, chain, identity, make_origin
-from tlx.checkpoints.restore import origin, resolve, restore, restore_resume, step_path
-from tlx.checkpoints.save import NonFiniteError, Writer
+from tlx.checkpoints.restore import (
+    DamagedError,
+    origin,
+    resolve,
+    restore,
+    restore_resume,
+    step_path,
+)
+from tlx.checkpoints.save import NonFiniteError, Writer, keep_first, tidy
 from tlx.checkpoints.select import scheduled, steps
 
 __all__ = [
+    "DamagedError",
     "NonFiniteError",
     "Origin",
     "Writer",
     "at",
     "chain",
     "identity",
+    "keep_first",
     "make_origin",
     "origin",
     "resolve",
@@ -20,4 +29,5 @@ __all__ = [
     "scheduled",
     "step_path",
     "steps",
+    "tidy",
 ]

@@ -5,6 +5,8 @@ has hundreds of scalars; packed, a checkpoint of a small network is written seve
 times faster. Leaves of `BIG_BYTES` or more stay arrays of their own.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -65,6 +67,23 @@ def unpack(arrays: Mapping[str, np.ndarray], layout: Layout) -> dict[str, np.nda
         part = flat[entry["offset"] : entry["offset"] + size]
         leaves[entry["name"]] = part.reshape(entry["shape"]).astype(entry["dtype"], copy=False)
     return leaves
+
+
+def digest(leaves: Mapping[str, np.ndarray]) -> str:
+    """The sha256 (hex) of all leaves: names, dtypes, shapes and bytes, in the order of names."""
+    found = hashlib.sha256()
+    for name in sorted(leaves):
+        leaf = np.ascontiguousarray(leaves[name])
+        found.update(json.dumps([name, str(leaf.dtype), np.shape(leaves[name])]).encode())
+        found.update(leaf.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
+
+
+def signed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON values with the sha256 of all others, "sha256", by which damage is seen."""
+    own = json.loads(json.dumps({name: x for name, x in values.items() if name != "sha256"}))
+    text = json.dumps(own, sort_keys=True)
+    return {**own, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def non_finite(leaves: Mapping[str, np.ndarray]) -> list[str]:

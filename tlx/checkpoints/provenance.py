@@ -1,9 +1,11 @@
 """Where weights come from: the run and step, and the checkpoint that run started from.
 
 An origin is a dict of JSON values, kept in every checkpoint:
-`{"run", "kind", "digest", "step", "score", "init_from"}`, where `digest` names the run's
-spec, `score` is the test accuracy there (None: not evaluated) and `init_from` the origin of
-the weights that the run started from (None: random initialisation).
+`{"run", "kind", "digest", "data", "step", "score", "init_from", "weights"}`, where `digest` names
+the run's spec, `data` says what the examples of each split are (`tlx.data.examples.content`; None:
+of no run), `score` is the test accuracy there (None: not evaluated), `init_from` the origin of the
+weights that the run started from (None: random initialisation) and `weights` the sha256 of the
+weights themselves, which is there once they are saved.
 """
 
 import hashlib
@@ -14,7 +16,14 @@ from typing import Any, TypeAlias
 Origin: TypeAlias = Mapping[str, Any]
 
 
-def make_origin(run: str, kind: str, digest: str, init_from: Origin | None) -> dict[str, Any]:
+def make_origin(
+    run: str,
+    kind: str,
+    digest: str,
+    init_from: Origin | None,
+    *,
+    data: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The origin of a run at step 0; `at` gives that of its later steps.
 
     Args:
@@ -22,12 +31,14 @@ def make_origin(run: str, kind: str, digest: str, init_from: Origin | None) -> d
       kind: its kind ("P", "P-T" …).
       digest: sha256 of the run's spec.
       init_from: origin of the weights that it starts from; None: random initialisation.
+      data: what the examples of its splits are, each with "digest" and "count".
     """
     parent = None if init_from is None else dict(init_from)
     return {
         "run": run,
         "kind": kind,
         "digest": digest,
+        "data": None if data is None else dict(data),
         "step": 0,
         "score": None,
         "init_from": parent,
@@ -55,9 +66,18 @@ def chain(origin: Origin) -> tuple[Origin, ...]:
 
 
 def identity(origin: Origin) -> str:
-    """The sha256 (hex) of digests and steps along the chain: equal weights have equal ones.
+    """The sha256 (hex) of what decides the weights, and of themselves, along the chain.
 
-    Names, kinds and scores are left out, and so are places on disk.
+    That is the digests of specs and of the examples of each split, the steps, and the weights as
+    they were saved. Names, kinds and scores are left out, and so are places on disk.
     """
-    links = [(link["digest"], link["step"]) for link in chain(origin)]
-    return hashlib.sha256(json.dumps(links).encode()).hexdigest()
+    links = [
+        (
+            link["digest"],
+            link["step"],
+            {split: part["digest"] for split, part in (link.get("data") or {}).items()},
+            link.get("weights"),
+        )
+        for link in chain(origin)
+    ]
+    return hashlib.sha256(json.dumps(links, sort_keys=True).encode()).hexdigest()

@@ -16,6 +16,19 @@ from tlx.core.types import Params
 META_FILE = "metadata"
 
 
+class DamagedError(ValueError):
+    """A checkpoint that is not as it was saved; says which, what of it, and what to do.
+
+    Args:
+      what: which, and what of it.
+      remedy: what to do.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
+
+
 def step_path(workdir: str | Path, step: int) -> Path:
     """The folder of a step's checkpoint, absolute."""
     return (Path(workdir) / select.FOLDER / str(step)).absolute()
@@ -61,6 +74,7 @@ def origin(workdir: str | Path, step: int | str = "last") -> provenance.Origin:
 
     Raises:
       ValueError: as `resolve`.
+      DamagedError: it is not as it was saved.
     """
     number = step if isinstance(step, int) else resolve(workdir, step)
     return _meta(workdir, number)["origin"]
@@ -81,6 +95,7 @@ def restore(
 
     Raises:
       ValueError: as `resolve`.
+      DamagedError: it is not as it was saved.
     """
     number = resolve(workdir, step)
     variables = tree.nested(_read(workdir, number, "weights"))
@@ -92,7 +107,7 @@ def restore_resume(workdir: str | Path, step: int, like: Any) -> Any:
 
     Args:
       workdir: of the run.
-      step: the newest step there is (older ones have lost theirs).
+      step: of the newest two (older ones have lost what is asked for).
       like: pytree of arrays or `jax.ShapeDtypeStruct` with the structure wanted.
 
     Returns:
@@ -100,6 +115,7 @@ def restore_resume(workdir: str | Path, step: int, like: Any) -> Any:
 
     Raises:
       ValueError: the leaves differ, each named.
+      DamagedError: it is not as it was saved, or lacks what is asked for.
     """
     leaves = _read(workdir, step, "resume")
     wanted = tree.named_leaves(like)
@@ -109,16 +125,39 @@ def restore_resume(workdir: str | Path, step: int, like: Any) -> Any:
 
 def _meta(workdir: str | Path, step: int) -> dict[str, Any]:
     path = step_path(workdir, step) / "meta" / META_FILE
-    return json.loads(path.read_text())
+    try:
+        meta: dict[str, Any] = json.loads(path.read_text())
+        if packing.signed(meta) != meta:
+            raise ValueError("it is not what was saved")
+    except (OSError, ValueError, AttributeError) as error:
+        raise _damaged(workdir, step, "meta", error) from error
+    return meta
 
 
 def _read(workdir: str | Path, step: int, item: str) -> dict[str, np.ndarray]:
-    layout = _meta(workdir, step)["layout"][item]
+    meta = _meta(workdir, step)
     me = jax.process_index()  # each process reads by itself, whether or not the others do
     alone = ocp.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"tlx{me}"
     )
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
-        arrays = reader.restore(step_path(workdir, step) / item)
-    return packing.unpack(arrays, layout)
+    try:
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
+            arrays = reader.restore(step_path(workdir, step) / item)
+        leaves = packing.unpack(arrays, meta["layout"][item])
+        if packing.digest(leaves) != meta["digests"][item]:
+            raise ValueError("its numbers are not those that were saved")
+    except MemoryError:
+        raise
+    except Exception as error:  # what is raised for damaged files can be anything
+        raise _damaged(workdir, step, item, error) from error
+    return leaves
+
+
+def _damaged(workdir: str | Path, step: int, item: str, error: Exception) -> DamagedError:
+    others = ", ".join(str(n) for n in select.steps(workdir) if n != step) or "none"
+    why = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+    return DamagedError(
+        f"the checkpoint {step_path(workdir, step)} is damaged: its {item} cannot be read ({why})",
+        f"ask for another step (there are {others}), or delete {workdir} and train anew",
+    )

@@ -1,12 +1,12 @@
 """Writing checkpoints, in the background, by orbax.
 
 A checkpoint is the folder `checkpoints/STEP` with the items "weights" (parameters and batch
-statistics), "meta" (origin and layout, JSON) and, in the newest alone, "resume" (what the
-run needs to go on). It appears whole or not at all.
+statistics), "meta" (origin, layout and digests, JSON) and, in the newest two, "resume" (what the
+run needs to go on), so that one is left where the other is damaged. It appears whole or not at all.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,12 +16,15 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationContext, PreservationPolicy
 
 from tlx.checkpoints import packing, provenance, select
+from tlx.checkpoints.restore import DamagedError, step_path
 from tlx.checkpoints.restore import origin as read_origin
-from tlx.checkpoints.restore import step_path
 from tlx.core.types import Params
 
 DROPPED = "dropped"
 """Where steps that do not stay are moved, at once, before they are deleted piece by piece."""
+
+NUM_RESUMABLE = 2
+"""How many of the newest steps a run can go on from."""
 
 
 class NonFiniteError(FloatingPointError):
@@ -29,7 +32,7 @@ class NonFiniteError(FloatingPointError):
 
 
 class _Keep(PreservationPolicy):
-    """Keeps the scheduled steps, the newest, and the best by the scores seen so far."""
+    """Keeps the scheduled steps, the newest two, and the best by the scores seen so far."""
 
     def __init__(self, scheduled: frozenset[int], scores: dict[int, float | None] | None) -> None:
         self._scheduled = scheduled
@@ -40,10 +43,57 @@ class _Keep(PreservationPolicy):
     ) -> Sequence[bool]:
         """True for each checkpoint that stays."""
         there = [info.step for info in checkpoints]
-        wanted: set[int | None] = set(self._scheduled) | set(there[-1:])
-        if self._scores is not None:
-            wanted.add(select.best_of({step: self._scores.get(step) for step in there}))
+        wanted = _wanted(there, self._scheduled, self._scores, newest=NUM_RESUMABLE)
         return [step in wanted for step in there]
+
+
+def _wanted(
+    there: Sequence[int],
+    scheduled: frozenset[int],
+    scores: Mapping[int, float | None] | None,
+    *,
+    newest: int,
+) -> set[int | None]:
+    best = None if scores is None else select.best_of({step: scores.get(step) for step in there})
+    return {*scheduled, *there[-newest:], best}
+
+
+def _scores(workdir: Path) -> dict[int, float | None]:
+    """By step; None for one that is damaged, which cannot win."""
+
+    def score(step: int) -> float | None:
+        try:
+            return read_origin(workdir, step)["score"]
+        except DamagedError:
+            return None
+
+    return {step: score(step) for step in select.steps(workdir)}
+
+
+def keep_first(workdir: str | Path, last: int) -> None:
+    """Takes away the steps after `last`, as a run does that goes on from there."""
+    _drop(workdir, [step for step in select.steps(workdir) if step > last])
+
+
+def tidy(workdir: str | Path, *, scheduled: frozenset[int], keep_best: bool = True) -> None:
+    """Leaves of a run that is done what stays: its scheduled steps, the last and the best."""
+    there = select.steps(workdir)
+    resumable = [path for step in there if (path := step_path(workdir, step) / "resume").is_dir()]
+    if not resumable:
+        return
+    scores = _scores(Path(workdir)) if keep_best else None
+    wanted = _wanted(there, scheduled, scores, newest=1)
+    _drop(workdir, [step for step in there if step not in wanted])
+    for path in resumable:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _drop(workdir: str | Path, steps: Sequence[int]) -> None:
+    dropped = Path(workdir).absolute() / select.FOLDER / DROPPED
+    for step in steps:
+        dropped.mkdir(exist_ok=True)
+        step_path(workdir, step).rename(dropped / str(step))
+    shutil.rmtree(dropped, ignore_errors=True)
 
 
 class Writer:
@@ -53,7 +103,7 @@ class Writer:
 
     Args:
       workdir: of the run; made if absent.
-      scheduled: steps that stay. Others stay while they are the newest or the best.
+      scheduled: steps that stay. Others stay while they are of the newest two or the best.
       keep_best: whether the step with the highest score stays.
     """
 
@@ -61,7 +111,7 @@ class Writer:
         self, workdir: str | Path, *, scheduled: frozenset[int], keep_best: bool = True
     ) -> None:
         self._workdir = Path(workdir).absolute()
-        self._scores = {step: read_origin(workdir, step)["score"] for step in select.steps(workdir)}
+        self._scores = _scores(self._workdir)
         policy = _Keep(scheduled, self._scores if keep_best else None)
         self._manager = ocp.CheckpointManager(
             self._workdir / select.FOLDER,
@@ -109,17 +159,21 @@ class Writer:
             return
         if self.last is not None and step < self.last:
             raise ValueError(f"cannot save step {step}: step {self.last} is there already")
-        items, layout = {}, {}
+        items, layout, digests = {}, {}, {}
         for item, values in (("weights", variables), ("resume", resume)):
             if values is None:
                 continue
             leaves = packing.to_host(values)
             _require_finite(leaves, step)
             arrays, layout[item] = packing.pack(leaves)
+            digests[item] = packing.digest(leaves)
             items[item] = ocp.args.PyTreeSave(arrays)
         self.wait()
         self._scores[step] = origin["score"]
-        meta = ocp.args.JsonSave({"origin": dict(origin), "layout": layout})
+        own = {**origin, "weights": digests["weights"]}
+        meta = ocp.args.JsonSave(
+            packing.signed({"origin": own, "layout": layout, "digests": digests})
+        )
         saved = self._manager.save(step, args=ocp.args.Composite(**items, meta=meta), force=True)
         if not saved:
             raise RuntimeError(f"orbax did not save step {step} in {self._workdir}")
@@ -130,7 +184,7 @@ class Writer:
         if jax.process_index() == 0:
             shutil.rmtree(self._workdir / select.FOLDER / DROPPED, ignore_errors=True)
             there = select.steps(self._workdir)
-            for step in there[:-1]:
+            for step in there[:-NUM_RESUMABLE]:
                 resume = step_path(self._workdir, step) / "resume"
                 shutil.rmtree(resume, ignore_errors=True)
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tlx.core import tree
+from tlx.core import tree, undefined
 
 BLOCK = 2**22
 """The most counts (resamples times examples) that are held at once."""
@@ -24,6 +24,7 @@ SEVERITY: tuple[Verdict, ...] = ("yes", "open", "no")
 """The verdicts, the worst last."""
 
 
+@undefined.allowed
 def resampled_means(values: Any, *, num_resamples: int, key: Array) -> Float[Array, "R K"]:
     """The means of K quantities over examples drawn with replacement, R times.
 
@@ -57,6 +58,7 @@ def resampled_means(values: Any, *, num_resamples: int, key: Array) -> Float[Arr
     return _resampled(values.astype(tree.accumulator(values.dtype)), num_resamples, key)
 
 
+@undefined.allowed
 def percentile_interval(samples: Any, confidence: float) -> tuple[Array, Array]:
     """The central interval that holds a share `confidence` of the samples.
 
@@ -95,9 +97,11 @@ def verdict(low: Any, high: Any, tolerance: float) -> Verdict:
 
     Returns:
       "yes" if the whole interval is at most `tolerance`, "no" if all of it is above, else
-      "open", also for an interval that is NaN: more examples would tell.
+      "open", also for an end that is NaN (more examples would tell) or ends the wrong way round.
     """
     low, high = float(low), float(high)
+    if not low <= high:
+        return "open"
     if high <= tolerance:
         return "yes"
     return "no" if low > tolerance else "open"

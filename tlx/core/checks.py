@@ -29,7 +29,8 @@ def same_structure(
       a: pytree of arrays or `jax.ShapeDtypeStruct`.
       b: pytree of arrays or `jax.ShapeDtypeStruct`.
       names: what to call the two in the message.
-      dtype: whether dtypes must agree too.
+      dtype: whether dtypes must agree too, as JAX holds them: float64 of numpy, and Python's
+        floats, are float32 unless jax_enable_x64 is set.
 
     Raises:
       ValueError: listing every leaf that is in one tree only or differs, by its path.
@@ -65,7 +66,8 @@ def _described(tree: Any, dtype: bool) -> dict[str, str]:
         if not hasattr(leaf, "shape"):
             leaf = np.asarray(leaf)
         shape = "×".join(map(str, leaf.shape)) or "scalar"
-        out[path] = f"{leaf.dtype} {shape}" if dtype else shape
+        kind = jax.dtypes.canonicalize_dtype(leaf.dtype, allow_extended_dtype=True)
+        out[path] = f"{kind} {shape}" if dtype else shape
     return out
 
 
@@ -73,3 +75,29 @@ def is_inexact(leaf: Any) -> bool:
     """Whether a leaf holds floating or complex numbers, so that it can be interpolated."""
     dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
     return bool(jax.numpy.issubdtype(dtype, np.inexact))
+
+
+def same_integers(a: Any, b: Any) -> None:
+    """Raises unless the leaves that are not floating are equal, naming those that are not."""
+    from tlx.core import tree
+
+    right = tree.named_leaves(b)
+    differ = [
+        name
+        for name, x in tree.named_leaves(a).items()
+        if not is_inexact(x) and not _equal(x, right[name])
+    ]
+    if differ:
+        raise ValueError(
+            "leaves that are not floating cannot lie on a path unless they are equal at its ends; "
+            f"these differ: {', '.join(differ)}. Keep counters and random keys out of the "
+            "parameters, or give both ends the same value."
+        )
+
+
+def _equal(x: Any, y: Any) -> bool:
+    if x is y or isinstance(x, jax.core.Tracer) or isinstance(y, jax.core.Tracer):
+        return True  # a traced value cannot be read; the ends' leaf of the first is kept
+    if jax.numpy.issubdtype(jax.numpy.asarray(x).dtype, jax.dtypes.prng_key):
+        x, y = jax.random.key_data(x), jax.random.key_data(y)
+    return bool((jax.numpy.asarray(x) == jax.numpy.asarray(y)).all())

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tlx.core import paths, tree
-from tlx.core.types import ApplyFn, Batch, Metric, Params, PathFn, Stream
+from tlx.core import contracts, paths, streams, tree, undefined
+from tlx.core.types import ApplyFn, Batch, Metric, Params, PathFn, PerExampleFn, Stream
 
 GROUP_BYTES = 256 * 2**20
 """Batches kept on the device at once, so that the parameters of a point serve them all."""
@@ -45,13 +45,30 @@ def evaluate(apply_fn: ApplyFn, metric: Metric, params: Params, stream: Stream) 
     Returns:
       The metric's results; for an empty stream those of `metric.init()`.
 
+    Raises:
+      ValueError, TypeError: before anything is compiled, for batches that are none (see
+        `streams.Checked`) and for outputs and labels that the metric does not take; in the pass
+        for labels out of range.
+
     Cost: one pass over the data, one forward pass a batch.
     """
     params = jax.device_put(params)
     state = metric.init()
-    for batch in stream():
+    check = contracts.Values(of_batch, apply_fn, metric)
+    for batch in streams.checked(stream)():
+        check(params, batch)
         state = _update(apply_fn, metric, state, params, dict(batch))
-    return metric.compute(state)
+    return undefined.allowed(metric.compute)(state)
+
+
+def of_batch(apply_fn: ApplyFn, metric: Metric, params: Params, batch: Batch) -> Any:
+    """The state of a batch alone."""
+    return metric.update(metric.init(), apply_fn(params, batch["inputs"]), batch)
+
+
+def losses_of_batch(apply_fn: ApplyFn, loss: PerExampleFn, params: Params, batch: Batch) -> Any:
+    """The loss of each row of a batch, checked."""
+    return contracts.per_example(loss, apply_fn(params, batch["inputs"]), batch)
 
 
 def evaluate_path(
@@ -86,7 +103,8 @@ def evaluate_path(
       The metric's results stacked on a leading axis [K, ...].
 
     Raises:
-      ValueError: if there are no coordinates, their lengths differ, or chunk is not positive.
+      ValueError: if there are no coordinates, their lengths differ, or chunk is not positive;
+        and as `evaluate`.
 
     Cost: K forward passes a batch; the parameters of a point are formed once for each group
     of batches (`GROUP_BYTES`). Memory: one group, and the parameters of two chunks.
@@ -97,7 +115,8 @@ def evaluate_path(
         raise ValueError(f"expected chunk to be 'auto' or at least 1, got {chunk}")
     width = 0
     states: list[Any] = []
-    for group in _groups(stream()):
+    check = contracts.Values(of_batch, apply_fn, metric)
+    for group in _groups(streams.checked(stream)()):
         if not width and chunk == "auto":
             width = _auto_chunk(apply_fn, metric, path_fn, coordinates, group)
         elif not width:
@@ -107,6 +126,8 @@ def evaluate_path(
         params = None
         for i, points in enumerate(chunks):
             params = form(path_fn, points, width, params)
+            if not i:
+                _check_group(check, params, width, group)
             for batch in group:
                 states[i] = _step(width)(apply_fn, metric, states[i], params, batch)
             if i:  # at most two chunks' parameters are alive, however far dispatch runs ahead
@@ -114,6 +135,13 @@ def evaluate_path(
     if not states:
         return stacked_results(metric, [metric.init()] * num_points, num_points, 1)
     return stacked_results(metric, states, num_points, width)
+
+
+def _check_group(check: contracts.Values, params: Params, width: int, group: list[Batch]) -> None:
+    if width > 1:
+        params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params)
+    for batch in group:
+        check(params, batch)
 
 
 def _fold(apply_fn: ApplyFn, metric: Metric, state: Any, params: Params, batch: Batch) -> Any:
@@ -163,7 +191,7 @@ def stacked_results(metric: Metric, states: list[Any], num_points: int, width: i
     """The results of all points, from the states of their chunks."""
     joined = np.stack if width == 1 else np.concatenate  # on the host, where nothing is compiled
     rows = jax.tree.map(lambda *xs: joined(xs)[:num_points], *jax.device_get(states))
-    return _results(metric, rows)
+    return undefined.allowed(_results)(metric, rows)
 
 
 _results = jax.jit(lambda metric, states: jax.vmap(metric.compute)(states), static_argnums=0)

@@ -87,9 +87,6 @@ def trace(apply_fn: ApplyFn, params: Params, inputs: Any) -> Graph:
     Cost: one trace of the function, the first time.
     """
     names = tree.names(params)
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"expected leaves of different names, got more than one {twice[0]!r}")
     leaves, treedef = jax.tree.flatten(jax.eval_shape(lambda x: x, (params, inputs)))
     shapes = tuple((x.shape, x.dtype) for x in leaves)
     settings = tuple(getattr(jax.config, name) for name in _SETTINGS)

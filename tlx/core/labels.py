@@ -74,6 +74,17 @@ def from_rules(
     return tree.map_named(lambda name, _: found[name], params)
 
 
+@jax.tree_util.register_static
+class _Empty:
+    """A place of the parameters that holds None, in what `select` gives."""
+
+    def __repr__(self) -> str:
+        return "EMPTY"
+
+
+EMPTY = _Empty()
+
+
 def unique(labels: Labels) -> tuple[str, ...]:
     """The labels in order of first use."""
     return tuple(dict.fromkeys(jax.tree.leaves(labels)))
@@ -94,7 +105,8 @@ def groups(params: Params, labels: Labels) -> dict[str, list[Any]]:
 def select(params: Params, labels: Labels, wanted: Iterable[str] | str) -> Params:
     """The parameters with None in place of every leaf whose label is not wanted.
 
-    None is an empty pytree, so `jax.tree` functions pass over what was left out.
+    None is an empty pytree, so `jax.tree` functions pass over what was left out. Where the
+    parameters hold None themselves (as Equinox's do), `EMPTY` stands, which is empty too.
 
     Raises:
       ValueError: if a wanted label is not used, naming the nearest one.
@@ -103,9 +115,14 @@ def select(params: Params, labels: Labels, wanted: Iterable[str] | str) -> Param
     flat = _flat(params, labels)
     for label in sorted(wanted - set(flat)):
         raise ValueError(checks.unknown("label", label, set(flat)))
-    leaves, treedef = jax.tree.flatten(params)
-    kept = [leaf if label in wanted else None for leaf, label in zip(leaves, flat, strict=True)]
-    return jax.tree.unflatten(treedef, kept)
+    labels_of = iter(flat)
+
+    def kept(leaf: Any) -> Any:
+        if leaf is None:
+            return EMPTY
+        return leaf if next(labels_of) in wanted else None
+
+    return jax.tree.map(kept, params, is_leaf=lambda x: x is None)
 
 
 def merge(*parts: Params) -> Params:
@@ -115,10 +132,14 @@ def merge(*parts: Params) -> Params:
       ValueError: if a leaf is in several parts or in none, naming it.
     """
     flats = [
-        jax.tree_util.tree_flatten_with_path(part, is_leaf=lambda x: x is None) for part in parts
+        jax.tree_util.tree_flatten_with_path(part, is_leaf=lambda x: x is None or x is EMPTY)
+        for part in parts
     ]
-    leaves = []
+    leaves: list[Any] = []
     for column in zip(*(flat for flat, _ in flats), strict=True):
+        if all(leaf is EMPTY for _, leaf in column):
+            leaves.append(None)
+            continue
         present = [leaf for _, leaf in column if leaf is not None]
         if len(present) != 1:
             path = jax.tree_util.keystr(column[0][0], simple=True, separator="/")

@@ -1,46 +1,51 @@
 """Metrics as monoids of pure functions; see `tlx.core.types.Metric` for the laws."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from tlx.core import tree
-from tlx.core.types import Batch, Metric, PerExampleFn
-
-
-def mask_of(batch: Batch) -> Bool[Array, " B"]:
-    """The batch's mask; all True for a batch without one."""
-    if "mask" in batch:
-        return jnp.asarray(batch["mask"])
-    return jnp.ones(jax.tree.leaves(batch["inputs"])[0].shape[:1], bool)
+from tlx.core import _cross_entropy, contracts, streams, tree
+from tlx.core.contracts import mask_of as mask_of
+from tlx.core.types import Batch, Metric, PerExampleFn, Stream
 
 
 def softmax_cross_entropy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     """The negative log-likelihood of the label in nats, from logits [B, C] and int labels [B].
 
-    NaN where the label is not in 0 … C−1. Computed in float32 or more.
+    NaN where the label is not in 0 … C−1, which the analyses refuse. Computed in float32 or more.
+
+    Raises:
+      ValueError, TypeError: for other shapes and dtypes; see `contracts.class_labels`.
     """
-    labels = jnp.asarray(batch["labels"])
-    logits = jnp.asarray(outputs)
+    return _negative_log_likelihood(*contracts.class_labels(outputs, batch))
+
+
+def _negative_log_likelihood(logits: Array, labels: Array) -> Array:
+    """Of labels [...] from logits [..., C]; NaN for a label of no class."""
     logits = logits.astype(tree.accumulator(logits.dtype))
-    log_p = jax.nn.log_softmax(logits)
     valid = (labels >= 0) & (labels < logits.shape[-1])
     safe = jnp.where(valid, labels, 0)
-    loss = -jnp.take_along_axis(log_p, safe[:, None], axis=-1)[:, 0]
-    return jnp.where(valid, loss, jnp.nan)
+    return jnp.where(valid, _cross_entropy.from_logits(logits, safe), jnp.nan)
 
 
 def accuracy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     """1 where the largest logit is the label's, else 0; the first of equal logits counts.
 
-    NaN where the label is not in 0 … C−1; 0 where a logit is NaN.
+    NaN where the label is not in 0 … C−1, which the analyses refuse; 0 where a logit is NaN.
+
+    Raises:
+      ValueError, TypeError: for other shapes and dtypes; see `contracts.class_labels`.
     """
-    labels = jnp.asarray(batch["labels"])
-    logits = jnp.asarray(outputs)
+    return _is_right(*contracts.class_labels(outputs, batch))
+
+
+def _is_right(logits: Array, labels: Array) -> Array:
     correct = (jnp.argmax(logits, -1) == labels) & ~jnp.isnan(logits).any(-1)
     valid = (labels >= 0) & (labels < logits.shape[-1])
     return jnp.where(valid, correct.astype(jnp.float32), jnp.nan)
@@ -52,17 +57,25 @@ def error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
 
 
 def sigmoid_cross_entropy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
-    """Binary cross-entropy in nats, averaged over the C labels: logits and labels 0/1 [B, C]."""
-    logits = jnp.asarray(outputs)
+    """Binary cross-entropy in nats, averaged over the C labels: logits and labels 0/1 [B, C].
+
+    Raises:
+      ValueError, TypeError: for other shapes and dtypes; see `contracts.binary_labels`.
+    """
+    logits, labels = contracts.binary_labels(outputs, batch)
     logits = logits.astype(tree.accumulator(logits.dtype))
-    labels = jnp.asarray(batch["labels"]).astype(logits.dtype)
-    return jnp.mean(jax.nn.softplus(logits) - labels * logits, -1)
+    labels = labels.astype(logits.dtype)
+    return jnp.mean(_cross_entropy.from_binary_logits(logits, labels), -1)
 
 
 def sigmoid_accuracy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
-    """The share of the C labels on the right side of probability ½ (logit 0 counts as 1)."""
-    logits = jnp.asarray(outputs)
-    right = (logits >= 0) == (jnp.asarray(batch["labels"]) > 0)
+    """The share of the C labels on the right side of probability ½ (logit 0 counts as 1).
+
+    Raises:
+      ValueError, TypeError: for other shapes and dtypes; see `contracts.binary_labels`.
+    """
+    logits, labels = contracts.binary_labels(outputs, batch)
+    right = (logits >= 0) == (labels > 0)
     return jnp.mean((right & ~jnp.isnan(logits)).astype(jnp.float32), -1)
 
 
@@ -74,6 +87,8 @@ def sigmoid_error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
 @functools.cache
 def mean(per_example: PerExampleFn) -> Metric:
     """The mean of a per-example function: a float scalar, NaN where there are no examples.
+
+    It raises while tracing where the function does not return a floating value for each row.
 
     Args:
       per_example: `(outputs, batch) -> float [B]`. Pass the same function object again to
@@ -102,107 +117,202 @@ def multilabel() -> Metric:
     return _means((("loss", sigmoid_cross_entropy), ("accuracy", sigmoid_accuracy)))
 
 
-def area_under_roc(
-    scores: Float[Array, "N L"], targets: Bool[Array, "N L"], mask: Bool[Array, " N"]
-) -> Float[Array, " L"]:
-    """The area under the ROC curve of each label: P(score of a positive > of a negative).
+def squared_error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
+    """(output − label)² for outputs and labels [B], or its mean over what follows [B, ...].
 
-    Ties count one half, so it is the Mann-Whitney statistic U / (positives · negatives), exact
-    for the whole set and the same for any order.
-
-    Args:
-      scores: float [N, L], higher for a positive; any monotone function of them gives the same.
-      targets: bool [N, L].
-      mask: bool [N]; rows where it is False change nothing.
-
-    Returns:
-      float [L] in 0 to 1; NaN for a label without a positive or without a negative, or with a
-      NaN among its scores.
-
-    Numerics: counts are exact integers; the mean over positives is summed in the default float,
-    within 1e-6. Cost: a sort of N numbers for each label.
-
-    References:
-      J. Hanley, B. McNeil, The meaning and use of the area under a receiver operating
-      characteristic (ROC) curve, Radiology 143, 1982.
+    Raises:
+      ValueError, TypeError: for shapes that differ; see `contracts.targets`.
     """
+    outputs, labels = contracts.targets(outputs, batch)
+    outputs = outputs.astype(tree.accumulator(outputs.dtype))
+    apart = jnp.square(outputs - labels.astype(outputs.dtype))
+    return jnp.mean(apart.reshape(len(apart), -1), -1)
 
-    def one(score: Array, target: Array) -> Array:
-        positive, negative = mask & target, mask & ~target
-        order = jnp.argsort(score)
-        score, positive, negative = score[order], positive[order], negative[order]
-        ones = negative.astype(jnp.int32)
-        before = jnp.cumsum(ones)
-        # where a run of equal scores begins and ends
-        first = jnp.searchsorted(score, score, side="left")
-        last = jnp.searchsorted(score, score, side="right") - 1
-        below = before[first] - ones[first]
-        total = jnp.sum(ones)
-        number = jnp.sum(positive, dtype=jnp.int32)
-        real = jnp.result_type(float)
-        half = (below + before[last]).astype(real) / (2 * jnp.maximum(total, 1)).astype(real)
-        area = jnp.sum(jnp.where(positive, half, 0)) / jnp.maximum(number, 1).astype(real)
-        is_defined = (total > 0) & (number > 0) & ~jnp.any((positive | negative) & jnp.isnan(score))
-        return jnp.where(is_defined, area, jnp.nan)
 
-    return jax.vmap(one, in_axes=(1, 1))(scores, targets)
+def absolute_error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
+    """|output − label| for outputs and labels [B], or its mean over what follows [B, ...].
+
+    Raises:
+      ValueError, TypeError: for shapes that differ; see `contracts.targets`.
+    """
+    outputs, labels = contracts.targets(outputs, batch)
+    outputs = outputs.astype(tree.accumulator(outputs.dtype))
+    apart = jnp.abs(outputs - labels.astype(outputs.dtype))
+    return jnp.mean(apart.reshape(len(apart), -1), -1)
 
 
 @functools.cache
-def ranking(num_examples: int, num_labels: int) -> Metric:
-    """How well logits [B, L] rank each of several labels [B, L], over a whole set.
+def regression() -> Metric:
+    """Mean squared and mean absolute error of outputs [B, ...] on real labels of that shape.
 
-    Results: `auc` (mean of the areas under the ROC curves of the labels, see `area_under_roc`;
-    labels that have none are left out, NaN where none has one), `auc_of_label` float [L], and
-    those of `multilabel`.
-
-    Batches carry `index`, as `collect` needs it. State: the logits and labels of all examples,
-    5 bytes for each of num_examples · num_labels.
+    Results: `loss` (the mean of `squared_error`, so the unit of the labels squared), `mae` (of
+    `absolute_error`) and `count` (int32 examples); the first two are NaN for an empty stream.
     """
-    means = multilabel()
+    return _means((("loss", squared_error), ("mae", absolute_error)))
 
-    def init() -> Any:
-        shape = (num_examples, num_labels)
-        return means.init(), jnp.zeros(shape), jnp.zeros(shape, bool), jnp.zeros(num_examples, bool)
 
-    def update(state: Any, outputs: Any, batch: Batch) -> Any:
-        sums, scores, targets, seen = state
-        rows = _rows_of(batch, num_examples)
-        return (
-            means.update(sums, outputs, batch),
-            scores.at[rows].set(jnp.asarray(outputs).astype(scores.dtype), mode="drop"),
-            targets.at[rows].set(jnp.asarray(batch["labels"]).astype(bool), mode="drop"),
-            seen.at[rows].set(True, mode="drop"),
-        )
+@functools.cache
+def ratio(numerator: PerExampleFn, weight: PerExampleFn) -> Metric:
+    """Σ numerator / Σ weight over the examples: a weighted mean, a float scalar.
 
-    def merge(s: Any, t: Any) -> Any:
-        own = t[3][:, None]
-        scores, targets = jnp.where(own, t[1], s[1]), jnp.where(own, t[2], s[2])
-        return means.merge(s[0], t[0]), scores, targets, s[3] | t[3]
+    For numerators that hold their weight, such as a sum over the positions of a sequence with
+    their number as the weight. `as_mean` is its twin for what takes a per-example function.
+
+    Args:
+      numerator: `(outputs, batch) -> float [B]`.
+      weight: `(outputs, batch) -> float [B]`, at least 0. Where it is 0 the numerator changes
+        nothing; NaN where it is negative.
+
+    Returns:
+      The metric; its result is NaN where the weights sum to 0, and for an empty stream. Pass the
+      same function objects again to share compiled code.
+    """
+    joint = _ratios((("ratio", numerator),), weight)
+    return joint._replace(compute=lambda state: joint.compute(state)["ratio"])
+
+
+@functools.cache
+def tokens(ignore: int | None = None) -> Metric:
+    """Softmax cross-entropy and top-1 accuracy over the positions of sequences.
+
+    Logits are [B, T, C] and integer labels [B, T]. Every position counts the same, whichever
+    sequence it is in.
+
+    Args:
+      ignore: the label of positions that do not count, such as −100 or the padding's; None if
+        all do. Masked rows do not count anyway.
+
+    Results: `loss` (nats, mean over positions), `accuracy` (0 … 1), `count` (int32 sequences)
+    and `positions` (float, those that count); the first two are NaN where none does.
+    """
+    named = (("loss", _Tokens("loss", ignore)), ("accuracy", _Tokens("right", ignore)))
+    return _ratios(named, _Tokens("number", ignore), called="positions")
+
+
+def token_losses(stream: Stream, ignore: int | None = None) -> dict[str, PerExampleFn]:
+    """The `losses=` of sequences for criticality and basins; `["loss"]` also for curvature.
+
+    Their means over the examples of the stream are those of `tokens`: each is a sequence's sum
+    over its positions, divided by the mean number of positions of a sequence.
+
+    Args:
+      stream: that which they will be evaluated on; read once, nothing is applied.
+      ignore: as in `tokens`.
+
+    Returns:
+      `loss` in nats and the 0-1 `error`. See `as_mean` for what is raised.
+    """
+    number = _Tokens("number", ignore)
+    factor = _mean_weight(number, stream)
+    return {
+        "loss": _Scaled(_Tokens("loss", ignore), number, factor),
+        "error": _Scaled(_Tokens("wrong", ignore), number, factor),
+    }
+
+
+def as_mean(numerator: PerExampleFn, weight: PerExampleFn, stream: Stream) -> PerExampleFn:
+    """A per-example function whose plain mean over a stream is `ratio(numerator, weight)`.
+
+    Analyses of a mean loss (curvature, sharpness, basins, criticality, PAC-Bayes) take a function
+    [B]; this is numerator / w̄ with w̄ the mean weight of the stream's examples.
+
+    Args:
+      numerator: as in `ratio`.
+      weight: as in `ratio`, of the batch alone: it is called with None as the outputs.
+      stream: that which it will be evaluated on; read once, nothing is applied.
+
+    Raises:
+      ValueError: if the weights sum to 0 or one of them is negative or NaN.
+    """
+    return _Scaled(numerator, weight, _mean_weight(weight, stream))
+
+
+def _mean_weight(weight: PerExampleFn, stream: Stream) -> float:
+    total, count = 0.0, 0
+    for batch in streams.checked(stream)():
+        values = np.asarray(contracts.per_example(weight, None, batch), np.float64)
+        values = values[np.asarray(mask_of(batch))]
+        if not (values >= 0).all():
+            raise ValueError(f"expected weights of at least 0, got {values[~(values >= 0)][0]}")
+        total, count = total + values.sum(), count + len(values)
+    if not 0 < total < np.inf:
+        raise ValueError(f"expected weights with a positive sum, got {total} of {count} examples")
+    return float(total / count)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scaled:
+    """numerator / mean weight; equal ones share compiled code."""
+
+    numerator: PerExampleFn
+    weight: PerExampleFn
+    mean_weight: float
+
+    def __call__(self, outputs: Any, batch: Batch) -> Float[Array, " B"]:
+        values = contracts.per_example(self.numerator, outputs, batch)
+        counts = contracts.per_example(self.weight, None, batch) > 0
+        return jnp.where(counts, values, 0) / self.mean_weight
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tokens:
+    """Sums over the positions of each sequence that count: [B]."""
+
+    of: Literal["loss", "right", "wrong", "number"]
+    ignore: int | None
+
+    def __call__(self, outputs: Any, batch: Batch) -> Float[Array, " B"]:
+        if self.of == "number":
+            labels = contracts.token_labels(batch)
+            return jnp.sum(self._counts(labels), -1, dtype=jnp.int32).astype(jnp.result_type(float))
+        logits, labels = contracts.class_labels(outputs, batch, tokens=True, ignored=self.ignore)
+        if self.of == "loss":
+            values = _negative_log_likelihood(logits, labels)
+        else:
+            right = _is_right(logits, labels)
+            values = right if self.of == "right" else 1 - right
+        return jnp.sum(jnp.where(self._counts(labels), values, 0), -1)
+
+    def _counts(self, labels: Array) -> Bool[Array, "B T"]:
+        return jnp.ones(labels.shape, bool) if self.ignore is None else labels != self.ignore
+
+
+def _ratios(
+    named: tuple[tuple[str, PerExampleFn], ...], weight: PerExampleFn, called: str = "weight"
+) -> Metric:
+    """Σ of each by name over Σ weight, and the latter by the name that it is `called` by."""
+
+    def where_it_counts(fn: PerExampleFn) -> PerExampleFn:
+        def counted(outputs: Any, batch: Batch) -> Array:
+            weights = contracts.per_example(weight, outputs, batch)
+            values = contracts.per_example(fn, outputs, batch)
+            return jnp.where(weights > 0, values, jnp.where(weights == 0, 0, jnp.nan))
+
+        return counted
+
+    sums = _sums((*((name, where_it_counts(fn)) for name, fn in named), (called, weight)))
 
     def compute(state: Any) -> dict[str, Array]:
-        sums, scores, targets, seen = state
-        areas = area_under_roc(scores, targets, seen)
-        return {
-            **means.compute(sums),
-            "auc": jnp.nanmean(areas),
-            "auc_of_label": areas,
-        }
+        ratios = {name: _over(state[name], state[called]) for name, _ in named}
+        return ratios | {called: state[called], "count": state["count"]}
 
-    return Metric(init, update, merge, compute)
+    return sums._replace(compute=compute)
 
 
-def _rows_of(batch: Batch, num_examples: int) -> Array:
+def rows_of(batch: Batch, num_examples: int) -> Array:
     """Each row's number in the set; `num_examples`, which is dropped, for masked rows."""
     if "index" not in batch:
         raise ValueError(
             "this metric needs batches with 'index' int32 [B], the number of each example; "
             f"got the keys {sorted(batch)}. tlx.core.streams.from_arrays adds it."
         )
+    contracts.require(batch["index"], contracts.below(num_examples))
     return jnp.where(mask_of(batch), jnp.asarray(batch["index"]), num_examples)
 
 
-def _means(named: tuple[tuple[str, PerExampleFn], ...]) -> Metric:
+def _sums(named: tuple[tuple[str, PerExampleFn], ...]) -> Metric:
+    """The sums of per-example functions by name, and under "count" the number of examples."""
+
     def init() -> dict[str, Array]:
         zero = jnp.zeros((), jnp.result_type(float))
         return {name: zero for name, _ in named} | {"count": jnp.zeros((), jnp.int32)}
@@ -211,19 +321,26 @@ def _means(named: tuple[tuple[str, PerExampleFn], ...]) -> Metric:
         mask = mask_of(batch)
         new = {"count": state["count"] + jnp.sum(mask, dtype=jnp.int32)}
         for name, fn in named:
-            values = fn(outputs, batch).astype(state[name].dtype)
+            values = contracts.per_example(fn, outputs, batch).astype(state[name].dtype)
             new[name] = state[name] + jnp.sum(jnp.where(mask, values, 0))
         return new
 
-    def compute(state: Any) -> dict[str, Array]:
-        count = state["count"]
-        some = jnp.maximum(count, 1)
-        return {
-            name: jnp.where(count > 0, state[name] / some.astype(state[name].dtype), jnp.nan)
-            for name, _ in named
-        } | {"count": count}
+    return Metric(init, update, lambda s, t: jax.tree.map(jnp.add, s, t), lambda state: state)
 
-    return Metric(init, update, lambda s, t: jax.tree.map(jnp.add, s, t), compute)
+
+def _means(named: tuple[tuple[str, PerExampleFn], ...]) -> Metric:
+    def compute(state: Any) -> dict[str, Array]:
+        return {name: _over(state[name], state["count"]) for name, _ in named} | {
+            "count": state["count"]
+        }
+
+    return _sums(named)._replace(compute=compute)
+
+
+def _over(total: Array, number: Array) -> Array:
+    """A quotient that is NaN where there is nothing to divide by."""
+    some = jnp.where(number > 0, number, 1).astype(total.dtype)
+    return jnp.where(number > 0, total / some, jnp.nan)
 
 
 def combine(metrics: Mapping[str, Metric]) -> Metric:
@@ -244,23 +361,26 @@ def collect(per_example: PerExampleFn, num_examples: int) -> Metric:
     """The per-example values themselves, in the stream's order: float [num_examples].
 
     Each row is put at its batch's `index`, so any order of batches and of merging gives the
-    same array. Examples never seen are NaN; an index at or beyond `num_examples` is dropped
-    (padding carries such an index), so pass the stream's `num_examples`.
+    same array. Examples never seen are NaN. Pass the stream's `num_examples`: analyses refuse an
+    example with a larger index, `update` alone drops it.
 
     Raises:
-      ValueError: while tracing, if the batches carry no `index`.
+      ValueError: while tracing, if the batches carry no `index`, and as `contracts.per_example`.
     """
 
     def init() -> tuple[Array, Array]:
-        return jnp.full(num_examples, jnp.nan), jnp.zeros(num_examples, bool)
+        return jnp.zeros(num_examples), jnp.zeros(num_examples, bool)
 
     def update(state: Any, outputs: Any, batch: Batch) -> tuple[Array, Array]:
         values, seen = state
-        rows = _rows_of(batch, num_examples)
-        new = per_example(outputs, batch).astype(values.dtype)
+        rows = rows_of(batch, num_examples)
+        new = contracts.per_example(per_example, outputs, batch).astype(values.dtype)
         return values.at[rows].set(new, mode="drop"), seen.at[rows].set(True, mode="drop")
 
     def merge(s: Any, t: Any) -> tuple[Array, Array]:
         return jnp.where(t[1], t[0], s[0]), s[1] | t[1]
 
-    return Metric(init, update, merge, lambda state: state[0])
+    def compute(state: Any) -> Array:
+        return jnp.where(state[1], state[0], jnp.nan)
+
+    return Metric(init, update, merge, compute)

@@ -28,14 +28,15 @@ ROW = 256
 def line(params_a: Params, params_b: Params) -> PathFn:
     """The straight line: coordinate t ↦ (1 − t)·a + t·b, exact at 0 and 1.
 
-    Coordinates below 0 or above 1 extrapolate.
+    Coordinates below 0 or above 1 extrapolate. What is the same at both ends, also an infinity
+    or NaN, stays as it is at every coordinate.
 
     Raises:
       ValueError: naming every leaf that differs in shape or dtype, or that is not floating
         and differs in value, since between counters there is no line.
     """
     checks.same_structure(params_a, params_b)
-    _same_integers(params_a, params_b)
+    checks.same_integers(params_a, params_b)
     return Partial(tree.lerp, params_a, params_b)
 
 
@@ -50,9 +51,10 @@ def hull(vertices: Sequence[Params]) -> PathFn:
     """The affine hull of m models: coordinate w [m], weights that sum to 1, ↦ Σ wᵢ·θᵢ.
 
     Exact at every vertex (a weight of 1, the others 0): a vertex of weight 0 has no part, even
-    if it holds NaN. Weights that are not negative give the convex hull, others extrapolate.
-    The sum of the weights is not checked; products and sums are in float32 or more. Leaves
-    that are not floating are the first vertex's.
+    if it holds NaN. An infinity or NaN that all vertices hold stays at any weights. Weights that
+    are not negative give the convex hull, others extrapolate. The sum of the weights is not
+    checked; products and sums are in float32 or more. Leaves that are not floating are the first
+    vertex's.
     """
     _alike(vertices, "vertices", at_least=1)
     return Partial(_hull, tuple(vertices))
@@ -61,7 +63,9 @@ def hull(vertices: Sequence[Params]) -> PathFn:
 def polygon(vertices: Sequence[Params]) -> PathFn:
     """The chain of lines through the vertices, each segment an equal share of [0, 1].
 
-    Exact at every vertex i/(n−1); beyond 0 and 1 the outer segments are extrapolated.
+    Exact at every vertex i/(n−1), in whatever floating dtype that is computed: a coordinate within
+    two of its eps (relative) of a vertex is the vertex. Beyond 0 and 1 the outer segments are
+    extrapolated; each is a `line`.
     """
     _alike(vertices, "vertices", at_least=2)
     return Partial(_polygon, tuple(vertices))
@@ -130,9 +134,10 @@ def at(path_fn: PathFn, coordinate: Any) -> Params:
 def points(params: Sequence[Params]) -> PathFn:
     """The path through separate models: coordinate i ↦ params[i], for several models in one pass.
 
-    The coordinate must be concrete (an index), so use it as the outermost path.
+    The coordinate must be concrete (an index), so use it as the outermost path. Each model comes
+    with all its leaves, those that are not floating too.
     """
-    _alike(params, "params", at_least=1)
+    _alike(params, "params", at_least=1, integers=False)
     models = tuple(params)
     return lambda i: models[int(i)]
 
@@ -140,10 +145,18 @@ def points(params: Sequence[Params]) -> PathFn:
 def standard_normal(key: Any, params: Params) -> Params:
     """N(0, I) in the shapes of the floating leaves, in float32 or wider; other leaves are as given.
 
-    The noise of `noisy`: each leaf's is from a key of its own, by its name.
+    The noise of `noisy`: each leaf's is from a key of its own, by its name; a complex number has
+    the variance 1 in both parts.
     """
     noise = _standard_normal(key, params)
-    return tree.map_named(lambda name, leaf: noise.get(name, leaf), params)
+
+    def leaf(name: str, value: Any) -> Any:
+        if name not in noise:
+            return value
+        dtype = tree.accumulator(jnp.result_type(value))
+        return tree.rounded(noise[name], jax.ShapeDtypeStruct((), dtype))
+
+    return tree.map_named(leaf, params)
 
 
 def stacked(params: Sequence[Params]) -> PathFn:
@@ -151,7 +164,7 @@ def stacked(params: Sequence[Params]) -> PathFn:
 
     The coordinate may be traced, so that this can be part of another path.
     """
-    _alike(params, "params", at_least=1)
+    _alike(params, "params", at_least=1, integers=False)
     return Partial(_row, tree.stack(params))
 
 
@@ -165,28 +178,43 @@ def _shifted(path_fn: PathFn, direction: Params, coordinate: tuple[Any, Any]) ->
 
 
 def _polygon(vertices: tuple[Params, ...], t: Float[Array, ""]) -> Params:
-    segments = len(vertices) - 1
-    at = jnp.asarray(t) * segments
+    first, rest = _segment(t, len(vertices) - 1)
+
+    def leaf(*corners: Any) -> Any:
+        if not checks.is_inexact(corners[0]):
+            return corners[0]
+        chosen = jnp.asarray(corners[0])
+        for i, corner in enumerate(corners[1:], 1):
+            chosen = jnp.where(i == first, corner, chosen)
+        return chosen
+
+    before, after = (jax.tree.map(leaf, *part) for part in (vertices[:-1], vertices[1:]))
+    return tree.lerp(before, after, rest)
+
+
+def _segment(t: Any, segments: int) -> tuple[Array, Array]:
+    """The number of the segment and the place on it, 0 … 1; exactly 0 or 1 at a vertex."""
+    t = jnp.asarray(t) if checks.is_inexact(t) else jnp.asarray(t, float)
+    eps = float(jnp.finfo(t.dtype).eps)
+    at = t.astype(tree.accumulator(t.dtype)) * segments
+    vertex = jnp.round(at)
+    at = jnp.where(jnp.abs(at - vertex) <= 2 * eps * jnp.abs(vertex), vertex, at)
     first = jnp.clip(jnp.floor(at), 0, segments - 1)
-    rest = at - first
-    weights = [
-        jnp.where(i == first, 1 - rest, jnp.where(i == first + 1, rest, 0))
-        for i in range(len(vertices))
-    ]
-    return _hull(vertices, jnp.stack(weights))
+    return first, at - first
 
 
 def _hull(vertices: tuple[Params, ...], weights: Float[Array, " m"]) -> Params:
     def leaf(*corners: Any) -> Any:
         if not checks.is_inexact(corners[0]):
             return corners[0]
-        wide = tree.accumulator(corners[0].dtype)
+        numbers = tree.moving(*corners)
+        wide = numbers[0].dtype
         total = jnp.zeros((), wide)
-        for i, corner in enumerate(corners):
+        for i, corner in enumerate(numbers):
             weight = weights[i].astype(wide)
-            share = weight * jnp.asarray(corner).astype(wide)
-            total = jnp.where(weight == 0, 0, share) + total  # no NaN from a vertex far off
-        return total.astype(corners[0].dtype)
+            total = jnp.where(weight == 0, 0, weight * corner) + total  # no NaN from far off
+        own = [tree.reals(corner) for corner in corners]
+        return tree.rounded(jnp.where(tree.constant(own), own[0], total), corners[0])
 
     return jax.tree.map(leaf, *vertices)
 
@@ -218,14 +246,14 @@ def _noisy(path_fn: PathFn, coordinate: tuple[Any, Any, Any]) -> Params:
     def leaf(name: str, value: Any) -> Any:
         if name not in noise:
             return value
-        wide = noise[name].dtype
-        return (value.astype(wide) + jnp.asarray(sigma, wide) * noise[name]).astype(value.dtype)
+        numbers = tree.reals(value)
+        return tree.rounded(numbers + jnp.asarray(sigma, numbers.dtype) * noise[name], value)
 
     return tree.map_named(leaf, params)
 
 
 def _standard_normal(key: Any, params: Params) -> dict[str, Array]:
-    """Noise for each floating leaf by name, in float32 or wider.
+    """Noise for the `reals` of each floating leaf by name.
 
     Drawn in rows of `ROW` numbers for all leaves at once, each row from its leaf's key and its
     number: a draw for each leaf takes XLA a fifth of a second to compile.
@@ -233,7 +261,8 @@ def _standard_normal(key: Any, params: Params) -> dict[str, Array]:
     by_dtype: dict[Any, dict[str, Any]] = {}
     for name, leaf in tree.named_leaves(params).items():
         if checks.is_inexact(leaf):
-            by_dtype.setdefault(tree.accumulator(leaf.dtype), {})[name] = leaf
+            numbers = jax.eval_shape(tree.reals, leaf)
+            by_dtype.setdefault(numbers.dtype, {})[name] = numbers
     noise: dict[str, Array] = {}
     for dtype, leaves in by_dtype.items():
         rows = [-(-leaf.size // ROW) for leaf in leaves.values()]
@@ -254,32 +283,10 @@ def _row(stack: Params, i: Any) -> Params:
     return jax.tree.map(lambda x: x[i], stack)
 
 
-def _alike(params: Sequence[Params], name: str, *, at_least: int) -> None:
+def _alike(params: Sequence[Params], name: str, *, at_least: int, integers: bool = True) -> None:
     if len(params) < at_least:
         raise ValueError(f"expected at least {at_least} {name}, got {len(params)}")
     for i, other in enumerate(params[1:], 1):
         checks.same_structure(params[0], other, (f"{name}[0]", f"{name}[{i}]"))
-        _same_integers(params[0], other)
-
-
-def _same_integers(a: Params, b: Params) -> None:
-    right = tree.named_leaves(b)
-    differ = [
-        name
-        for name, x in tree.named_leaves(a).items()
-        if not checks.is_inexact(x) and not _equal(x, right[name])
-    ]
-    if differ:
-        raise ValueError(
-            "leaves that are not floating cannot lie on a path unless they are equal at its ends; "
-            f"these differ: {', '.join(differ)}. Keep counters and random keys out of the "
-            "parameters, or give both ends the same value."
-        )
-
-
-def _equal(x: Any, y: Any) -> bool:
-    if x is y or isinstance(x, jax.core.Tracer) or isinstance(y, jax.core.Tracer):
-        return True  # a traced value cannot be read; the ends' leaf of the first is kept
-    if jnp.issubdtype(jnp.asarray(x).dtype, jax.dtypes.prng_key):
-        x, y = jax.random.key_data(x), jax.random.key_data(y)
-    return bool((jnp.asarray(x) == jnp.asarray(y)).all())
+        if integers:
+            checks.same_integers(params[0], other)

@@ -1,15 +1,25 @@
 """Streams: replayable finite passes over data, in batches of one constant shape."""
 
+import inspect
 import itertools
 import queue
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from tlx.core import contracts
 from tlx.core.types import Batch, Stream
+
+_A_STREAM = (
+    "a stream is a function without arguments that starts a pass over batches, each a mapping with "
+    "'inputs' [B, ...]; tlx.core.streams.from_arrays(inputs, labels, batch_size=…) makes one"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +42,10 @@ class ArrayStream:
     def __call__(self) -> Iterator[Batch]:
         """Starts a pass."""
         for start in range(0, self.num_examples, self.batch_size):
-            rows = {name: array[start : start + self.batch_size] for name, array in self._items()}
+            stop = start + self.batch_size
+            rows = {name: _as_array(array[start:stop]) for name, array in self.arrays.items()}
             index = np.arange(start, start + len(rows["inputs"]), dtype=np.int32)
             yield pad_batch({**rows, "index": index}, self.batch_size)
-
-    def _items(self) -> Iterator[tuple[str, Any]]:
-        yield from self.arrays.items()
 
 
 def from_arrays(inputs: Any, labels: Any = None, *, batch_size: int) -> ArrayStream:
@@ -57,12 +65,26 @@ def from_arrays(inputs: Any, labels: Any = None, *, batch_size: int) -> ArrayStr
     """
     if batch_size < 1:
         raise ValueError(f"expected batch_size of at least 1, got {batch_size}")
+    inputs, labels = _sliceable("inputs", inputs), _sliceable("labels", labels)
     if labels is not None and len(labels) != len(inputs):
         raise ValueError(
             f"expected one label for each input, got {len(inputs)} inputs and {len(labels)} labels"
         )
     arrays = {"inputs": inputs} if labels is None else {"inputs": inputs, "labels": labels}
     return ArrayStream(arrays, batch_size)
+
+
+def _sliceable(name: str, values: Any) -> Any:
+    """What slices along its first axis; lists become arrays."""
+    if isinstance(values, list | tuple):
+        values = np.asarray(values)
+    if values is not None and not (hasattr(values, "__len__") and np.ndim(values)):
+        raise ValueError(f"expected {name} as an array [N, ...], got {type(values).__name__}")
+    return values
+
+
+def _as_array(values: Any) -> Any:
+    return values if isinstance(values, np.ndarray | jax.Array) else np.asarray(values)
 
 
 def pad_batch(batch: Batch, size: int) -> dict[str, Any]:
@@ -72,11 +94,14 @@ def pad_batch(batch: Batch, size: int) -> dict[str, Any]:
     example has. A batch without `mask` gets one.
 
     Raises:
-      ValueError: if the batch has more than `size` rows.
+      ValueError: if the batch has more than `size` rows, or its arrays differ in them.
     """
     rows = len(batch["inputs"])
     if rows > size:
         raise ValueError(f"expected a batch of at most {size} rows, got {rows}")
+    others = [f"{name} {len(array)}" for name, array in batch.items() if len(array) != rows]
+    if others:
+        raise ValueError(f"expected {rows} rows in each array as in inputs, got {others}")
     out = dict(batch)
     out.setdefault("mask", np.ones(rows, bool))
     if rows == size:
@@ -92,18 +117,195 @@ def pad_batch(batch: Batch, size: int) -> dict[str, Any]:
 def peek(stream: Stream) -> tuple[Batch | None, Stream]:
     """The first batch (None if there is none), and the stream with that pass still to come.
 
-    For what needs to know the shapes before it reads: nothing is read twice.
+    For what needs to know the shapes before it reads: nothing is read twice. Every pass is
+    checked; see `Checked`.
     """
-    started = iter(stream())
+    stream = checked(stream)
+    started = stream()
     first = next(started, None)
     if first is None:
         return None, stream
-    pending = [itertools.chain([first], started)]
+    return first, Resumed(stream, itertools.chain([first], started))
 
-    def resumed() -> Iterator[Batch]:
-        return iter(pending.pop()) if pending else stream()
 
-    return first, resumed
+def checked(stream: Stream) -> "Checked":
+    """The stream, of which every batch and pass is checked when it is read; see `Checked`.
+
+    Raises:
+      TypeError: if it is no function. At call.
+    """
+    if isinstance(stream, Checked):
+        return stream
+    if not callable(stream):
+        raise TypeError(f"expected a stream, got {type(stream).__name__}: {_A_STREAM}")
+    return Checked(stream)
+
+
+class Checked:
+    """A stream that holds what `tlx.core.types.Stream` promises, or raises.
+
+    Each batch is a mapping of arrays with equally many rows, at least one, `inputs` among them;
+    `mask` is bool [B] and `index` integer [B]. In a pass no index comes twice. Every pass has as
+    many examples as the one before, which tells iterators that can be read once.
+
+    Raises:
+      TypeError: for another kind of batch or leaf.
+      ValueError: for missing keys, rows that differ, an index that comes again, or another
+        number of examples.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self._remembered = _remembered(stream)
+
+    def __call__(self) -> Iterator[Batch]:
+        """Starts a pass."""
+        given = self.stream()
+        if inspect.isgenerator(given) and inspect.getgeneratorstate(given) != inspect.GEN_CREATED:
+            raise ValueError(
+                "expected a stream that starts a new pass at each call, got a generator that was "
+                f"read before: {_A_STREAM}"
+            )
+        try:
+            batches = iter(given)
+        except TypeError as error:
+            raise TypeError(
+                f"expected a stream to return an iterator, got {type(given).__name__}: {_A_STREAM}"
+            ) from error
+        return self._read(batches)
+
+    def _read(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        count: int | None = 0
+        numbers: list[np.ndarray] = []
+        for batch in batches:
+            _check_batch(batch)
+            if count is None or not all(map(contracts.is_here, jax.tree.leaves(dict(batch)))):
+                count = None  # rows of other processes are not to be counted here
+            else:
+                mask = contracts.host_mask(batch)
+                count += int(mask.sum())
+                if "index" in batch:
+                    numbers.append(np.asarray(batch["index"])[mask])
+            yield batch
+        _check_numbers(numbers)
+        if count is not None:
+            self._same(count)
+
+    def _same(self, count: int) -> None:
+        """Every pass has the examples of the first."""
+        before = self._remembered.setdefault("examples", count)
+        if before != count:
+            raise ValueError(
+                f"expected a stream with the same examples in every pass, got {before} in one and "
+                f"{count} in another; an iterator can be read once: {_A_STREAM}"
+            )
+
+
+class Resumed(Checked):
+    """A checked stream of which the first pass has begun."""
+
+    def __init__(self, stream: Checked, begun: Iterator[Batch]) -> None:
+        self.stream, self._remembered = stream.stream, stream._remembered
+        self._begun: Iterator[Batch] | None = begun
+
+    def __call__(self) -> Iterator[Batch]:
+        """Goes on with that pass, at first; then starts others."""
+        begun, self._begun = self._begun, None
+        return begun if begun is not None else super().__call__()
+
+
+_passes: dict[Any, tuple[Any, dict[str, int]]] = {}
+
+
+def _remembered(stream: Stream) -> dict[str, int]:
+    """What is known of a stream from passes before, for as long as it lives."""
+    owner = getattr(stream, "__self__", stream)  # a bound method is made anew at each access
+    key = (id(owner), getattr(stream, "__name__", ""))
+    if key not in _passes or _passes[key][0]() is not owner:
+        try:
+            _passes[key] = (weakref.ref(owner, lambda _: _passes.pop(key, None)), {})
+        except TypeError:  # no weak reference to it can be had
+            return {}
+    return _passes[key][1]
+
+
+def _check_batch(batch: Any) -> None:
+    if not isinstance(batch, Mapping):
+        what = type(batch).__name__
+        if isinstance(batch, tuple | list):
+            what += f" of {len(batch)}; write it as {{'inputs': …, 'labels': …}}"
+        raise TypeError(f"expected a batch as a mapping with 'inputs', got {what}. {_A_STREAM}")
+    if "inputs" not in batch:
+        raise ValueError(
+            f"expected a batch with 'inputs', got the keys {sorted(map(str, batch))}; rename what "
+            "the model is to be given"
+        )
+    leaves = jax.tree_util.tree_flatten_with_path(dict(batch))[0]
+    for path, leaf in leaves:
+        _check_leaf(path, leaf)
+    if not jax.tree.leaves(batch["inputs"]):
+        raise ValueError("expected a batch whose inputs hold at least one array, got none")
+    rows = len(jax.tree.leaves(batch["inputs"])[0])
+    others = [f"{_name(path)} {list(x.shape)}" for path, x in leaves if len(x) != rows]
+    if others or not rows:
+        raise ValueError(
+            f"expected batches of at least one row, with as many in each array; the inputs have "
+            f"{rows}" + (f", but {', '.join(others)}" if others else "")
+        )
+    if "mask" in batch and not (batch["mask"].dtype == bool and batch["mask"].ndim == 1):
+        contracts.mask_of(batch)  # which says what is wrong
+    if "index" in batch and not _is_index(batch["index"]):
+        found = batch["index"]
+        raise ValueError(
+            "expected 'index' as integers [B], the number of each example in the stream, got "
+            f"{found.dtype} {list(found.shape)}"
+        )
+
+
+def _is_index(index: Any) -> bool:
+    return index.ndim == 1 and bool(jnp.issubdtype(index.dtype, jnp.integer))
+
+
+def _check_leaf(path: Any, leaf: Any) -> None:
+    if not isinstance(leaf, jax.Array | np.ndarray):
+        raise TypeError(
+            f"expected arrays of numpy or jax in a batch, got {type(leaf).__name__} in "
+            f"{_name(path)}; convert it by np.asarray, or leave it out"
+        )
+    if not _is_numeric(leaf):
+        raise TypeError(
+            f"expected numbers in a batch, got dtype {leaf.dtype} in {_name(path)}; convert them, "
+            "or leave them out"
+        )
+    if not leaf.ndim:
+        raise ValueError(f"expected arrays [B, ...] in a batch, got a scalar in {_name(path)}")
+
+
+def _is_numeric(leaf: Any) -> bool:
+    kinds = (np.number, np.bool_, jax.dtypes.extended)  # the last are typed PRNG keys
+    return any(jnp.issubdtype(leaf.dtype, kind) for kind in kinds)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _check_numbers(numbers: list[np.ndarray]) -> None:
+    """The numbers of the examples of a pass: from 0, none twice."""
+    if not numbers:
+        return
+    every = np.concatenate(numbers)
+    if every.size and every.min() < 0:
+        raise ValueError(f"expected 'index' of at least 0 where mask is True, got {every.min()}")
+    if np.all(every[1:] > every[:-1]):
+        return
+    found, times = np.unique(every, return_counts=True)
+    if times.max(initial=1) > 1:
+        twice = found[times > 1]
+        raise ValueError(
+            f"expected each example once in a pass, but {len(twice)} numbers in 'index' come "
+            f"again, such as {twice[0]}; number examples over the whole stream, not in a batch"
+        )
 
 
 def prefetch(stream: Stream, size: int = 2) -> Stream:

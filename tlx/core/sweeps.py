@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tlx.core import _parts, checks, tree
+from tlx.core import _parts, checks, contracts, streams, tree
 from tlx.core import labels as labels_lib
-from tlx.core.evaluate import count_points, form, initial, split, stacked_results
+from tlx.core.evaluate import count_points, form, initial, of_batch, split, stacked_results
 from tlx.core.types import ApplyFn, Batch, Labels, Metric, Params, PathFn, Stream
 
 
@@ -55,7 +55,8 @@ def evaluate_modules(
     Raises:
       ValueError: if there are no coordinates or their lengths differ, chunk is not positive,
         a module is not known, `labels` has another structure than `base`, or the path gives
-        leaves of other names, shapes or dtypes than `base` has (each one named).
+        leaves of other names, shapes or dtypes than `base` has (each one named); and as
+        `evaluate`.
 
     Cost: for each batch one forward pass, K points of the path, and for each module K times what
     depends on it. Memory: beside `base` and the path, for one batch the values that the modules
@@ -74,7 +75,9 @@ def evaluate_modules(
     width = min(chunk, num_points)
     chunks = list(split(coordinates, num_points, width))
     states: list[list[Any]] = [[None] * len(chunks) for _ in chosen]
-    for batch in stream():
+    check = contracts.Values(of_batch, apply_fn, metric)
+    for batch in streams.checked(stream)():
+        check(base, batch)
         placed = jax.device_put(dict(batch))
         plan = _parts.plan(apply_fn, base, placed["inputs"], names)
         values = _parts.before(plan, base, placed["inputs"])

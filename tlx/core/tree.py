@@ -1,30 +1,69 @@
 """Arithmetic on pytrees of parameters, and the names of their leaves."""
 
-from collections.abc import Mapping, Sequence
+import functools
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from tlx.core import checks
 from tlx.core.types import Params
 
 
 def names(tree: Any) -> tuple[str, ...]:
-    """The name of each leaf in `jax.tree.leaves` order: its path, as "a/b/kernel".
+    """The name of each leaf in `jax.tree.leaves` order: the keys of its path, as "a/b/kernel".
 
-    A trailing "/value" (the box of some frameworks' parameters) is dropped.
+    The key under which a box of Flax holds its value (a variable of NNX, metadata of Linen) is
+    left out; keys of dicts and fields of other classes are not, whatever they are called.
 
-    >>> names({"head": {"kernel": 1.0, "bias": 2.0}, "scales": [3.0]})
-    ('head/bias', 'head/kernel', 'scales/0')
+    Raises:
+      ValueError: if two leaves have the same name, since a key may hold a "/"; naming both paths.
+
+    >>> names({"head": {"kernel": 1.0, "value": 2.0}, "scales": [3.0]})
+    ('head/kernel', 'head/value', 'scales/0')
     """
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-    return tuple(
-        jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")
-        for path in paths
-    )
+    found: dict[str, Any] = {}
+    for path in _paths(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name in found:
+            first, second = map(jax.tree_util.keystr, (found[name], path))
+            raise ValueError(
+                f"expected leaves of different names, got more than one {name!r}: {first} and "
+                f"{second}. A name is the keys of a path with '/' between them; rename a key."
+            )
+        found[name] = path
+    return tuple(found)
+
+
+def _paths(tree: Any) -> Iterator[tuple[Any, ...]]:
+    """The keys to each leaf, those of boxes left out."""
+    for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_box):
+        if not _is_box(node):
+            yield path
+            continue
+        inside = jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda x, box=node: x is not box)
+        for keys, child in inside:
+            own = path if keys == _VALUE else path + keys
+            yield from (own + rest for rest in _paths(child))
+
+
+_VALUE = (jax.tree_util.GetAttrKey("value"),)
+_BOXES = (("flax", "Variable"), ("flax", "AxisMetadata"))  # and what is derived of them
+
+
+def _is_box(node: Any) -> bool:
+    kind: Any = type(node)
+    return _boxes(kind)
+
+
+@functools.cache
+def _boxes(kind: type) -> bool:
+    """Told by the names of classes, since nothing here imports a framework."""
+    return any((c.__module__.partition(".")[0], c.__name__) in _BOXES for c in kind.__mro__)
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -35,6 +74,9 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """Nested dicts from leaves by name, the inverse of `named_leaves` for such trees.
 
+    Raises:
+      ValueError: if a name is that of a leaf and the beginning of another's.
+
     >>> nested({"a/b": 1, "a/c": 2})
     {'a': {'b': 1, 'c': 2}}
     """
@@ -42,8 +84,13 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
     for name, leaf in leaves.items():
         *above, last = name.split("/")
         level = out
-        for part in above:
+        for i, part in enumerate(above, 1):
             level = level.setdefault(part, {})
+            if "/".join(above[:i]) in leaves:
+                raise ValueError(
+                    f"expected names of leaves, but {'/'.join(above[:i])!r} is one and begins "
+                    f"another's, {name!r}"
+                )
         level[last] = leaf
     return out
 
@@ -56,8 +103,61 @@ def map_named(fn: Any, tree: Any) -> Any:
 
 def accumulator(dtype: Any) -> Any:
     """The dtype in which sums over values of `dtype` are taken: float32 or more."""
+    if jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize < 4:
+        return jnp.dtype(jnp.float32)  # 8 bits and fewer are promoted to nothing
     with jax.numpy_dtype_promotion("standard"):
         return jnp.promote_types(dtype, jnp.float32)
+
+
+def reals(leaf: Any) -> Array:
+    """The numbers of a leaf, in float32 or more: real ones as [...], complex ones as [..., 2].
+
+    All arithmetic on parameters is on these, so that a complex number is two real ones: its
+    real and its imaginary part.
+    """
+    leaf = jnp.asarray(leaf)
+    leaf = leaf.astype(accumulator(leaf.dtype))
+    return jnp.stack([leaf.real, leaf.imag], -1) if jnp.iscomplexobj(leaf) else leaf
+
+
+def rounded(numbers: Array, like: Any) -> Array:
+    """The leaf with these `reals`, rounded once to the dtype of another."""
+    dtype = jnp.result_type(like)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        numbers = jax.lax.complex(numbers[..., 0], numbers[..., 1])
+    return numbers.astype(dtype)
+
+
+def num_reals(leaf: Any) -> int:
+    """How many `reals` a leaf has: 2 for a complex number; 0 where it is not floating."""
+    size = int(np.size(leaf)) if checks.is_inexact(leaf) else 0
+    return 2 * size if jnp.iscomplexobj(leaf) else size
+
+
+def moving(*leaves: Any) -> list[Array]:
+    """The `reals` of one leaf of several models, 0 where all hold the same NaN or infinity.
+
+    Such a number (of a causal mask, say) is a constant: it does not move and has no length.
+    """
+    numbers = _together(*leaves)
+    still = constant(numbers)
+    return [jnp.where(still, 0, x) for x in numbers]
+
+
+def _together(*leaves: Any) -> list[Array]:
+    """The `reals` of leaves that must be of one shape and all real or all complex."""
+    if len({(np.shape(x), jnp.iscomplexobj(x)) for x in leaves}) > 1:
+        found = ", ".join(f"{jnp.result_type(x)} {np.shape(x)}" for x in leaves)
+        raise ValueError(f"expected leaves of one shape, all real or all complex, got {found}")
+    return [reals(leaf) for leaf in leaves]
+
+
+def constant(numbers: Sequence[Any]) -> Any:
+    """Where several arrays of one shape hold the same NaN or infinity."""
+    xp: Any = jnp if isinstance(numbers[0], jax.Array) else np
+    first = numbers[0]
+    same = [(x == first) | (xp.isnan(x) & xp.isnan(first)) for x in numbers[1:]]
+    return functools.reduce(operator.and_, same, ~xp.isfinite(first))
 
 
 def lerp(a: Params, b: Params, t: Float[Array, ""] | float) -> Params:
@@ -69,21 +169,44 @@ def lerp(a: Params, b: Params, t: Float[Array, ""] | float) -> Params:
       t: scalar; below 0 or above 1 extrapolates.
 
     Returns:
-      A pytree like `a`. Leaves that are not floating (counters) are `a`'s.
+      A pytree like `a`. A number that is the same in both, also an infinity or NaN, stays as it
+      is at every t. One that is infinite in one of them is that infinity between the ends.
+      Leaves that are not floating (counters) are `a`'s.
 
-    Numerics: computed in float32 or more, rounded once to the leaf's dtype. Exact ends
-    hold for finite leaves; a leaf that is infinite at one end gives NaN on the way.
+    Numerics: computed in float32 or more, rounded once to the leaf's dtype.
     """
+    leaves = jax.tree.leaves(a)
+    treedef: Any = jax.tree.structure(a)
+    others = treedef.flatten_up_to(b)
+    moved = [i for i, leaf in enumerate(leaves) if checks.is_inexact(leaf)]
+    pairs = [_together(leaves[i], others[i]) for i in moved]
+    numbers = _mixed([x for x, _ in pairs], [y for _, y in pairs], jnp.asarray(t, float))
+    for i, x in zip(moved, numbers, strict=True):
+        leaves[i] = rounded(x, leaves[i])
+    return jax.tree.unflatten(treedef, leaves)
 
-    def leaf(x: Any, y: Any) -> Any:
-        if not checks.is_inexact(x):
-            return x
-        x, y = jnp.asarray(x), jnp.asarray(y)
-        wide = accumulator(x.dtype)
-        s = jnp.asarray(t, wide)
-        return ((1 - s) * x.astype(wide) + s * y.astype(wide)).astype(x.dtype)
 
-    return jax.tree.map(leaf, a, b)
+@jax.custom_jvp
+def _mixed(xs: list[Array], ys: list[Array], t: Array) -> list[Array]:
+    def mix(x: Array, y: Array) -> Array:
+        s = t.astype(x.dtype)
+        between = (1 - s) * x + s * y  # NaN of two NaN; of an infinity times 0, not taken
+        return jnp.where(s == 1, y, jnp.where((x == y) | (s == 0), x, between))
+
+    return list(map(mix, xs, ys))
+
+
+@_mixed.defjvp
+def _mixed_jvp(primals: Any, tangents: Any) -> Any:
+    """That of the formula: where the result is chosen its derivative would be 1 or 0."""
+
+    def slope(x: Array, y: Array, dx: Array, dy: Array) -> Array:
+        s, ds = t.astype(x.dtype), dt.astype(x.dtype)
+        finite = jnp.isfinite(x) & jnp.isfinite(y)
+        return (1 - s) * dx + s * dy + ds * jnp.where(finite, y - x, 0)
+
+    (xs, ys, t), (dxs, dys, dt) = primals, tangents
+    return _mixed(xs, ys, t), list(map(slope, xs, ys, dxs, dys))
 
 
 def add(a: Params, b: Params, scale: Float[Array, ""] | float = 1.0) -> Params:
@@ -92,34 +215,61 @@ def add(a: Params, b: Params, scale: Float[Array, ""] | float = 1.0) -> Params:
     def leaf(x: Any, y: Any) -> Any:
         if not checks.is_inexact(x):
             return x
-        x, y = jnp.asarray(x), jnp.asarray(y)
-        wide = accumulator(x.dtype)
-        return (x.astype(wide) + jnp.asarray(scale, wide) * y.astype(wide)).astype(x.dtype)
+        numbers, step = _together(x, y)
+        wide = numbers.dtype
+        return rounded(numbers + jnp.asarray(scale, wide) * step.astype(wide), x)
 
     return jax.tree.map(leaf, a, b)
 
 
 def sub(a: Params, b: Params) -> Params:
-    """`a − b`, leaf by leaf; leaves that are not floating are `a`'s."""
-    return add(a, b, -1.0)
+    """`a − b`, leaf by leaf: 0 for the same NaN or infinity; other leaves are `a`'s."""
+
+    def leaf(x: Any, y: Any) -> Any:
+        if not checks.is_inexact(x):
+            return x
+        left, right = moving(x, y)
+        return rounded(left - right, x)
+
+    return jax.tree.map(leaf, a, b)
 
 
 def dot(a: Params, b: Params) -> Float[Array, ""]:
-    """The sum over all floating leaves of `a·b`: float32 (or wider) scalar, 0 if there are none."""
+    """The sum over all floating leaves of `a·b`: float32 (or wider) scalar, 0 if there are none.
+
+    Of complex leaves the real part of conj(a)·b, so that `dot(a, a)` is the square of `norm(a)`.
+    """
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    total = jnp.zeros((), jnp.float32)
-    for x, y in pairs:
-        if checks.is_inexact(x):
-            wide = accumulator(jnp.asarray(x).dtype)
-            part = jnp.sum(jnp.asarray(x).astype(wide) * jnp.asarray(y).astype(wide))
-            both = jnp.promote_types(total.dtype, wide)
-            total = total.astype(both) + part.astype(both)
-    return total
+    parts = [
+        jnp.sum(operator.mul(*_together(*pair))) for pair in pairs if checks.is_inexact(pair[0])
+    ]
+    wide = max((part.dtype for part in parts), key=lambda d: d.itemsize, default=jnp.float32)
+    return functools.reduce(operator.add, (x.astype(wide) for x in parts), jnp.zeros((), wide))
 
 
 def norm(a: Params) -> Float[Array, ""]:
-    """The Euclidean norm over all floating leaves: float32 (or wider) scalar."""
-    return jnp.sqrt(dot(a, a))
+    """The Euclidean norm over all floating leaves: float32 (or wider) real scalar.
+
+    At any scale: squares stay in the range of floats.
+    """
+    scaled, exponent = unit_scale(a)
+    return jnp.ldexp(jnp.sqrt(dot(scaled, scaled)), exponent)
+
+
+def unit_scale(a: Params) -> tuple[Params, Int[Array, ""]]:
+    """The floating leaves over the power of two at their largest number; its exponent.
+
+    As `reals`, and exactly, but for what is too small beside the largest to count in a sum.
+    """
+    leaves, treedef = jax.tree.flatten(a)
+    numbers = {i: reals(leaf) for i, leaf in enumerate(leaves) if checks.is_inexact(leaf)}
+    of_leaves = [jnp.max(jnp.abs(x), initial=0) for x in numbers.values()]
+    wide = max((x.dtype for x in of_leaves), key=lambda d: d.itemsize, default=jnp.float32)
+    largest = [x.astype(wide) for x in of_leaves]
+    exponent = jnp.frexp(functools.reduce(jnp.maximum, largest, jnp.zeros((), wide)))[1]
+    for i, x in numbers.items():
+        leaves[i] = jnp.ldexp(x, -exponent)
+    return jax.tree.unflatten(treedef, leaves), exponent
 
 
 def stack(trees: Sequence[Params]) -> Params:
@@ -132,5 +282,5 @@ def stack(trees: Sequence[Params]) -> Params:
 
 
 def count(tree: Params) -> int:
-    """The number of scalars in all leaves, P."""
-    return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(tree))
+    """The number of real numbers in all leaves, P: two for a complex one, one for an integer."""
+    return sum(num_reals(leaf) or int(np.size(leaf)) for leaf in jax.tree.leaves(tree))

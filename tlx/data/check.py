@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tlx.data import listing
 from tlx.data.sources import BadImage, Source, open_source
 
 SAMPLE = 512
@@ -26,6 +27,7 @@ class Found(NamedTuple):
       per_class: int64 [C], how many of those have the class (or the label, if several).
       sizes: the smallest and the largest (height, width, channels), in the order of pixels.
       bad: the number of each example that cannot be read, and why.
+      left_out: paths of what the files hold besides the examples, by reason.
       images_per_second: decoded by one thread; NaN if there were none.
       images: up to `SHOWN` images uint8 [H, W, C], spread evenly over the decoded ones.
       titles: what each of them shows.
@@ -38,6 +40,7 @@ class Found(NamedTuple):
     per_class: np.ndarray
     sizes: tuple[tuple[int, ...], tuple[int, ...]]
     bad: dict[int, str]
+    left_out: dict[str, list[str]]
     images_per_second: float
     images: tuple[np.ndarray, ...]
     titles: tuple[str, ...]
@@ -98,6 +101,7 @@ def check(
         per_class=per_class,
         sizes=(by_pixels[0], by_pixels[-1]) if by_pixels else ((), ()),
         bad=bad,
+        left_out=dict(getattr(source, "left_out", {})),  # of those that read folders
         images_per_second=len(sizes) / seconds if seconds else float("nan"),
         images=tuple(images),
         titles=tuple(titles),
@@ -125,6 +129,8 @@ def summary(found: Found) -> str:
         lines.append(f"{found.decoded:,} decoded: {smallest} to {largest}")
         lines.append(f"{found.images_per_second:,.0f} images a second in one thread")
         lines.append(f"of those decoded: {_counts(found)}")
+    if found.left_out:
+        lines.append(f"left out: {listing.in_words(found.left_out)}")
     if found.bad:
         lines.append(f"{len(found.bad)} cannot be read:")
         lines += [f"  {number}: {text}" for number, text in list(found.bad.items())[:SHOWN]]

@@ -16,13 +16,13 @@ References:
   NeurIPS 2020, and its code.
 """
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from tlx.data import lists
 from tlx.data.folders import ImageFiles, data_folder
 
 DISEASES = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
@@ -67,7 +67,8 @@ def open_chexpert(split: str, folder: str | None) -> ImageFiles:
     """The grey images of a split with 0/1 labels [5].
 
     Raises:
-      ValueError: if a file or column is not there, or a mark is not 1, 0, -1 or blank.
+      ValueError: if a file or column is not there, a line has another number of cells than the
+        first or an image of another line, or a mark is not 1, 0, -1 or blank; by file and line.
     """
     found = _SPLIT.fullmatch(split)
     if found is None:
@@ -130,26 +131,27 @@ def _read(root: Path, part: str) -> tuple[list[str], np.ndarray]:
             f"there is no {file}; expected the folder of CheXpert-v1.0-small (ask its publishers, "
             "Stanford, for access)"
         )
-    paths, rows = [], []
-    with file.open(newline="") as text:
-        lines = csv.DictReader(text)
-        lacking = [name for name in ("Path", *DISEASES) if name not in (lines.fieldnames or ())]
-        if lacking:
-            raise ValueError(f"{file}: lacks the columns {', '.join(lacking)}")
-        for line in lines:
-            paths.append(_relative(line["Path"]))
-            rows.append([_mark(file, lines.line_num, line, i) for i in range(len(DISEASES))])
-    return paths, np.asarray(rows, np.float32).reshape(-1, len(DISEASES))
+    paths: dict[str, int] = {}
+    rows = []
+    for number, (path, *marks) in lists.table(file, ("Path", *DISEASES)):
+        image = _below(lists.relative(file, number, path))
+        if image in paths:
+            raise ValueError(
+                f"{file}:{number}: the image {image} is in line {paths[image]} too, and so could "
+                "be in two splits; remove one of the lines"
+            )
+        paths[image] = number
+        rows.append([_mark(file, number, text, i) for i, text in enumerate(marks)])
+    return list(paths), np.asarray(rows, np.float32).reshape(-1, len(DISEASES))
 
 
-def _relative(path: str) -> str:
+def _below(path: str) -> str:
     """The list's "CheXpert-v1.0-small/train/…" below the folder, whatever that is called."""
     first, _, rest = path.partition("/")
-    return rest if first.startswith("CheXpert") else path
+    return rest if first.startswith("CheXpert") and rest else path
 
 
-def _mark(file: Path, number: int, line: dict[str, str], disease: int) -> float:
-    text = (line[DISEASES[disease]] or "").strip()
+def _mark(file: Path, number: int, text: str, disease: int) -> float:
     if text in _UNSURE:
         return UNCERTAIN[disease]
     if text not in _MARKS:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tlx.data import identity
 from tlx.data.sources import ArraySource
 
 _SPLIT_SEED = 0
@@ -111,7 +112,8 @@ def fashion_mnist(split: str) -> ArraySource:
     Raises:
       ValueError: if a file is not what it should be, with the command that helps.
     """
-    return _fashion_mnist(_fashion_folder(), split)
+    folder, files = _fashion_folder(), _FASHION_FILES[split]
+    return _fashion_mnist(folder, split, tuple(identity.of_files(folder, files)))
 
 
 def fashion_mnist_lacks() -> str | None:
@@ -128,8 +130,8 @@ def _fashion_folder() -> Path:
     return Path(os.environ.get("TLX_FASHION_MNIST") or _FASHION_FOLDER)
 
 
-@functools.cache
-def _fashion_mnist(folder: Path, split: str) -> ArraySource:
+@functools.lru_cache(maxsize=2)  # a train and a test split
+def _fashion_mnist(folder: Path, split: str, _content: tuple[str, ...]) -> ArraySource:
     images, labels = (folder / name for name in _FASHION_FILES[split])
     pixels, classes = read_idx(images, 3), read_idx(labels, 1)
     if pixels.shape != (len(classes), 28, 28):

@@ -1,10 +1,12 @@
 """The examples of a split: which ones, decoded in memory or when asked for, and their key."""
 
+import hashlib
+import logging
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from tlx.data import recipe
+from tlx.data import listing, recipe
 from tlx.data.decode import fit
 from tlx.data.lazy import Bad, Lazy
 from tlx.data.sources import ArraySource, Source, open_source
@@ -26,10 +28,13 @@ class Arrays(NamedTuple):
       images: uint8 [N, S, S, C], or float32 in 0 to 1 as `DataSpec.fit` says; not to be written
         to, other callers share them.
       labels: int32 [N], or float32 [N, classes] where an image can have several.
+      mask: bool [N], False where the image cannot be read and both are zeros, so that an example
+        has the same number as where it is decoded when asked for; None where all can.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    mask: np.ndarray | None = None
 
 
 Examples: TypeAlias = Arrays | Lazy
@@ -72,11 +77,24 @@ def open_split(spec: DataSpec, split: str) -> tuple[Source, np.ndarray]:
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS} (which the spec maps), not {split!r}")
     if split == "test":
-        source = open_source(spec.name, spec.test_split, spec.folder)
+        source = _open(spec, spec.test_split)
         return source, _test_subset(len(source), spec)
-    source = open_source(spec.name, spec.train_split, spec.folder)
+    source = _open(spec, spec.train_split)
     train, valid = subset(len(source), spec.train_size, spec.valid_size, spec.subset_seed)
     return source, train if split == "train" else valid
+
+
+def _open(spec: DataSpec, split: str) -> Source:
+    return open_source(spec.name, split, spec.folder, train_split=spec.train_split)
+
+
+def tell_left_out(spec: DataSpec) -> None:
+    """Logs in one line a split what its folder holds and its examples lack, if anything."""
+    for split in dict.fromkeys((spec.train_split, spec.test_split)):
+        source = _open(spec, split)
+        found = listing.in_words(getattr(source, "left_out", {}))  # of those that read folders
+        if found:
+            logging.getLogger("tlx").warning("%s, %s: left out: %s", source.name, split, found)
 
 
 def _test_subset(total: int, spec: DataSpec) -> np.ndarray:
@@ -112,7 +130,7 @@ def load(spec: DataSpec, split: str, *, max_bytes: int = IN_MEMORY_BYTES) -> Exa
 def load_arrays(spec: DataSpec, split: str) -> Arrays:
     """The examples of a split, decoded once and fitted to the spec's size and channels.
 
-    Images that cannot be read are left out, as far as the spec allows (`DataSpec.max_bad`).
+    Images that cannot be read are masked, as far as the spec allows (`DataSpec.max_bad`).
 
     Kept by the process, for the last few splits, by the source's fingerprint.
 
@@ -141,6 +159,7 @@ def _decoded(source: Source, numbers: np.ndarray, spec: DataSpec) -> Arrays:
 
 
 def _decode(source: Source, numbers: np.ndarray, spec: DataSpec) -> Arrays:
+    mask = None
     if isinstance(source, ArraySource) and not spec.fit:
         images = fit(source.images[numbers], spec.image_size, spec.channels)
         labels = np.asarray(source.labels[numbers])
@@ -150,16 +169,41 @@ def _decode(source: Source, numbers: np.ndarray, spec: DataSpec) -> Arrays:
         shape = (len(numbers), spec.image_size, spec.image_size, spec.channels)
         images = np.empty(shape, recipe.pixel_type(spec.fit))
         items = lazy.decode_all(range(len(numbers)), spec)
-        found, good = [], []
+        found, good = [], np.ones(len(numbers), bool)
         for row, item in enumerate(items):
-            images[row] = item["images"]
+            images[row], good[row] = item["images"], item["mask"]
             found.append(item["labels"])
-            good.append(item["mask"])
         labels = np.stack(found) if found else np.zeros(0, np.int32)
-        if not all(good):
-            images, labels = images[good], labels[good]
+        if not good.all():
+            mask = good
+            mask.flags.writeable = False
     images.flags.writeable = labels.flags.writeable = False
-    return Arrays(images, labels)
+    return Arrays(images, labels, mask)
+
+
+def content(spec: DataSpec) -> dict[str, dict[str, Any]]:
+    """What the examples of each split of a spec are, for the origin of a run.
+
+    Returns:
+      {"train": …, "valid": … where examples are held out, "test": …}, each with `digest` (sha256
+      of the source's content, its number of classes and which of its examples are taken, in
+      order) and `count`. In JSON as it stands.
+
+    Raises:
+      ValueError: as `open_split`.
+    """
+    source = _open(spec, spec.train_split)
+    train, valid = subset(len(source), spec.train_size, spec.valid_size, spec.subset_seed)
+    parts = {"train": (source, train), "test": open_split(spec, "test")}
+    if spec.valid_size:
+        parts["valid"] = source, valid
+    return {split: _content(*part) for split, part in parts.items()}
+
+
+def _content(source: Source, numbers: np.ndarray) -> dict[str, Any]:
+    text = f"{source.fingerprint} {source.num_classes} "
+    digest = hashlib.sha256(text.encode() + numbers.astype("<i8").tobytes())
+    return {"digest": digest.hexdigest(), "count": len(numbers)}
 
 
 def data_key(spec: DataSpec, split: str) -> dict[str, Any]:

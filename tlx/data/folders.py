@@ -1,20 +1,18 @@
-"""Image files as sources: a folder by class, DomainNet's lists, arrays of numpy.
+"""Image files as sources, and a folder of them by class.
 
-All are relative to one folder: what `DataSpec.folder` names, else $TLX_DATA_DIR/NAME.
+Paths are relative to one folder: what `DataSpec.folder` names, else $TLX_DATA_DIR/NAME.
 """
 
-import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from tlx.data.sources import ArraySource, BadImage, Example
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""What counts as an image, in capitals too."""
+from tlx.data import identity, listing
+from tlx.data.pixels import read_image, shown
+from tlx.data.sources import Example
 
 _SHOWN = 5  # names in a message
 
@@ -31,6 +29,7 @@ class ImageFiles:
       num_classes: C.
       mode: "RGB", or "L" for grey.
       class_names: of the classes, if they have names.
+      left_out: paths of what is in the folder and not among the examples, by reason.
     """
 
     def __init__(
@@ -44,17 +43,23 @@ class ImageFiles:
         num_classes: int,
         mode: str = "RGB",
         class_names: tuple[str, ...] | None = None,
+        left_out: Mapping[str, list[str]] | None = None,
     ) -> None:
         self.name, self.split, self.num_classes = name, split, num_classes
         self.class_names = class_names
+        self.left_out = left_out or {}
         self._folder, self._paths, self._labels, self._mode = folder, paths, labels, mode
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of the relative paths and labels; not of pixels, which decoders change."""
-        digest = hashlib.sha256("\n".join(self._paths).encode())
-        digest.update(np.ascontiguousarray(self._labels, np.float64).data)
-        return digest.hexdigest()
+        """sha256 of relative paths, labels and the files' bytes (see `tlx.data.identity`)."""
+        return identity.of_examples(
+            self._folder,
+            self._paths,
+            self._labels,
+            mode=self._mode,
+            num_classes=self.num_classes,
+        )
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -67,22 +72,6 @@ class ImageFiles:
         """
         file = self._folder / self._paths[index]
         return {"image": read_image(file, self._mode), "label": self._labels[index]}
-
-
-def read_image(file: Path, mode: str = "RGB") -> np.ndarray:
-    """The pixels of an image file: uint8 [H, W, 3], or [H, W, 1] for mode "L".
-
-    Raises:
-      BadImage: naming the file and what is wrong with it.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            pixels = np.asarray(image.convert(mode))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadImage(f"{file}: cannot be read as an image ({error})") from error
-    return pixels[:, :, None] if mode == "L" else pixels
 
 
 def data_folder(name: str, folder: str | None) -> Path:
@@ -106,36 +95,54 @@ def data_folder(name: str, folder: str | None) -> Path:
     return found
 
 
-def open_folder(split: str, folder: str | None) -> ImageFiles:
-    """`folder/SPLIT/CLASS/image.jpg`; the classes are those of the split "train", in order.
+def open_folder(split: str, folder: str | None, train_split: str | None = None) -> ImageFiles:
+    """`folder/SPLIT/CLASS/…/image.jpg`; the classes are those of the training split, in order.
+
+    An image is what Pillow reads by the ending of its name, at any depth below its class. A class
+    is a folder that holds one. What is neither is counted, by reason, as `left_out`. A split may
+    lack a class of the training split: the numbers of the others stay.
+
+    Args:
+      split: the name of a folder.
+      folder: that it is in.
+      train_split: the name of that with the training images. None: "train", or the only one
+        whose name begins so, or `split` where all have the same classes.
 
     Raises:
-      ValueError: if there is no such split or class, or no image in it.
+      ValueError: if there is no such split or class, no image in it, a class that the training
+        images lack, or a folder cannot be read.
     """
     root = data_folder("folder", folder)
-    splits = _folders(root)
-    if split not in splits:
-        found = ", ".join(splits[:_SHOWN]) or "no folders"
-        raise ValueError(
-            f"{root}: expected a folder {split!r} with one folder of images for each class, got "
-            f"{found}; name the splits by data.train_split and data.test_split"
-        )
-    classes = _folders(root / ("train" if "train" in splits else split))
-    strange = sorted(set(_folders(root / split)) - set(classes))
+    splits = listing.folders(root)
+    for wanted in (split, train_split or split):
+        if wanted not in splits:
+            found = ", ".join(map(shown, splits[:_SHOWN])) or "no folders"
+            raise ValueError(
+                f"{shown(root)}: expected a folder {wanted!r} with one folder of images for each "
+                f"class, got {found}; name the splits by data.train_split and data.test_split"
+            )
+    training = train_split or _training(root, split, splits)
+    classes = list(listing.classes(root / training))
+    own = classes if training == split else list(listing.classes(root / split))
+    strange = sorted(set(own) - set(classes))
     if strange:
         raise ValueError(
-            f"{root / split}: {len(strange)} classes that the training images lack: "
-            f"{', '.join(strange[:_SHOWN])}; remove them, or add training images"
+            f"{shown(root / split)}: {len(strange)} classes that the training images in "
+            f"{training!r} lack: {', '.join(map(shown, strange[:_SHOWN]))}; remove them, or add "
+            "training images"
         )
+    left_out = listing.LeftOut()
+    listing.left_outside(root / split, left_out, dict.fromkeys(own))
     paths, labels = [], []
     for label, name in enumerate(classes):
-        files = _images(root / split / name)
-        paths += [f"{split}/{name}/{file}" for file in files]
+        listing.require_utf8(root, name)
+        files = list(listing.images(root, f"{split}/{name}", left_out)) if name in own else []
+        paths += files
         labels += [label] * len(files)
     if not paths:
         raise ValueError(
-            f"{root / split}: expected images in one folder for each class, as "
-            f"{split}/CLASS/image.jpg ({', '.join(SUFFIXES)}), got none"
+            f"{shown(root / split)}: expected images in one folder for each class, as "
+            f"{split}/CLASS/image.jpg, got none" + _told(left_out)
         )
     return ImageFiles(
         "folder",
@@ -145,108 +152,27 @@ def open_folder(split: str, folder: str | None) -> ImageFiles:
         labels=np.asarray(labels, np.int32),
         num_classes=len(classes),
         class_names=tuple(classes),
+        left_out=left_out,
     )
 
 
-def open_domainnet(domain: str, split: str, folder: str | None) -> ImageFiles:
-    """A domain of DomainNet by its official lists, `real_train.txt` and `real_test.txt`.
-
-    A line is "real/airplane/real_002_000001.jpg 2". The folder holds the lists and the domain's
-    folder; it is `data.folder`, else $TLX_DATA_DIR/domainnet.
-
-    Raises:
-      ValueError: if a list is not there, or a line is not of this form.
-
-    References:
-      X. Peng et al., Moment matching for multi-source domain adaptation, ICCV 2019.
-    """
-    root = data_folder("domainnet", folder)
-    lists = {part: _read_list(root / f"{domain}_{part}.txt") for part in ("train", "test")}
-    names: dict[int, str] = {}
-    for path, label in (line for part in lists.values() for line in part):
-        names.setdefault(label, Path(path).parent.name)
-    num_classes = 1 + max(names)
-    return ImageFiles(
-        f"domainnet/{domain}",
-        split,
-        folder=root,
-        paths=[path for path, _ in lists[split]],
-        labels=np.asarray([label for _, label in lists[split]], np.int32),
-        num_classes=num_classes,
-        class_names=tuple(names.get(label, str(label)) for label in range(num_classes)),
-    )
+def _told(left_out: listing.LeftOut) -> str:
+    return f" (left out: {listing.in_words(left_out)})" if left_out else ""
 
 
-def _read_list(file: Path) -> list[tuple[str, int]]:
-    if not file.is_file():
+def _training(root: Path, split: str, splits: Sequence[str]) -> str:
+    """The split whose classes count, where nobody named it."""
+    if "train" in splits:
+        return "train"
+    so_called = [name for name in splits if name.lower().startswith("train")]
+    if len(so_called) == 1:
+        return so_called[0]
+    own = set(listing.classes(root / split))
+    others = {name: set(listing.classes(root / name)) for name in splits}
+    differ = [name for name, found in others.items() if found and found != own]
+    if differ:
         raise ValueError(
-            f"there is no {file}; download the domain's images and its two lists (the cleaned "
-            "version) from the publishers of DomainNet into that folder"
+            f"{shown(root)}: the splits {split!r} and {differ[0]!r} have other classes, and "
+            "which of them has the training images is not said; name it by data.train_split"
         )
-    found = []
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
-        path, _, label = line.rpartition(" ")
-        if not path or not label.isdigit():
-            raise ValueError(f"{file}:{number}: expected a path and a class number, got {line!r}")
-        found.append((path, int(label)))
-    if not found:
-        raise ValueError(f"{file}: expected a line an image, got an empty file")
-    return found
-
-
-def open_arrays(split: str, folder: str | None) -> ArraySource:
-    """`folder/SPLIT.npz` with `images` uint8 [N, H, W, C] or [N, H, W] and integer `labels`.
-
-    Labels are [N], or 0/1 [N, classes]. The classes are counted over all files of the folder.
-
-    Raises:
-      ValueError: if the file or an array is not there, or of another form.
-    """
-    root = data_folder("numpy", folder)
-    files = {file.stem: file for file in sorted(root.glob("*.npz"))}
-    if split not in files:
-        raise ValueError(
-            f"{root}: expected a file {split}.npz with images and labels, got "
-            f"{', '.join(f'{name}.npz' for name in files) or 'no npz files'}"
-        )
-    images, labels = _read_npz(files[split])
-    every = [labels if name == split else _read_npz(file)[1] for name, file in files.items()]
-    if labels.ndim == 2:
-        num_classes = labels.shape[1]
-    else:
-        num_classes = 1 + max(int(part.max()) for part in every if part.size)
-    return ArraySource("numpy", split, images, labels, num_classes)
-
-
-def _read_npz(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            lacking = [name for name in ("images", "labels") if name not in data]
-            if lacking:
-                raise ValueError(f"lacks {' and '.join(lacking)}; it has {', '.join(data.files)}")
-            images, labels = data["images"], data["labels"]
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{file}: expected arrays images (uint8) and labels, but: {error}"
-        ) from error
-    if not (np.issubdtype(labels.dtype, np.integer) or labels.ndim == 2):
-        raise ValueError(f"{file}: expected integer labels, got {labels.dtype} {labels.shape}")
-    return (images[..., None] if images.ndim == 3 else images), labels
-
-
-def _folders(root: Path) -> list[str]:
-    if not root.is_dir():
-        return []
-    with os.scandir(root) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-
-
-def _images(root: Path) -> list[str]:
-    if not root.is_dir():
-        return []
-    with os.scandir(root) as entries:
-        return sorted(
-            e.name
-            for e in entries
-            if e.name.lower().endswith(SUFFIXES) and not e.name.startswith(".")
-        )
+    return split

@@ -2,7 +2,7 @@
 
 The shuffles are those of Neyshabur, Sedghi, Zhang, "What is being transferred in transfer
 learning?" (NeurIPS 2020), section 3: one fixed permutation per seed, shared by all images.
-The permutations are made in tlx.data.permutations and named here too.
+The permutations are made in tlx.data.permutations and mixup in tlx.data.mixing, and named here too.
 """
 
 import functools
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
+from tlx.data.mixing import mixup
 from tlx.data.permutations import (
     block_permutation,
     block_sizes,
@@ -242,49 +243,3 @@ def random_flip(
     """
     flip = jax.vmap(jax.random.bernoulli)(_row_keys(key, images, rows))
     return jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)
-
-
-@functools.partial(jax.jit, static_argnames="alpha")
-def mixup(
-    key: Array, images: Float[Array, "B ..."], labels: Float[Array, "B C"], alpha: float
-) -> tuple[Float[Array, "B ..."], Float[Array, "B C"]]:
-    """Convex combinations of each example and a partner, λ·x + (1 - λ)·x[partner].
-
-    One λ ~ Beta(alpha, alpha) for the whole batch, and one random permutation of it as the
-    partners, as in the paper's training (alpha 0.7). Cross-entropy against the mixed labels
-    equals λ times the loss on the own label and 1 - λ times that on the partner's.
-
-    Args:
-      key: one typed PRNG key.
-      images: float [B, ...].
-      labels: float [B, C], one-hot or multi-hot.
-      alpha: 0 or more (static under jit); 0 returns both arguments as they are.
-
-    Returns:
-      images and labels, mixed by the same λ and partners, in their dtypes.
-
-    Raises:
-      TypeError: if images or labels are not floating (one-hot them first). While tracing.
-      ValueError: if alpha is negative. While tracing.
-
-    References:
-      Zhang, Cisse, Dauphin, Lopez-Paz, "mixup: Beyond Empirical Risk Minimization" (2018).
-    """
-    if alpha < 0:
-        raise ValueError(f"mixup's alpha must be 0 or more, not {alpha}")
-    for name, value in (("images", images), ("labels", labels)):
-        if not jnp.issubdtype(value.dtype, jnp.floating):
-            raise TypeError(
-                f"mixup needs floating {name}, not {value.dtype}: normalise images, one-hot labels"
-            )
-    if alpha == 0:
-        return images, labels
-    weight_key, partner_key = jax.random.split(key)
-    weight = jax.random.beta(weight_key, alpha, alpha, dtype=jnp.float32)
-    partner = jax.random.permutation(partner_key, images.shape[0])
-
-    def mix(x: Array) -> Array:
-        w = weight.astype(x.dtype)
-        return w * x + (1 - w) * jnp.take(x, partner, axis=0)
-
-    return mix(images), mix(labels)

@@ -81,7 +81,7 @@ class Lazy:
 
         Returns:
           `images` [S, S, C] of `recipe.pixel_type`, `labels`, `index` and `mask`. Where the image
-          cannot be read: zeros, the index that padding has, and a mask of False.
+          cannot be read: zeros, its index all the same, and a mask of False.
 
         Raises:
           ValueError: if more images are bad than the spec allows.
@@ -90,7 +90,7 @@ class Lazy:
             example = self.source[int(self.numbers[index])]
         except BadImage as error:
             self.bad.add(index, error)
-            return self._left_out(spec)
+            return self._left_out(index, spec)
         rng = None if key is None else np.random.Generator(np.random.Philox(key=key))
         image = prepare(np.asarray(example["image"]), spec, rng)
         return {
@@ -105,13 +105,13 @@ class Lazy:
         with ThreadPoolExecutor(THREADS) as pool:
             yield from pool.map(lambda row: self.decode(row, spec), rows)
 
-    def _left_out(self, spec: DataSpec) -> dict[str, Any]:
+    def _left_out(self, index: int, spec: DataSpec) -> dict[str, Any]:
         return {
             "images": np.zeros(
                 (spec.image_size, spec.image_size, spec.channels), recipe.pixel_type(spec.fit)
             ),
             "labels": np.zeros_like(self._a_label),
-            "index": np.int32(np.iinfo(np.int32).max),
+            "index": np.int32(index),
             "mask": np.bool_(False),
         }
 

@@ -7,6 +7,7 @@ gathered by batch; larger ones, and those that are drawn anew by augmentations o
 image, are decoded by item in grain's threads, in the same order.
 """
 
+import dataclasses
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -57,7 +58,8 @@ def eval_stream(spec: DataSpec, split: str, *, data: Examples | None = None) -> 
     Returns:
       a stream of batches with `inputs` float32 [B, S, S, C], `labels`, `mask` and `index`.
       Where the data fit in memory it is `tlx.core.streams.from_arrays` of them, with
-      `num_examples`.
+      `num_examples`. `index` is the number of the example among those of the split that the spec
+      chooses, however they are read; the mask is False where an image cannot be read.
 
     Raises:
       ValueError: as `load`.
@@ -65,7 +67,10 @@ def eval_stream(spec: DataSpec, split: str, *, data: Examples | None = None) -> 
     data = load(spec, split) if data is None else data
     size = spec.eval_batch_size
     if isinstance(data, Arrays):
-        return streams.from_arrays(apply(spec, data.images), data.labels, batch_size=size)
+        whole = streams.from_arrays(apply(spec, data.images), data.labels, batch_size=size)
+        if data.mask is None:
+            return whole
+        return dataclasses.replace(whole, arrays={**whole.arrays, "mask": data.mask})
     lazy = data
 
     def start() -> Iterator[Batch]:
@@ -130,9 +135,10 @@ def _from_memory(data: Arrays, spec: DataSpec, order: Order, step: int) -> Itera
     # What is the same in every step is done once, for all examples.
     ready = None if spec.device_augments else apply(spec, data.images)
     augment = _augmenter(spec, order)
-    mask = np.ones(order.rows, bool)
+    whole = np.ones(order.rows, bool)
     while True:
         index = order[step]
+        mask = whole if data.mask is None else data.mask[index]
         inputs = augment(step, data.images[index]) if ready is None else ready[index]
         yield {"inputs": inputs, "labels": data.labels[index], "mask": mask, "index": index}
         step += 1

@@ -12,8 +12,8 @@
 | "tfds/NAME" | any tensorflow-datasets dataset that has been prepared | its own |
 
 The splits of the first three are fixed, see tlx.data.demo. The next four read files below the
-folder that `DataSpec.folder` names, see tlx.data.folders and tlx.data.chexpert. More are added
-with `register_source`.
+folder that `DataSpec.folder` names, see tlx.data.folders, arrays, domainnet and chexpert. More are
+added with `register_source`.
 """  # noqa: E501 - a table
 
 import functools
@@ -72,20 +72,20 @@ def _fashion_mnist(split: str, _: str | None) -> Source:
     return fashion_mnist(split)
 
 
-def _folder(split: str, folder: str | None) -> Source:
+def _folder(split: str, folder: str | None, train_split: str | None = None) -> Source:
     from tlx.data.folders import open_folder
 
-    return open_folder(split, folder)
+    return open_folder(split, folder, train_split)
 
 
 def _numpy(split: str, folder: str | None) -> Source:
-    from tlx.data.folders import open_arrays
+    from tlx.data.arrays import open_arrays
 
     return open_arrays(split, folder)
 
 
 def _domainnet(domain: str, split: str, folder: str | None) -> Source:
-    from tlx.data.folders import open_domainnet
+    from tlx.data.domainnet import open_domainnet
 
     return open_domainnet(domain, split, folder)
 
@@ -195,7 +195,9 @@ def lacking(name: str) -> str | None:
     return entry.lacks() if entry else _lacks_package(name, "tensorflow_datasets", "tfds")
 
 
-def unavailable(name: str, split: str, folder: str | None = None) -> str | None:
+def unavailable(
+    name: str, split: str, folder: str | None = None, *, train_split: str | None = None
+) -> str | None:
     """What this machine lacks to open a source, with the command that helps; None if nothing.
 
     A missing package, folder or file, or a tensorflow-datasets dataset or split that is not
@@ -206,13 +208,15 @@ def unavailable(name: str, split: str, folder: str | None = None) -> str | None:
     if missing or not is_elsewhere:
         return missing
     try:
-        open_source(name, split, folder)
+        open_source(name, split, folder, train_split=train_split)
     except ValueError as error:
         return str(error)
     return None
 
 
-def open_source(name: str, split: str, folder: str | None = None) -> Source:
+def open_source(
+    name: str, split: str, folder: str | None = None, *, train_split: str | None = None
+) -> Source:
     """The source of a name, opened at a split.
 
     Args:
@@ -220,6 +224,8 @@ def open_source(name: str, split: str, folder: str | None = None) -> Source:
       split: one of its splits; for "tfds/NAME" whatever tensorflow-datasets reads, as
         "train[:80%]".
       folder: where the files are of a source that reads files; None: $TLX_DATA_DIR/NAME.
+      train_split: the split whose classes count, for a source that finds them in its files
+        ("folder"); None: as `tlx.data.folders.open_folder` says.
 
     Returns:
       the source; packages that it needs are imported here and not before.
@@ -235,4 +241,6 @@ def open_source(name: str, split: str, folder: str | None = None) -> Source:
         from tlx.data.tfds import open_tfds
 
         return open_tfds(name.removeprefix(_TFDS), split)
+    if name == "folder":
+        return _folder(split, folder, train_split)
     return _SOURCES[name].opener(split, folder)

@@ -1,5 +1,6 @@
 """What data a run sees: one frozen, hashable description, checked before any work."""
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -131,8 +132,8 @@ class DataSpec:
         For the check before a long study: a missing package or a dataset that has not been
         prepared. Reads at most the metadata of prepared data, never whole splits.
         """
-        splits = (self.train_split, self.test_split)
-        found = [sources.unavailable(self.name, split, self.folder) for split in splits]
+        lacks = functools.partial(sources.unavailable, train_split=self.train_split)
+        found = [lacks(self.name, x, self.folder) for x in (self.train_split, self.test_split)]
         return list(dict.fromkeys(f"name: {message}" for message in found if message))
 
 

@@ -1,7 +1,7 @@
 """Records: what a study measured, as npz + JSON, readable with numpy alone.
 
 A record answers one question about named inputs. It is keyed by a digest of the
-question, options, inputs and data, written whole or not at all, and looked up before
+question, options, inputs, data and version, written whole or not at all, and looked up before
 the work is done, so that asking again costs nothing.
 
     record = make_record("distances", inputs={"a": "p_t_0", "b": "p_t_1"}, results=results)
@@ -10,8 +10,8 @@ the work is done, so that asking again costs nothing.
 """
 
 from tlx.records.query import query, scan
-from tlx.records.schema import Record, canonical_json, digest, make_record, record_digest
-from tlx.records.store import find, load, save
+from tlx.records.schema import Record, canonical_json, digest, make_record, plain, record_digest
+from tlx.records.store import find, load, outdated, save, set_aside
 
 __all__ = [
     "Record",
@@ -20,8 +20,11 @@ __all__ = [
     "find",
     "load",
     "make_record",
+    "outdated",
+    "plain",
     "query",
     "record_digest",
     "save",
     "scan",
+    "set_aside",
 ]

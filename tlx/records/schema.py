@@ -24,8 +24,8 @@ class Record(NamedTuple):
     Attributes:
         question: what was asked, e.g. ``"distances"``; lower case, a folder's name.
         key: JSON-like mapping that, with the question, decides the results. By custom
-            its entries are ``options``, ``inputs`` (the names that ``query`` matches)
-            and ``data``. Floats in it are finite.
+            its entries are ``options``, ``inputs`` (the names that ``query`` matches),
+            ``data`` and ``version``. Floats in it are finite.
         results: name to array; NaN marks an undefined value.
         meta: JSON-like mapping that does not decide the results (seconds, versions, …)
             and is not part of the digest.
@@ -177,9 +177,10 @@ def make_record(
     results: Mapping[str, Any],
     options: Mapping[str, Any] | None = None,
     data: Any = None,
+    version: int | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Record:
-    """Returns a checked Record with the key ``{"options", "inputs", "data"}``.
+    """Returns a checked Record with the key ``{"options", "inputs", "data", "version"}``.
 
     Args:
         question: lower-case name of what was asked.
@@ -187,12 +188,16 @@ def make_record(
         results: name to array or scalar.
         options: options of the analysis; None means none.
         data: what the data were, e.g. a DataSpec or a fingerprint; None means none.
+        version: of the question, a number that is raised when what it answers changes;
+            None leaves it out of the key.
         meta: seconds, versions, …; None means none.
 
     Raises:
         ValueError, TypeError: a part that cannot be stored, named by its path.
     """
     key = {"options": options or {}, "inputs": inputs, "data": data}
+    if version is not None:
+        key["version"] = version
     return Record(
         check_question(question),
         check_key(key),

@@ -31,6 +31,11 @@ from tlx.records.schema import (
 )
 
 FORMAT = 1
+
+SET_ASIDE = "outdated"
+"""The folder, in that of a question, of records that are answered anew; nothing reads it."""
+
+_CUSTOMARY = ("inputs", "options", "data", "version")  # entries of a key
 _FIELDS = ("format", "question", "digest", "key", "arrays", "npz_sha256", "meta")
 
 
@@ -102,6 +107,44 @@ def find(root: str | os.PathLike[str], question: str, key: Mapping[str, Any]) ->
         ValueError, TypeError: a question or key that no record can have.
     """
     return _read_or_none(_path(root, question, check_key(key)))
+
+
+def outdated(
+    root: str | os.PathLike[str], question: str, key: Mapping[str, Any]
+) -> dict[Path, dict[str, Any]]:
+    """Returns the records that an answer to ``question`` and ``key`` takes the place of.
+
+    They are about the same inputs, and differ in more than the options: in the data, or
+    in the version of the question. (What differs in options alone is another question.)
+
+    Returns:
+        The path of each one's JSON file, with its key.
+    """
+    ours = check_key(key)
+    found = {}
+    for path in sorted((Path(root) / check_question(question)).glob("*.json")):
+        try:
+            theirs = _read_json(path)["key"]
+        except ValueError:
+            continue
+        same = {name: theirs.get(name) == ours.get(name) for name in _CUSTOMARY}
+        is_another = not (same["data"] and same["version"])
+        if same["inputs"] and is_another and (same["options"] or not same["version"]):
+            found[path] = theirs
+    return found
+
+
+def set_aside(path: Path) -> None:
+    """Moves a record to where nothing reads it; its files stay as they are.
+
+    Args:
+        path: its JSON file, which goes first, so that at no time half a record is there.
+    """
+    folder = path.parent / SET_ASIDE
+    folder.mkdir(exist_ok=True)
+    for file in (path, path.with_suffix(".npz")):
+        if file.exists():
+            file.replace(folder / file.name)
 
 
 def _path(root: str | os.PathLike[str], question: str, key: Mapping[str, Any]) -> Path:

@@ -1,12 +1,11 @@
 """A sentence that answers each question from what was measured, and what to make of it.
 
-The sentences follow the numbers, also where these contradict the paper. "Higher" and
-"lower" are said of estimates that are two standard errors apart.
+The sentences follow the numbers, also where these contradict the paper. What they claim is
+what the intervals decide (`verdicts.above`); without, they give the numbers alone.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from tlx.report import measures_pairs
@@ -18,22 +17,26 @@ from tlx.report.answers_modules import modules
 from tlx.report.answers_similarity import similarity
 from tlx.report.answers_starts import starts
 from tlx.report.answers_training import curves, shuffle
-from tlx.report.kinds import pair, pair_words
+from tlx.report.kinds import Pair, pair, pair_words
 from tlx.report.measures import Records
-from tlx.report.numbers import NO_DATA, Estimate, significant, text
+from tlx.report.numbers import NO_DATA, Estimate, count, significant, text
 from tlx.report.verdicts import (
     AGREES,
     DIFFERS,
-    LOSS_TOLERANCE,
     MIXED,
+    NO_INTERVAL,
     NOTHING,
     OPEN,
     P_T,
     RI_T,
     Answer,
     Check,
+    Verdict,
+    above_zero,
     capital,
+    of_all,
     order,
+    together,
 )
 
 
@@ -47,29 +50,34 @@ def barrier(records: Records) -> Answer:
     if not found:
         return NOTHING
     parts, claims, checks = [], [], []
-    for kinds, claim, expected in (
-        (P_T, "no barrier between two P-T", True),
-        (RI_T, "a barrier between two RI-T", False),
-        (MIXED, "a barrier between P-T and RI-T", False),
-    ):
+    expectations: tuple[tuple[Pair, str, Verdict], ...] = (
+        (P_T, "no barrier between two P-T", "no"),
+        (RI_T, "a barrier between two RI-T", "yes"),
+        (MIXED, "a barrier between P-T and RI-T", "yes"),
+    )
+    for kinds, claim, expected in expectations:
         if kinds not in found:
             continue
-        flat = no_barrier(found[kinds])
-        checks.append(Check(claim, AGREES if flat is expected else DIFFERS))
-        joined = f"are connected {'without' if flat else 'only across'} a barrier"
-        lead = "" if flat is expected else "unlike in the paper, "
-        claims.append(f"{lead}{pair_words(kinds)} {joined}")
+        checks.append(Check(claim, of_all(found[kinds].each, expected)))
+        lead = "unlike in the paper, " if checks[-1].verdict == DIFFERS else ""
+        claims.append(lead + _joined(kinds, found[kinds].each))
         dip, loss = points(found[kinds].accuracy), text(found[kinds].loss)
         numbers = f"the accuracy falls {dip} below the chord, the loss rises {loss} above it"
         parts.append(capital(f"{claims[-1]}: along the line {numbers}."))
     return Answer(" ".join(parts), capital("; ".join(claims)) + ".", tuple(checks))
 
 
-def no_barrier(found: measures_pairs.Barrier) -> bool:
-    """Returns whether neither accuracy nor loss shows a barrier (see LOSS_TOLERANCE)."""
-    dip, loss = found.accuracy, found.loss
-    allowed = 0.0 if math.isnan(dip.error) else 2 * dip.error
-    return dip.value <= allowed and loss.value <= LOSS_TOLERANCE
+def _joined(kinds: Pair, barriers: Sequence[Verdict]) -> str:
+    """Whether there is a barrier between two models, from the verdict on each pair of a kind."""
+    two = pair_words(kinds)
+    if len(set(barriers)) > 1:
+        number, sure = barriers.count("yes"), barriers.count("no")
+        return f"of {len(barriers)} pairs of {two} {number} have a barrier and {sure} have none"
+    return {
+        "no": f"{two} are connected without a barrier",
+        "yes": f"{two} are connected only across a barrier",
+        "open": f"whether a barrier stands between {two} is open",
+    }[barriers[0]]
 
 
 def points(dip: Estimate) -> str:
@@ -83,41 +91,43 @@ def distances(records: Records) -> Answer:
     p_t, ri_t = found.get(P_T), found.get(RI_T)
     if p_t is None or ri_t is None or not (p_t.total_l2.known and ri_t.total_l2.known):
         return NOTHING
-    lead = (
-        "Two P-T lie closer together than two RI-T"
-        if p_t.total_l2.value < ri_t.total_l2.value
-        else "Unlike in the paper, two P-T lie no closer together than two RI-T"
-    )
-    short = f"{lead}: {text(p_t.total_l2)} against {text(ri_t.total_l2)} in l2"
-    sentence = short
-    if ri_t.total_l2.value > p_t.total_l2.value > 0:
-        sentence += f", a factor of {significant(ri_t.total_l2.value / p_t.total_l2.value, 2)}"
-    if p_t.total_sum.known and ri_t.total_sum.known:
-        sums = f"{text(p_t.total_sum)} against {text(ri_t.total_sum)}"
-        sentence += f" ({sums} as a sum over tensors)"
     checks = [
         Check("two P-T are closer than two RI-T (l2)", order(ri_t.total_l2, p_t.total_l2)),
         Check("… and as a sum over tensors", order(ri_t.total_sum, p_t.total_sum)),
-        Check("distances grow towards the higher modules", _grows([p_t, ri_t])),
+        Check(
+            "distances grow towards the higher modules",
+            together(above_zero(d.growth) for d in (p_t, ri_t) if d.growth.known),
+        ),
     ]
     near, far = (found.get(pair("P", kind)) for kind in ("P-T", "RI-T"))
     if near and far:
         verdict = order(far.total_l2, near.total_l2)
         checks.insert(2, Check("P-T stays closer to P than RI-T (l2)", verdict))
+    verdict = checks[0].verdict
+    short = f"{_LEADS[verdict]}: {text(p_t.total_l2)} against {text(ri_t.total_l2)} in l2"
+    sentence = short
+    if verdict == AGREES and p_t.total_l2.value > 0:
+        sentence += f", a factor of {significant(ri_t.total_l2.value / p_t.total_l2.value, 2)}"
+    if p_t.total_sum.known and ri_t.total_sum.known:
+        sums = f"{text(p_t.total_sum)} against {text(ri_t.total_sum)}"
+        sentence += f" ({sums} as a sum over tensors)"
+    if verdict == NO_INTERVAL:
+        sentence += f"; {_pairs(p_t, ri_t)}, no interval"
     return Answer(sentence + ".", short + ".", tuple(checks))
 
 
-def _grows(found: Sequence[measures_pairs.Distance]) -> str:
-    """Compares the mean distance of the upper half of the modules with the lower half's."""
-    halves = []
-    for distance in found:
-        l2 = list(distance.l2.values())
-        half = len(l2) // 2
-        if half:
-            halves.append(sum(l2[-half:]) > sum(l2[:half]))
-    if not halves:
-        return ""
-    return AGREES if all(halves) else OPEN if any(halves) else DIFFERS
+_LEADS = {
+    AGREES: "Two P-T lie closer together than two RI-T",
+    DIFFERS: "Unlike in the paper, two P-T lie farther apart than two RI-T",
+    OPEN: "Whether two P-T or two RI-T are nearer to each other is too close to call",
+    NO_INTERVAL: "So far apart are two P-T and two RI-T",
+}
+
+
+def _pairs(p_t: measures_pairs.Distance, ri_t: measures_pairs.Distance) -> str:
+    """How many pairs there are, e.g. "one pair each"."""
+    numbers = dict.fromkeys(count(d.num_pairs, "pair") for d in (p_t, ri_t))
+    return " and ".join(numbers) + (" each" if len(numbers) == 1 else "")
 
 
 QUESTIONS = {

@@ -10,7 +10,17 @@ from tlx.report.measures import Records
 from tlx.report.measures_starts import Domains
 from tlx.report.measures_sweeps import Sweep
 from tlx.report.numbers import Estimate, count, percent, significant
-from tlx.report.verdicts import AGREES, DIFFERS, NOTHING, OPEN, Answer, Check
+from tlx.report.verdicts import (
+    AGREES,
+    DIFFERS,
+    NOTHING,
+    OPEN,
+    Answer,
+    Check,
+    above_zero,
+    order,
+    together,
+)
 
 
 def amount(records: Records) -> Answer:
@@ -21,11 +31,10 @@ def amount(records: Records) -> Answer:
     checks = []
     if targets:
         gains = [measures_starts.difference(targets, i) for i in range(len(targets.values))]
-        ends = _ends(targets, far)
         checks = [
             Check("P-T ends above RI-T on every target", _all(gains)),
             Check("pretraining brings more where the target resembles the source",
-                  _more(gains[ends[0]], gains[ends[1]]) if ends else ""),
+                  _resembles(targets, far)),
         ]  # fmt: skip
     said = [sentence for sentence in said if sentence]
     found = tuple(check for check in checks if check.verdict)
@@ -45,11 +54,13 @@ def _by_size(found: Sweep) -> str:
     if few == many:
         return f"{first}."
     lead = {
-        AGREES: "Pretraining brings more, the fewer the training images",
-        DIFFERS: "Pretraining brings less, the fewer the training images",
-        OPEN: "Pretraining does not bring measurably more with fewer training images",
-    }[_more(one, other) or OPEN]
+        AGREES: "Pretraining brings more with the fewest training images than with the most",
+        DIFFERS: "Pretraining brings less with the fewest training images than with the most",
+    }.get(order(one, other), _NOT_TOLD.format("fewer training images"))
     return f"{lead}. {first}, with {found.train_size[many]:,} it is {points(other)}."
+
+
+_NOT_TOLD = "Pretraining does not bring measurably more with {}"
 
 
 def _by_target(found: Sweep, far: Domains | None) -> str:
@@ -60,21 +71,32 @@ def _by_target(found: Sweep, far: Domains | None) -> str:
         parts = [
             f"{points(measures_starts.difference(found, i))} on {found.values[i]}" for i in best
         ]
-        return f"Above RI-T, P-T ends by {', '.join(parts)}." if parts else ""
+        return f"The accuracy of P-T less that of RI-T is {', '.join(parts)}." if parts else ""
     near, remote = ends
-    gains = [measures_starts.difference(found, i) for i in ends]
+    gain = measures_starts.difference(found, remote)
     lead = {
         AGREES: "Pretraining brings more on the target nearest to the source than on the farthest",
         DIFFERS: "Unlike in the paper, pretraining brings less on the target nearest to the source "
         "than on the farthest",
-        OPEN: "Pretraining does not bring measurably more or less on the target nearest to the "
-        "source than on the farthest",
-    }[_more(*gains) or OPEN]
+    }.get(_resembles(found, far), _NOT_TOLD.format("a target nearer to the source"))
     names = [
         f"{found.values[i]} (Fréchet distance {significant(far.distance[found.values[i]], 2)})"
         for i in (near, remote)
     ]
-    return f"{lead}: on {names[0]} {_gain(found, near)}, on {names[1]} it is {points(gains[1])}."
+    return f"{lead}: on {names[0]} {_gain(found, near)}, on {names[1]} it is {points(gain)}."
+
+
+def _resembles(found: Sweep, far: Domains | None) -> str:
+    """Whether more is gained on the nearest target than on the farthest; "" without two.
+
+    Only where it is measured too that the one is nearer.
+    """
+    ends = _ends(found, far)
+    if ends is None or far is None:
+        return ""
+    nearer = order(*(far.of(found.values[i]) for i in reversed(ends)))
+    more = order(*(measures_starts.difference(found, i) for i in ends))
+    return more if nearer == AGREES else nearer
 
 
 def _ends(found: Sweep, far: Domains | None) -> tuple[int, int] | None:
@@ -90,24 +112,10 @@ def _ends(found: Sweep, far: Domains | None) -> tuple[int, int] | None:
     return (known[0], known[-1]) if len(known) > 1 else None
 
 
-def _more(one: Estimate, other: Estimate) -> str:
-    """Whether one gain is above the other by their intervals; "" where one is unknown."""
-    if not (one.known and other.known):
-        return ""
-    if one.interval is None or other.interval is None:
-        return OPEN
-    if one.interval[0] > other.interval[1]:
-        return AGREES
-    return DIFFERS if one.interval[1] < other.interval[0] else OPEN
-
-
 def _all(gains: list[Estimate]) -> str:
     """Whether all gains are above 0 by their intervals; "" where none is known."""
-    known = [g for g in gains if g.known]
-    if any(g.interval is not None and g.interval[1] < 0 for g in known):
-        return DIFFERS
-    sure = [g for g in known if g.interval is not None and g.interval[0] > 0]
-    return "" if not known else AGREES if len(sure) == len(gains) else OPEN
+    known = any(gain.known for gain in gains)
+    return together(above_zero(gain) or OPEN for gain in gains) if known else ""
 
 
 def _gain(found: Sweep, i: int) -> str:

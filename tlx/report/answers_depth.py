@@ -11,8 +11,8 @@ from tlx.report import measures, measures_depth
 from tlx.report.kinds import short
 from tlx.report.measures import Records
 from tlx.report.measures_depth import Probes, percentages
-from tlx.report.numbers import Estimate, apart, count, percent, significant, text
-from tlx.report.verdicts import AGREES, NOTHING, Answer, order
+from tlx.report.numbers import Estimate, count, percent, significant, text
+from tlx.report.verdicts import NOTHING, OPEN, Answer, above, order
 
 
 def depth(records: Records) -> Answer:
@@ -36,32 +36,25 @@ def _probes(records: Records) -> tuple[str, str]:
             f"{percentages(found[kind].of(name))} from layer {short(name)} of {_named(kind)}"
             for kind, name in best.items()
         ]
-        lead = "Of the target's test images a linear map gets right at best"
+        lead = "The most of the target's test images that a linear map was measured to get right is"
         return (f"{lead} {' and '.join(every)}" if every else ""), ""
     layer = best["P"]
     p, random = found["P"].of(layer), found["RI"].of(best["RI"])
-    better = "better" if _above(p, random) else "not measurably better"
+    better = "better" if above(p, random) == "yes" else "not measurably better"
     same = found["RI"].of(layer)
     there = f"{percentages(same)} with random weights"
     if layer != best["RI"]:
-        there += f" ({percentages(random)} at their best layer, {short(best['RI'])})"
+        there += f" ({percentages(random)} at their highest, {short(best['RI'])})"
     probed = (
         f"The target's classes can be read from P {better} than from random weights: from layer "
-        f"{short(layer)}, P's best, a linear map gets {percentages(p)} of the test images right, "
-        f"against {there}"
+        f"{short(layer)}, P's highest, a linear map gets {percentages(p)} of the test images "
+        f"right, against {there}"
     )
     return probed, _trained(found, layer)
 
 
 def _named(kind: str) -> str:
     return "random weights" if kind == "RI" else kind
-
-
-def _above(one: Estimate, other: Estimate) -> bool:
-    """Whether one lies above the other by their intervals; by the values where there are none."""
-    if one.interval is None or other.interval is None:
-        return one.value > other.value
-    return one.interval[0] > other.interval[1]
 
 
 def _trained(found: Mapping[str, Probes], layer: str) -> str:
@@ -77,28 +70,24 @@ def _enough(records: Records) -> str:
     whole = measures.final(measures.curves(records), "P-T")
     if not (tuned and whole.known):
         return ""
-    # Enough is a k from which on every k that was tried is.
-    short_of = [k for k, value in tuned.items() if order(whole, value) == AGREES]
-    enough = [k for k in tuned if k > max(short_of, default=-1)]
-    within = f"within two standard errors of P-T ({percent(whole)})"
-    if not enough:
-        k = max(tuned)
-        most = ", the most that were tried," if k > 1 else ""
-        return f"{_first(k)}{most} {_be(k)} not enough to end {within}: {percent(tuned[k])}."
-    k = enough[0]
-    less = max(short_of, default=None)
-    where = f", where k = {less} gives {percent(tuned[less])}" if less is not None else ""
-    return f"{_first(k)} {_be(k)} enough to end {within}: {percent(tuned[k])}{where}."
+    lower = [k for k, value in tuned.items() if above(whole, value) == "yes"]
+    below = f"measurably below P-T ({percent(whole)})"
+    most = max(tuned)
+    if most in lower:
+        tried = ", the most that were tried," if most > 1 else ""
+        return f"With {_first(most)}{tried} a run ends {below}: {percent(tuned[most])}."
+    # The first k from which on none that was tried is.
+    k = min(k for k in tuned if k > max(lower, default=-1))
+    less = max(lower, default=None)
+    where = f"; with k = {less} one does, {percent(tuned[less])}" if less is not None else ""
+    more = " or more" if k < most else ""
+    return f"With {_first(k)}{more} no run ends {below}: {percent(tuned[k])}{where}."
 
 
 def _first(k: int) -> str:
     return (
-        f"P's first {count(k, 'module')}" if k > 1 else "P's first module" if k else "Fresh weights"
+        f"P's first {count(k, 'module')}" if k > 1 else "P's first module" if k else "fresh weights"
     )
-
-
-def _be(k: int) -> str:
-    return "is" if k == 1 else "are"
 
 
 def _freezing(records: Records) -> str:
@@ -113,7 +102,7 @@ def _freezing(records: Records) -> str:
     ends = sorted(changes, key=lambda k: changes[k].value)
     said = [f"{_signed(changes[k])} points (k = {k})" for k in dict.fromkeys((ends[0], ends[-1]))]
     lead = "Freezing the modules taken from P changes the accuracy by"
-    if all(abs(apart(frozen[k], tuned[k])) < 2 for k in changes):
+    if all(order(frozen[k], tuned[k]) == OPEN for k in changes):
         lead = "Freezing the modules taken from P makes no measurable difference:"
     return f"{lead} {' to '.join(said)}."
 

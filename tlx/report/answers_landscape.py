@@ -1,4 +1,4 @@
-"""The answer about the landscape: who shares a basin, and what permuting units takes away."""
+"""The answer about the landscape: who shares a basin, and what permuting units changes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tlx.report.numbers import count, mean, text
 from tlx.report.verdicts import (
     AGREES,
     DIFFERS,
+    DIP_TOLERANCE,
     LOSS_TOLERANCE,
     NOTHING,
     OPEN,
@@ -20,7 +21,12 @@ from tlx.report.verdicts import (
     RI_T,
     Answer,
     Check,
+    Verdict,
+    above,
     capital,
+    of_all,
+    order,
+    together,
 )
 
 
@@ -28,17 +34,18 @@ def landscape(records: Records) -> Answer:
     """What does the loss landscape between them look like?"""
     found = measures_landscape.basins(records)
     sentences, claims, checks = [], [], []
-    for kinds, claim, expected in (
+    expectations: tuple[tuple[Pair, str, Verdict], ...] = (
         (P_T, "two P-T live in one basin", "yes"),
         (RI_T, "two RI-T do not", "no"),
-    ):
+    )
+    for kinds, claim, expected in expectations:
         if kinds not in found:
             continue
-        checks.append(Check(claim, _check([b.verdict for b in found[kinds]], expected)))
+        checks.append(Check(claim, of_all([b.verdict for b in found[kinds]], expected)))
         lead = "unlike in the paper, " if checks[-1].verdict == DIFFERS else ""
         claims.append(lead + _said(kinds, found[kinds]))
         sentences.append(capital(f"{claims[-1]}{_evidence(found[kinds])}."))
-    gain = _gain(measures_landscape.permuted(records))
+    gain = _matched(measures_landscape.permuted(records))
     if gain:
         claims.append(gain[0])
         sentences.append(gain[1])
@@ -49,13 +56,6 @@ def landscape(records: Records) -> Answer:
     if not claims:
         return NOTHING
     return Answer(" ".join(sentences), capital("; ".join(claims)) + ".", tuple(checks))
-
-
-def _check(verdicts: Sequence[str], expected: str) -> str:
-    """The claim is about any two models: one pair that differs decides, then one that is open."""
-    if ({"yes", "no"} - {expected}) & set(verdicts):
-        return DIFFERS
-    return AGREES if set(verdicts) == {expected} else OPEN
 
 
 def _said(kinds: Pair, found: Sequence[Basin]) -> str:
@@ -83,39 +83,34 @@ def _evidence(found: Sequence[Basin]) -> str:
     return f": on the line between them {', '.join(parts)}" if parts else ""
 
 
-def _gain(found: Sequence[Variant]) -> tuple[str, str] | None:
-    """Returns a claim and a sentence on what the better of the matchings takes off the barrier."""
+def _matched(found: Sequence[Variant]) -> tuple[str, str] | None:
+    """Returns a claim and a sentence on the barriers before and after matching the units.
+
+    None without both, and where there is not measurably a barrier to take away.
+    """
     own = {v.name: v for v in found if v.loss_barrier.known and v.accuracy_barrier.known}
-    plain = own.get("plain")
-    matched = [own[name] for name in ("weights", "activations") if name in own]
-    if plain is None or not matched or not plain.loss_barrier.value > LOSS_TOLERANCE:
+    plain = own.pop("plain", None)
+    if plain is None or not own or not _is_barrier(plain):
         return None
-    best = min(matched, key=lambda v: v.loss_barrier.value)
-    loss, accuracy = _shares(plain, best)
-    short = f"putting the units of two RI-T in one order takes {loss} off the loss barrier"
-    sentence = (
-        "Putting the hidden units of one RI-T in the order of the other's "
-        f"({measures_landscape.VARIANTS[best.name]}) takes {loss} off the loss barrier and "
-        f"{accuracy} off the accuracy's"
-    )
-    if "repaired" in own:
-        loss, accuracy = _shares(plain, own["repaired"])
-        further = "renormalising the activations as well"
-        if best.name == "weights":  # what is renormalised is matched by activations
-            further = "matching by activations and renormalising them"
-        short += f", {further} {loss}"
-        sentence += f", {further} {loss} and {accuracy}"
-    return short, f"{sentence}."
+    after = [f"{_heights(v)} {measures_landscape.VARIANTS[v.name]}" for v in own.values()]
+    lead = "putting the units of two RI-T in one order"
+    orders = [own[name] for name in ("weights", "activations") if name in own]
+    lower = together(order(plain.loss_barrier, v.loss_barrier) for v in orders)
+    verb = {
+        AGREES: "lowers the loss barrier",
+        DIFFERS: "does not lower the loss barrier by each of the matchings",
+        OPEN: "does not measurably lower the loss barrier by each of the matchings",
+    }.get(lower, "changes the measured loss barrier")
+    lead += f" {verb} between them"
+    return lead, capital(f"{lead}: from {_heights(plain)} as trained to {', '.join(after)}.")
 
 
-def _shares(before: Variant, after: Variant) -> tuple[str, str]:
-    return (
-        _share(before.loss_barrier.value, after.loss_barrier.value),
-        _share(before.accuracy_barrier.value, after.accuracy_barrier.value),
-    )
+def _heights(found: Variant) -> str:
+    dip = text(found.accuracy_barrier, 100.0)
+    return f"{text(found.loss_barrier)} nats and {dip} points of accuracy"
 
 
-def _share(before: float, after: float) -> str:
-    """Returns what goes of a barrier, e.g. "45%"; "nothing" where it does not shrink."""
-    share = 1 - after / before if before > 0 else math.nan
-    return f"{100 * share:.0f}%" if share >= 0.005 else "nothing"
+def _is_barrier(found: Variant) -> bool:
+    """Whether the loss or the accuracy shows a barrier by its interval."""
+    either = (found.loss_barrier, LOSS_TOLERANCE), (found.accuracy_barrier, DIP_TOLERANCE)
+    return any(above(height, allowed) == "yes" for height, allowed in either)

@@ -12,6 +12,7 @@ from tlx.report.verdicts import (
     AGREES,
     DIFFERS,
     MIXED,
+    NO_INTERVAL,
     NOTHING,
     OPEN,
     P_T,
@@ -51,6 +52,7 @@ def _lead(verdict: str, p_t: Group, ri_t: Group) -> str:
         AGREES: "Two P-T make more similar mistakes than two RI-T",
         DIFFERS: "Unlike in the paper, two RI-T make more similar mistakes than two P-T",
         OPEN: "The mistakes of two P-T are not measurably more alike than those of two RI-T",
+        NO_INTERVAL: "How alike the mistakes of two P-T and of two RI-T are has no interval",
     }[verdict]
     return f"{lead}: Cohen's kappa is {text(p_t.kappa)} against {text(ri_t.kappa)}"
 
@@ -59,8 +61,10 @@ def _above_chance(kappa: Estimate) -> str:
     return {
         AGREES: "have more mistakes in common than independent errors would give",
         DIFFERS: "have fewer mistakes in common than independent errors would give",
-        OPEN: "have not measurably more mistakes in common than independent errors would give",
-    }[above_zero(kappa)]
+    }.get(
+        above_zero(kappa),
+        "have not measurably more mistakes in common than independent errors would give",
+    )
 
 
 def _counts(found: Mistakes) -> str:

@@ -7,19 +7,21 @@ from collections.abc import Iterator, Mapping
 
 from tlx.report import measures_modules
 from tlx.report.measures import Records
-from tlx.report.measures_modules import LITTLE, Critical, Rewound, rounded, says, worded
-from tlx.report.numbers import UNKNOWN, Estimate, significant
+from tlx.report.measures_modules import Critical, Rewound, rounded, says, worded
+from tlx.report.numbers import UNKNOWN, count, significant
 from tlx.report.tables_modules import cosine_text, points
 from tlx.report.verdicts import (
     AGREES,
     DIFFERS,
+    LITTLE,
     NOTHING,
-    OPEN,
     P_T,
     RI_T,
     Answer,
     Check,
+    above,
     order,
+    together,
 )
 
 MOST = 3
@@ -37,7 +39,7 @@ def modules(records: Records) -> Answer:
     if p_t and ri_t and p_t.mean.known and ri_t.mean.known:
         checks += _set_back(p_t, ri_t)
         parts += [_lead(p_t, ri_t, checks[0].verdict), _named(p_t, ri_t)]
-        parts += _without(p_t, critical.get("P-T"))
+        parts += _without(p_t)
     parts += [*_in_sum(records), *_bounds(critical)]
     checks += _first_module(critical)
     parts += _moved(records)
@@ -46,14 +48,12 @@ def modules(records: Records) -> Answer:
 
 def _set_back(p_t: Rewound, ri_t: Rewound) -> list[Check]:
     """The shape of the paper's figure 5."""
-    every = list(p_t.lost.values())
-    others = [e for e in every[:-1] if e.known]
+    *others, last = p_t.lost.values()
     first = [next(iter(f.lost.values()), UNKNOWN) for f in (ri_t, p_t)]
-    highest = max(others, key=lambda e: e.value, default=UNKNOWN)
     head = worded(list(p_t.lost)[-1])
     found = [
         Check("a module set back costs P-T less than RI-T, on average", order(ri_t.mean, p_t.mean)),
-        Check(f"the last module ({head}) costs P-T most", order(every[-1], highest)),
+        Check(f"the last module ({head}) costs P-T most", together(order(last, e) for e in others)),
         Check("the first module costs RI-T more than P-T", order(*first)),
     ]
     return [found[0], *(check for check in found[1:] if check.verdict)]
@@ -63,8 +63,7 @@ def _lead(p_t: Rewound, ri_t: Rewound, verdict: str) -> str:
     lead = {
         AGREES: "Single modules of P-T carry less than those of RI-T",
         DIFFERS: "Unlike in the paper, single modules of P-T carry no less than those of RI-T",
-        OPEN: "Single modules of P-T carry not measurably less than those of RI-T",
-    }[verdict]
+    }.get(verdict, "Single modules of P-T carry not measurably less than those of RI-T")
     step = f"step {p_t.step[0]:,}" if p_t.step[0] == ri_t.step[0] else "the first checkpoint"
     return (
         f"{lead}: set back to {step}, one costs {points(p_t.mean)} points of test accuracy on "
@@ -78,61 +77,62 @@ def _named(p_t: Rewound, ri_t: Rewound) -> str:
 
 
 def _most(found: Rewound) -> str:
-    """Names the modules that are missed most, in falling order."""
+    """Names the modules that are missed, those first of which most was measured to be lost."""
     known = [(name, lost) for name, lost in found.lost.items() if lost.known]
     ranked = sorted(known, key=lambda item: -item[1].value)
-    missed = [(n, e) for n, e in ranked if _is_missed(e)][:MOST]
+    missed = [(n, e) for n, e in ranked if above(e, LITTLE) == "yes"]
     if not missed:
-        return "loses no more than a point with any module"
+        sure = all(above(e, LITTLE) == "no" for _, e in known)
+        if sure:
+            return "loses no more than a point with any module"
+        return "loses measurably more than a point with no module"
     units = [" points", *[""] * len(missed)]
     named = [f"{worded(n)} ({points(e)}{u})" for (n, e), u in zip(missed, units, strict=False)]
-    return f"loses most with {_listed(named)}"
+    return f"loses measurably more than a point with {_some(named)}"
 
 
-def _is_missed(lost: Estimate) -> bool:
-    error = 0.0 if math.isnan(lost.error) else lost.error
-    return lost.value > max(LITTLE, 2 * error)
+def _some(names: list[str]) -> str:
+    """The first MOST names, and how many others there are."""
+    more = len(names) - MOST
+    return _listed([*names[:MOST], *([count(more, "other")] if more > 0 else [])])
 
 
 def _listed(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
-def _without(lost: Rewound, critical: Critical | None) -> Iterator[str]:
+def _without(found: Rewound) -> Iterator[str]:
     """Which modules of P-T can stay where they started."""
-    zero = {n for n, v in critical.value.items() if v == 0} if critical else set()
-    known = {n: e for n, e in lost.lost.items() if e.known}
-    names = [n for n, e in known.items() if e.value <= LITTLE or (n in zero and not _is_missed(e))]
-    if not names:
+    verdicts = {n: above(e, LITTLE) for n, e in found.lost.items() if e.known}
+    without, undecided = (
+        [worded(n) for n, own in verdicts.items() if own == v] for v in ("no", "open")
+    )
+    if not (without or undecided):
         yield "There is no module whose training P-T can do without."
-    elif len(names) == len(lost.lost):
+    elif len(without) == len(found.lost):
         yield "P-T can do without the training of any one module."
-    else:
-        named = _listed([worded(n) for n in names])
-        yield f"P-T can do without the training of {named}, one at a time."
+    elif without:
+        yield f"P-T can do without the training of {_listed(without)}, one at a time."
+    if undecided:
+        named = _some(undecided)
+        yield f"Whether P-T can do without the training of {named} is too close to call."
 
 
 def _in_sum(records: Records) -> Iterator[str]:
-    """The network's criticality, P-T against RI-T, on each path."""
-    said = []
-    ratio = ""
+    """The network's criticality, P-T and RI-T, on each path."""
+    said, verdicts = [], set()
     for path, words in _PATHS.items():
         found = measures_modules.critical(records, path)
         if len(found) < 2 or any(math.isnan(own.total) for own in found.values()):
             continue
-        p_t, ri_t = (found[kind].total for kind in measures_modules.TRAINED)
-        said.append(f"{rounded(ri_t)} against {rounded(p_t)} {words}")
-        ratio = ratio or _times(ri_t, p_t)
+        p_t, ri_t = (found[kind] for kind in measures_modules.TRAINED)
+        said.append(f"{rounded(ri_t.total)} for RI-T and {rounded(p_t.total)} for P-T {words}")
+        verdicts.add(above(ri_t.over_runs["total"], p_t.over_runs["total"]))
     if said:
-        yield f"In sum over the modules, RI-T is {ratio} P-T ({', '.join(said)})."
-
-
-def _times(above: float, below: float) -> str:
-    if above == below:
-        return "as critical as"
-    if not math.isfinite(above) or not math.isfinite(below) or below == 0:
-        return f"{'more' if above > below else 'less'} critical than"
-    return f"{rounded(above / below)} times as critical as"
+        verdict = verdicts.pop() if len(verdicts) == 1 else "open"
+        higher = {"yes": "measurably higher for RI-T: ", "no": "measurably higher for P-T: "}
+        how = higher.get(verdict, "")
+        yield f"In sum over the modules the criticality is {how}{', '.join(said)}."
 
 
 def _bounds(found: Mapping[str, Critical]) -> Iterator[str]:
@@ -152,11 +152,9 @@ def _first_module(found: Mapping[str, Critical]) -> list[Check]:
     """The shape of the paper's figure 6, of the first module on the direct path."""
     if len(found) < 2:
         return []
-    p_t, ri_t = (next(iter(found[kind].value.values())) for kind in measures_modules.TRAINED)
-    if math.isnan(p_t) or math.isnan(ri_t):
-        return []
-    verdict = OPEN if p_t == ri_t else AGREES if p_t < ri_t else DIFFERS
-    return [Check("the first module is less critical in P-T than in RI-T", verdict)]
+    p_t, ri_t = (found[kind].over_runs["first"] for kind in measures_modules.TRAINED)
+    check = Check("the first module is less critical in P-T than in RI-T", order(ri_t, p_t))
+    return [check] if check.verdict else []
 
 
 def _moved(records: Records) -> Iterator[str]:

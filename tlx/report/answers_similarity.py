@@ -14,12 +14,14 @@ from tlx.report.verdicts import (
     AGREES,
     DIFFERS,
     MIXED,
+    NO_INTERVAL,
     NOTHING,
     OPEN,
     P_T,
     RI_T,
     Answer,
     Check,
+    above,
     capital,
     order,
 )
@@ -39,9 +41,12 @@ def similarity(records: Records) -> Answer:
         AGREES: "Two P-T share more of their features than two RI-T",
         DIFFERS: "Unlike in the paper, two P-T share no more of their features than two RI-T",
         OPEN: "Two P-T share not measurably more of their features than two RI-T",
+        NO_INTERVAL: "How much two P-T and two RI-T share of their features has no interval",
     }[checks[0].verdict]
     short = f"{lead}: the mean CKA over layers is {cka(one)} against {cka(other)}"
-    sentence = f"{short}, higher at {_above(found[P_T], found[RI_T])}"
+    sentence = short
+    if checks[0].verdict != NO_INTERVAL:
+        sentence += f", measurably higher at {_above(found[P_T], found[RI_T])}"
     more = [f"between {pair_words(k)} it is {cka(means[k])}" for k in (MIXED, _SOURCE)
             if means.get(k, UNKNOWN).known]  # fmt: skip
     sentence += f"; {' and '.join(more)}" if more else ""
@@ -68,7 +73,7 @@ def _ordering(means: Mapping[Pair, Estimate]) -> list[Check]:
 def _above(p_t: Layers, ri_t: Layers) -> str:
     """At how many layers two P-T are the more similar, e.g. "all 6 layers"."""
     shared = [(p_t.names.index(n), ri_t.names.index(n)) for n in p_t.names if n in ri_t.names]
-    higher = [order(p_t.estimate(i), ri_t.estimate(j)) == AGREES for i, j in shared]
+    higher = [above(p_t.estimate(i), ri_t.estimate(j)) == "yes" for i, j in shared]
     number = "all" if all(higher) else f"{sum(higher)} of"
     return f"{number} {count(len(shared), 'layer', words=False)}"
 
@@ -94,7 +99,7 @@ def _over_steps(found: Mapping[Pair, Trajectory]) -> str:
         if not (first.known and last.known):
             continue
         change = {AGREES: "falls", DIFFERS: "rises", OPEN: "does not measurably change"}
-        verb = change[order(first, last)]
+        verb = change.get(order(first, last), "goes")
         ends = f"from {cka(first)} at step {run.step[0]:,} to {cka(last)} at step {run.step[-1]:,}"
         kind = next((k for k in kinds if k != "P"), "P")
         subject = "that of" if parts else "Over the training, the mean similarity to P of"

@@ -11,10 +11,18 @@ from tlx.report.measures import Records
 from tlx.report.measures_starts import Checkpoints, Transferability
 from tlx.report.measures_sweeps import Sweep
 from tlx.report.numbers import NO_DATA, Estimate, count, percent, significant, text
-from tlx.report.verdicts import AGREES, DIFFERS, NOTHING, OPEN, Answer, Check
-
-LEVEL = 0.05
-"""Adjusted p below which a score is said to rank checkpoints."""
+from tlx.report.verdicts import (
+    AGREES,
+    DIFFERS,
+    LITTLE,
+    NO_INTERVAL,
+    NOTHING,
+    OPEN,
+    ZERO,
+    Answer,
+    Check,
+    above,
+)
 
 
 def starts(records: Records) -> Answer:
@@ -23,7 +31,9 @@ def starts(records: Records) -> Answer:
     said, checks = [], []
     if found is not None and found.final_of("P-T", len(found.values) - 1).known:
         verdict = _plateau(found)
-        checks.append(Check("a checkpoint before the last is as good a start", verdict))
+        checks.append(
+            Check("a checkpoint before the last is as good a start, to within a point", verdict)
+        )
         said += [_best(found, verdict), _speed(found)]
     if own is not None and np.isfinite(own.barrier[0, :-1]).any():
         verdict = enters(own.verdict[:-1])
@@ -36,21 +46,24 @@ def starts(records: Records) -> Answer:
 
 
 def _plateau(found: Sweep) -> str:
-    """Whether a checkpoint before the last is as good, while an earlier one is not.
+    """Whether a checkpoint before the last is as good, while an earlier one is worse.
 
     Open where no interval tells any checkpoint from the last: then it would not tell a
     difference that there is.
     """
     first, last = measures_starts.as_good(found), len(found.values) - 1
     if first is None or last == 0:
-        return OPEN if last else ""
-    if first == last:
+        return NO_INTERVAL if last else ""
+    each = [measures_starts.difference(found, i) for i in range(last)]
+    much = [above(less, LITTLE) for less in each]
+    if set(much) == {"yes"}:
         return DIFFERS
-    return AGREES if (found.difference[1, :first] > 0).any() else OPEN
+    is_told = any(above(less, ZERO) == "yes" for less in each[:first])
+    return AGREES if is_told and "no" in much[first:] else OPEN
 
 
 def _best(found: Sweep, verdict: str) -> str:
-    """The earliest checkpoint that is as good as the last, or that only the last will do."""
+    """The earliest checkpoint from which on none is worse, or that only the last will do."""
     last, first = len(found.values) - 1, measures_starts.as_good(found)
     if last == 0:
         return f"{_from_last(found)}; no other checkpoint was tried."
@@ -61,14 +74,20 @@ def _best(found: Sweep, verdict: str) -> str:
         )
     if first == last:
         less = points(measures_starts.difference(found, last - 1))
-        return (
+        lead = (
             f"Unlike in the paper, only the last checkpoint of P (step {_step(found, last)}) will "
-            f"do: from it P-T ends at {_end(found, last)}, from the one before it, of step "
-            f"{_step(found, last - 1)}, {less} lower."
+            "do"
+            if verdict == DIFFERS
+            else "The checkpoint of P before the last is measurably worse to start from than the "
+            f"last (step {_step(found, last)})"
+        )
+        return (
+            f"{lead}: from the last P-T ends at {_end(found, last)}, from the one before it, of "
+            f"step {_step(found, last - 1)}, {less} lower."
         )
     lead = (
         f"No checkpoint of P, not even the first (step {_step(found, 0)}),"
-        if verdict == OPEN
+        if first == 0
         else f"From step {_step(found, first)} on, no checkpoint of P"
     )
     return (
@@ -85,20 +104,16 @@ def _from_last(found: Sweep) -> str:
 
 
 def _speed(found: Sweep) -> str:
-    """Whether the speed stops improving at the same checkpoint as the final accuracy."""
-    final, last = measures_starts.as_good(found), len(found.values) - 1
-    first = measures_starts.never_below(found.speed[1])
-    if first is None or final is None:
+    """From which checkpoint on none is measurably slower to train from than the last."""
+    last = len(found.values) - 1
+    first = measures_starts.never_below([found.speed_of(i) for i in range(last)])
+    if first is None or measures_starts.as_good(found) is None:
         return ""
     if first == last:
-        said = "Training from the one before the last is still measurably slower"
-    elif first == 0:
-        said = "None of them trains measurably slower"
-    else:
-        said = f"From step {_step(found, first)} on, none trains measurably slower"
-    if first == final:
-        return f"{said}: speed and final accuracy improve up to the same checkpoint."
-    return f"{said}: the speed improves {'longer' if first > final else 'for less long'}."
+        return "Training from the one before the last is still measurably slower."
+    if first == 0:
+        return "None of them trains measurably slower."
+    return f"From step {_step(found, first)} on, none trains measurably slower."
 
 
 def enters(verdicts: Sequence[str]) -> str:
@@ -147,27 +162,25 @@ def _basin(own: Checkpoints, verdict: str) -> str:
     if verdict == OPEN:
         return f"P may enter {basin} on the way ({listed})."
     if not groups["no"]:
-        return f"Unlike in the paper, P is in {basin} from its first one on ({listed})."
+        on = "at its first one already" if groups["open"] else "from its first one on"
+        return f"Unlike in the paper, P is in {basin} {on} ({listed})."
     if not groups["yes"]:
-        return f"Unlike in the paper, P is not in {basin} before the last itself ({listed})."
+        until = "at the one before the last" if groups["open"] else "before the last itself"
+        return f"Unlike in the paper, P is not in {basin} {until} ({listed})."
     return f"Unlike in the paper, P is in {basin} early and outside it later ({listed})."
 
 
 def _foretold(found: Transferability | None) -> str:
-    """Which score of the checkpoints goes best with what fine-tuning gave."""
+    """Which score of the checkpoints was measured to go best with what fine-tuning gave."""
     if found is None or not np.isfinite(found.weighted_tau).any():
         return ""
     best = int(np.nanargmax(found.weighted_tau))
-    tau = f"weighted τ {significant(float(found.weighted_tau[best]), 2)}"
-    p = found.p_holm[best]
+    tau, p = significant(float(found.weighted_tau[best]), 2), found.p_holm[best]
     of = count(len(found.names), "score") + " that need no fine-tuning"
-    if not np.isfinite(p):
-        return f"Of {of}, {found.names[best]} ranks the checkpoints best ({tau})."
-    if p < LEVEL:
-        return f"Of {of}, {found.names[best]} ranks the checkpoints best ({tau}, {chance(p)})."
+    how = f" ({chance(p)})" if np.isfinite(p) else ""
     return (
-        f"None of {of} measurably ranks the checkpoints as it does ({found.names[best]} comes "
-        f"nearest: {tau}, {chance(p)})."
+        f"Of {of}, {found.names[best]} has the highest measured weighted τ with what fine-tuning "
+        f"gave: {tau}{how}."
     )
 
 

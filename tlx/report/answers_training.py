@@ -14,11 +14,13 @@ from tlx.report.numbers import Estimate, percent
 from tlx.report.verdicts import (
     AGREES,
     DIFFERS,
+    NO_INTERVAL,
     NOTHING,
     OPEN,
     Answer,
     Check,
     above_zero,
+    order,
     together,
 )
 
@@ -38,13 +40,15 @@ def curves(records: Records) -> Answer:
         AGREES: "Starting from pretrained weights ends higher",
         DIFFERS: "Unlike in the paper, starting from random weights ends higher",
         OPEN: "Where P-T and RI-T end is too close to call",
-    }.get(check.verdict, "Both ways of starting were measured")
+    }.get(check.verdict, "Both ways of starting were measured, without an interval")
     sentence = (
         f"{lead}: P-T reaches {percent(p_t)} on the target's test images, RI-T {percent(ri_t)}."
     )
     when = measures.steps_to(measures.curves(records), "P-T", ri_t.value)
     more = (
-        f" P-T is at RI-T's final accuracy after {when[0]:,} of {when[1]:,} steps." if when else ""
+        f" The mean of P-T first shows RI-T's final accuracy at step {when[0]:,} of {when[1]:,}."
+        if when
+        else ""
     )
     return Answer(sentence + more + _optimism(records, found.rates), sentence, (check,))
 
@@ -82,6 +86,7 @@ def shuffle(records: Records) -> Answer:
     lead = {
         AGREES: "What survives shuffling still helps",
         OPEN: "Whether what survives shuffling helps is too close to call",
+        NO_INTERVAL: "Whether what survives shuffling helps is open",
         DIFFERS: "Unlike in the paper, pretraining hurts what survives shuffling",
     }[above_zero(difference(found, finest))]
     short = f"{lead}: with {shuffle_words(found.values[finest])} P-T reaches {p_t}, RI-T {ri_t}"
@@ -103,13 +108,11 @@ def _drops(found: Sweep, finest: int, every: list[int]) -> str:
     whole = [found.drop_of(i) for i in every if found.values[i] == "none"]
     if not whole or not whole[0].known:
         return said
-    one, other = drop.interval, whole[0].interval
-    if one is None or other is None:
-        how = ""
-    elif one[1] < other[0]:
-        how = ", measurably more"
-    else:
-        how = ", measurably less" if one[0] > other[1] else ", not told apart from it"
+    how = {
+        AGREES: ", measurably more",
+        DIFFERS: ", measurably less",
+        OPEN: ", not told apart from it",
+    }.get(order(whole[0], drop), "")
     return f"{said}; on whole images the drop is {percent(as_fraction(whole[0]))}{how}"
 
 

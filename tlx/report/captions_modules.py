@@ -23,7 +23,7 @@ def rewinding(records: Sequence[Record]) -> str:
     below = ""
     if any(len(f.step) > 1 for f in found.values()):
         most = max(len(f.names) for f in found.values())
-        named = f"; named are the {LABELLED} that lose most" if most > LABELLED else ""
+        named = f"; named are the {LABELLED} with the highest lines" if most > LABELLED else ""
         below = (
             " Below, set back to each checkpoint that was kept, from the last to the first (of the "
             f"first run of a kind; pale is the first module, dark the last{named})."
@@ -44,8 +44,12 @@ def criticality(records: Sequence[Record]) -> str:
     first = ", the first of each drawn" if "means" in runs else ""
     names = {n for own in every.values() for n in own.names}
     chosen = len(panels_criticality.drawn(every))
-    some = f" The first and the {chosen - 1} most critical of {len(names)} modules are drawn." if (
-        chosen < len(names)) else ""  # fmt: skip
+    some = (
+        f" Of {len(names)} modules the first and the {chosen - 1} with the highest values are "
+        "drawn."
+        if chosen < len(names)
+        else ""
+    )
     n = max((own.num_images for own in every.values()), default=0)
     draws = max((own.num_draws for own in every.values()), default=0)
     return (

@@ -13,34 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlx.records import Record, scan
+from tlx.records import Record, canonical_json, fields, scan
 from tlx.report.kinds import Pair, pair, pair_rank
 from tlx.report.numbers import UNKNOWN, Estimate, mean, proportion
 
 Records = Iterable[Record] | str | os.PathLike[str]
-
-FIELDS = {
-    "curves": ("step", "test_accuracy"),
-    "learning": ("step", "kinds", "test_mean"),
-    "sweep": ("values", "kinds", "final"),
-    "checkpoints": ("step", "accuracy", "barrier", "verdict"),
-    "domains": ("targets", "distance"),
-    "transferability": ("values", "measured", "scores", "score"),
-    "interpolation": ("alphas", "loss", "accuracy", "count"),
-    "similarity": ("layers_a", "layers_b", "debiased"),
-    "similarity_trajectory": ("step", "layers", "debiased"),
-    "distances": ("modules", "l2", "total_l2"),
-    "mistakes": ("models", "kinds", "cells", "cells_by_class", "expected_common", "kappa"),
-    "plane": ("x", "y", "loss", "accuracy", "models_xy"),
-    "basin": ("verdict", "epsilon", "delta", "deltas", "noise_rise", "beyond_rise"),
-    "permutation": ("alphas", "loss_plain", "accuracy_plain"),
-    "rewinding": ("modules", "step", "accuracy_drop"),
-    "criticality": ("modules", "alphas", "sigmas", "distances", "error", "criticality"),
-    "movement": ("modules", "displacement", "path"),
-    "movement_alike": ("modules", "cosine", "z"),
-    "probes": ("layers", "accuracy"),
-    "spectra": ("layers", "stable_rank", "spectral_norm", "quantiles", "singular_values"),
-}
 
 
 class Curve(NamedTuple):
@@ -82,20 +59,21 @@ def listed(records: Records) -> list[Record]:
 
 def usable(records: Records, question: str) -> list[Record]:
     """Returns the records of a question that hold the results it needs."""
-    return [r for r in listed(records) if r.question == question and not _lacks(r)]
+    return [r for r in listed(records) if r.question == question and not fields.lacking(r)]
 
 
 def problems(records: Records) -> list[str]:
-    """Returns a line for each record that the page cannot use, and why."""
-    return [
-        f"{r.question} {dict(r.inputs)}: lacks {', '.join(_lacks(r))}"
-        for r in listed(records)
-        if _lacks(r)
-    ]
+    """Returns a line for each record with a problem: damaged, or with wrong names in it.
 
-
-def _lacks(record: Record) -> list[str]:
-    return [name for name in FIELDS.get(record.question, ()) if name not in record.results]
+    A record that lacks what the page needs is left out of it. Damaged ones are those of a path.
+    """
+    found, lines = (
+        scan(records) if isinstance(records, str | os.PathLike) else (listed(records), [])
+    )
+    for record in sorted(found, key=lambda r: (r.question, canonical_json(r.key))):
+        if wrong := fields.problems(record):
+            lines.append(f"{record.question} {dict(record.inputs)}: {'; '.join(wrong)}")
+    return lines
 
 
 def number(record: Record, name: str) -> float:

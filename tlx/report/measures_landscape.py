@@ -12,7 +12,7 @@ from tlx.report.kinds import Pair
 from tlx.report.measures import Records, by_pair, estimate, number, option, usable, whole
 from tlx.report.measures_pairs import dip
 from tlx.report.numbers import Estimate, mean
-from tlx.report.verdicts import RI_T
+from tlx.report.verdicts import RI_T, Verdict, above
 
 VARIANTS = {
     "plain": "as trained",
@@ -38,10 +38,11 @@ class Plane(NamedTuple):
 class Basin(NamedTuple):
     """A pair as an (epsilon, delta)-basin: [D] arrays over the scan of delta.
 
+    ``verdict`` is whether the two are in one basin, by the interval of the error's barrier.
     ``unit`` is that of epsilon and the rises: "error" (a fraction) or "nats".
     """
 
-    verdict: str
+    verdict: Verdict
     loss: Estimate
     error: Estimate
     tolerance: float
@@ -120,11 +121,15 @@ def _basin(record: Record) -> Basin:
         return values if values.shape == deltas.shape else np.full(deltas.shape, np.nan)
 
     unit = "nats" if option(record, "loss") in ("loss", "cross_entropy", "nats") else "error"
+    error, tolerance = estimate(record, "error_barrier", ends="error"), number(record, "tolerance")
+    # The recorded word stands where the recorded interval says the same.
+    inside: dict[Verdict, Verdict] = {"no": "yes", "yes": "no", "open": "open"}
+    verdict = inside[above(error, tolerance)]
     return Basin(
-        str(record.results["verdict"]),
+        verdict if verdict == str(record.results["verdict"]) else "open",
         estimate(record, "barrier"),
-        estimate(record, "error_barrier", ends="error"),
-        number(record, "tolerance"),
+        error,
+        tolerance,
         unit,
         Estimate(number(record, "epsilon"), number(record, "epsilon_error")),
         number(record, "delta"),

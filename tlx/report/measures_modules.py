@@ -11,16 +11,13 @@ from tlx.records import Record
 from tlx.report import measures
 from tlx.report.kinds import Pair, short
 from tlx.report.measures import Records, by_pair, number, option, whole
-from tlx.report.numbers import UNKNOWN, Estimate, mean, significant
+from tlx.report.numbers import UNKNOWN, Estimate, mean, over_runs, significant
 
 TRAINED = ("P-T", "RI-T")
 """The kinds of run of which modules are set back."""
 
 PATHS = ("direct", "optimisation")
 """From a module's start to its trained value: straight, or through the run's checkpoints."""
-
-LITTLE = 0.01
-"""Accuracy that a network loses without a module it can do without."""
 
 SAYS_NOTHING = 0.99
 """A bound on an error from which it says nothing."""
@@ -61,6 +58,7 @@ class Critical(NamedTuple):
         threshold: of the error.
         least: [M, 2], index of the minimiser on the path and in sigma; NaN where there is none.
         tolerance: of the error above the trained one's; NaN where it was not recorded.
+        over_runs: "total" and "first", of all modules and of the first, with intervals over runs.
     """
 
     value: dict[str, float]
@@ -77,6 +75,7 @@ class Critical(NamedTuple):
     num_draws: int
     num_images: int
     num_runs: int
+    over_runs: dict[str, Estimate]
 
 
 class Moved(NamedTuple):
@@ -152,12 +151,17 @@ def _rewound(found: list[Record]) -> Rewound:
 
 def _lost(record: Record) -> dict[str, Estimate]:
     lost, trained = _array(record, "accuracy_drop")[:, 0], number(record, "trained_accuracy")
-    names, n = map(str, record.results["modules"]), whole(record, "count")
+    names, n = list(map(str, record.results["modules"])), whole(record, "count")
     # Without the trained accuracy the difference stands alone.
-    return {
-        name: drop(trained, trained - d, n) if np.isfinite(trained) else Estimate(float(d), n=n)
-        for name, d in zip(names, lost.tolist(), strict=True)
-    }
+    found = [
+        drop(trained, trained - d, n) if np.isfinite(trained) else Estimate(float(d), n=n)
+        for d in lost.tolist()
+    ]
+    if {"accuracy_drop_low", "accuracy_drop_high"} <= set(record.results):
+        ends = (_array(record, f"accuracy_drop_{end}")[:, 0].tolist() for end in ("low", "high"))
+        found = [e._replace(interval=own) for e, own in zip(found, zip(*ends, strict=True),
+                                                            strict=True)]  # fmt: skip
+    return dict(zip(names, found, strict=True))
 
 
 def _risen(record: Record) -> np.ndarray:
@@ -175,7 +179,8 @@ def critical(records: Records, path: str = "direct") -> dict[str, Critical]:
 
 def _critical(found: list[Record]) -> Critical:
     first = found[0]
-    value = _means(found, [_array(r, "criticality") for r in found])
+    each = [_array(r, "criticality") for r in found]
+    value = _means(found, each)
     axes = {"alpha": _array(first, "alphas"), "sigma": _array(first, "sigmas")}
     least = [_index(axis, _optional(first, name)) for name, axis in axes.items()]
     tolerance = option(first, "tolerance")
@@ -194,6 +199,10 @@ def _critical(found: list[Record]) -> Critical:
         whole(first, "num_draws"),
         min(whole(r, "count") for r in found),
         len(found),
+        {
+            "total": over_runs([float(own.sum()) for own in each]),
+            "first": over_runs([float(own[0]) for own in each if own.size]),
+        },
     )
 
 

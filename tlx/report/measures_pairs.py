@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,27 +11,41 @@ import numpy as np
 from tlx.records import Record
 from tlx.report.kinds import Pair
 from tlx.report.measures import Records, by_pair, estimate, number, whole
-from tlx.report.numbers import UNKNOWN, Estimate, mean, proportion
+from tlx.report.numbers import UNKNOWN, Estimate, mean, proportion, student
+from tlx.report.verdicts import DIP_TOLERANCE, LOSS_TOLERANCE, Verdict, above
 
 
 class Barrier(NamedTuple):
-    """A kind of pair on the line between its models, averaged over its pairs."""
+    """A kind of pair on the line between its models, averaged over its pairs.
+
+    ``each`` says of every pair by its own intervals whether there is a barrier.
+    """
 
     loss: Estimate
     endpoint_mean: Estimate
     accuracy: Estimate
     ends: Estimate
     middle: Estimate
-    num_pairs: int
+    each: tuple[Verdict, ...]
+
+    @property
+    def num_pairs(self) -> int:
+        """How many pairs there are."""
+        return len(self.each)
 
 
 class Distance(NamedTuple):
-    """Distances of a kind of pair: module -> mean over its pairs, and the two totals."""
+    """Distances of a kind of pair: module -> mean over its pairs, and the two totals.
+
+    ``growth`` is by how much the mean distance of the upper half of the modules is above the
+    lower half's. It and the totals have intervals over runs, see ``over_pairs``.
+    """
 
     l2: dict[str, float]
     relative: dict[str, float]
     total_l2: Estimate
     total_sum: Estimate
+    growth: Estimate
     num_pairs: int
 
 
@@ -45,8 +61,17 @@ def _barrier(found: list[Record]) -> Barrier:
         mean([dip(r) for r in found]),
         mean([_at(r, alpha) for r in found for alpha in (0.0, 1.0)]),
         mean([_at(r, 0.5) for r in found]),
-        len(found),
+        tuple(_has_barrier(r) for r in found),
     )
+
+
+def _has_barrier(record: Record) -> Verdict:
+    """There is one if accuracy or loss shows it, and none if neither does."""
+    either = {
+        above(dip(record), DIP_TOLERANCE),
+        above(estimate(record, "barrier_chord"), LOSS_TOLERANCE),
+    }
+    return "yes" if "yes" in either else "open" if "open" in either else "no"
 
 
 def _at(record: Record, alpha: float, field: str = "accuracy") -> Estimate:
@@ -89,12 +114,48 @@ def _distance(found: list[Record]) -> Distance:
         return {name: float(np.mean(own)) for name, own in values.items()}
 
     def total(field: str) -> Estimate:
-        return mean([Estimate(number(r, field)) for r in found])
+        return over_pairs(found, [number(r, field) for r in found])
 
     return Distance(
         by_module("l2"),
         by_module("relative"),
         total("total_l2"),
         total("total_sum_of_tensor_norms"),
+        over_pairs(found, [_growth(r) for r in found]),
         len(found),
     )
+
+
+def _growth(record: Record) -> float:
+    l2 = np.atleast_1d(np.asarray(record.results["l2"], np.float64))
+    half = l2.size // 2
+    return float(l2[-half:].mean() - l2[:half].mean()) if half else np.nan
+
+
+def over_pairs(found: Sequence[Record], values: Sequence[float]) -> Estimate:
+    """Returns the mean of a value of each pair of runs, with its 95% interval over the runs.
+
+    Pairs that share a run are not independent, so each run in turn is left out with all its
+    pairs (the jackknife, of each kind of run by itself; there is one P, which always stays), and
+    Student's t has the degrees of the kind with fewer runs. No interval where no pair is left
+    without one of the runs, as where a kind has one run only.
+    """
+    pairs = [
+        ({(r.inputs.get(f"kind_{s}"), r.inputs.get(s)) for s in "ab"}, v)
+        for r, v in zip(found, values, strict=True)
+        if np.isfinite(v)
+    ]
+    if not pairs:
+        return UNKNOWN
+    center = float(np.mean([v for _, v in pairs]))
+    runs = sorted({run for own, _ in pairs for run in own if run[0] != "P"}, key=str)
+    kinds = [[run for run in runs if run[0] == kind] for kind in {kind for kind, _ in runs}]
+    without = {run: [v for own, v in pairs if run not in own] for run in runs}
+    if not runs or not all(without.values()):
+        return Estimate(center)
+    square = 0.0
+    for own in kinds:
+        means = np.array([np.mean(without[run]) for run in own])
+        square += float(np.sum((means - means.mean()) ** 2)) * (len(own) - 1) / len(own)
+    half = student(min(map(len, kinds)) - 1) * math.sqrt(square)
+    return Estimate(center, interval=(center - half, center + half))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from tlx.records import Record
 from tlx.report.measures import Records, number, option, usable, whole
 from tlx.report.measures_sweeps import Sweep
 from tlx.report.numbers import Estimate
+from tlx.report.verdicts import NO_INTERVAL, ZERO, above, above_zero
 
 
 class Checkpoints(NamedTuple):
@@ -20,7 +22,7 @@ class Checkpoints(NamedTuple):
         accuracy: [C].
         barrier: [3, C]: how far the 0-1 error rises above its chord on the line from the
             checkpoint to the last one, and the ends of the interval.
-        verdict: [C] "yes", "no" or "open": in the basin of the last one.
+        verdict: [C] "yes", "no" or "open": in the basin of the last one, by the interval.
         tolerance: the largest barrier inside a basin.
         num_images: test images of the source.
         confidence: the level of the intervals; NaN where unknown.
@@ -86,28 +88,44 @@ class Domains(NamedTuple):
     num_features: int
     num_images: int
 
+    def of(self, target: str) -> Estimate:
+        """Returns the distance of a target, give or take the floor; UNKNOWN for another target.
+
+        By the triangle inequality it is off by no more than both samples are from their domains.
+        Two samples of one domain are the floor apart: half of that each.
+        """
+        value = self.distance.get(target, float("nan"))
+        ends = (value - self.floor, value + self.floor)
+        return Estimate(value, interval=ends if np.isfinite(ends).all() else None)
+
 
 def checkpoints(records: Records) -> Checkpoints | None:
     """Returns P's checkpoints in the order of their steps; None without a record of them."""
-    found = usable(records, "checkpoints")
-    if not found:
+    record = next(iter(usable(records, "checkpoints")), None)
+    if record is None:
         return None
-    record = found[0]
     step = np.atleast_1d(np.asarray(record.results["step"])).astype(np.int64)
     order = np.argsort(step, kind="stable")
     ends = ("barrier", "barrier_low", "barrier_high")
     barrier = np.stack([_array(record, name, step.size)[order] for name in ends])
     verdicts = np.atleast_1d(record.results["verdict"])[order]
     level = option(record, "confidence")
-    return Checkpoints(
+    found = Checkpoints(
         step[order],
         _array(record, "accuracy", step.size)[order],
         barrier,
-        [str(v) for v in np.where(np.isfinite(barrier[0]), verdicts, "open")],
+        list(map(str, verdicts)),
         number(record, "tolerance"),
         whole(record, "count"),
         float(level) if isinstance(level, int | float) else float("nan"),
     )
+    return found._replace(verdict=[_inside(found, i) for i in range(step.size)])
+
+
+def _inside(found: Checkpoints, i: int) -> str:
+    """The recorded word, where the interval says the same; else "open"."""
+    inside = {"no": "yes", "yes": "no"}.get(above(found.barrier_of(i), found.tolerance))
+    return inside if inside == found.verdict[i] else "open"
 
 
 def transferability(records: Records) -> Transferability | None:
@@ -168,29 +186,30 @@ def difference(found: Sweep, i: int) -> Estimate:
 def as_good(found: Sweep) -> int | None:
     """Returns the first start from which on none ends measurably below the last one.
 
-    Its index, that of the last where only that will do; None where it is unknown, as where
-    intervals do not cover other runs.
+    Its index, that of the last where the one before it does; None where it is unknown, as where
+    intervals do not cover other runs. Never before the earliest one that is recorded.
     """
-    if any(difference(found, i).interval is None for i in range(len(found.values) - 1)):
-        return None
+    first = never_below([difference(found, i) for i in range(len(found.values) - 1)])
     name = str(found.earliest)
-    return found.values.index(name) if name in found.values else never_below(found.difference[1])
+    if first is None or name not in found.values:
+        return first
+    return max(first, found.values.index(name))
 
 
-def never_below(low: np.ndarray) -> int | None:
+def never_below(differences: Sequence[Estimate]) -> int | None:
     """Returns the first value from which on no difference from the last is above 0.
 
     Args:
-        low: [C] lower ends of the last one's value less this one's; the last is not read.
+        differences: the last one's value less each earlier one's.
 
     Returns:
         Its index, that of the last where the one before it is measurably lower; None where an
-        end is undefined, or there is one value only.
+        interval is unknown, or there is one value only.
     """
-    if low.size < 2 or not np.isfinite(low[:-1]).all():
+    if not differences or any(above_zero(d) in ("", NO_INTERVAL) for d in differences):
         return None
-    lower = np.flatnonzero(low[:-1] > 0)
-    return int(lower[-1]) + 1 if lower.size else 0
+    lower = [i for i, d in enumerate(differences) if above(d, ZERO) == "yes"]
+    return lower[-1] + 1 if lower else 0
 
 
 def _array(record: Record, name: str, size: int) -> np.ndarray:

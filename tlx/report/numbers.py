@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 NO_DATA = "no data"
 
+MOST = 6
+"""Decimals at the most."""
+
 
 class Estimate(NamedTuple):
     """A measured number.
@@ -64,12 +67,25 @@ def mean(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(sum(e.value for e in known) / count, error, min(e.n for e in known), interval)
 
 
-def apart(one: Estimate, other: Estimate) -> float:
-    """Returns (one - other) in standard errors of the difference; NaN where unknown."""
-    error = math.hypot(one.error, other.error)
-    if not (one.known and other.known) or not error > 0:
-        return math.nan
-    return (one.value - other.value) / error
+def over_runs(values: Sequence[float]) -> Estimate:
+    """Returns the mean of runs that are independent, with its 95% t interval; none of one run."""
+    center = sum(values) / len(values) if values else math.nan
+    if len(values) < 2 or not math.isfinite(center):
+        return Estimate(center)
+    square = sum((v - center) * (v - center) for v in values) / (len(values) - 1)
+    half = student(len(values) - 1) * math.sqrt(square / len(values))
+    return Estimate(center, interval=(center - half, center + half))
+
+
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+def student(degrees: int) -> float:
+    """Returns the 0.975 quantile of Student's t, to 0.003: how far a 95% interval reaches."""
+    if degrees <= len(_STUDENT):
+        return _STUDENT[degrees - 1]
+    z = 1.959964  # Cornish and Fisher's expansion in 1 / degrees
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def decimals(error: float) -> int:
@@ -92,9 +108,9 @@ def text(
     if not estimate.known:
         return NO_DATA
     value, spread = estimate.value * scale, abs(estimate.error * scale)
-    if estimate.interval is not None:
+    if estimate.interval is not None and all(map(math.isfinite, estimate.interval)):
         low, high = (scale * end for end in estimate.interval)
-        places = decimals((high - low) / 2) if high > low else most
+        places = min(decimals((high - low) / 2), MOST) if high > low else most
         if places is not None and most is not None:
             places = min(places, most)
         cells = [
@@ -104,7 +120,7 @@ def text(
         return f"{cells[0]} [{cells[1]}, {cells[2]}]" if error else cells[0]
     if not (math.isfinite(spread) and spread > 0):
         return significant(value)
-    places = decimals(spread)
+    places = min(decimals(spread), MOST)
     number = _minus(f"{value:.{places}f}")
     return f"{number} ± {spread:.{places}f}" if error else number
 
@@ -122,7 +138,7 @@ def significant(value: float, digits: int = 3) -> str:
     if abs(value) < 5e-7:
         return "0"
     places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return _minus(f"{value:,.{min(places, 6)}f}")
+    return _minus(f"{value:,.{min(places, MOST)}f}")
 
 
 def count(n: int, noun: str, *, words: bool = True) -> str:

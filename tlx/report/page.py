@@ -140,7 +140,7 @@ def _appendix(records: Sequence[Record], problems: Sequence[str]) -> str:
     parts.append(f"<p>The paper: {html.escape(CITATION)}</p>")
     if problems:
         items = "".join(f"<li>{html.escape(p)}</li>" for p in problems)
-        parts.append(f"<h3>Records left out</h3>\n<ul>{items}</ul>")
+        parts.append(f"<h3>Records left out or with problems</h3>\n<ul>{items}</ul>")
     parts += [_study(record) for record in records if record.question == "study"]
     parts.append(_records(records))
     return "\n".join([*parts, "</section>"])

@@ -186,7 +186,7 @@ def _as_good(
     low, high = axes.get_xlim()
     rightwards = x < low + 0.72 * (high - low)  # where the words have room
     axes.annotate(
-        "as good as\nthe last from\nhere on", (x, (base + y) / 2), (4 if rightwards else -4, 0),
+        "not measurably\nlower from\nhere on", (x, (base + y) / 2), (4 if rightwards else -4, 0),
         textcoords="offset points", ha="left" if rightwards else "right", va="center",
         fontsize=6.5, color=INK, zorder=4,
         bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.5},

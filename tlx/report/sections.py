@@ -147,9 +147,9 @@ def _figure(part: Part, number: int) -> str:
 def _checks(checks: Sequence[verdicts.Check]) -> str:
     if not checks:
         return ""
-    mark = {verdicts.AGREES: "agrees", verdicts.DIFFERS: "differs", verdicts.OPEN: "open"}
+    mark = {verdicts.AGREES: "agrees", verdicts.DIFFERS: "differs"}
     items = "".join(
-        f'<li class="{mark[c.verdict]}">{prose(c.claim[0].upper() + c.claim[1:])}: '
+        f'<li class="{mark.get(c.verdict, "open")}">{prose(c.claim[0].upper() + c.claim[1:])}: '
         f"<b>{html.escape(c.verdict)}</b></li>"
         for c in checks
         if c.verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import textwrap
 
 from tlx.report import (
@@ -48,6 +49,7 @@ _VERDICTS = {
     verdicts.AGREES: "agrees",
     verdicts.DIFFERS: "differs",
     verdicts.OPEN: "too close",
+    verdicts.NO_INTERVAL: "no interval",
     "": "",
 }
 
@@ -197,12 +199,15 @@ def summary(records: Records) -> str:
         records: a study's records, or the path of their folder.
 
     Returns:
-        Lines of at most 100 characters; "no data" where something was not measured.
+        Lines of at most 100 characters; "no data" where something was not measured. At the end
+        the problems with the records, where there are any.
 
     Raises:
         ValueError: a path that is no folder.
     """
-    records = listed(records)
+    if not isinstance(records, str | os.PathLike):
+        records = listed(records)
+    problems, records = measures.problems(records), listed(records)
     parts = [headline(records).text()]
     for name, ask in answers.QUESTIONS.items():
         answer = ask(records).sentence or f"{NO_DATA.capitalize()}."
@@ -210,6 +215,10 @@ def summary(records: Records) -> str:
             f"{TITLES[name]}\n"
             + textwrap.fill(answer, 96, initial_indent="  ", subsequent_indent="  ")
         )
+    if problems:
+        wrapped = [textwrap.fill(p, 96, initial_indent="  ", subsequent_indent="    ")
+                   for p in problems]  # fmt: skip
+        parts.append("\n".join(["Records left out or with problems", *wrapped]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,11 +1,13 @@
 """What a question of a study is, how it is asked, and what questions are asked of.
 
-A question's key holds what decides its answer (the weights by the identity of their origin,
-the data by their fingerprint), so that a question asked again is found and not computed.
+A question's key holds what decides its answer (the weights by the identity of their origin, the
+data by their content, and the question's own version number), so that a question asked again is
+found and not computed.
 """
 
 import dataclasses
 import functools
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,10 +19,12 @@ import numpy as np
 
 import tlx
 from tlx import checkpoints, records
-from tlx.core import metrics
+from tlx.core import auc, metrics
 from tlx.core.types import ApplyFn, Metric, Params, PerExampleFn, Stream
 from tlx.data import loader
+from tlx.studies import versions
 from tlx.studies.plan import Pair, Run
+from tlx.train import serial
 from tlx.train.job import make_module
 from tlx.train.losses import make_loss
 from tlx.train.step import make_apply_fn
@@ -34,6 +38,8 @@ LOSSES: Mapping[str, Mapping[str, PerExampleFn]] = {
 CONFIDENCE = 0.95
 """Of all intervals."""
 
+_SHOWN = 4  # differences in a message
+
 
 class Question(NamedTuple):
     """A question with what decides its answer.
@@ -42,7 +48,8 @@ class Question(NamedTuple):
       name: the kind of record: "curves", "interpolation" …
       inputs: names and kinds of the runs.
       options: of the analysis.
-      data: identities of the weights and of the examples.
+      data: identities of the weights and of the examples. (The version number, which is in the
+        key too, is that of the name in `tlx.studies.versions`.)
       answer: computes the results, arrays by name.
     """
 
@@ -54,27 +61,60 @@ class Question(NamedTuple):
 
 
 def ask(root: Path, question: Question) -> tuple[records.Record, bool]:
-    """The record that answers a question, and whether it had to be computed."""
-    key = {"options": question.options, "inputs": question.inputs, "data": question.data}
+    """The record that answers a question, and whether it had to be computed.
+
+    A record of the same question about the same runs that was answered for other weights, other
+    data or by another version of the question is set aside, and what differs is told on the log.
+    """
+    version = versions.of(question.name)
+    key = {
+        "options": question.options,
+        "inputs": question.inputs,
+        "data": question.data,
+        "version": version,
+    }
     found = records.find(root, question.name, key)
     if found is not None:
         return found, False
+    outdated = records.outdated(root, question.name, key)
+    for there in outdated.values():
+        _tell_outdated(question, there, records.plain(key))
     started = time.perf_counter()
     results = {name: np.asarray(value) for name, value in question.answer().items()}
-    meta = {"seconds": round(time.perf_counter() - started, 3), "versions": versions()}
+    meta = {"seconds": round(time.perf_counter() - started, 3), "versions": packages()}
     record = records.make_record(
         question.name,
         inputs=question.inputs,
         options=question.options,
         data=question.data,
         results=results,
+        version=version,
         meta=meta,
     )
+    for path in outdated:
+        records.set_aside(path)
     records.save(root, record)
     return record, True
 
 
-def versions() -> dict[str, str]:
+def _tell_outdated(question: Question, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    old, new = (
+        {name: key[name] for name in ("version", "options", "data") if name in key}
+        for key in (there, here)
+    )
+    lines = serial.differences(old, new)
+    more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    about = ", ".join(f"{name} {value}" for name, value in question.inputs.items())
+    logging.getLogger("tlx").warning(
+        "%s (%s) is answered anew, since its record differs: %s%s",
+        question.name,
+        about,
+        "; ".join(lines[:_SHOWN]),
+        more,
+    )
+
+
+def packages() -> dict[str, str]:
     """The versions of what computes the numbers, and the kind of device."""
     return {
         "tlx": tlx.__version__,
@@ -103,16 +143,20 @@ def between(
         "shuffle": pair.a.shuffle,
     }
     data: dict[str, Any] = {"a": identities(pair.a), "b": identities(pair.b)}
+    data["examples"] = examples_of(pair.a)
     if on_data:
         inputs["split"] = "test"
-        data["examples"] = loader.data_key(pair.a.spec.data, "test")
     return Question(name, inputs, options, data, answer)
 
 
 def data_of(runs: Sequence[Run]) -> dict[str, Any]:
-    """What decides an answer about several runs on the target's test examples."""
-    examples = loader.data_key(runs[0].spec.data, "test")
-    return {run.name: identities(run) for run in runs} | {"examples": examples}
+    """What decides an answer about several runs on the target's examples."""
+    return {run.name: identities(run) for run in runs} | {"examples": examples_of(runs[0])}
+
+
+def examples_of(run: Run) -> dict[str, Any]:
+    """What a run's examples are now, for a key; those of training decide batch statistics."""
+    return {split: loader.data_key(run.spec.data, split) for split in ("train", "test")}
 
 
 def identities(run: Run) -> dict[str, Any]:
@@ -130,7 +174,8 @@ def identities_by_step(run: Run) -> dict[str, Any]:
 
 def params(run: Run, step: int | None = None) -> Params:
     """The variables of a run after a step, by default its last: all that decides its outputs."""
-    return _restored(run.workdir, run.spec.num_steps if step is None else step)
+    step = run.spec.num_steps if step is None else step
+    return _restored(run.workdir, step, checkpoints.identity(checkpoints.origin(run.workdir, step)))
 
 
 def weights(run: Run, step: int | None = None) -> Params:
@@ -142,7 +187,7 @@ def weights(run: Run, step: int | None = None) -> Params:
 
 
 @functools.lru_cache(maxsize=6)  # P, two P-T and two RI-T are asked about again and again
-def _restored(workdir: Path, step: int) -> Params:
+def _restored(workdir: Path, step: int, _identity: str) -> Params:
     return checkpoints.restore(workdir, step)
 
 
@@ -193,6 +238,13 @@ def layer_name(leaf: str) -> str:
     return leaf.split("/", 1)[1].removesuffix("/kernel")
 
 
+@functools.cache
+def mean_and_error(loss: str, num_examples: int) -> Metric:
+    """The means over the examples, and the error of each."""
+    error = metrics.collect(LOSSES[loss]["error"], num_examples)
+    return metrics.combine({"mean": make_loss(loss).metric(), "error": error})
+
+
 @functools.cache  # the same object for every line, so that compiled code is found again
 def mean_and_each(loss: str, num_examples: int, num_classes: int) -> Metric:
     """The means over the examples, and what each example contributes to them.
@@ -201,5 +253,5 @@ def mean_and_each(loss: str, num_examples: int, num_classes: int) -> Metric:
     """
     each = {name: metrics.collect(of_one, num_examples) for name, of_one in LOSSES[loss].items()}
     if loss == "multilabel":
-        return metrics.combine({"mean": metrics.ranking(num_examples, num_classes), **each})
+        return metrics.combine({"mean": auc.ranking(num_examples, num_classes), **each})
     return metrics.combine({"mean": make_loss(loss).metric(), **each})

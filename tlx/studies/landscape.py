@@ -12,6 +12,7 @@ from tlx.core.types import Params
 from tlx.studies import asking
 from tlx.studies.asking import CONFIDENCE, Question
 from tlx.studies.plan import Pair, Run
+from tlx.train.job import make_module
 
 
 def plane(runs: Sequence[Run], num_points: int) -> Question:
@@ -135,26 +136,38 @@ def permutation(pair: Pair, num_alphas: int) -> Question:
             out |= _line(pair, permuted, num_alphas, name, repair)
         return out
 
-    return asking.between("permutation", pair, {"num_alphas": num_alphas}, answer)
+    options = {"num_alphas": num_alphas, "confidence": CONFIDENCE}
+    return asking.between("permutation", pair, options, answer)
 
 
 def _line(pair: Pair, b: Params, num_alphas: int, name: str, repair: bool) -> dict[str, Any]:
     alphas = np.linspace(0, 1, num_alphas, dtype=np.float32)
     found = interpolation.line(
         asking.apply_fn(pair.a),
-        asking.metric(pair.a),
+        asking.mean_and_each(
+            pair.a.spec.loss, asking.num_examples(pair.a), make_module(pair.a.spec).num_classes
+        ),
         asking.params(pair.a),
         b,
         asking.stream(pair.a),
         alphas=alphas,
         statistics=asking.stream(pair.a, "train"),
         repair=repair,
-    ).results
-    dip = interpolation.barrier(alphas, -found["accuracy"], kind="chord")
-    return {
-        "alphas": alphas,
-        f"loss_{name}": found["loss"],
-        f"accuracy_{name}": found["accuracy"],
-        f"barrier_{name}": interpolation.barrier(alphas, found["loss"], kind="chord").height,
-        f"accuracy_barrier_{name}": dip.height,
+    )
+    each = found.results
+    heights = {
+        of: interpolation.barrier_interval(
+            alphas, each[values], kind="chord", key=jax.random.key(0), confidence=CONFIDENCE
+        )
+        for of, values in (("barrier", "loss"), ("accuracy_barrier", "error"))
     }
+    out = {
+        "alphas": alphas,
+        "statistics": found.statistics,
+        f"loss_{name}": each["mean"]["loss"],
+        f"accuracy_{name}": each["mean"]["accuracy"],
+    }
+    for of, own in heights.items():
+        ends = {"": own.height, "_low": own.low, "_high": own.high}
+        out |= {f"{of}_{name}{end}": value for end, value in ends.items()}
+    return out

@@ -7,7 +7,6 @@ import numpy as np
 from tlx import checkpoints
 from tlx.adapters import linen
 from tlx.analyses import probes, spectra
-from tlx.data import loader
 from tlx.studies import asking
 from tlx.studies.asking import Question
 from tlx.studies.plan import Pair, Run
@@ -84,8 +83,7 @@ def probed(of: Pair, step: int | None = None) -> Question:
     }
     data = {
         "weights": checkpoints.identity(checkpoints.origin(run.workdir, step)),
-        "train": loader.data_key(target.spec.data, "train"),
-        "test": loader.data_key(target.spec.data, "test"),
+        "examples": asking.examples_of(target),
     }
     return Question("probes", inputs, {}, data, answer)
 

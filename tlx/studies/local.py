@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tlx import records
 from tlx.report import page
@@ -74,6 +74,16 @@ def run_one(spec: RunSpec, workdir: Path, *, progress: Progress | None = None) -
     Raises:
       ValueError: if the config cannot run or the workdir holds another one; before any work.
     """
+    if spec.kind.startswith("P-T") and spec.init_from is None:
+        raise ValueError(
+            f"a run of kind {spec.kind} starts from pretrained weights, and init_from names none; "
+            "give --config.init_from.workdir=WORKDIR, or a config's argument for it"
+        )
+    if spec.kind.startswith("RI") and spec.init_from is not None:
+        raise ValueError(
+            f"a run of kind {spec.kind} starts from random weights, and init_from names others; "
+            "leave it out, or call the run P-T"
+        )
     only = plan.Run(spec.name, spec.kind, 1, workdir, spec)
     weight = max(1.0, float(spec.num_steps))
     return _train(only, weight, progress or Progress(weight))
@@ -88,8 +98,23 @@ def redraw(workdir: Path) -> Path:
     path = workdir / CONFIG_FILE
     if not path.exists():
         raise ValueError(f"no {path}: expected the workdir of a study; run tlx study first")
-    title = json.loads(path.read_text())["title"]
+    title = _read_config(path)["title"]
     return page.write(workdir / "records", workdir / PAGE_FILE, title=title)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The saved config of a study."""
+    try:
+        found = json.loads(path.read_text())
+        if isinstance(found, dict) and isinstance(found.get("title"), str):
+            return found
+        reason = "it lacks the title"
+    except ValueError as error:
+        reason = str(error)
+    raise ValueError(
+        f"{path} is not the config of a study ({reason}); delete it, and give tlx study the "
+        "config again"
+    )
 
 
 def _answer(root: Path, group: agenda.Group, progress: Progress) -> None:
@@ -123,7 +148,7 @@ def _claim(spec: StudySpec, workdir: Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         metrics_log.replace_text(path, json.dumps(ours, indent=2) + "\n")
         return
-    differing = serial.differences(json.loads(path.read_text()), ours)
+    differing = serial.differences(_read_config(path), ours)
     if differing:
         raise ValueError(
             f"{workdir} holds a study with another config; differing:\n"

@@ -74,11 +74,12 @@ def _gallery(
         (p_t, ri_t, "own"), (ri_t, p_t, "own"), (p_t, ri_t, "common")
     ]  # fmt: skip
     every = [mistakes.examples(of, a, b, which=which) for a, b, which in asked]
-    index, judgement = (np.full((3, SHOWN), fill, np.int32) for fill in (-1, 0))
+    place, judgement = (np.full((3, SHOWN), fill, np.int32) for fill in (-1, 0))
     for row, (rows, judgements) in enumerate(every):
         number = min(SHOWN, len(rows))
-        index[row, :number], judgement[row, :number] = rows[:number], judgements[:number]
-    there, at = index >= 0, np.maximum(index, 0)
+        place[row, :number], judgement[row, :number] = rows[:number], judgements[:number]
+    there, at = place >= 0, np.maximum(place, 0)  # in the answers, which lack unreadable images
+    index = np.where(there, np.append(of.numbers, -1)[place], -1).astype(np.int32)
     data = runs[p_t].spec.data
     images = np.zeros((3, SHOWN, data.image_size, data.image_size, data.channels), np.uint8)
     images[there] = asking.images(runs[p_t], index[there].tolist())

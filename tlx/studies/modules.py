@@ -7,12 +7,11 @@ import jax
 import numpy as np
 
 from tlx import checkpoints
-from tlx.analyses import criticality, movement, pac_bayes, rewinding
+from tlx.analyses import criticality, inference, movement, pac_bayes, rewinding
 from tlx.core import partition, paths, tree
 from tlx.core.types import Labels, PathFn, Stream
-from tlx.data import loader
 from tlx.studies import asking
-from tlx.studies.asking import Question
+from tlx.studies.asking import CONFIDENCE, Question
 from tlx.studies.plan import Pair, Run
 from tlx.train.job import make_module
 
@@ -31,7 +30,7 @@ def rewound(run: Run) -> Question:
         trained = asking.params(run)
         found = rewinding.rewind(
             asking.apply_fn(run),
-            asking.metric(run),
+            asking.mean_and_error(run.spec.loss, asking.num_examples(run)),
             trained,
             [asking.params(run, step) for step in steps],
             asking.stream(run),
@@ -39,19 +38,44 @@ def rewound(run: Run) -> Question:
             modules=_modules(run),
             statistics=INTERPOLATE,
         )
+        mean, end = found.results["mean"], found.trained["mean"]
+        low, high = _drop_interval(
+            np.asarray(found.trained["error"]), np.asarray(found.results["error"])
+        )
         return {
             "modules": list(found.modules),
             "step": list(steps),
-            "accuracy": found.results["accuracy"],
-            "accuracy_drop": found.drops["accuracy"],
-            "loss": found.results["loss"],
-            "trained_accuracy": found.trained["accuracy"],
-            "trained_loss": found.trained["loss"],
-            "count": found.trained["count"],
+            "accuracy": mean["accuracy"],
+            "accuracy_drop": found.drops["mean"]["accuracy"],
+            "accuracy_drop_low": low,
+            "accuracy_drop_high": high,
+            "loss": mean["loss"],
+            "trained_accuracy": end["accuracy"],
+            "trained_loss": end["loss"],
+            "count": end["count"],
             "statistics": found.statistics,
         }
 
-    return _of_run("rewinding", run, {}, answer, split="test", by_step=True)
+    options = {"confidence": CONFIDENCE}
+    return _of_run("rewinding", run, options, answer, split="test", by_step=True)
+
+
+def _drop_interval(trained: np.ndarray, rewound: np.ndarray) -> np.ndarray:
+    """The ends [2, M, T] of the interval over examples of the accuracy lost.
+
+    Of the errors [N] of the trained model and [M, T, N] of those with a module set back.
+    """
+    seen = np.isfinite(trained)
+    is_share = bool(np.any((trained[seen] != 0) & (trained[seen] != 1)))  # of several labels
+    found = []
+    for own in rewound[..., seen].reshape(-1, int(seen.sum())):
+        compared = (
+            inference.difference(own, trained[seen], paired=True, confidence=CONFIDENCE)
+            if is_share
+            else inference.difference_of_examples(own, trained[seen], confidence=CONFIDENCE)
+        )
+        found.append((compared.low, compared.high))
+    return np.moveaxis(np.reshape(found, (*rewound.shape[:-1], 2)), -1, 0)
 
 
 def critical(
@@ -219,7 +243,7 @@ def _of_run(
     }
     data: dict[str, Any] = {
         "run": asking.identities(run),
-        "examples": loader.data_key(run.spec.data, split),
+        "examples": asking.examples_of(run),
     }
     if by_step:
         data["checkpoints"] = asking.identities_by_step(run)

@@ -9,7 +9,7 @@ import numpy as np
 from tlx import checkpoints as kept
 from tlx.adapters import linen
 from tlx.analyses import domains, inference, interpolation, probes, transferability
-from tlx.core import evaluate
+from tlx.core import bootstrap, evaluate
 from tlx.studies import asking, curves, sweeps
 from tlx.studies.asking import CONFIDENCE, Question
 from tlx.studies.plan import Run
@@ -27,8 +27,7 @@ def checkpoints(run: Run, steps: Sequence[int], num_alphas: int, tolerance: floa
 
     def answer() -> dict[str, Any]:
         found = [_at(run, step) | _to_the_last(run, step, num_alphas) for step in steps]
-        low, high = (np.array([x[f"barrier_{end}"] for x in found]) for end in ("low", "high"))
-        decided = np.where(high <= tolerance, "yes", np.where(low > tolerance, "no", "open"))
+        decided = [bootstrap.verdict(x["barrier_low"], x["barrier_high"], tolerance) for x in found]
         return {
             "step": list(steps),
             **{name: np.array([x[name] for x in found]) for name in found[0]},
@@ -39,7 +38,7 @@ def checkpoints(run: Run, steps: Sequence[int], num_alphas: int, tolerance: floa
 
     options = {"num_alphas": num_alphas, "tolerance": tolerance, "confidence": CONFIDENCE}
     data = {
-        "examples": asking.data_of([run])["examples"],
+        "examples": asking.examples_of(run),
         "weights": [kept.identity(kept.origin(run.workdir, step)) for step in steps],
     }
     return Question("checkpoints", {"run": run.name, "split": "test"}, options, data, answer)
@@ -166,7 +165,7 @@ def distances(source: Run, targets: Mapping[str, Run]) -> Question:
         }
 
     data = asking.data_of([source, *targets.values()])
-    data |= {name: asking.data_of([run])["examples"] for name, run in targets.items()}
+    data |= {name: asking.examples_of(run) for name, run in targets.items()}
     return Question("domains", {"run": source.name}, {"layer": layer}, data, answer)
 
 

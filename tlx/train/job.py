@@ -9,14 +9,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from tlx import checkpoints, models
-from tlx.core import evaluate, metrics, sharding
+from tlx.core import auc, evaluate, sharding
 from tlx.core.types import ApplyFn, Metric, Params, Stream
 from tlx.data import examples, loader
-from tlx.train import feed, initial, losses, optim, serial
+from tlx.train import feed, initial, losses, optim
 from tlx.train.spec import RunSpec, tuples
 from tlx.train.state import TrainState, make_state
 from tlx.train.step import StepConfig, StepFn, make_apply_fn, make_step
@@ -48,7 +47,7 @@ class Job:
     step_fn: StepFn
     apply_fn: ApplyFn
     metrics: dict[str, Metric]
-    origin: dict[str, Any]
+    origin: checkpoints.Origin
 
     @property
     def selected_on(self) -> str:
@@ -85,16 +84,21 @@ class Job:
         return results
 
 
-def make_job(spec: RunSpec, workdir: Path, mesh: Mesh) -> Job:
+def make_job(spec: RunSpec, workdir: Path, mesh: Mesh, origin: checkpoints.Origin) -> Job:
     """Opens the data and builds the model and the compiled functions.
 
+    Args:
+      spec: what to do.
+      workdir: where its files are.
+      mesh: devices.
+      origin: of the run at step 0 (`tlx.train.resuming.origin_of`).
+
     Raises:
-      ValueError: the devices do not divide the batch, or as data, models and the
-        checkpoint to start from.
+      ValueError: the devices do not divide the batch, or as data and models.
     """
     feed.require_divisible(spec.data.batch_size, mesh)
     module = make_module(spec)
-    parent = None if spec.init_from is None else initial.find_origin(spec.init_from)
+    examples.tell_left_out(spec.data)
     splits = [name for name in examples.SPLITS if name != "valid" or spec.data.valid_size]
     data = {split: examples.load(spec.data, split) for split in splits}
     config = StepConfig(
@@ -120,13 +124,13 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh) -> Job:
             split: _metric(spec.loss, examples.num_examples(part), module.num_classes)
             for split, part in data.items()
         },
-        origin=checkpoints.make_origin(spec.name, spec.kind, serial.digest(spec), parent),
+        origin=origin,
     )
 
 
 def _metric(loss: str, num_examples: int, num_classes: int) -> Metric:
     if loss == "multilabel":
-        return metrics.ranking(num_examples, num_classes)
+        return auc.ranking(num_examples, num_classes)
     return losses.make_loss(loss).metric()
 
 
@@ -164,44 +168,3 @@ def new_state(job: Job) -> TrainState:
     variables, _ = initial.initial_variables(job.spec, job.module, shape)
     state = make_state(variables, optim.static_of(job.spec.optim), job.spec.seed)
     return sharding.replicate(state, job.mesh)
-
-
-def resume_tree(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds besides the weights so that the run can go on."""
-    return {"opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
-
-
-def resumed_state(job: Job, step: int) -> TrainState:
-    """The state after `step` updates, from its checkpoint, on the devices.
-
-    Raises:
-      ValueError: the checkpoint does not fit the model, or the run started from other
-        weights than its config names now.
-    """
-    there = checkpoints.origin(job.workdir, step)["init_from"]
-    here = job.origin["init_from"]
-    if (there is None) != (here is None) or (
-        there is not None and checkpoints.identity(there) != checkpoints.identity(here)
-    ):
-        raise ValueError(
-            f"{job.workdir} holds a run that started from {_named(there)}, but now init_from "
-            f"is {_named(here)}. Choose another workdir, or delete that one to train anew."
-        )
-    fresh = new_state(job)
-    variables = checkpoints.restore(job.workdir, step, as_numpy=True)
-    resume = checkpoints.restore_resume(job.workdir, step, resume_tree(fresh))
-    state = dataclasses.replace(
-        fresh,
-        step=jnp.int32(step),
-        params=variables.pop("params"),
-        collections=variables,
-        opt_state=resume["opt_state"],
-        key=jax.random.wrap_key_data(resume["key"]),
-    )
-    return sharding.replicate(state, job.mesh)
-
-
-def _named(origin: Any) -> str:
-    if origin is None:
-        return "random weights"
-    return f"{origin['run']!r} step {origin['step']} (config {origin['digest'][:12]})"

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from tlx import checkpoints
 from tlx.core import sharding
-from tlx.train import distributed, metrics_log, optim, schedules
+from tlx.train import distributed, metrics_log, optim, resuming, schedules
 from tlx.train import job as job_lib
 from tlx.train import spec as spec_lib
 from tlx.train import workdir as workdir_lib
@@ -39,9 +39,10 @@ def train(
     Evaluates training, held-out and test set at step 0, every `eval_every` steps and at the
     end, and writes `config.json`, `metrics.jsonl`, `checkpoints/` and, when all is done,
     `result.json`. A run that was stopped at any point and started again leaves the same
-    metrics and weights as one that was not, to the bit on the same devices. A run that is
-    done returns at once. In a distributed run every process calls this alike; the first
-    writes.
+    metrics and weights as one that was not, to the bit on the same devices; where its newest
+    checkpoint is damaged it goes on from the last good one, and says so. A run that is done
+    returns at once, if its data and its start are still what they were. In a distributed run
+    every process calls this alike; the first writes.
 
     Args:
       spec: what to do.
@@ -53,9 +54,10 @@ def train(
       The final and best metrics; see `RunResult`.
 
     Raises:
-      ValueError: problems of the spec, all at once; a workdir that holds another config,
-        with the fields that differ; data, model or `init_from` that do not fit. Before any
-        training.
+      ValueError: problems of the spec, all at once; a workdir that holds another config, with
+        the fields that differ, or the same run on other data or from another start, with what is
+        there and here; data, model or `init_from` that do not fit; no checkpoint that is whole.
+        Before any training.
       NonFiniteLossError: the loss became NaN or infinite; says at which step, and which
         checkpoint is the last good one, which stays.
 
@@ -64,24 +66,34 @@ def train(
     spec_lib.require_valid(spec)
     workdir = Path(workdir)
     workdir_lib.require_same(workdir, spec)
+    origin = resuming.origin_of(spec)
+    resuming.require_same(workdir, origin)
     done = workdir_lib.read_result(workdir)
     if done is not None:
+        _tidy(workdir, spec)
         return done
-    job = job_lib.make_job(spec, workdir, mesh or sharding.make_mesh())
+    job = job_lib.make_job(spec, workdir, mesh or sharding.make_mesh(), origin)
     workdir_lib.write_config(workdir, spec)
-    begun = checkpoints.steps(workdir)
+    begun, state = resuming.newest_good(job) or (None, None)
     clock = Clock()
     with (
-        metrics_log.MetricsLog(workdir, last_step=begun[-1] if begun else -1) as log,
+        metrics_log.MetricsLog(workdir, last_step=-1 if begun is None else begun) as log,
         checkpoints.Writer(
             workdir, scheduled=_scheduled(spec), keep_best=spec.checkpoint.keep_best
         ) as writer,
     ):
-        if not begun or begun[-1] < spec.num_steps:
-            _Run(job, log, writer, clock, progress or no_progress).go()
+        if begun is None or begun < spec.num_steps:
+            _Run(job, log, writer, clock, progress or no_progress).go(state)
     result = workdir_lib.write_result(workdir, spec, log.lines, seconds=clock.seconds)
+    _tidy(workdir, spec)
     distributed.wait_for_all("result written")  # the next run may start from this one
     return result
+
+
+def _tidy(workdir: Path, spec: RunSpec) -> None:
+    if distributed.is_primary():
+        keep_best = spec.checkpoint.keep_best
+        checkpoints.tidy(workdir, scheduled=_scheduled(spec), keep_best=keep_best)
 
 
 def _scheduled(spec: RunSpec) -> frozenset[int]:
@@ -107,14 +119,12 @@ class _Run:
         self._pending: dict[str, Any] | None = None
         self._told: dict[str, float] = {}
 
-    def go(self) -> None:
-        """From the newest checkpoint, or from the start, to the end."""
+    def go(self, state: TrainState | None) -> None:
+        """From the state of the newest checkpoint, or from the start (None), to the end."""
         spec, last = self._spec, self._writer.last
-        if last is None:
+        if state is None:
             state = job_lib.new_state(self._job)
             self._after(0, state)
-        else:
-            state = job_lib.resumed_state(self._job, last)
         batches = self._job.batches(last or 0)
         for step in range(last or 0, spec.num_steps):
             rate = np.float32(schedules.rate_at(spec.optim, step, spec.num_steps))
@@ -167,7 +177,7 @@ class _Run:
                 step,
                 state.variables,
                 origin=checkpoints.at(self._job.origin, step, score),
-                resume=None if step == self._spec.num_steps else job_lib.resume_tree(state),
+                resume=None if step == self._spec.num_steps else resuming.resume_tree(state),
             )
         except checkpoints.NonFiniteError as error:
             self._stop(step, str(error))

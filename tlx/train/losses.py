@@ -34,7 +34,16 @@ class Loss(NamedTuple):
 
 
 def one_hot(labels: Int[Array, " B"], num_classes: int) -> Float[Array, "B C"]:
-    """Rows with 1 at the label; a row of zeros where the label is not in 0 … C−1."""
+    """Rows with 1 at the label; a row of zeros where the label is not in 0 … C−1.
+
+    Raises:
+      ValueError: while tracing, if labels are not [B].
+    """
+    if labels.ndim != 1:
+        raise ValueError(
+            f"loss 'softmax' expects class numbers [B], got {labels.shape}; use loss 'multilabel' "
+            "for several labels an example"
+        )
     return jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
 
 

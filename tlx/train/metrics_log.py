@@ -33,10 +33,12 @@ def read(workdir: str | Path, *, last_step: int | None = None) -> list[Line]:
     if not path.exists():
         return []
     lines = []
-    for text in path.read_text().splitlines():
+    for text in path.read_text(errors="replace").splitlines():
         try:
             line = json.loads(text)
         except json.JSONDecodeError:
+            break
+        if not isinstance(line, dict) or not {"step", "split"} <= line.keys():
             break
         if last_step is None or line["step"] <= last_step:
             lines.append(line)

@@ -62,7 +62,9 @@ def step(
       config: static.
       state: see `TrainState`.
       batch: `inputs` [B, …], `labels` [B] or [B, C], maybe `mask` bool [B]: rows where it
-        is False change nothing (but batch statistics, if the model has such).
+        is False change nothing, to the bit, whatever they hold (NaN too). Batch normalisation
+        and mixup leave them out. Without any other row the gradient is 0 and the batch
+        statistics stay.
       numbers: rate and hyper-parameters.
 
     Returns:
@@ -71,15 +73,14 @@ def step(
       state's).
     """
     loss = losses.make_loss(config.loss)
-    inputs, targets = _mixed(config, state, batch)
-    mask = mask_of(batch)
+    inputs, targets, mask = _prepared(config, state, batch)
 
     freeze = config.optim.freeze
     trained, frozen = optim.split(state.params, freeze)
 
     def loss_of(trained: Params) -> tuple[Array, tuple[Array, Params]]:
         variables = {"params": {**trained, **frozen}, **state.collections}
-        logits, collections = _apply(config.module, variables, inputs, freeze)
+        logits, collections = _apply(config.module, variables, inputs, mask, freeze)
         value = losses.masked_mean(loss.per_example(logits, targets), mask)
         return value, (losses.masked_mean(loss.right(logits, targets), mask), collections)
 
@@ -105,17 +106,30 @@ def step(
     }
 
 
-def _mixed(config: StepConfig, state: TrainState, batch: Batch) -> tuple[Array, Array]:
-    """Inputs and targets, mixed with a key of this step where the config says so."""
+def _prepared(config: StepConfig, state: TrainState, batch: Batch) -> tuple[Array, Array, Array]:
+    """Inputs, targets and mask, mixed with a key of this step where the config says so."""
     loss = losses.make_loss(config.loss)
-    inputs = jnp.asarray(batch["inputs"])
-    targets = loss.targets(jnp.asarray(batch["labels"]), config.module.num_classes)
-    if config.mixup == 0:
-        return inputs, targets
-    key = jax.random.fold_in(state.key, state.step)
-    parts = config.num_processes
-    inputs, targets = (_in_order(x, parts) for x in (inputs, targets))
-    return image_ops.mixup(key, inputs, targets, config.mixup)
+    parts = config.num_processes if config.mixup else 1
+    given = jnp.asarray(batch["inputs"]), jnp.asarray(batch["labels"]), mask_of(batch)
+    inputs, labels, mask = (_in_order(x, parts) for x in given)
+    inputs, labels = (_filled(x, mask) for x in (inputs, labels))
+    targets = loss.targets(labels, config.module.num_classes)
+    if config.mixup:
+        key = jax.random.fold_in(state.key, state.step)
+        inputs, targets = image_ops.mixup(key, inputs, targets, config.mixup, mask)
+    return inputs, targets, mask
+
+
+def _filled(rows: Array, mask: Array) -> Array:
+    """Rows in which those that do not count are the first one that does; ones if none does.
+
+    Not zeros: a model may divide by the norm of its input, and a derivative that is
+    NaN stays NaN where it is multiplied by the 0 of a masked loss.
+    """
+    of_rows = mask.reshape(-1, *[1] * (rows.ndim - 1))
+    first = jax.lax.dynamic_index_in_dim(rows, jnp.argmax(mask), keepdims=True)
+    first = jnp.where(jnp.any(mask), first, jnp.ones_like(first))
+    return jnp.where(of_rows, rows, first)
 
 
 def _in_order(rows: Array, parts: int) -> Array:
@@ -130,31 +144,63 @@ def _in_order(rows: Array, parts: int) -> Array:
 
 
 def _apply(
-    module: nn.Module, variables: Params, inputs: Array, freeze: tuple[str, ...]
+    module: nn.Module, variables: Params, inputs: Array, mask: Array, freeze: tuple[str, ...]
 ) -> tuple[Array, Params]:
     """Logits in training mode, frozen modules in evaluation mode; the collections after it."""
-    collections = {name: part for name, part in variables.items() if name != "params"}
-    if not collections:
-        return cast(Array, module.apply(variables, inputs, train=True)), collections
-    with nn.intercept_methods(_fixed_norms(freeze)):
-        logits, changed = module.apply(variables, inputs, train=True, mutable=list(collections))
-    for name, part in collections.items():
-        collections[name] = {**changed[name], **optim.split(part, freeze)[1]}
-    return cast(Array, logits), collections
+    before = {name: part for name, part in variables.items() if name != "params"}
+    if not before:
+        return cast(Array, module.apply(variables, inputs, train=True)), before
+    with nn.intercept_methods(_norms_of_examples(mask, freeze)):
+        logits, changed = module.apply(variables, inputs, train=True, mutable=list(before))
+    has_examples = jnp.any(mask)
+    after = {}
+    for name, part in before.items():
+        kept = functools.partial(jnp.where, has_examples)
+        after[name] = {
+            **jax.tree.map(kept, changed[name], part),
+            **optim.split(part, freeze)[1],
+        }
+    return cast(Array, logits), after
 
 
-def _fixed_norms(freeze: tuple[str, ...]) -> Any:
-    """An interceptor of calls: batch normalisation in frozen modules by running statistics."""
+def _norms_of_examples(mask: Array, freeze: tuple[str, ...]) -> Any:
+    """An interceptor of calls of batch normalisation.
+
+    In frozen modules it is by running statistics, in others by those of the rows that count.
+    """
 
     def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         norm = context.module
-        if not isinstance(norm, nn.BatchNorm) or not set(norm.path[:1]) & set(freeze):
+        if not isinstance(norm, nn.BatchNorm) or context.method_name != "__call__":
             return call(*args, **kwargs)
-        fixed = norm.clone(parent=None, use_running_average=True)
-        mask = {name: value for name, value in kwargs.items() if name == "mask"}
-        return fixed.apply(norm.variables, args[0], **mask)
+        if set(norm.path[:1]) & set(freeze):
+            fixed = norm.clone(parent=None, use_running_average=True)
+            own = {name: value for name, value in kwargs.items() if name == "mask"}
+            return fixed.apply(norm.variables, args[0], **own)
+        x, own_mask = args[0], kwargs.get("mask")
+        rows = _rows_of(norm, x, mask)
+        return call(*args, **{**kwargs, "mask": rows if own_mask is None else rows & own_mask})
 
     return intercept
+
+
+def _rows_of(norm: nn.BatchNorm, x: Array, mask: Array) -> Array:
+    """Which of the values that a normalisation sees are of rows that count; all if none is.
+
+    Rows of an example that was cut into several follow each other, as a reshape leaves them.
+
+    Raises:
+      ValueError: while tracing, if it cannot be told.
+    """
+    size = x.shape[0] if x.ndim else 0
+    if not size or size % mask.shape[0]:
+        raise ValueError(
+            f"batch normalisation {'/'.join(norm.path)}: expected a multiple of the batch of "
+            f"{mask.shape[0]} rows on the first axis, so that rows which do not count are left "
+            f"out, got {x.shape}; put the examples first"
+        )
+    rows = jnp.repeat(mask | ~jnp.any(mask), size // mask.shape[0], total_repeat_length=size)
+    return rows.reshape(-1, *[1] * (x.ndim - 1))
 
 
 @functools.lru_cache(maxsize=64)

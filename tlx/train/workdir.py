@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tlx import checkpoints
 from tlx.train import distributed, metrics_log, serial
@@ -28,6 +28,7 @@ class RunResult(NamedTuple):
         optimisation leaves it out, see `tlx.analyses.learning.average`.
       digest: sha256 of the spec (`tlx.train.serial.digest`).
       identity: sha256 of the last weights' origin (`tlx.checkpoints.identity`).
+      origin: that origin (`tlx.checkpoints.provenance`).
       seconds: that the run took, in the process that finished it, without compilation of
         the first step.
     """
@@ -42,6 +43,7 @@ class RunResult(NamedTuple):
     mean_train_accuracy: float
     digest: str
     identity: str
+    origin: dict[str, Any]
     seconds: float
 
 
@@ -49,19 +51,18 @@ def require_same(workdir: str | Path, spec: RunSpec) -> None:
     """Raises if the workdir holds a run with another config.
 
     One that has not come as far as its first checkpoint does not count. The place of
-    `init_from.workdir` may differ (folders move); what is in it is compared when the run
-    goes on.
+    `init_from.workdir` may differ (folders move); what is in it is compared by
+    `tlx.train.resuming`.
 
     Raises:
       ValueError: the workdir holds another config, naming the fields that differ.
     """
     path = Path(workdir) / CONFIG_FILE
-    if not path.exists() or not checkpoints.steps(workdir):
+    is_begun = (Path(workdir) / RESULT_FILE).exists() or checkpoints.steps(workdir)
+    if not path.exists() or not is_begun:
         return
     ours = serial.to_dict(spec)
-    differing = serial.differences(
-        serial.without_places(json.loads(path.read_text())), serial.without_places(ours)
-    )
+    differing = serial.differences(serial.without_places(_read(path)), serial.without_places(ours))
     if differing:
         raise ValueError(
             f"{path.parent} holds a run with another config; differing:\n"
@@ -87,7 +88,24 @@ def read_config(workdir: str | Path) -> RunSpec:
     path = Path(workdir) / CONFIG_FILE
     if not path.exists():
         raise ValueError(f"no {path}: expected the workdir of a run that was started")
-    return serial.from_dict(json.loads(path.read_text()))
+    return serial.from_dict(_read(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """An object of JSON that a run wrote.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); delete {path.parent} to train anew"
+        ) from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is damaged: expected an object; delete {path.parent}")
+    return values
 
 
 def read_result(workdir: str | Path) -> RunResult | None:
@@ -95,7 +113,14 @@ def read_result(workdir: str | Path) -> RunResult | None:
     path = Path(workdir) / RESULT_FILE
     if not path.exists():
         return None
-    return RunResult(workdir=str(workdir), **json.loads(path.read_text()))
+    values = _read(path)
+    wanted = [name for name in RunResult._fields if name != "workdir"]
+    if sorted(values) != sorted(wanted):
+        raise ValueError(
+            f"{path}: expected the fields {', '.join(wanted)}, found {', '.join(values)}: it is of "
+            "another version of tlx; choose another workdir, or delete that one to train anew"
+        )
+    return RunResult(workdir=str(workdir), **values)
 
 
 def write_result(
@@ -114,6 +139,7 @@ def write_result(
             f"{Path(workdir) / metrics_log.FILE} lacks the evaluation of step {spec.num_steps}; "
             "expected the file as the run wrote it. Delete the workdir to train anew."
         )
+    origin = dict(checkpoints.origin(workdir, spec.num_steps))
     result = RunResult(
         workdir=str(workdir),
         name=spec.name,
@@ -124,7 +150,8 @@ def write_result(
         best_test=_numbers(tests[best["step"]]),
         mean_train_accuracy=metrics_log.mean_train_accuracy(lines),
         digest=serial.digest(spec),
-        identity=checkpoints.identity(checkpoints.origin(workdir, spec.num_steps)),
+        identity=checkpoints.identity(origin),
+        origin=origin,
         seconds=seconds,
     )
     if distributed.is_primary():

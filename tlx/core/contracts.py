@@ -1,0 +1,318 @@
+"""What comes from outside, checked where it enters: labels and the values of each example.
+
+Shapes and dtypes are checked while tracing, which costs nothing once a function is compiled. What
+only the numbers tell (labels of no class, an example that comes twice) is checked on the host, a
+few microseconds a batch.
+"""
+
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from tlx.core.types import Batch, PerExampleFn
+
+Check = Callable[[np.ndarray, np.ndarray], None]
+"""`(values of the rows that are examples, their numbers in the batch) -> None`, or it raises."""
+
+
+def mask_of(batch: Batch) -> Bool[Array, " B"]:
+    """The batch's mask; all True for a batch without one.
+
+    Raises:
+      ValueError: if it is not bool [B]. While tracing.
+    """
+    if "mask" not in batch:
+        return jnp.ones(jax.tree.leaves(batch["inputs"])[0].shape[:1], bool)
+    mask = jnp.asarray(batch["mask"])
+    if mask.dtype != bool or mask.ndim != 1:
+        raise ValueError(
+            f"expected mask as bool [B], True where a row is an example, got {mask.dtype} "
+            f"{list(mask.shape)}; weights of examples are for metrics.ratio"
+        )
+    return mask
+
+
+def per_example(fn: PerExampleFn, outputs: Any, batch: Batch) -> Float[Array, " B"]:
+    """What a per-example function returns, checked.
+
+    Raises:
+      ValueError: if it is not one real floating value for each row. While tracing.
+    """
+    rows = mask_of(batch).shape[0]
+    values = fn(outputs, batch)
+    name = getattr(fn, "__name__", type(fn).__name__)
+    if not isinstance(values, jax.Array | np.ndarray | float | int):
+        raise TypeError(
+            f"expected {name}(outputs, batch) to return one array [{rows}], got "
+            f"{type(values).__name__}"
+        )
+    shape = jnp.shape(values)
+    if shape != (rows,):
+        raise ValueError(
+            f"expected {name}(outputs, batch) to return one value for each of {rows} rows, got "
+            f"shape {list(shape)} against [{rows}]; it neither reduces nor masks{_why(shape, rows)}"
+        )
+    if not jnp.issubdtype(jnp.result_type(values), jnp.floating):
+        raise ValueError(
+            f"expected {name}(outputs, batch) to return floating values [{rows}], got "
+            f"{jnp.result_type(values)}; convert them by .astype(jnp.float32)"
+        )
+    return jnp.asarray(values)
+
+
+def _why(shape: tuple[int, ...], rows: int) -> str:
+    if shape == ():
+        return ". A mean over the batch would count a padded batch wrongly: return it by row"
+    if shape == (rows, rows):
+        return f". [{rows}, 1] against [{rows}] broadcasts to this: give both the same shape"
+    if shape == (rows, 1):
+        return ". Drop the last axis: values[:, 0]"
+    if shape[:1] == (rows,):
+        return ". Reduce what follows the first axis, or use metrics.tokens for sequences"
+    return ""
+
+
+def class_labels(
+    outputs: Any, batch: Batch, *, tokens: bool = False, ignored: int | None = None
+) -> tuple[Array, Array]:
+    """Logits [B, C] and integer labels [B], checked; of tokens [B, T, C] and [B, T].
+
+    Labels may be `ignored` too.
+
+    Raises:
+      ValueError: for other shapes, fewer than two classes, or batches without labels. While
+        tracing; `Values` also for a label out of range.
+      TypeError: for outputs that are not one floating array, or labels that are not integers.
+    """
+    logits, labels = _logits(outputs), _labels(batch)
+    wanted = "logits [B, T, C] and labels [B, T]" if tokens else "logits [B, C] and labels [B]"
+    got = f"got logits {list(logits.shape)} and labels {list(labels.shape)}"
+    if logits.ndim != 2 + tokens or labels.shape != logits.shape[:-1]:
+        raise ValueError(f"expected {wanted}, {got}{_hint(logits.shape, labels.shape)}")
+    if logits.shape[-1] < 2:
+        raise ValueError(
+            f"expected logits of at least two classes, {got}; for one logit an example use "
+            "metrics.multilabel with labels of 0 and 1 [B, 1]"
+        )
+    _check_integer(labels)
+    require(batch["labels"], functools.partial(_in_classes, logits.shape[-1], ignored))
+    return logits, labels
+
+
+def token_labels(batch: Batch) -> Array:
+    """Integer labels [B, T], checked.
+
+    Raises:
+      ValueError, TypeError: for another shape or dtype, or batches without labels. While tracing.
+    """
+    labels = _labels(batch)
+    if labels.ndim != 2:
+        raise ValueError(f"expected labels of sequences [B, T], got {list(labels.shape)}")
+    _check_integer(labels)
+    return labels
+
+
+def _check_integer(labels: Array) -> None:
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(
+            f"expected labels as integers, the numbers of the classes, got dtype {labels.dtype}; "
+            "for other targets use metrics.regression or metrics.multilabel"
+        )
+
+
+def _hint(logits: tuple[int, ...], labels: tuple[int, ...]) -> str:
+    if len(logits) == 2 and labels == logits:
+        return "; pass the numbers of the classes, labels.argmax(-1), or use metrics.multilabel"
+    if labels == (*logits[:-1], 1):
+        return "; drop the last axis of the labels: labels[..., 0]"
+    if len(logits) == 3 and labels == logits[:-1]:
+        return "; for a class at each position use metrics.tokens"
+    return ""
+
+
+def binary_labels(outputs: Any, batch: Batch) -> tuple[Array, Array]:
+    """Logits and labels of 0 and 1, both [B, C], checked.
+
+    Raises:
+      ValueError: for other shapes, or batches without labels. While tracing; `Values` also for
+        labels that are neither 0 nor 1.
+      TypeError: for outputs that are not one floating array.
+    """
+    logits, labels = _logits(outputs), _labels(batch)
+    if logits.ndim != 2 or labels.shape != logits.shape:
+        hint = ""
+        if labels.shape == logits.shape[:1]:
+            hint = "; one label an example takes labels[:, None] with logits [B, 1], or the class "
+            hint += "number with metrics.classification"
+        raise ValueError(
+            f"expected logits and labels [B, C], C labels of 0 and 1 an example, got logits "
+            f"{list(logits.shape)} and labels {list(labels.shape)}{hint}"
+        )
+    require(batch["labels"], _zero_or_one)
+    return logits, labels
+
+
+def targets(outputs: Any, batch: Batch) -> tuple[Array, Array]:
+    """Outputs and real labels of one shape [B, ...], checked.
+
+    Raises:
+      ValueError: for other shapes, or batches without labels. While tracing.
+      TypeError: for outputs that are not one floating array, or complex labels.
+    """
+    outputs, labels = _logits(outputs, "outputs"), _labels(batch)
+    if labels.shape != outputs.shape:
+        raise ValueError(
+            f"expected outputs and labels of one shape [B, ...], got {list(outputs.shape)} and "
+            f"{list(labels.shape)}; reshape one of them, so that nothing broadcasts"
+        )
+    if jnp.issubdtype(labels.dtype, jnp.complexfloating):
+        raise TypeError(f"expected real labels, got dtype {labels.dtype}")
+    return outputs, labels
+
+
+def _logits(outputs: Any, name: str = "logits") -> Array:
+    if not isinstance(outputs, jax.Array | np.ndarray):
+        raise TypeError(
+            f"expected {name} as one array [B, ...], got {type(outputs).__name__}; wrap the apply "
+            "function so that it returns the array that is to be judged"
+        )
+    outputs = jnp.asarray(outputs)
+    if not jnp.issubdtype(outputs.dtype, jnp.floating):
+        raise TypeError(f"expected {name} as floating numbers, got dtype {outputs.dtype}")
+    return outputs
+
+
+def _labels(batch: Batch) -> Array:
+    if "labels" not in batch:
+        raise ValueError(f"expected batches with 'labels', got the keys {sorted(batch)}")
+    labels = batch["labels"]
+    if not isinstance(labels, jax.Array | np.ndarray):
+        raise TypeError(f"expected labels as one array [B, ...], got {type(labels).__name__}")
+    return jnp.asarray(labels)
+
+
+_required: ContextVar[list[tuple[Any, Check]] | None] = ContextVar("required", default=None)
+
+
+def require(leaf: Any, check: Check) -> None:
+    """Has a leaf of the batch, as it stands, checked on the host before each batch is folded.
+
+    For per-example functions and metrics to say what numbers they accept; see `Values`. Without
+    effect where they are called otherwise, and for what was computed from a leaf.
+    """
+    required = _required.get()
+    if required is not None:
+        required.append((leaf, check))
+
+
+def _in_classes(num: int, ignored: int | None, labels: np.ndarray, rows: np.ndarray) -> None:
+    wrong = (labels < 0) | (labels >= num)
+    if ignored is not None:
+        wrong &= labels != ignored
+    if wrong.any():
+        shown, where = labels[wrong][0], rows[np.argwhere(wrong)[0][0]]
+        remedy = "mask such rows out (mask False)"
+        if labels.ndim > 1:
+            remedy = f"positions that do not count are told by metrics.tokens(ignore={shown})"
+        raise ValueError(
+            f"expected labels in 0 … {num - 1}, as there are {num} logits, but {wrong.sum()} of "
+            f"{wrong.size} are others, such as {shown} in row {where} of the batch; {remedy}"
+        )
+
+
+def _zero_or_one(labels: np.ndarray, rows: np.ndarray) -> None:
+    wrong = (labels != 0) & (labels != 1)
+    if wrong.any():
+        raise ValueError(
+            f"expected labels of 0 and 1, but {wrong.sum()} of {wrong.size} are others, such as "
+            f"{labels[wrong][0]} in row {rows[np.argwhere(wrong)[0][0]]} of the batch; decide what "
+            "they mean before, or mask such rows out (mask False)"
+        )
+
+
+def below(num_examples: int) -> Check:
+    """Of `index`: each less than the number of examples."""
+    return functools.partial(_below, num_examples)
+
+
+def _below(num: int, index: np.ndarray, rows: np.ndarray) -> None:
+    if index.size and index.max() >= num:
+        raise ValueError(
+            f"expected 'index' in 0 … {num - 1} by num_examples={num}, got {index.max()} in row "
+            f"{rows[index.argmax()]} of the batch; pass the number of examples of the stream"
+        )
+
+
+class Values:
+    """Checks of the numbers in each batch that a fold asks for by `require`.
+
+    Args:
+      fold: `(*static, params, batch) -> anything`, traced once for each structure and shapes.
+      static: hashable arguments of it, such as the apply function and the metric.
+    """
+
+    def __init__(self, fold: Callable[..., Any], *static: Any) -> None:
+        self._of, self._like, self._checks = (fold, static), None, ()  # type: Any, Any, Any
+
+    def __call__(self, params: Any, batch: Batch) -> None:
+        """Raises what the checks raise. `params` may be `jax.ShapeDtypeStruct`s."""
+        leaves, treedef = jax.tree.flatten(dict(batch))
+        like = (treedef, *map(_form, leaves))
+        if like != self._like:
+            structure = jax.tree.structure((params, dict(batch)))
+            forms = (*map(_form, jax.tree.leaves(params)), *like[1:])
+            self._checks = _checks_of(*self._of, structure, forms)
+            self._like = like
+        if not self._checks or not all(map(is_here, leaves)):
+            return
+        rows = np.flatnonzero(host_mask(batch))
+        for number, check in self._checks:
+            check(np.asarray(leaves[number])[rows], rows)
+
+
+def _form(leaf: Any) -> tuple[Any, ...]:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf.shape, leaf.dtype, False
+    of: Any = jax.typeof(leaf)
+    return of.shape, of.dtype, of.weak_type
+
+
+@functools.lru_cache(maxsize=256)
+def _checks_of(
+    fold: Callable[..., Any], static: tuple[Any, ...], structure: Any, forms: tuple[Any, ...]
+) -> tuple[tuple[int, Check], ...]:
+    """Which leaf of a batch is to be checked how."""
+    found: list[tuple[int, Check]] = []
+
+    def traced(params: Any, batch: Batch) -> Any:
+        places = {id(leaf): i for i, leaf in enumerate(jax.tree.leaves(batch))}
+        required: list[tuple[Any, Check]] = []
+        token = _required.set(required)
+        try:
+            out = fold(*static, params, batch)
+        finally:
+            _required.reset(token)
+        found.extend((places[id(x)], check) for x, check in required if id(x) in places)
+        return out
+
+    like = [jax.ShapeDtypeStruct(s, d, weak_type=weak) for s, d, weak in forms]
+    jax.eval_shape(traced, *jax.tree.unflatten(structure, like))
+    return tuple({(i, repr(check)): (i, check) for i, check in found}.values())
+
+
+def host_mask(batch: Batch) -> np.ndarray:
+    """The batch's mask as an array of numpy."""
+    if "mask" in batch:
+        return np.asarray(batch["mask"])
+    return np.ones(len(jax.tree.leaves(batch["inputs"])[0]), bool)
+
+
+def is_here(leaf: Any) -> bool:
+    """Whether this process holds all of a leaf."""
+    return not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
