@@ -49,7 +49,7 @@ carry_network() {
 # A command in the root: mounts of its own, processes of its own, hardly any environment.
 enter() {
   local root=$1 name
-  local -a kept=(HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin)
+  local -a kept=(HOME=/srv/home PATH=/usr/sbin:/usr/bin:/sbin:/bin)
   shift
   for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY TLX_TEST_PROCESSES; do
     if [ -n "${!name:-}" ]; then kept+=("$name=${!name}"); fi
@@ -69,9 +69,10 @@ debootstrap --variant=minbase --include="$PACKAGES" "$SUITE" "$root" $(mirror) \
 rm -f "$root.log"
 chmod 755 "$root"
 carry_network "$root"
-git clone --quiet "$TLX_ROOT" "$root/root/tlx"
-say "testing commit $(git -C "$root/root/tlx" rev-parse HEAD)"
+mkdir "$root/srv/home"
+git clone --quiet "$TLX_ROOT" "$root/srv/tlx"
+say "testing commit $(git -C "$root/srv/tlx" rev-parse HEAD)"
 if [ -n "$(git -C "$TLX_ROOT" status --porcelain)" ]; then
   say "uncommitted changes of this checkout are not in it"
 fi
-enter "$root" bash /root/tlx/launch/test.sh -rs "$@"
+enter "$root" bash /srv/tlx/launch/test.sh -rs "$@"

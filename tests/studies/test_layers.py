@@ -1,0 +1,16 @@
+"""What is recorded of the layers of a run."""
+
+import numpy as np
+
+from tlx.analyses import spectra
+from tlx.studies import layers
+
+
+def test_quantiles_are_those_of_all_values():
+    values, times = np.array([5.0, 3.0, 2.0, 1.0]), np.array([1, 150, 1, 49])
+    found = spectra.Spectra(
+        ("conv",), "circular", np.array([True]), {"conv": values}, {"conv": times}, {}, None, ()
+    )
+    every = np.repeat(values, times)
+    place = np.floor(layers.QUANTILES * (len(every) - 1)).astype(int)
+    np.testing.assert_array_equal(layers._quantiles(found, "conv"), every[place])
