@@ -37,7 +37,7 @@ class Inert:
 Call = Callable[..., Any]
 
 _MARK = object()
-_CONSTANTS = {
+_CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
@@ -262,6 +262,11 @@ def _set_item(machine: _Machine, _: Any) -> None:
     machine.put([key, value])
 
 
+def _frozen_set(machine: _Machine, _: Any) -> None:
+    machine.popped()
+    machine.stack.append(Inert("builtins.frozenset"))
+
+
 def _persistent(machine: _Machine, arg: Any) -> None:
     machine.stack.append(machine.find(machine.pop() if arg is None else arg))
 
@@ -288,7 +293,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "TUPLE3": _tuple_of(3),
     "LIST": lambda machine, _: machine.stack.append(machine.popped()),
     "DICT": _dict,
-    "FROZENSET": lambda machine, _: (machine.popped(), machine.stack.append(Inert("frozenset"))),
+    "FROZENSET": _frozen_set,
     "APPEND": lambda machine, _: machine.add([machine.pop()]),
     "APPENDS": lambda machine, _: machine.add(machine.popped()),
     "ADDITEMS": lambda machine, _: machine.add(machine.popped()),

@@ -196,7 +196,7 @@ def _theirs(
     tensors = torch_names.unprefixed(one, tensors)
     if torch_names.has_head(one, tensors):
         head = torch_names.torch_name(one, KERNEL, torch_names.told_by(one, tensors))
-        num_classes = (np.shape(tensors.get(head)) or (1,))[0]
+        num_classes = len(tensors[head]) if np.ndim(tensors.get(head, 0)) else 1
         return num_classes, *torch_names.from_torch(_module(model, num_classes), tensors)
     variables, skipped = torch_names.from_torch(one, tensors, head="drop")
     leaves = tree.named_leaves(variables)
