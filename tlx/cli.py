@@ -276,9 +276,10 @@ def _import(args: argparse.Namespace, overrides: list[str]) -> None:
         first, *others = [name for name, why in found["skipped"].items() if why == reason]
         more = f" and {len(others)} more" if others else ""
         print(f"left out: {first}{more} ({reason}); all in {args.workdir / importing.FILE}")
+    classes = f"{found['num_classes']} classes" if found["num_classes"] else "no head"
     print(
-        f"{found['tensors']} tensors, {found['parameters']:,} numbers, {found['num_classes']} "
-        f"classes, as {found['model']['name']}; {args.workdir}"
+        f"{found['tensors']} tensors, {found['parameters']:,} numbers, {classes}, as "
+        f"{found['model']['name']}; {args.workdir}"
     )
 
 
