@@ -187,7 +187,10 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
     from tlx.studies.spec import StudySpec
     from tlx.train import distributed
 
-    spec = config.build(StudySpec, config.load(args.config, overrides))
+    values = config.load(args.config, overrides)
+    if "model" in values:
+        raise ValueError(f"{args.config} is the config of one run; use tlx train")
+    spec = config.build(StudySpec, values)
     distributed.initialize_if_cluster()
     result = local.run(spec, args.workdir)
     if not distributed.is_primary():
@@ -207,7 +210,13 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
     from tlx.train import distributed
     from tlx.train.spec import RunSpec
 
-    spec = config.build(RunSpec, config.load(args.config, overrides))
+    values = config.load(args.config, overrides)
+    if "pretrain" in values:
+        raise ValueError(
+            f"{args.config} is the config of a study; use tlx study, or name one of its runs, as "
+            "configs/mini.py:scratch does"
+        )
+    spec = config.build(RunSpec, values)
     distributed.initialize_if_cluster()
     result = local.run_one(spec, args.workdir)
     print(

@@ -83,6 +83,8 @@ def _of_shards(file: Path, index: Any, key: str | None) -> dict[str, np.ndarray]
 def _read(file: Path) -> Any:
     with file.open("rb") as data:
         start = data.read(64)
+    if not start:
+        raise ValueError("the file is empty")
     if tarfile.is_tarfile(file):
         raise ValueError(
             "a tar archive (a very old torch file, or a packed folder); unpack it, or save its "
