@@ -198,6 +198,8 @@ def filled(batch: Batch, mask: Array) -> Batch:
     first = jnp.argmax(mask)
 
     def fill(x: Array) -> Array:
+        if not jnp.ndim(x):
+            return x  # a part of the inputs for all rows
         return jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, x[first][None])
 
     return {**jax.tree.map(fill, dict(batch)), "mask": mask}

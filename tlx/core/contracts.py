@@ -28,7 +28,7 @@ def mask_of(batch: Batch) -> Bool[Array, " B"]:
       ValueError: if it is not bool [B]. While tracing.
     """
     if "mask" not in batch:
-        return jnp.ones(jax.tree.leaves(batch["inputs"])[0].shape[:1], bool)
+        return jnp.ones(num_rows(batch["inputs"]), bool)
     mask = jnp.asarray(batch["mask"])
     if mask.dtype != bool or mask.ndim != 1:
         raise ValueError(
@@ -36,6 +36,11 @@ def mask_of(batch: Batch) -> Bool[Array, " B"]:
             f"{list(mask.shape)}; weights of examples are for metrics.ratio"
         )
     return mask
+
+
+def num_rows(inputs: Any) -> int:
+    """B, of the first part of the inputs that has rows; 0 if none has. A scalar is for all rows."""
+    return next((np.shape(x)[0] for x in jax.tree.leaves(inputs) if np.ndim(x)), 0)
 
 
 def per_example(fn: PerExampleFn, outputs: Any, batch: Batch) -> Float[Array, " B"]:
@@ -310,7 +315,7 @@ def host_mask(batch: Batch) -> np.ndarray:
     """The batch's mask as an array of numpy."""
     if "mask" in batch:
         return np.asarray(batch["mask"])
-    return np.ones(len(jax.tree.leaves(batch["inputs"])[0]), bool)
+    return np.ones(num_rows(batch["inputs"]), bool)
 
 
 def is_here(leaf: Any) -> bool:

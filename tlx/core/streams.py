@@ -144,9 +144,10 @@ def checked(stream: Stream) -> "Checked":
 class Checked:
     """A stream that holds what `tlx.core.types.Stream` promises, or raises.
 
-    Each batch is a mapping of arrays with equally many rows, at least one, `inputs` among them;
-    `mask` is bool [B] and `index` integer [B]. In a pass no index comes twice. Every pass has as
-    many examples as the one before, which tells iterators that can be read once.
+    Each batch is a mapping of arrays with equally many rows, at least one, `inputs` among them (a
+    part of which may be a scalar, for all rows); `mask` is bool [B] and `index` integer [B]. In a
+    pass no index comes twice. Every pass has as many examples as the one before, which tells
+    iterators that can be read once.
 
     Raises:
       TypeError: for another kind of batch or leaf.
@@ -243,10 +244,12 @@ def _check_batch(batch: Any) -> None:
     leaves = jax.tree_util.tree_flatten_with_path(dict(batch))[0]
     for path, leaf in leaves:
         _check_leaf(path, leaf)
-    if not jax.tree.leaves(batch["inputs"]):
+    if not any(x.ndim for x in jax.tree.leaves(batch["inputs"])):
         raise ValueError("expected a batch whose inputs hold at least one array, got none")
-    rows = len(jax.tree.leaves(batch["inputs"])[0])
-    others = [f"{_name(path)} {list(x.shape)}" for path, x in leaves if len(x) != rows]
+    rows = contracts.num_rows(batch["inputs"])
+    others = [
+        f"{_name(path)} {list(x.shape)}" for path, x in leaves if x.shape[:1] not in ((), (rows,))
+    ]
     if others or not rows:
         raise ValueError(
             f"expected batches of at least one row, with as many in each array; the inputs have "
@@ -267,7 +270,10 @@ def _is_index(index: Any) -> bool:
 
 
 def _check_leaf(path: Any, leaf: Any) -> None:
-    if not isinstance(leaf, jax.Array | np.ndarray):
+    is_input = path[0] == jax.tree_util.DictKey("inputs")
+    if not isinstance(leaf, jax.Array | np.ndarray) and not (
+        is_input and isinstance(leaf, np.generic)
+    ):
         raise TypeError(
             f"expected arrays of numpy or jax in a batch, got {type(leaf).__name__} in "
             f"{_name(path)}; convert it by np.asarray, or leave it out"
@@ -277,7 +283,7 @@ def _check_leaf(path: Any, leaf: Any) -> None:
             f"expected numbers in a batch, got dtype {leaf.dtype} in {_name(path)}; convert them, "
             "or leave them out"
         )
-    if not leaf.ndim:
+    if not leaf.ndim and not is_input:
         raise ValueError(f"expected arrays [B, ...] in a batch, got a scalar in {_name(path)}")
 
 
