@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -45,9 +44,6 @@ def along(
     found, rule = statistics_lib.along(
         apply_fn, metric, path_fn, coordinates, stream, source=statistics, chunk=chunk
     )
-    count = int(found.pop("")[0])
-    if count > size:
-        raise ValueError(f"expected at most num_examples={size} examples, the stream has {count}")
     return found, rule
 
 
@@ -85,12 +81,5 @@ def mean_of_each(losses: tuple[tuple[str, PerExampleFn], ...]) -> Metric:
 
 @functools.cache
 def _collected(losses: tuple[tuple[str, PerExampleFn], ...], num_examples: int) -> Metric:
-    """The losses by name, and under the empty name the number of examples."""
-    count = Metric(
-        init=lambda: jnp.zeros((), jnp.int32),
-        update=lambda s, _, batch: s + jnp.sum(metrics.mask_of(batch), dtype=jnp.int32),
-        merge=jnp.add,
-        compute=lambda s: s,
-    )
-    named = {name: metrics.collect(fn, num_examples) for name, fn in losses}
-    return metrics.combine({**named, "": count})
+    """The losses of each example by name; an example beyond their number is an error."""
+    return metrics.combine({name: metrics.collect(fn, num_examples) for name, fn in losses})
