@@ -92,7 +92,7 @@ def test_a_classifier_is_judged_by_loss_and_error():
         ({"tolerance": -1.0}, r"expected the tolerance of own as a number from 0, got -1\.0"),
         ({"num_points": 0}, "expected at least one point on the line of a pair, got 0"),
         ({"confidence": 1.0}, r"expected a confidence between 0 and 1, got 1\.0"),
-        ({"num_examples": 30}, "by num_examples=30, got 39 in row"),
+        ({"num_examples": 30}, "by num_examples=30, got 31 in row 15"),
     ],
 )
 def test_bad_questions(options, message):
