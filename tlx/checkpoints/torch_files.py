@@ -1,21 +1,22 @@
 """Files of torch.save without torch: tensors come out, and nothing in a file is executed.
 
-A pickle can name any function and call it. Here only the names that rebuild tensors and plain
-containers are known, each as a function of our own; any other name is an error.
+`tlx.checkpoints.pickles` reads what a file holds; here are the few names that rebuild tensors and
+plain containers. Any other object comes out as a placeholder that does nothing.
 """
 
-import io
 import math
-import pickle
+import os
 import struct
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+
+from tlx.checkpoints import bounds, pickles
+from tlx.checkpoints.pickles import Inert, Name
 
 LEGACY_START = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 """How files of torch before 1.6 begin: a pickle of their magic number."""
@@ -36,25 +37,27 @@ _DTYPES: dict[str, Any] = {
     "CharStorage": np.int8,
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
+    "ComplexFloatStorage": np.complex64,
+    "ComplexDoubleStorage": np.complex128,
     "UntypedStorage": np.uint8,
 }
-
-
-class _Kind(NamedTuple):
-    """A class of storages: what its values are."""
-
-    dtype: np.dtype
 
 
 class _Storage:
     """Values in the file; of old files they come after the pickle that refers to them."""
 
     def __init__(self, key: str, dtype: np.dtype, size: int) -> None:
+        bounds.require(f"storage {key[:40]!r}", size, bounds.FILE_BYTES // dtype.itemsize, "values")
         self.key, self.dtype, self.size = key, dtype, size
         self.values: np.ndarray | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """What the file should hold of it."""
+        return self.size * self.dtype.itemsize
+
     def fill(self, data: bytes) -> None:
-        if len(data) != self.size * self.dtype.itemsize:
+        if len(data) != self.nbytes:
             raise ValueError(
                 f"storage {self.key!r} should hold {self.size} values of {self.dtype}, but has "
                 f"{len(data)} bytes: the file is cut off or damaged"
@@ -62,27 +65,24 @@ class _Storage:
         self.values = np.frombuffer(data, self.dtype.newbyteorder("<"))
 
 
-class _Tensor(NamedTuple):
+class Tensor(NamedTuple):
+    """A view of a storage, as yet not copied."""
+
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
+    @property
+    def nbytes(self) -> int:
+        """Of the array."""
+        return math.prod(self.shape) * self.storage.dtype.itemsize
+
     def array(self) -> np.ndarray:
         """The values, copied; as the shape and strides, in values, say."""
-        values, numbers = self.storage.values, (self.offset, *self.shape, *self.strides)
+        values = self.storage.values
         assert values is not None
-        if len(self.shape) != len(self.strides) or min(numbers) < 0:
-            raise ValueError(f"a tensor has shape {self.shape} and strides {self.strides}")
-        size = math.prod(self.shape)
-        steps = zip(self.shape, self.strides, strict=True)
-        last = self.offset + sum((length - 1) * stride for length, stride in steps)
-        if size and (last >= len(values) or size > len(values)):
-            raise ValueError(
-                f"a tensor of shape {self.shape} reaches value {last} of a storage with "
-                f"{len(values)}: the file is damaged"
-            )
-        if not size:
+        if not math.prod(self.shape):
             return np.zeros(self.shape, self.storage.dtype)
         width = values.itemsize
         start = values[self.offset :]
@@ -90,134 +90,115 @@ class _Tensor(NamedTuple):
         return np.array(seen, self.storage.dtype)
 
 
-def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
     if not isinstance(storage, _Storage):
         raise ValueError("a tensor is not made of a storage")
-    sizes = tuple(int(n) for n in shape), tuple(int(n) for n in strides)
-    return _Tensor(storage, int(offset), *sizes)
+    if not (isinstance(shape, tuple) and isinstance(strides, tuple) and type(offset) is int):
+        raise ValueError("a tensor without a shape")
+    bounds.size("a tensor", shape, storage.dtype.itemsize)
+    is_sound = len(strides) == len(shape) and all(type(n) is int and n >= 0 for n in strides)
+    if not is_sound or offset < 0:
+        raise ValueError(f"a tensor has shape {shape}, offset {offset} and unfitting strides")
+    size = math.prod(shape)
+    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    if size and (last >= storage.size or size > storage.size):
+        raise ValueError(
+            f"a tensor of shape {shape} reaches value {last} of a storage with {storage.size}: the "
+            "file is damaged"
+        )
+    return Tensor(storage, offset, shape, strides)
 
 
-class _Dtype:
-    """numpy's dtype in a pickle, as far as numbers go."""
-
-    def __init__(self, code: Any, *_: Any) -> None:
-        self.code = str(code)
-
-    def __setstate__(self, state: Any) -> None:
-        """Byte order and the like, which do not matter to what is read."""
-
-
-def _scalar(dtype: Any, data: Any = b"") -> Any:
-    """A numpy number, such as a best accuracy that was saved beside the weights."""
-    is_number = isinstance(dtype, _Dtype) and dtype.code[:1] in "fiub"
-    if not is_number or not isinstance(data, bytes):
-        raise ValueError("a numpy value that is not a number")
-    return np.frombuffer(data, np.dtype(dtype.code).newbyteorder("<"))[0]
+def _mapping(*args: Any) -> dict[Any, Any]:
+    """An OrderedDict: empty, or of the pairs of older pickles; a defaultdict is empty."""
+    pairs = args[0] if args and isinstance(args[0], list) else []
+    found = {}
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise ValueError("a mapping of what are no pairs of a name and a value")
+        found[pair[0]] = pair[1]
+    return found
 
 
-def _encode(text: Any, coding: Any) -> bytes:
-    """How bytes are written in pickles of protocol 2."""
-    if coding != "latin1" or not isinstance(text, str):
-        raise ValueError(f"a text in the coding {coding!r}")
-    return text.encode("latin1")
-
-
-def _first(value: Any, *_: Any) -> Any:
+def _first(value: Any = None, *_: Any) -> Any:
     return value
 
 
-def _nothing(*_: Any) -> None:
-    return None
+def _tuple(values: Any = (), *_: Any) -> Any:
+    return tuple(values) if isinstance(values, list | tuple) else Inert("torch.Size")
 
 
-_KNOWN: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor"): _rebuild,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
-    ("torch._utils", "_rebuild_parameter"): _first,
-    ("torch", "Size"): tuple,
-    ("torch", "device"): _nothing,
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy._core.multiarray", "scalar"): _scalar,
-    ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _encode,
-    **{("torch", name): _Kind(np.dtype(dtype)) for name, dtype in _DTYPES.items()},
-    ("torch.storage", "UntypedStorage"): _Kind(np.dtype(np.uint8)),
+_KNOWN: Mapping[Name, Callable[..., Any]] = {
+    Name("collections", "OrderedDict"): _mapping,
+    Name("collections", "defaultdict"): _mapping,
+    Name("torch._utils", "_rebuild_tensor"): _rebuild,
+    Name("torch._utils", "_rebuild_tensor_v2"): _rebuild,
+    Name("torch._utils", "_rebuild_parameter"): _first,
+    Name("torch._utils", "_rebuild_parameter_with_state"): _first,
+    Name("torch", "Size"): _tuple,
 }
 
 
-class _Reader(pickle.Unpickler):
-    """A pickle whose names are `_KNOWN` ones."""
-
-    def __init__(self, file: BinaryIO, find: Callable[[Any], _Storage]) -> None:
-        super().__init__(file)
-        self._find = find
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _KNOWN:
-            raise ValueError(
-                f"it wants {module}.{name}, which is not among what weights are made of; nothing "
-                f"was executed. {_CONVERT}"
-            )
-        return _KNOWN[module, name]
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        return self._find(pid)
-
-
-def _unpickle(file: BinaryIO, find: Callable[[Any], _Storage]) -> Any:
-    try:
-        return _Reader(file, find).load()
-    except ValueError:
-        raise
-    except Exception as error:  # what a damaged pickle raises can be anything
-        raise ValueError(f"its pickle cannot be read ({type(error).__name__}: {error})") from error
-
-
-def _no_storage(pid: Any) -> _Storage:
+def _no_storage(pid: Any) -> Any:
     raise ValueError("a storage where none belongs")
 
 
-def _storage_of(pid: Any) -> tuple[_Kind, str, int]:
-    """What a reference to a storage says: kind, key and number of values."""
+def _storage_of(pid: Any) -> tuple[np.dtype, str, int]:
+    """What a reference to a storage says: dtype, key and number of values."""
     is_one = isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"
-    if not is_one or not isinstance(pid[1], _Kind) or not isinstance(pid[4], int):
+    if not is_one or not isinstance(pid[1], Name) or type(pid[4]) is not int:
         raise ValueError("a reference that is not to a storage")
-    return pid[1], str(pid[2]), pid[4]
+    kind, key = pid[1], pid[2]
+    if kind.module not in ("torch", "torch.storage") or kind.name not in _DTYPES:
+        raise ValueError(f"values of {kind}, which are not read here. {_CONVERT}")
+    if not isinstance(key, str):
+        raise ValueError("a storage without a name")
+    return np.dtype(_DTYPES[kind.name]), key, pid[4]
 
 
 def read_zip(file: Path) -> Any:
-    """What torch 1.6 or later saved, its tensors as numpy arrays.
+    """What torch 1.6 or later saved: containers of `Tensor` and of what weights are not made of.
 
     Raises:
-      ValueError: if the file is damaged or asks for what is not known.
+      ValueError: if the file is damaged, or beyond `tlx.checkpoints.bounds`.
     """
     with zipfile.ZipFile(file) as archive:
-        names = set(archive.namelist())
-        (root,) = {name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")}
+        names = archive.namelist()
+        roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
+        if len(roots) != 1 or len(set(names)) != len(names):
+            raise ValueError("a zip file with several members of one name, or several pickles")
+        (root,) = roots
         order = f"{root}byteorder"
-        if order in names and archive.read(order) != b"little":
+        if order in names and archive.open(order).read(16) != b"little":
             raise ValueError("its values are in big-endian order, which is not read here")
         storages: dict[str, _Storage] = {}
+        left = os.path.getsize(file)
 
         def find(pid: Any) -> _Storage:
-            kind, key, size = _storage_of(pid)
-            member = f"{root}data/{key}"
-            if key not in storages:
-                if member not in names:
-                    raise ValueError(f"it lacks the storage {key!r}")
-                if archive.getinfo(member).compress_type != zipfile.ZIP_STORED:
-                    raise ValueError(f"the storage {key!r} is compressed, as torch never does it")
-                storages[key] = _Storage(key, kind.dtype, size)
-                storages[key].fill(archive.read(member))
-            return storages[key]
+            nonlocal left
+            dtype, key, size = _storage_of(pid)
+            if key in storages:
+                return storages[key]
+            member, storage = f"{root}data/{key}", _Storage(key, dtype, size)
+            if member not in names:
+                raise ValueError(f"it lacks the storage {key!r}")
+            info = archive.getinfo(member)
+            if info.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"the storage {key!r} is compressed, as torch never does it")
+            left -= info.file_size
+            if info.file_size != info.compress_size or left < 0:
+                raise ValueError(f"storage {key!r}: the file holds less than it says")
+            storage.fill(archive.read(member))
+            storages[key] = storage
+            return storage
 
-        found = _unpickle(io.BytesIO(archive.read(f"{root}data.pkl")), find)
-    return _arrays(found)
+        with archive.open(f"{root}data.pkl") as data:
+            bounds.require("its pickle", archive.getinfo(data.name).file_size, bounds.PICKLE_BYTES)
+            return pickles.load(data, _KNOWN, find)  # type: ignore[arg-type]
 
 
 def read_legacy(file: Path) -> Any:
-    """What torch before 1.6 saved, its tensors as numpy arrays.
+    """What torch before 1.6 saved, as `read_zip`.
 
     Raises:
       ValueError: as `read_zip`.
@@ -225,37 +206,35 @@ def read_legacy(file: Path) -> Any:
     storages: dict[str, _Storage] = {}
 
     def find(pid: Any) -> _Storage:
-        kind, key, size = _storage_of(pid)
+        dtype, key, size = _storage_of(pid)
         if len(pid) > 5 and pid[5] is not None:
             raise ValueError(f"a view of a storage, as very old files have. {_CONVERT}")
-        return storages.setdefault(key, _Storage(key, kind.dtype, size))
+        return storages.setdefault(key, _Storage(key, dtype, size))
 
     with file.open("rb") as data:
-        _unpickle(data, _no_storage)
-        protocol, _ = _unpickle(data, _no_storage), _unpickle(data, _no_storage)
+        pickles.load(data, {}, _no_storage)
+        protocol, _ = (pickles.load(data, {}, _no_storage) for _ in range(2))
         if protocol != _PROTOCOL:
-            raise ValueError(f"expected torch's protocol {_PROTOCOL}, got {protocol!r}")
-        found = _unpickle(data, find)
-        for key in _unpickle(data, _no_storage):
-            storage = storages.get(key)
-            if storage is None:
-                raise ValueError(f"it holds a storage {key!r} that nothing refers to")
-            header = data.read(8)
-            if len(header) < 8 or struct.unpack("<q", header)[0] != storage.size:
-                raise ValueError(f"storage {key!r}: the file is cut off or damaged")
-            storage.fill(data.read(storage.size * storage.dtype.itemsize))
+            raise ValueError(f"expected torch's protocol {_PROTOCOL}, got another")
+        found = pickles.load(data, _KNOWN, find)
+        keys = pickles.load(data, {}, _no_storage)
+        if not isinstance(keys, list):
+            raise ValueError("it does not list its storages")
+        _fill(data, keys, storages)
     lacking = [key for key, storage in storages.items() if storage.values is None]
     if lacking:
         raise ValueError(f"it lacks the storages {', '.join(lacking[:5])}: the file is cut off")
-    return _arrays(found)
+    return found
 
 
-def _arrays(value: Any) -> Any:
-    """The same with arrays for tensors, in dicts and lists at any depth."""
-    if isinstance(value, _Tensor):
-        return value.array()
-    if isinstance(value, Mapping):
-        return {key: _arrays(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_arrays(item) for item in value]
-    return value
+def _fill(data: BinaryIO, keys: list[Any], storages: Mapping[str, _Storage]) -> None:
+    total = os.fstat(data.fileno()).st_size
+    for key in keys:
+        storage = storages.get(key) if isinstance(key, str) else None
+        if storage is None:
+            raise ValueError(f"it holds a storage ({pickles.describe(key)}) nothing refers to")
+        header = data.read(8)
+        if len(header) < 8 or struct.unpack("<q", header)[0] != storage.size:
+            raise ValueError(f"storage {key!r}: the file is cut off or damaged")
+        bounds.require(f"storage {key!r}", storage.nbytes, total - data.tell())
+        storage.fill(data.read(storage.nbytes))

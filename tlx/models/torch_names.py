@@ -77,11 +77,27 @@ def told_by(module: nn.Module, tensors: Mapping[str, Any]) -> str:
     return max(libraries(module), key=shared)
 
 
-def undistributed(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """The tensors without the "module." that training on several devices puts before all names."""
-    if tensors and all(name.startswith("module.") for name in tensors):
-        return {name.removeprefix("module."): value for name, value in tensors.items()}
-    return tensors
+def unprefixed(module: nn.Module, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors without what stands before all of their names, as "module." or "model.backbone.".
+
+    Of what all names share up to a "." as much is taken off as makes the most names the model's;
+    of equals the least.
+    """
+    leaves = shapes(module)
+    known = {torch_name(module, leaf, names) for names in libraries(module) for leaf in leaves}
+    best = now = dict(tensors)
+    while len({name.partition(".")[0] for name in now}) == 1 and all("." in name for name in now):
+        now = {name.partition(".")[2]: value for name, value in now.items()}
+        if len(known & now.keys()) > len(known & best.keys()):
+            best = now
+    return best
+
+
+def has_head(module: nn.Module, tensors: Mapping[str, Any]) -> bool:
+    """Whether some of a classifier is among the tensors, whose names have no prefix."""
+    names = told_by(module, tensors)
+    heads = [leaf for leaf in shapes(module) if leaf.startswith(HEAD)]
+    return any(torch_name(module, leaf, names) in tensors for leaf in heads)
 
 
 def shapes(module: nn.Module, channels: int = 3) -> dict[str, Any]:
@@ -97,8 +113,8 @@ def from_torch(
 
     Args:
       module: a model.
-      tensors: PyTorch's state dict, with the names of one of `libraries`; "module." before
-        every name is taken off.
+      tensors: PyTorch's state dict, with the names of one of `libraries`; what stands before
+        every name is taken off (see `unprefixed`).
       head: "keep", or "drop": leave the file's classifier out, and the model's too.
 
     Returns:
@@ -106,9 +122,10 @@ def from_torch(
       tensor that was left out the reason.
 
     Raises:
-      ValueError: listing every tensor that is missing, extra or of another shape.
+      ValueError: listing every tensor that is missing, extra, of another shape, or not of
+        floating numbers (as quantised weights are).
     """
-    tensors = undistributed(tensors)
+    tensors = unprefixed(module, tensors)
     names = told_by(module, tensors)
     first = np.shape(tensors.get(torch_name(module, STEM, names), ()))
     leaves = shapes(module, first[1] if len(first) == 4 else 3)
@@ -127,6 +144,11 @@ def from_torch(
         if given[name].shape != expected:
             found = given[name].shape
             problems.append(f"shape: {name} ({leaf}): expected {list(expected)}, got {list(found)}")
+        elif not jnp.issubdtype(given[name].dtype, jnp.floating):
+            problems.append(
+                f"dtype: {name} ({leaf}): expected floating numbers, got {given[name].dtype}; "
+                "quantised weights are numbers only with their scales, so dequantise them before"
+            )
     if problems:
         lines = "".join(f"\n  {line}" for line in sorted(problems)[:_SHOWN])
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""

@@ -78,7 +78,8 @@ def import_weights(
         "params/stem/conv/kernel".
       workdir: a folder that is not there yet.
       model: what the weights are of; the number of classes is told by the file.
-      key: where in the file they are; None: found.
+      key: where in the file they are; None: found. Without a classifier among them the model's
+        head is zeros, of one class; runs that start from it have heads of their own.
       name: that records call the model by.
 
     Returns:
@@ -88,26 +89,24 @@ def import_weights(
 
     Raises:
       ValueError: if the workdir is there, the file cannot be read, a tensor is missing, extra,
-        misshapen or not finite. Nothing is written then.
+        misshapen, not of floating numbers or not finite. Nothing is written then.
     """
     target = Path(workdir)
     if target.exists():
         raise ValueError(f"{target} is there already; choose another workdir, or remove that one")
     tensors = foreign.read_tensors(file, key=key)
-    num_classes = _num_classes(model, tensors)
-    module = _module(model, num_classes)
-    skipped: dict[str, str] = {}
     if KERNEL in tensors:
-        variables = _ours(tensors, module)
+        num_classes, skipped = int(np.shape(tensors[KERNEL])[-1]), dict[str, str]()
+        variables = _ours(tensors, _module(model, num_classes))
     else:
-        variables, skipped = torch_names.from_torch(module, tensors)
+        num_classes, variables, skipped = _theirs(model, tensors)
     leaves = tree.named_leaves(variables)
     bad = packing.non_finite(leaves)
     if bad:
         raise ValueError(f"{file}: NaN or infinite values in {', '.join(bad[:8])}")
     found = {
         "file": Path(file).name,
-        "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest(),
+        "sha256": foreign.digest(file),
         "model": {"name": model.name, "options": dict(model.options)},
         "num_classes": num_classes,
         "tensors": len(leaves),
@@ -170,7 +169,8 @@ def export_weights(
         model = ModelSpec(**imported["model"])
     number = checkpoints.resolve(workdir, step)
     variables = checkpoints.restore(workdir, number, as_numpy=True)
-    module = _module(model, _num_classes(model, tree.named_leaves(variables)))
+    kernel = tree.named_leaves(variables)[KERNEL]
+    module = _module(model, int(np.shape(kernel)[-1]))
     tensors = torch_names.to_torch(module, variables, names)
     origin = checkpoints.origin(workdir, number)
     metadata = {
@@ -188,25 +188,33 @@ def _module(model: ModelSpec, num_classes: int) -> nn.Module:
     return models.make(model.name, num_classes=num_classes, **tuples(model.options))
 
 
-def _num_classes(model: ModelSpec, tensors: Mapping[str, Any]) -> int:
-    """By the head's shape, in our names or PyTorch's."""
-    if KERNEL in tensors:
-        return int(np.shape(tensors[KERNEL])[-1])
-    module, tensors = _module(model, 1), torch_names.undistributed(tensors)
-    names = [torch_names.torch_name(module, KERNEL, lib) for lib in torch_names.libraries(module)]
-    name = torch_names.torch_name(module, KERNEL, torch_names.told_by(module, tensors))
-    if name not in tensors:
-        raise ValueError(
-            f"expected a classifier {' or '.join(dict.fromkeys(names))} or {KERNEL} among the "
-            f"{len(tensors)} tensors, got {', '.join(list(tensors)[:8])} …"
-        )
-    return int(np.shape(tensors[name])[0])
+def _theirs(
+    model: ModelSpec, tensors: Mapping[str, np.ndarray]
+) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """The number of classes, the variables from PyTorch's names, and what was left out."""
+    one = _module(model, 1)
+    tensors = torch_names.unprefixed(one, tensors)
+    if torch_names.has_head(one, tensors):
+        head = torch_names.torch_name(one, KERNEL, torch_names.told_by(one, tensors))
+        num_classes = len(tensors[head]) if np.ndim(tensors.get(head, 0)) else 1
+        return num_classes, *torch_names.from_torch(_module(model, num_classes), tensors)
+    variables, skipped = torch_names.from_torch(one, tensors, head="drop")
+    leaves = tree.named_leaves(variables)
+    shapes = torch_names.shapes(one, int(np.shape(leaves[torch_names.STEM])[2]))
+    for name, like in shapes.items():
+        if name.startswith(f"params/{HEAD}/"):
+            leaves[name] = np.zeros(like.shape, np.float32)
+            skipped[name] = "no classifier in the file; a head of zeros in its place"
+    return 1, tree.nested(leaves), skipped
 
 
 def _ours(tensors: Mapping[str, Any], module: nn.Module) -> Any:
     stem = np.shape(tensors.get(torch_names.STEM, ()))
     channels = int(stem[2]) if len(stem) == 4 else 3
     like = torch_names.shapes(module, channels)
+    whole = [name for name, value in tensors.items() if not checks.is_inexact(value)]
+    if whole:
+        raise ValueError(f"expected floating numbers, got others in {', '.join(whole[:8])}")
     values = {name: np.asarray(value, np.float32) for name, value in tensors.items()}
     checks.same_structure(values, like, names=("the file", "the model"))
     return tree.nested(values)
