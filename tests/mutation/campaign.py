@@ -54,7 +54,7 @@ def pytest(tree: Path, *words: str, seconds: float) -> tuple[int | None, str]:
 
 def failed(output: str) -> list[str]:
     """The tests that pytest's summary names as failed."""
-    return re.findall(r"^(?:FAILED|ERROR) (\S+::\S+|\S+\.py)", output, re.MULTILINE)
+    return re.findall(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", output, re.MULTILINE)
 
 
 def check_sound(tree: Path, mutations: Sequence[Mutation]) -> None:
