@@ -1,8 +1,11 @@
 """Strict settings for all tests: several CPU devices, no silent promotion, same random draws."""
 
+import atexit
 import gc
 import os
 import resource
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +23,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 for name in [name for name in os.environ if name.startswith("TLX_")] + ["TFDS_DATA_DIR"]:
     os.environ.pop(name, None)
 os.environ["TLX_FASHION_MNIST"] = os.environ["TFDS_DATA_DIR"] = "/nonexistent"
+
+# digests of the files that tests make are not for the user's cache
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tlx-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 STATM = Path("/proc/self/statm")
 MOST_BYTES = 2 * 2**30

@@ -84,7 +84,22 @@ def test_kinds_say_where_a_run_starts(capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_what_a_study_starts_from_is_looked_for_first(capsys, tmp_path):
+    start = f"--config.pretrain.init_from.workdir={tmp_path / 'nowhere'}"
+    run = f"--workdir={tmp_path / 'run'}"
+    message = told(capsys, "study", "--config=configs/mini.py", run, start)
+    assert "init_from: there is no folder" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_study_is_no_run(capsys, tmp_path):
+    assert "is the config of a study; use tlx study" in train(capsys, tmp_path, "configs/mini.py")
+    message = told(capsys, "study", "--config=configs/mini.py:scratch", f"--workdir={tmp_path}/run")
+    assert "is the config of one run; use tlx train" in message
+
+
 BROKEN = {
+    "raise SystemExit(5)\n": "line 1: SystemExit: 5",
     "def get_config(:\n": "line 1: SyntaxError",
     "import nothing_like_it\n": "line 1: ModuleNotFoundError: No module named 'nothing_like_it'",
     "def get_config():\n  return {}['a']\n": "line 2: KeyError: 'a'",

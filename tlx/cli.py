@@ -187,7 +187,10 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
     from tlx.studies.spec import StudySpec
     from tlx.train import distributed
 
-    spec = config.build(StudySpec, config.load(args.config, overrides))
+    values = config.load(args.config, overrides)
+    if "model" in values:
+        raise ValueError(f"{args.config} is the config of one run; use tlx train")
+    spec = config.build(StudySpec, values)
     distributed.initialize_if_cluster()
     result = local.run(spec, args.workdir)
     if not distributed.is_primary():
@@ -207,7 +210,13 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
     from tlx.train import distributed
     from tlx.train.spec import RunSpec
 
-    spec = config.build(RunSpec, config.load(args.config, overrides))
+    values = config.load(args.config, overrides)
+    if "pretrain" in values:
+        raise ValueError(
+            f"{args.config} is the config of a study; use tlx study, or name one of its runs, as "
+            "configs/mini.py:scratch does"
+        )
+    spec = config.build(RunSpec, values)
     distributed.initialize_if_cluster()
     result = local.run_one(spec, args.workdir)
     print(
@@ -276,9 +285,10 @@ def _import(args: argparse.Namespace, overrides: list[str]) -> None:
         first, *others = [name for name, why in found["skipped"].items() if why == reason]
         more = f" and {len(others)} more" if others else ""
         print(f"left out: {first}{more} ({reason}); all in {args.workdir / importing.FILE}")
+    classes = f"{found['num_classes']} classes" if found["num_classes"] else "no head"
     print(
-        f"{found['tensors']} tensors, {found['parameters']:,} numbers, {found['num_classes']} "
-        f"classes, as {found['model']['name']}; {args.workdir}"
+        f"{found['tensors']} tensors, {found['parameters']:,} numbers, {classes}, as "
+        f"{found['model']['name']}; {args.workdir}"
     )
 
 

@@ -133,7 +133,7 @@ def _run(file: Path, fn: Callable[..., Any], *args: Any) -> Any:
         return fn(*args)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None
-    except Exception as error:  # whatever the file does
+    except (Exception, SystemExit) as error:  # whatever the file does
         frames = traceback.extract_tb(error.__traceback__)
         lines = [str(f.lineno) for f in frames if Path(f.filename) == file.absolute()]
         lines += [str(f.lineno) for f in frames if Path(f.filename) == file]

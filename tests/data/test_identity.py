@@ -325,14 +325,13 @@ def test_every_source_of_files_sees_a_byte(name, split, image, tmp_path, monkeyp
 def test_lists_are_content(tmp_path, monkeypatch):
     root = mock_data.make_all(tmp_path / "data")
     monkeypatch.setenv("TLX_DATA_DIR", str(root))
-    for name, split, file, old, new in (
-        ("chexpert", "train", "chexpert/train.csv", ",1.0", ",0.0"),
-        ("domainnet/real", "train", "domainnet/real_train.txt", "jpg 1", "jpg 2"),
+    for name, file, change in (
+        ("chexpert", "chexpert/train.csv", lambda text: text.replace(",1.0", ",0.0", 1)),
+        ("domainnet/real", "domainnet/real_train.txt", lambda text: text.split("\n", 1)[1]),
     ):
-        before = open_source(name, split).fingerprint
-        text = (root / file).read_text()
-        (root / file).write_text(text.replace(old, new, 1))
-        assert open_source(name, split).fingerprint != before
+        before = open_source(name, "train").fingerprint
+        (root / file).write_text(change((root / file).read_text()))
+        assert open_source(name, "train").fingerprint != before
 
 
 def test_fashion_mnist_that_changes_in_its_folder(tmp_path, monkeypatch):
@@ -361,3 +360,15 @@ def test_classes_of_other_splits_are_content(tmp_path):
     after = examples.content(spec)
     assert before["train"]["digest"] != after["train"]["digest"]  # the model has another head
     assert json.loads(json.dumps(after)) == after
+
+
+def test_no_more_folders_are_remembered_than_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(identity, "MOST_FOLDERS", 3)
+    monkeypatch.setattr(identity, "RACY_NS", 0)
+    for number in range(6):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "a").write_bytes(b"a")
+        os.utime(folder / "a", (1, 1))
+        identity.of_files(folder, ["a"])
+    assert len(list(identity.cache_folder().glob("*.1"))) == 3

@@ -118,3 +118,17 @@ def test_other_families_have_no_names():
 
     with pytest.raises(ValueError, match="Other has no PyTorch names here; known: ConvNeXt, "):
         torch_names.torch_name(Other(), "params/a/kernel")
+
+
+@pytest.mark.parametrize("prefix", ["", "_orig_mod.", "model.", "backbone.", "any.0.thing."])
+def test_a_prefix_that_all_names_share_is_taken_off(prefix):
+    module = NETS["resnet"]
+    variables = random_variables(module)
+    tensors = torch_names.to_torch(module, variables)
+    wrapped = {f"{prefix}{name}": value for name, value in tensors.items()}
+    found, skipped = torch_names.from_torch(module, wrapped)
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+    assert "bn1.num_batches_tracked" in skipped
+    partly = wrapped | {"head.weight": np.zeros(2, np.float32)}
+    with pytest.raises(ValueError, match=rf"extra: ({prefix}bn1.bias|head.weight) \["):
+        torch_names.from_torch(module, partly)

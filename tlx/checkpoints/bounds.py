@@ -1,77 +1,82 @@
-"""How much a file of another library may ask for, checked before anything is allocated.
+"""How much a file of another library may ask for; checked before anything is allocated for it.
 
-A file can claim more than it holds. Every reader here compares what a header says with what is
-there, and with these bounds.
+Whatever a header claims is compared with the bytes that are there and with these bounds. They
+are far above any file of weights; a file beyond them is damaged, or made to do harm.
 """
 
 import math
+from collections.abc import Sequence
 
-FILE_BYTES = 2**36
-"""Of a file, and of all shards of an index together (64 GiB)."""
+import numpy as np
 
-TENSOR_BYTES = 2**34
-"""Of one tensor (16 GiB)."""
+FILE_BYTES = 1 << 37
+"""Of a file (128 GiB)."""
 
-DIMENSIONS = 32
-"""Of one tensor."""
+MEMBER_BYTES = 1 << 36
+"""Of one member of a zip file (64 GiB)."""
 
-TENSORS = 20_000
-"""Named tensors, and mappings around them, that are looked at in one file."""
+TENSOR_BYTES = 1 << 36
+"""Of one tensor (64 GiB)."""
+
+HEADER_BYTES = 1 << 23
+"""Of a safetensors header, or an index of shards (8 MiB)."""
+
+PICKLE_BYTES = 1 << 25
+"""Of a pickle without the values of its tensors (32 MiB)."""
+
+INTEGER_BYTES = 16
+"""Of a whole number in a pickle."""
+
+OBJECTS = 250_000
+"""Instructions of a pickle, or values of a msgpack file; a tensor takes about 35, or 2."""
+
+TENSORS = 100_000
+"""Mappings and tensors together that names are made of; members of a zip file."""
 
 DEPTH = 32
-"""Of mappings in mappings around a tensor."""
+"""Mappings in mappings around a tensor; levels of a msgpack file; dimensions of a tensor."""
 
-PICKLE_BYTES = 2**25
-"""Of one pickle without the tensors' values (32 MiB; weights with an optimiser take 1 or 2)."""
+INFLATED_BYTES = 1 << 26
+"""What compressed members may give together in any case (64 MiB) …"""
 
-PICKLE_STEPS = 300_000
-"""Instructions in one pickle; a tensor takes about 35."""
+INFLATION = 50
+"""… or else for each byte of the file."""
 
-INTEGER_BYTES = 64
-"""Of one whole number in a pickle."""
-
-HEADER_BYTES = 2**24
-"""Of the header of a safetensors file or of an index (16 MiB)."""
-
-EXPANSION = 100
-"""Bytes that compressed members may give for each byte of their file, above `EXPANSION_FREE`."""
-
-EXPANSION_FREE = 2**26
-"""Bytes that compressed members may give in any case (64 MiB)."""
-
-SHARED = 8
-"""Bytes of tensors for each byte of their file, since some share their values."""
+SHARED = 16
+"""How often the tensors together may use the values of their storages (tied weights)."""
 
 
-def require(what: str, found: int, limit: int, unit: str = "bytes") -> None:
-    """Raises unless `found` is between 0 and `limit`.
+def require(what: str, found: int, most: int, unit: str = "bytes") -> None:
+    """Raises unless 0 ≤ `found` ≤ `most`.
 
     Raises:
       ValueError: naming the bound.
 
-    >>> require("its header", 3, 2)
+    >>> require("the header", 3, 2)
     Traceback (most recent call last):
-    ValueError: its header has 3 bytes, expected 0 to 2: the file is damaged, or no file of weights
+    ValueError: the header: expected at most 2 bytes, got 3: the file is damaged, or not of weights
     """
-    if not 0 <= found <= limit:
-        shown = f"{found:,}" if -(10**30) < found < 10**30 else "more than 10**30"
+    if not 0 <= found <= most:
+        got = f"{found:,}" if abs(found) < 1 << 80 else "a number of over 80 bits"
         raise ValueError(
-            f"{what} has {shown} {unit}, expected 0 to {limit:,}: the file is damaged, or no file "
-            "of weights"
+            f"{what}: expected at most {most:,} {unit}, got {got}: the file is damaged, or not of "
+            "weights"
         )
 
 
-def size(what: str, shape: tuple[int, ...], itemsize: int) -> int:
-    """The bytes of an array, in exact arithmetic.
+def require_size(what: str, shape: Sequence[int], dtype: np.dtype, size: int) -> None:
+    """Raises unless an array takes exactly `size` bytes.
 
     Raises:
-      ValueError: a length is no whole number or below 0, or the array is beyond the bounds.
+      ValueError: naming the shape and both sizes.
     """
-    require(what, len(shape), DIMENSIONS, "dimensions")
-    if any(type(length) is not int for length in shape):
-        raise ValueError(f"{what}: expected whole numbers as its shape")
+    require(f"{what}'s shape", len(shape), DEPTH, "dimensions")
     for length in shape:
-        require(f"a dimension of {what}", length, 2**62, "values")
-    total = math.prod(shape) * itemsize
-    require(what, total, TENSOR_BYTES)
-    return total
+        require(f"a length of {what}", length, 1 << 62, "values")
+    needed = math.prod(shape) * dtype.itemsize
+    require(what, needed, TENSOR_BYTES)
+    if needed != size:
+        raise ValueError(
+            f"{what} of shape {tuple(shape)} and {dtype} takes {needed:,} bytes, but the file has "
+            f"{size:,}: it is cut off or damaged"
+        )

@@ -1,42 +1,40 @@
-"""Pickles read by an interpreter of our own, in which nothing can be executed.
+"""Pickles read without Python's unpickler: nothing in them can be looked up, called or changed.
 
-A pickle is a program: it names functions, calls them and sets the state of what comes out. Here
-a name is a text, a call of it gives a placeholder, and setting a state does nothing; the few
-names that weights are made of are called as functions given by who reads. No object of Python's
-or of ours is reached, so none can be altered. What a pickle can ask for is bounded
-(`tlx.checkpoints.bounds`), nothing here recurses, and no value is compared, hashed or printed
-beyond its first level, since a few hundred bytes can build lists that hold each other 2**100 times.
+A pickle is a program that may name any function, call it and set the state of its result. Here
+names stay texts. A call of one of the names that the reader allows goes to the reader's own
+function; a call of any other name leaves an `Inert` object, and setting a state does nothing.
+The work is bounded (`tlx.checkpoints.bounds`), nothing recurses, and only texts and numbers are
+ever compared or hashed: a few hundred bytes can make lists with 2**100 ends.
 """
 
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 from tlx.checkpoints import bounds
 
 
 class Name(NamedTuple):
-    """A function or class that a pickle names; nothing is looked up."""
+    """A name in a pickle, of a function or class; what has it in Python is not looked up."""
 
     module: str
     name: str
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"[:100]
+        return f"{self.module[:60]}.{self.name[:60]}"
 
 
 class Inert:
-    """What stands for an object that weights are not made of; it holds the name alone."""
+    """In the place of an object that weights are not made of."""
 
     __slots__ = ("name",)
 
-    def __init__(self, name: object) -> None:
-        self.name = str(name)
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
-Call = Callable[..., Any]
-
-_MARK = object()
+_MARK = Inert("a mark")
+_PLAIN = (str, int, float, bytes, type(None))
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -47,290 +45,214 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_SET": lambda: Inert("builtins.set"),
     "MARK": lambda: _MARK,
 }
-_VALUES = frozenset(
-    (
-        "INT",
-        "LONG",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG1",
-        "LONG4",
-        "FLOAT",
-        "BINFLOAT",
-        "STRING",
-        "BINSTRING",
-        "SHORT_BINSTRING",
-        "UNICODE",
-        "SHORT_BINUNICODE",
-        "BINUNICODE",
-        "BINUNICODE8",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-        "BINBYTES8",
-        "BYTEARRAY8",
-    )
-)
+_IGNORED = frozenset(("PROTO", "FRAME"))
+_ITEMS_IN_TUPLE = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def describe(value: Any) -> str:
-    """A value in a few words, whatever it holds."""
-    if isinstance(value, Inert | Name):
-        return f"an object of {value.name}" if isinstance(value, Inert) else f"the name {value}"
-    if isinstance(value, str | bytes):
-        return repr(value[:40])
-    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < 1e30):
-        return repr(value)
-    return f"a {type(value).__name__}"
+class _Bounded:
+    """The bytes of one pickle, no more than the bound."""
 
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._used = file, 0
 
-class _Limited:
-    """A file of which no more than so many bytes are read."""
+    def _count(self, size: int) -> None:
+        self._used += size
+        bounds.require("its pickle", self._used, bounds.PICKLE_BYTES)
 
-    def __init__(self, file: BinaryIO, limit: int) -> None:
-        self._file, self._left = file, limit
-
-    def read(self, count: int) -> bytes:
-        bounds.require("a value of its pickle", count, self._left)
-        return self._taken(self._file.read(count))
+    def read(self, size: int) -> bytes:
+        self._count(size)
+        return self._file.read(size)
 
     def readline(self) -> bytes:
-        return self._taken(self._file.readline(self._left + 1))
-
-    def _taken(self, data: bytes) -> bytes:
-        self._left -= len(data)
-        bounds.require("its pickle", bounds.PICKLE_BYTES - self._left, bounds.PICKLE_BYTES)
-        return data
+        line = self._file.readline(bounds.PICKLE_BYTES)
+        self._count(len(line))
+        return line
 
 
 class _Machine:
-    """The stack and the memo of one pickle."""
+    """The stack and the memo of a pickle that is being read."""
 
-    def __init__(self, known: Mapping[Name, Call], find: Callable[[Any], Any]) -> None:
-        self.known, self.find = known, find
+    def __init__(
+        self, allowed: Mapping[Name, Callable[..., Any]], find: Callable[[Any], Any]
+    ) -> None:
+        self.allowed, self.find = allowed, find
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.steps = 0
-
-    def spend(self, steps: int) -> None:
-        """Counts work, so that none is asked for again and again."""
-        self.steps += steps
-        bounds.require("its pickle", self.steps, bounds.PICKLE_STEPS, "instructions")
 
     def pop(self) -> Any:
         value = self.stack.pop()
         if value is _MARK:
-            raise ValueError("a mark where a value belongs")
+            raise ValueError("its pickle has no value where one belongs")
         return value
 
-    def popped(self) -> list[Any]:
-        """What lies above the last mark, which goes too."""
+    def pop_to_mark(self) -> list[Any]:
         at = len(self.stack) - 1
         while self.stack[at] is not _MARK:
             at -= 1
             if at < 0:
-                raise ValueError("a mark is missing")
+                raise ValueError("its pickle has no mark where one belongs")
         items = self.stack[at + 1 :]
         del self.stack[at:]
         return items
 
-    def top(self) -> Any:
-        return self.stack[-1]
-
-    def run(self, file: Any) -> Any:
-        for opcode, arg, _ in pickletools.genops(file):
-            self.spend(1)
-            name = opcode.name
-            if name == "STOP":
-                return self.pop()
-            if name in _VALUES:
-                if type(arg) is int:
-                    bounds.require("a number", arg.bit_length() // 8, bounds.INTEGER_BYTES)
-                self.stack.append(bytes(arg) if type(arg) is bytearray else arg)
-            elif name in _CONSTANTS:
-                self.stack.append(_CONSTANTS[name]())
-            else:
-                step = _STEPS.get(name)
-                if step is None:
-                    raise ValueError(f"an instruction {name}, which weights do not need")
-                step(self, arg)
-        raise ValueError("its pickle is cut off")
-
-    def call(self, function: Any, args: Any) -> Any:
-        """A known name's function of its arguments; of any other name a placeholder."""
-        if not isinstance(function, Name):
-            return Inert(f"what is no name ({describe(function)})")
-        if not isinstance(args, tuple) or function not in self.known:
-            return Inert(function)
-        self.spend(len(args) + sum(len(x) for x in args if isinstance(x, list | tuple | dict)))
-        return self.known[function](*args)
-
-    def put(self, pairs: list[Any]) -> None:
-        """Keys and values in turn, into the mapping on top."""
-        target = self.top()
-        if len(pairs) % 2:
-            raise ValueError("a key without a value")
-        if isinstance(target, dict):
-            for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-                target[key if _is_key(key) else Inert(describe(key))] = value
+    def call(self, function: Any, arguments: Any) -> None:
+        is_allowed = isinstance(function, Name) and function in self.allowed
+        if is_allowed and isinstance(arguments, tuple):
+            self.stack.append(self.allowed[function](*arguments))
         else:
-            self._ignored()
+            self.stack.append(
+                Inert(str(function) if isinstance(function, Name) else type(function).__name__)
+            )
 
-    def add(self, items: list[Any]) -> None:
-        """Items, onto the list on top."""
-        if isinstance(self.top(), list):
-            self.top().extend(items)
-        else:
-            self._ignored()
+    def put(self, pairs: Sequence[Any]) -> None:
+        """Keys and values in turn, into the mapping on top; objects that are inert take none."""
+        target = self.stack[-1]
+        if not isinstance(target, dict):
+            return
+        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            target[key if isinstance(key, _PLAIN) else Inert("a key")] = value
 
-    def _ignored(self) -> None:
-        """What is added to an object that is none of ours; to others nothing can be."""
-        if not isinstance(self.top(), Inert):
-            raise ValueError(f"a value is added to {describe(self.top())}")
+    def add(self, items: Sequence[Any]) -> None:
+        if isinstance(self.stack[-1], list):
+            self.stack[-1].extend(items)
+
+    def step(self, code: str, value: Any) -> None:
+        """One instruction; those of the same purpose differ by how their value is written."""
+        if code in _CONSTANTS:
+            self.stack.append(_CONSTANTS[code]())
+        elif code in _ITEMS_IN_TUPLE:
+            items = [self.pop() for _ in range(_ITEMS_IN_TUPLE[code])]
+            self.stack.append(tuple(reversed(items)))
+        elif code in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            self.memo[len(self.memo) if value is None else value] = self.stack[-1]
+        elif code in ("GET", "BINGET", "LONG_BINGET"):
+            self.stack.append(self.memo[value])
+        elif code in _ACTIONS:
+            _ACTIONS[code](self, value)
+        elif isinstance(value, int | float | str | bytes | bytearray) and code not in _REFUSED:
+            if type(value) is int:
+                length = (value.bit_length() + 7) // 8
+                bounds.require("a number in its pickle", length, bounds.INTEGER_BYTES)
+            self.stack.append(value)
+        elif code not in _IGNORED:
+            raise ValueError(f"its pickle has an instruction {code}, which weights do not need")
 
 
-def _is_key(value: Any) -> bool:
-    """Texts and small numbers, of which none can be chosen to collide in a mapping."""
-    if isinstance(value, int):
-        return abs(value) < 2**31
-    return value is None or isinstance(value, str | bytes)
+_REFUSED = frozenset(("EXT1", "EXT2", "EXT4", "PROTO", "FRAME"))
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"expected a name, got {describe(value)}")
-    return value
+def _name(module: Any, name: Any) -> Name:
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise ValueError("its pickle has a name that is not a text")
+    return Name(module, name)
 
 
 def _stack_global(machine: _Machine, _: Any) -> None:
     name, module = machine.pop(), machine.pop()
-    machine.stack.append(Name(_text(module), _text(name)))
+    machine.stack.append(_name(module, name))
 
 
-def _global(machine: _Machine, arg: str) -> None:
-    module, _, name = arg.partition(" ")
-    machine.stack.append(Name(module, name))
+def _global(machine: _Machine, value: str) -> None:
+    machine.stack.append(Name(*value.split(" ", 1)))
 
 
 def _reduce(machine: _Machine, _: Any) -> None:
-    args, function = machine.pop(), machine.pop()
-    machine.stack.append(machine.call(function, args))
+    arguments, function = machine.pop(), machine.pop()
+    machine.call(function, arguments)
 
 
-def _new_with_keywords(machine: _Machine, _: Any) -> None:
+def _reduce_with_keywords(machine: _Machine, _: Any) -> None:
     machine.pop()
-    _reduce(machine, _)
-
-
-def _instance(machine: _Machine, arg: str) -> None:
-    args = tuple(machine.popped())
-    module, _, name = arg.partition(" ")
-    machine.stack.append(machine.call(Name(module, name), args))
+    _reduce(machine, None)
 
 
 def _object(machine: _Machine, _: Any) -> None:
-    function, *args = machine.popped()
-    machine.stack.append(machine.call(function, tuple(args)))
+    function, *arguments = machine.pop_to_mark()
+    machine.call(function, tuple(arguments))
 
 
-def _build(machine: _Machine, _: Any) -> None:
-    machine.pop()  # the state; nothing that weights are made of has one
-
-
-def _tuple_of(count: int) -> Callable[[_Machine, Any], None]:
-    def step(machine: _Machine, _: Any) -> None:
-        items = [machine.pop() for _ in range(count)]
-        machine.stack.append(tuple(reversed(items)))
-
-    return step
-
-
-def _get(machine: _Machine, arg: int) -> None:
-    if arg not in machine.memo:
-        raise ValueError("its pickle refers to what it does not hold")
-    machine.stack.append(machine.memo[arg])
+def _instance(machine: _Machine, value: str) -> None:
+    machine.call(Name(*value.split(" ", 1)), tuple(machine.pop_to_mark()))
 
 
 def _dict(machine: _Machine, _: Any) -> None:
-    pairs = machine.popped()
+    pairs = machine.pop_to_mark()
     machine.stack.append({})
     machine.put(pairs)
 
 
 def _set_item(machine: _Machine, _: Any) -> None:
     value, key = machine.pop(), machine.pop()
-    machine.put([key, value])
+    machine.put((key, value))
 
 
 def _frozen_set(machine: _Machine, _: Any) -> None:
-    machine.popped()
+    machine.pop_to_mark()
     machine.stack.append(Inert("builtins.frozenset"))
 
 
-def _persistent(machine: _Machine, arg: Any) -> None:
-    machine.stack.append(machine.find(machine.pop() if arg is None else arg))
+def _reference(machine: _Machine, value: Any) -> None:
+    machine.stack.append(machine.find(machine.pop() if value is None else value))
 
 
-def _nothing(machine: _Machine, _: Any) -> None:
-    """Of no effect on what is read."""
-
-
-def _remember(machine: _Machine, arg: int | None) -> None:
-    machine.memo[len(machine.memo) if arg is None else arg] = machine.top()
-
-
-_STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
-    "PROTO": _nothing,
-    "FRAME": _nothing,
+_ACTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
     "POP": lambda machine, _: machine.stack.pop(),
-    "POP_MARK": lambda machine, _: machine.popped(),
-    "DUP": lambda machine, _: machine.stack.append(machine.top()),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _remember),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _get),
-    "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.popped())),
-    "TUPLE1": _tuple_of(1),
-    "TUPLE2": _tuple_of(2),
-    "TUPLE3": _tuple_of(3),
-    "LIST": lambda machine, _: machine.stack.append(machine.popped()),
-    "DICT": _dict,
+    "POP_MARK": lambda machine, _: machine.pop_to_mark(),
+    "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
+    "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.pop_to_mark())),
+    "LIST": lambda machine, _: machine.stack.append(machine.pop_to_mark()),
     "FROZENSET": _frozen_set,
-    "APPEND": lambda machine, _: machine.add([machine.pop()]),
-    "APPENDS": lambda machine, _: machine.add(machine.popped()),
-    "ADDITEMS": lambda machine, _: machine.add(machine.popped()),
+    "DICT": _dict,
     "SETITEM": _set_item,
-    "SETITEMS": lambda machine, _: machine.put(machine.popped()),
+    "SETITEMS": lambda machine, _: machine.put(machine.pop_to_mark()),
+    "APPEND": lambda machine, _: machine.add([machine.pop()]),
+    "APPENDS": lambda machine, _: machine.add(machine.pop_to_mark()),
+    "ADDITEMS": lambda machine, _: machine.add(machine.pop_to_mark()),
     "GLOBAL": _global,
     "STACK_GLOBAL": _stack_global,
     "REDUCE": _reduce,
     "NEWOBJ": _reduce,
-    "NEWOBJ_EX": _new_with_keywords,
-    "INST": _instance,
+    "NEWOBJ_EX": _reduce_with_keywords,
     "OBJ": _object,
-    "BUILD": _build,
-    "PERSID": _persistent,
-    "BINPERSID": _persistent,
+    "INST": _instance,
+    # A state belongs to an object of a class, and there are none here.
+    "BUILD": lambda machine, _: machine.pop(),
+    "PERSID": _reference,
+    "BINPERSID": _reference,
 }
 
 
-def load(file: BinaryIO, known: Mapping[Name, Call], find: Callable[[Any], Any]) -> Any:
-    """What a pickle holds, up to where it ends.
+def load(
+    file: BinaryIO,
+    allowed: Mapping[Name, Callable[..., Any]],
+    find: Callable[[Any], Any],
+) -> Any:
+    """What a pickle holds.
 
     Args:
-      file: at the beginning of a pickle; left behind its end.
-      known: for names that may be called the functions that are, of any arguments.
-      find: what stands for a reference to outside of the pickle.
+      file: at the pickle's beginning; afterwards behind its end.
+      allowed: the function that a call of a name goes to.
+      find: what a reference to outside of the pickle stands for.
 
     Returns:
-      Dicts, lists, tuples, numbers, texts and bytes as they are, what `known` and `find` return,
-      `Name` and `Inert` for all else. Lists and tuples may hold themselves, or each other many
-      times: do not walk through them.
+      Dicts, lists, tuples, texts, bytes and numbers as they are; what `allowed` and `find`
+      return; else `Name` or `Inert`. Dicts, lists and tuples may hold each other, and themselves,
+      many times over: who walks through them remembers where it was.
 
     Raises:
-      ValueError: the pickle is damaged or beyond `tlx.checkpoints.bounds`.
+      ValueError: the pickle is damaged, or beyond the bounds.
     """
+    machine = _Machine(allowed, find)
     try:
-        return _Machine(known, find).run(_Limited(file, bounds.PICKLE_BYTES))
-    except ValueError:
-        raise
+        for count, (opcode, value, _) in enumerate(pickletools.genops(_Bounded(file))):  # type: ignore[arg-type]
+            bounds.require("its pickle", count, bounds.OBJECTS, "instructions")
+            if opcode.name == "STOP":
+                return machine.pop()
+            machine.step(opcode.name, value)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}" if "pickle" in str(error) else f"its pickle: {error}"
+        ) from error
     except Exception as error:  # what a damaged pickle raises can be anything
         raise ValueError(f"its pickle cannot be read ({type(error).__name__}: {error})") from error
+    raise ValueError("its pickle is cut off")

@@ -1,31 +1,27 @@
-"""Files of torch.save without torch: tensors come out, and nothing in a file is executed.
+"""Files of torch.save without torch: tensors come out, and nothing in a file is executed."""
 
-`tlx.checkpoints.pickles` reads what a file holds; here are the few names that rebuild tensors and
-plain containers. Any other object comes out as a placeholder that does nothing.
-"""
-
+import io
 import math
-import os
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from tlx.checkpoints import bounds, pickles
+from tlx.checkpoints import archives, bounds, pickles
 from tlx.checkpoints.pickles import Inert, Name
 
 LEGACY_START = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 """How files of torch before 1.6 begin: a pickle of their magic number."""
 
-_PROTOCOL = 1001
-_CONVERT = (
+CONVERT = (
     "where you trust the file, torch.load it and save its state dict with "
     "safetensors.torch.save_file"
 )
+_PROTOCOL = 1001
 _DTYPES: dict[str, Any] = {
     "DoubleStorage": np.float64,
     "FloatStorage": np.float32,
@@ -47,154 +43,149 @@ class _Storage:
     """Values in the file; of old files they come after the pickle that refers to them."""
 
     def __init__(self, key: str, dtype: np.dtype, size: int) -> None:
-        bounds.require(f"storage {key[:40]!r}", size, bounds.FILE_BYTES // dtype.itemsize, "values")
         self.key, self.dtype, self.size = key, dtype, size
         self.values: np.ndarray | None = None
 
-    @property
-    def nbytes(self) -> int:
-        """What the file should hold of it."""
-        return self.size * self.dtype.itemsize
-
-    def fill(self, data: bytes) -> None:
-        if len(data) != self.nbytes:
+    def require(self, length: int) -> None:
+        """Raises unless the file has as many bytes as the values take."""
+        if length != self.size * self.dtype.itemsize:
             raise ValueError(
                 f"storage {self.key!r} should hold {self.size} values of {self.dtype}, but has "
-                f"{len(data)} bytes: the file is cut off or damaged"
+                f"{length} bytes: the file is cut off or damaged"
             )
+
+    def fill(self, data: bytes) -> None:
+        self.require(len(data))
         self.values = np.frombuffer(data, self.dtype.newbyteorder("<"))
 
 
 class Tensor(NamedTuple):
-    """A view of a storage, as yet not copied."""
+    """Values of a storage, as a shape and strides in values say."""
 
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    @property
-    def nbytes(self) -> int:
-        """Of the array."""
-        return math.prod(self.shape) * self.storage.dtype.itemsize
-
     def array(self) -> np.ndarray:
-        """The values, copied; as the shape and strides, in values, say."""
-        values = self.storage.values
+        """The values, in the file's memory: none is copied.
+
+        Raises:
+          ValueError: if they reach beyond the storage.
+        """
+        values, numbers = self.storage.values, (self.offset, *self.shape, *self.strides)
         assert values is not None
-        if not math.prod(self.shape):
+        if len(self.shape) != len(self.strides) or min(numbers) < 0:
+            raise ValueError(f"a tensor has shape {self.shape} and strides {self.strides}")
+        size = math.prod(self.shape)
+        steps = zip(self.shape, self.strides, strict=True)
+        last = self.offset + sum((length - 1) * stride for length, stride in steps)
+        if size and (last >= len(values) or size > len(values)):
+            raise ValueError(
+                f"a tensor of shape {self.shape} reaches value {last} of a storage with "
+                f"{len(values)}: the file is damaged"
+            )
+        if not size:
+            bounds.require(
+                "the longest side of an empty tensor", max(self.shape), 1 << 31, "values"
+            )
             return np.zeros(self.shape, self.storage.dtype)
-        width = values.itemsize
-        start = values[self.offset :]
-        seen = np.lib.stride_tricks.as_strided(start, self.shape, [s * width for s in self.strides])
-        return np.array(seen, self.storage.dtype)
-
-
-def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
-    if not isinstance(storage, _Storage):
-        raise ValueError("a tensor is not made of a storage")
-    if not (isinstance(shape, tuple) and isinstance(strides, tuple) and type(offset) is int):
-        raise ValueError("a tensor without a shape")
-    bounds.size("a tensor", shape, storage.dtype.itemsize)
-    is_sound = len(strides) == len(shape) and all(type(n) is int and n >= 0 for n in strides)
-    if not is_sound or offset < 0:
-        raise ValueError(f"a tensor has shape {shape}, offset {offset} and unfitting strides")
-    size = math.prod(shape)
-    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-    if size and (last >= storage.size or size > storage.size):
-        raise ValueError(
-            f"a tensor of shape {shape} reaches value {last} of a storage with {storage.size}: the "
-            "file is damaged"
+        start, width = values[self.offset :], values.itemsize
+        seen = np.lib.stride_tricks.as_strided(
+            start, self.shape, [s * width for s in self.strides], writeable=False
         )
+        return seen.astype(self.storage.dtype, copy=False)
+
+
+def _rebuild(storage: Any = None, offset: Any = None, *more: Any) -> Tensor | Inert:
+    if isinstance(storage, Inert):
+        return storage
+    shape, strides = (*more[:2], None, None)[:2]
+    if not isinstance(storage, _Storage):
+        raise ValueError("a tensor in its pickle is not made of a storage")
+    if not isinstance(shape, tuple) or not isinstance(strides, tuple):
+        raise ValueError("a tensor in its pickle has no shape and strides")
+    bounds.require("a tensor", max(len(shape), len(strides)), bounds.DEPTH, "dimensions")
+    if any(type(number) is not int for number in (offset, *shape, *strides)):
+        raise ValueError("a tensor in its pickle has a shape that is not of whole numbers")
     return Tensor(storage, offset, shape, strides)
-
-
-def _mapping(*args: Any) -> dict[Any, Any]:
-    """An OrderedDict: empty, or of the pairs of older pickles; a defaultdict is empty."""
-    pairs = args[0] if args and isinstance(args[0], list) else []
-    found = {}
-    for pair in pairs:
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise ValueError("a mapping of what are no pairs of a name and a value")
-        found[pair[0]] = pair[1]
-    return found
 
 
 def _first(value: Any = None, *_: Any) -> Any:
     return value
 
 
-def _tuple(values: Any = (), *_: Any) -> Any:
-    return tuple(values) if isinstance(values, list | tuple) else Inert("torch.Size")
-
-
-_KNOWN: Mapping[Name, Callable[..., Any]] = {
-    Name("collections", "OrderedDict"): _mapping,
-    Name("collections", "defaultdict"): _mapping,
+_ALLOWED: dict[Name, Callable[..., Any]] = {
+    Name("collections", "OrderedDict"): lambda *_: {},
+    Name("collections", "defaultdict"): lambda *_: {},
     Name("torch._utils", "_rebuild_tensor"): _rebuild,
     Name("torch._utils", "_rebuild_tensor_v2"): _rebuild,
     Name("torch._utils", "_rebuild_parameter"): _first,
     Name("torch._utils", "_rebuild_parameter_with_state"): _first,
-    Name("torch", "Size"): _tuple,
 }
 
 
+def _unpickle(file: BinaryIO, find: Callable[[Any], Any]) -> Any:
+    return pickles.load(file, _ALLOWED, find)
+
+
 def _no_storage(pid: Any) -> Any:
-    raise ValueError("a storage where none belongs")
+    raise ValueError("its pickle has a storage where none belongs")
 
 
-def _storage_of(pid: Any) -> tuple[np.dtype, str, int]:
-    """What a reference to a storage says: dtype, key and number of values."""
+def _storage_of(pid: Any) -> tuple[np.dtype | None, str, int]:
+    """What a reference to a storage says: its type (None: not known), key and number of values."""
     is_one = isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"
-    if not is_one or not isinstance(pid[1], Name) or type(pid[4]) is not int:
-        raise ValueError("a reference that is not to a storage")
-    kind, key = pid[1], pid[2]
-    if kind.module not in ("torch", "torch.storage") or kind.name not in _DTYPES:
-        raise ValueError(f"values of {kind}, which are not read here. {_CONVERT}")
-    if not isinstance(key, str):
-        raise ValueError("a storage without a name")
-    return np.dtype(_DTYPES[kind.name]), key, pid[4]
+    if not is_one or not isinstance(pid[1], Name) or not isinstance(pid[2], str | int):
+        raise ValueError("its pickle has a reference that is not to a storage")
+    if type(pid[4]) is not int:
+        raise ValueError(f"the storage {pid[2]!r} has no number of values")
+    dtype = _DTYPES.get(pid[1].name) if pid[1].module.split(".")[0] == "torch" else None
+    bounds.require(f"the storage {pid[2]!r}", pid[4], bounds.TENSOR_BYTES, "values")
+    return None if dtype is None else np.dtype(dtype), str(pid[2]), pid[4]
 
 
 def read_zip(file: Path) -> Any:
-    """What torch 1.6 or later saved: containers of `Tensor` and of what weights are not made of.
+    """What torch 1.6 or later saved: `pickles.load`'s, with a `Tensor` for each tensor.
 
     Raises:
-      ValueError: if the file is damaged, or beyond `tlx.checkpoints.bounds`.
+      ValueError: if the file is damaged or asks for more than it has.
     """
-    with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
-        roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
-        if len(roots) != 1 or len(set(names)) != len(names):
-            raise ValueError("a zip file with several members of one name, or several pickles")
+    with archives.open_zip(file) as archive:
+        names = set(archive.namelist())
+        roots = {name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")}
+        if len(roots) != 1:
+            raise ValueError(f"it has {len(roots)} members data.pkl, expected one")
         (root,) = roots
         order = f"{root}byteorder"
-        if order in names and archive.open(order).read(16) != b"little":
+        if order in names and archives.member(archive, order, most=64) != b"little":
             raise ValueError("its values are in big-endian order, which is not read here")
-        storages: dict[str, _Storage] = {}
-        left = os.path.getsize(file)
+        storages: dict[str, Any] = {}
 
-        def find(pid: Any) -> _Storage:
-            nonlocal left
+        def find(pid: Any) -> Any:
             dtype, key, size = _storage_of(pid)
-            if key in storages:
-                return storages[key]
-            member, storage = f"{root}data/{key}", _Storage(key, dtype, size)
-            if member not in names:
-                raise ValueError(f"it lacks the storage {key!r}")
-            info = archive.getinfo(member)
-            if info.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"the storage {key!r} is compressed, as torch never does it")
-            left -= info.file_size
-            if info.file_size != info.compress_size or left < 0:
-                raise ValueError(f"storage {key!r}: the file holds less than it says")
-            storage.fill(archive.read(member))
-            storages[key] = storage
-            return storage
+            if dtype is None:
+                return Inert(str(pid[1]))
+            if key not in storages:
+                if f"{root}data/{key}" not in names:
+                    raise ValueError(f"it lacks the storage {key!r}")
+                storages[key] = _read_storage(archive, f"{root}data/{key}", key, dtype, size)
+            return storages[key]
 
-        with archive.open(f"{root}data.pkl") as data:
-            bounds.require("its pickle", archive.getinfo(data.name).file_size, bounds.PICKLE_BYTES)
-            return pickles.load(data, _KNOWN, find)  # type: ignore[arg-type]
+        pickle = archives.member(archive, f"{root}data.pkl", most=bounds.PICKLE_BYTES)
+        return _unpickle(io.BytesIO(pickle), find)
+
+
+def _read_storage(
+    archive: zipfile.ZipFile, member: str, key: str, dtype: np.dtype, size: int
+) -> _Storage:
+    info = archive.getinfo(member)
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"the storage {key!r} is compressed, as torch never does it")
+    storage = _Storage(key, dtype, size)
+    storage.require(info.file_size)
+    storage.fill(archives.member(archive, member, most=info.file_size))
+    return storage
 
 
 def read_legacy(file: Path) -> Any:
@@ -205,36 +196,35 @@ def read_legacy(file: Path) -> Any:
     """
     storages: dict[str, _Storage] = {}
 
-    def find(pid: Any) -> _Storage:
+    def find(pid: Any) -> Any:
         dtype, key, size = _storage_of(pid)
+        if dtype is None:
+            raise ValueError(f"a storage {pid[1]}, which is not read. {CONVERT}")
         if len(pid) > 5 and pid[5] is not None:
-            raise ValueError(f"a view of a storage, as very old files have. {_CONVERT}")
+            raise ValueError(f"a view of a storage, as very old files have. {CONVERT}")
         return storages.setdefault(key, _Storage(key, dtype, size))
 
+    end = file.stat().st_size
     with file.open("rb") as data:
-        pickles.load(data, {}, _no_storage)
-        protocol, _ = (pickles.load(data, {}, _no_storage) for _ in range(2))
-        if protocol != _PROTOCOL:
+        _unpickle(data, _no_storage)
+        protocol, _ = _unpickle(data, _no_storage), _unpickle(data, _no_storage)
+        if type(protocol) is not int or protocol != _PROTOCOL:
             raise ValueError(f"expected torch's protocol {_PROTOCOL}, got another")
-        found = pickles.load(data, _KNOWN, find)
-        keys = pickles.load(data, {}, _no_storage)
+        found = _unpickle(data, find)
+        keys = _unpickle(data, _no_storage)
         if not isinstance(keys, list):
-            raise ValueError("it does not list its storages")
-        _fill(data, keys, storages)
+            raise ValueError("it has no list of its storages")
+        for key in keys:
+            storage = storages.get(key) if isinstance(key, str) else None
+            if storage is None or storage.values is not None:
+                raise ValueError("it holds a storage that nothing refers to, or one twice")
+            header = data.read(8)
+            if len(header) < 8 or struct.unpack("<q", header)[0] != storage.size:
+                raise ValueError(f"storage {key!r}: the file is cut off or damaged")
+            length = storage.size * storage.dtype.itemsize
+            storage.require(min(length, end - data.tell()))
+            storage.fill(data.read(length))
     lacking = [key for key, storage in storages.items() if storage.values is None]
     if lacking:
         raise ValueError(f"it lacks the storages {', '.join(lacking[:5])}: the file is cut off")
     return found
-
-
-def _fill(data: BinaryIO, keys: list[Any], storages: Mapping[str, _Storage]) -> None:
-    total = os.fstat(data.fileno()).st_size
-    for key in keys:
-        storage = storages.get(key) if isinstance(key, str) else None
-        if storage is None:
-            raise ValueError(f"it holds a storage ({pickles.describe(key)}) nothing refers to")
-        header = data.read(8)
-        if len(header) < 8 or struct.unpack("<q", header)[0] != storage.size:
-            raise ValueError(f"storage {key!r}: the file is cut off or damaged")
-        bounds.require(f"storage {key!r}", storage.nbytes, total - data.tell())
-        storage.fill(data.read(storage.nbytes))

@@ -33,6 +33,9 @@ RACY_NS = 2 * 10**9
 TOLD_SECONDS = 10.0
 """How often a long first reading says how far it is."""
 
+MOST_FOLDERS = 100
+"""Of so many folders the files are remembered."""
+
 _THREADS = 16  # reading waits for discs, and hashing leaves Python to others
 _PART = 128  # files a thread takes at a time
 _FORMAT = "1"  # of what is remembered; other ones are not read
@@ -166,6 +169,13 @@ def _load(root: str) -> _Table:
     return table
 
 
+def _prune(folder: Path) -> None:
+    """Forgets the folders that were written longest ago, above `MOST_FOLDERS`."""
+    files = sorted(folder.glob(f"*.{_FORMAT}"), key=lambda file: file.stat().st_mtime)
+    for file in files[:-MOST_FOLDERS]:
+        file.unlink(missing_ok=True)
+
+
 def _store(root: str, table: _Table) -> None:
     """Remembers what is known of a folder, with what other processes have written meanwhile."""
     place = _place(root)
@@ -177,6 +187,7 @@ def _store(root: str, table: _Table) -> None:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
         temporary.replace(place)
+        _prune(place.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         logging.getLogger("tlx").info("digests of files are not remembered: %s", error)

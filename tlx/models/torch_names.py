@@ -18,6 +18,14 @@ from tlx.models.torch_schemes import SCHEMES, Scheme, name_of
 COUNTER = "num_batches_tracked"
 """What PyTorch's batch normalisation counts and we do not."""
 
+COUNTERS = {
+    COUNTER: "a counter",
+    "n_averaged": "a counter",
+    "position_ids": "an index",
+    "relative_position_index": "an index",
+}
+"""Integers beside weights, which our models do not have, and what they are."""
+
 STEM = "params/stem/conv/kernel"
 """The kernel that reads images."""
 
@@ -77,27 +85,44 @@ def told_by(module: nn.Module, tensors: Mapping[str, Any]) -> str:
     return max(libraries(module), key=shared)
 
 
-def unprefixed(module: nn.Module, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors without what stands before all of their names, as "module." or "model.backbone.".
+def unprefixed(module: nn.Module, tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """The tensors without what stands before all their names.
 
-    Of what all names share up to a "." as much is taken off as makes the most names the model's;
-    of equals the least.
+    Wrappers put "module.", "_orig_mod.", "model.", "backbone." and the like before every name,
+    one before the other; as much is taken off as makes most names the model's. The counters of
+    `COUNTERS` do not count, since wrappers have some of their own.
     """
+    names = [name for name in tensors if not is_counter(name)]
+    prefixes = [""]
+    for part in names[0].split(".")[:-1] if names else ():
+        prefixes.append(f"{prefixes[-1]}{part}.")
+        if not all(name.startswith(prefixes[-1]) for name in names):
+            prefixes.pop()
+            break
+    if prefixes == [""]:
+        return tensors
     leaves = shapes(module)
-    known = {torch_name(module, leaf, names) for names in libraries(module) for leaf in leaves}
-    best = now = dict(tensors)
-    while len({name.partition(".")[0] for name in now}) == 1 and all("." in name for name in now):
-        now = {name.partition(".")[2]: value for name, value in now.items()}
-        if len(known & now.keys()) > len(known & best.keys()):
-            best = now
-    return best
+    known = {torch_name(module, leaf, lib) for lib in libraries(module) for leaf in leaves}
+
+    def fits(prefix: str) -> int:
+        return sum(name.removeprefix(prefix) in known for name in names)
+
+    prefix = max(prefixes, key=fits)
+    return {name.removeprefix(prefix): value for name, value in tensors.items()}
 
 
-def has_head(module: nn.Module, tensors: Mapping[str, Any]) -> bool:
-    """Whether some of a classifier is among the tensors, whose names have no prefix."""
-    names = told_by(module, tensors)
-    heads = [leaf for leaf in shapes(module) if leaf.startswith(HEAD)]
-    return any(torch_name(module, leaf, names) in tensors for leaf in heads)
+def is_counter(name: str) -> bool:
+    """Whether it is one of `COUNTERS`, at any depth."""
+    return name.rpartition(".")[2] in COUNTERS
+
+
+def not_floats(tensors: Mapping[str, Any]) -> list[str]:
+    """A line for each tensor that is not of real floating numbers, as quantised weights are."""
+    return [
+        f"type: {name}: expected floats, got {value.dtype}"
+        for name, value in tensors.items()
+        if not jnp.issubdtype(value.dtype, jnp.floating)
+    ]
 
 
 def shapes(module: nn.Module, channels: int = 3) -> dict[str, Any]:
@@ -114,7 +139,7 @@ def from_torch(
     Args:
       module: a model.
       tensors: PyTorch's state dict, with the names of one of `libraries`; what stands before
-        every name is taken off (see `unprefixed`).
+        every name is taken off (`unprefixed`).
       head: "keep", or "drop": leave the file's classifier out, and the model's too.
 
     Returns:
@@ -122,15 +147,14 @@ def from_torch(
       tensor that was left out the reason.
 
     Raises:
-      ValueError: listing every tensor that is missing, extra, of another shape, or not of
-        floating numbers (as quantised weights are).
+      ValueError: listing every tensor that is missing, extra, of another shape or not of floats.
     """
     tensors = unprefixed(module, tensors)
     names = told_by(module, tensors)
     first = np.shape(tensors.get(torch_name(module, STEM, names), ()))
     leaves = shapes(module, first[1] if len(first) == 4 else 3)
     wanted = {torch_name(module, leaf, names): (leaf, like) for leaf, like in leaves.items()}
-    skipped = {name: "a counter" for name in tensors if name.endswith(COUNTER)}
+    skipped = {n: COUNTERS[n.rpartition(".")[2]] for n in tensors if is_counter(n)}
     if head == "drop":
         heads = {name for name, (leaf, _) in wanted.items() if leaf.startswith(HEAD)}
         wanted = {name: pair for name, pair in wanted.items() if name not in heads}
@@ -138,17 +162,13 @@ def from_torch(
     given = {name: value for name, value in tensors.items() if name not in skipped}
     problems = [f"missing: {n} ({leaf})" for n, (leaf, _) in wanted.items() if n not in given]
     problems += [f"extra: {n} {list(v.shape)}" for n, v in given.items() if n not in wanted]
+    problems += not_floats({name: given[name] for name in given if name in wanted})
     for name in wanted.keys() & given.keys():
         leaf, like = wanted[name]
         expected = _theirs(name, np.empty(like.shape, np.bool_)).shape
         if given[name].shape != expected:
             found = given[name].shape
             problems.append(f"shape: {name} ({leaf}): expected {list(expected)}, got {list(found)}")
-        elif not jnp.issubdtype(given[name].dtype, jnp.floating):
-            problems.append(
-                f"dtype: {name} ({leaf}): expected floating numbers, got {given[name].dtype}; "
-                "quantised weights are numbers only with their scales, so dequantise them before"
-            )
     if problems:
         lines = "".join(f"\n  {line}" for line in sorted(problems)[:_SHOWN])
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""

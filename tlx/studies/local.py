@@ -15,7 +15,7 @@ from tlx.report import page
 from tlx.studies import agenda, asking, plan
 from tlx.studies.progress import Progress
 from tlx.studies.spec import StudySpec
-from tlx.train import distributed, metrics_log, serial
+from tlx.train import distributed, initial, metrics_log, serial
 from tlx.train.loop import train
 from tlx.train.spec import RunSpec
 from tlx.train.workdir import RunResult, read_result
@@ -51,6 +51,8 @@ def run(spec: StudySpec, workdir: Path, *, progress: Progress | None = None) -> 
         work.
     """
     started = time.perf_counter()
+    if spec.pretrain.init_from is not None:
+        initial.find_origin(spec.pretrain.init_from)  # before anything is written
     _claim(spec, workdir)
     all_runs = plan.runs(spec, workdir)
     weights = [max(1.0, float(each.spec.num_steps)) for each in all_runs]

@@ -23,6 +23,7 @@ from tlx.train.spec import HEAD, ModelSpec, tuples
 
 FILE = "imported.json"
 KERNEL = f"params/{HEAD}/kernel"
+NO_HEAD = "not in the file; runs start with a fresh head"
 
 
 def parse_model(text: str) -> ModelSpec:
@@ -77,29 +78,36 @@ def import_weights(
       file: of `tlx.checkpoints.foreign.read_tensors`; names are PyTorch's, or ours as
         "params/stem/conv/kernel".
       workdir: a folder that is not there yet.
-      model: what the weights are of; the number of classes is told by the file.
-      key: where in the file they are; None: found. Without a classifier among them the model's
-        head is zeros, of one class; runs that start from it have heads of their own.
+      model: what the weights are of; the number of classes is told by the file. Where it has
+        no head, the checkpoint has none either, and runs start from it with a fresh one.
+      key: where in the file they are; None: found.
       name: that records call the model by.
 
     Returns:
       What the workdir's imported.json says: `file` (its name), `sha256`, `model`,
-      `num_classes`, `tensors` and `parameters` (how many were read) and `skipped` (name ->
-      reason).
+      `num_classes` (0: no head), `tensors` and `parameters` (how many were read) and `skipped`
+      (name -> reason).
 
     Raises:
       ValueError: if the workdir is there, the file cannot be read, a tensor is missing, extra,
-        misshapen, not of floating numbers or not finite. Nothing is written then.
+        misshapen, not of floats or not finite. Nothing is written then.
     """
     target = Path(workdir)
     if target.exists():
         raise ValueError(f"{target} is there already; choose another workdir, or remove that one")
-    tensors = foreign.read_tensors(file, key=key)
-    if KERNEL in tensors:
-        num_classes, skipped = int(np.shape(tensors[KERNEL])[-1]), dict[str, str]()
-        variables = _ours(tensors, _module(model, num_classes))
+    tensors: Mapping[str, Any] = foreign.read_tensors(file, key=key)
+    skipped: dict[str, str] = {}
+    if not _are_ours(tensors):
+        tensors = torch_names.unprefixed(_module(model, 1), tensors)
+    num_classes = _num_classes(model, tensors)
+    module = _module(model, num_classes or 1)
+    if _are_ours(tensors):
+        variables = _ours(tensors, module, has_head=num_classes > 0)
     else:
-        num_classes, variables, skipped = _theirs(model, tensors)
+        head = "keep" if num_classes else "drop"
+        variables, skipped = torch_names.from_torch(module, tensors, head=head)
+    if not num_classes:
+        skipped |= dict.fromkeys(_head_names(module, tensors), NO_HEAD)
     leaves = tree.named_leaves(variables)
     bad = packing.non_finite(leaves)
     if bad:
@@ -169,8 +177,7 @@ def export_weights(
         model = ModelSpec(**imported["model"])
     number = checkpoints.resolve(workdir, step)
     variables = checkpoints.restore(workdir, number, as_numpy=True)
-    kernel = tree.named_leaves(variables)[KERNEL]
-    module = _module(model, int(np.shape(kernel)[-1]))
+    module = _module(model, _num_classes(model, tree.named_leaves(variables)) or 1)
     tensors = torch_names.to_torch(module, variables, names)
     origin = checkpoints.origin(workdir, number)
     metadata = {
@@ -188,33 +195,45 @@ def _module(model: ModelSpec, num_classes: int) -> nn.Module:
     return models.make(model.name, num_classes=num_classes, **tuples(model.options))
 
 
-def _theirs(
-    model: ModelSpec, tensors: Mapping[str, np.ndarray]
-) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """The number of classes, the variables from PyTorch's names, and what was left out."""
-    one = _module(model, 1)
-    tensors = torch_names.unprefixed(one, tensors)
-    if torch_names.has_head(one, tensors):
-        head = torch_names.torch_name(one, KERNEL, torch_names.told_by(one, tensors))
-        num_classes = len(tensors[head]) if np.ndim(tensors.get(head, 0)) else 1
-        return num_classes, *torch_names.from_torch(_module(model, num_classes), tensors)
-    variables, skipped = torch_names.from_torch(one, tensors, head="drop")
-    leaves = tree.named_leaves(variables)
-    shapes = torch_names.shapes(one, int(np.shape(leaves[torch_names.STEM])[2]))
-    for name, like in shapes.items():
-        if name.startswith(f"params/{HEAD}/"):
-            leaves[name] = np.zeros(like.shape, np.float32)
-            skipped[name] = "no classifier in the file; a head of zeros in its place"
-    return 1, tree.nested(leaves), skipped
+def _num_classes(model: ModelSpec, tensors: Mapping[str, Any]) -> int:
+    """By the head's shape, in our names or PyTorch's; 0 if no tensor of a head is there."""
+    heads = _head_names(_module(model, 1), tensors)
+    if not any(name in tensors for name in heads):
+        return 0
+    kernel = tensors.get(heads[0])
+    if kernel is None or np.ndim(kernel) < 2:
+        raise ValueError(
+            f"expected a classifier {' or '.join(dict.fromkeys((heads[0], KERNEL)))} among the "
+            f"{len(tensors)} tensors, since there is "
+            f"{', '.join(name for name in heads if name in tensors)}; got "
+            f"{', '.join(list(tensors)[:8])} …"
+        )
+    return int(np.shape(kernel)[-1 if _are_ours(tensors) else 0])
 
 
-def _ours(tensors: Mapping[str, Any], module: nn.Module) -> Any:
+def _head_names(module: nn.Module, tensors: Mapping[str, Any]) -> list[str]:
+    """What the head's leaves are called as those of the tensors are, the kernel first."""
+    leaves = [name for name in torch_names.shapes(module) if name.startswith(torch_names.HEAD)]
+    leaves.sort(key=lambda name: name != KERNEL)
+    if _are_ours(tensors):
+        return leaves
+    library = torch_names.told_by(module, tensors)
+    return [torch_names.torch_name(module, leaf, library) for leaf in leaves]
+
+
+def _are_ours(tensors: Mapping[str, Any]) -> bool:
+    return any(name.startswith("params/") for name in tensors)
+
+
+def _ours(tensors: Mapping[str, Any], module: nn.Module, *, has_head: bool) -> Any:
     stem = np.shape(tensors.get(torch_names.STEM, ()))
     channels = int(stem[2]) if len(stem) == 4 else 3
     like = torch_names.shapes(module, channels)
-    whole = [name for name, value in tensors.items() if not checks.is_inexact(value)]
-    if whole:
-        raise ValueError(f"expected floating numbers, got others in {', '.join(whole[:8])}")
+    if not has_head:
+        like = {name: leaf for name, leaf in like.items() if not name.startswith(torch_names.HEAD)}
+    problems = torch_names.not_floats(tensors)
+    if problems:
+        raise ValueError("\n  ".join((f"{len(problems)} tensors are no weights", *problems[:20])))
     values = {name: np.asarray(value, np.float32) for name, value in tensors.items()}
     checks.same_structure(values, like, names=("the file", "the model"))
     return tree.nested(values)

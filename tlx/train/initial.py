@@ -58,6 +58,11 @@ def find_origin(start: InitFrom) -> checkpoints.Origin:
     Raises:
       ValueError: as `initial_variables`.
     """
+    if not Path(start.workdir).is_dir():
+        raise ValueError(
+            f"init_from: there is no folder {start.workdir}; expected the workdir of a run, or of "
+            "tlx import"
+        )
     is_done = workdir_lib.read_result(start.workdir) or importing.read(start.workdir)
     if isinstance(start.step, str) and is_done is None:
         raise ValueError(
