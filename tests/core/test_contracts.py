@@ -103,6 +103,9 @@ BROKEN = {
         metrics.softmax_cross_entropy, HEAD, stream_of(IGNORED),
         r"labels in 0 … 2, as there are 3 logits, but 1 of 8 are others, such as -100 in row 5",
     ),
+    "one too many": (
+        metrics.error, HEAD, stream_of(np.where(IGNORED < 0, 3, IGNORED)), "such as 3 in row 5"
+    ),
     "ignored, in a function": (wrapped, HEAD, stream_of(IGNORED), "such as -100 in row 5"),
     "one class": (metrics.error, W, stream_of(np.zeros(32, int)), "at least two classes, got log"),
     "float labels": (metrics.error, HEAD, stream_of(CLASSES * 1.0), "labels as integers, the num"),

@@ -36,6 +36,23 @@ def rows(coordinates):
     return [jax.tree.map(lambda x, i=i: x[i], coordinates) for i in range(count)]
 
 
+@pytest.mark.parametrize(
+    ("path_fn", "coordinate", "weights"),
+    [
+        (PATHS["plane"][0], [0.3, 0.4], [1 - 0.3 - 0.4, 0.3, 0.4]),
+        (paths.hull([A, B, C]), [0.5, 0.2, 0.4], [0.5, 0.2, 0.4]),
+        (PATHS["polygon"][0], 0.6, [0, 0.8, 0.2]),
+        (PATHS["bezier"][0], 0.6, [0.16, 0.48, 0.36]),
+    ],
+    ids=["plane", "hull", "polygon", "bezier"],
+)
+def test_points_within_a_path(path_fn, coordinate, weights):
+    found = jax.tree.leaves(path_fn(jnp.asarray(coordinate)))
+    for leaf, *corners in zip(found, *map(jax.tree.leaves, (A, B, C)), strict=True):
+        expected = sum(w * np.float64(x) for w, x in zip(weights, corners, strict=True))
+        np.testing.assert_allclose(leaf, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("chunk", ["auto", 1, 2, 7])
 @pytest.mark.parametrize("name", PATHS)
 def test_evaluate_path_is_a_loop_of_evaluate(name, chunk):

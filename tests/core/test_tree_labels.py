@@ -30,6 +30,23 @@ def test_lerp_keeps_dtypes_and_counters():
     np.testing.assert_array_equal(np.asarray(mid["w"], np.float32), 0.75)
 
 
+def test_points_between_and_differences_meet_numpy():
+    a, b = make_params(0), make_params(1)
+    for t in (-0.5, 0.3, 1.25):
+        for found, x, y in zip(*map(jax.tree.leaves, (tree.lerp(a, b, t), a, b)), strict=True):
+            np.testing.assert_allclose(
+                found, (1 - t) * np.float64(x) + t * np.float64(y), rtol=1e-5, atol=1e-6
+            )
+    for found, x, y in zip(*map(jax.tree.leaves, (tree.sub(a, b), a, b)), strict=True):
+        np.testing.assert_allclose(found, np.float64(x) - np.float64(y), rtol=1e-6)
+
+
+def test_lerp_is_exact_at_an_end_where_the_other_is_infinite():
+    a, b = {"x": jnp.array([-jnp.inf, 1.0])}, {"x": jnp.array([2.0, jnp.inf])}
+    np.testing.assert_array_equal(tree.lerp(a, b, 0.0)["x"], a["x"])
+    np.testing.assert_array_equal(tree.lerp(a, b, 1.0)["x"], b["x"])
+
+
 def test_dot_and_norm_meet_numpy():
     a, b = make_params(0), make_params(1)
     flat = [np.concatenate([np.ravel(x) for x in jax.tree.leaves(t)]).astype(float) for t in (a, b)]

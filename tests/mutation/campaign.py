@@ -25,8 +25,16 @@ def copied(folder: Path) -> Path:
 
 def pytest(tree: Path, *words: str, seconds: float) -> tuple[int | None, str]:
     """Exit code (None if stopped after so many seconds) and output of pytest in a copy."""
-    environ = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    environ = os.environ | {
+        "PYTHONPATH": str(tree),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # what a mutation does not touch was compiled before it
+        "JAX_COMPILATION_CACHE_DIR": str(tree.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    plugins = ("no:cacheprovider", "no:xdist", "tests.mutation.quick")
+    command = [sys.executable, "-m", "pytest", "-q", *(f"-p{name}" for name in plugins)]
     try:
         done = subprocess.run(
             [*command, "-rfE", "--tb=no", "--durations=0", *words],
@@ -46,7 +54,7 @@ def pytest(tree: Path, *words: str, seconds: float) -> tuple[int | None, str]:
 
 def failed(output: str) -> list[str]:
     """The tests that pytest's summary names as failed."""
-    return re.findall(r"^(?:FAILED|ERROR) (\S+::\S+|\S+\.py)", output, re.MULTILINE)
+    return re.findall(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", output, re.MULTILINE)
 
 
 def check_sound(tree: Path, mutations: Sequence[Mutation]) -> None:

@@ -4,7 +4,7 @@ from tests.mutation.mutations import Mutation as M
 
 MUTATIONS = (
     M("data/transform.py", "own_key = jax.random.fold_in(key, zlib.crc32(kind.encode()))",
-      "own_key = key", "data/test_loader.py data/test_image_ops.py"),
+      "own_key = key", "train/test_masked_rows.py"),
     M("data/transform.py", "images = _augment(text, key, images, rows)",
       "images = _augment(text, key, images, None)", "data/test_loader.py"),
     M("data/image_ops.py", "jax.random.randint(row_key, (2,), 0, 2 * padding + 1)",
@@ -64,7 +64,7 @@ MUTATIONS = (
     M("train/resuming.py", "for step in reversed(checkpoints.steps(job.workdir)):",
       "for step in checkpoints.steps(job.workdir):", "train/test_damage.py train/test_loop.py"),
     M("train/feed.py", "is_complete[0] = 0 < size <= KEPT_BYTES",
-      "is_complete[0] = 0 < size", "train/test_loop.py"),
+      "is_complete[0] = 0 < size", "train/test_feed.py"),
     M("checkpoints/select.py", "chosen |= {2**i for i in range(num_steps.bit_length())}",
       "chosen |= {2**i for i in range(num_steps.bit_length() - 1)}",
       "checkpoints/test_checkpoints.py"),

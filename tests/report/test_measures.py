@@ -81,6 +81,17 @@ def test_the_dip_has_the_error_of_what_it_compares():
     assert found.middle.value == pytest.approx(middle)
 
 
+def test_the_dip_is_under_the_chord_of_its_own_ends():
+    made = interpolation("rit0", "rit1")
+    results = {"alphas": [0.0, 0.25, 0.75, 1.0], "accuracy": [0.9, 0.6, 0.45, 0.5], "count": 100}
+    found = measures_pairs.dip(made._replace(results={**made.results, **results}))
+    # furthest under it at 0.25, of 0.8 there; not at 0.75, where it is 0.6
+    counts = [(0.6, 1.0), (0.9, 0.75), (0.5, 0.25)]
+    inner = [((100 * p + 1) / 102, weight) for p, weight in counts]
+    error = np.sqrt(sum(weight**2 * p * (1 - p) / 100 for p, weight in inner))
+    assert found.error == pytest.approx(error)
+
+
 def test_pairs_of_the_other_split_or_of_shuffled_images_are_left_out(records):
     def changed(**inputs):
         r = interpolation("pt0", "pt1")

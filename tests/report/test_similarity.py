@@ -50,6 +50,15 @@ def test_the_answer_of_the_fixture(records):
     ]
 
 
+def test_of_several_pairs_the_least_evidence_counts():
+    one, other = similarity("pt0", "pt1"), similarity("pt0", "pt1")
+    z = np.array(other.results["z"])
+    z[2, 2] = 1.5
+    found = measures_similarity.layers([one, changed(other, z=z)])[P_T]
+    assert found.z[2] == 1.5
+    assert found.z[1] == one.results["z"][1, 1]
+
+
 def without_evidence():
     pairs = (("pt0", "pt1"), ("rit0", "rit1"), ("pt0", "rit0"), ("rit1", "pt1"), ("pt0", "p"))
     return [similarity(a, b, evidence=False) for a, b in pairs]

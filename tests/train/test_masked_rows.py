@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.train import tiny
-from tlx.core import evaluate, metrics, streams, tree
+from tlx.core import auc, evaluate, metrics, streams, tree
 from tlx.data import image_ops, mixing
 from tlx.data.spec import DataSpec
 from tlx.data.transform import transform
@@ -269,7 +269,7 @@ def test_crops_and_flips_are_drawn_apart() -> None:
 def test_evaluation(kind: str, mask: np.ndarray, seed: int) -> None:
     made = {
         "classification": metrics.classification(),
-        "ranking": metrics.ranking(ROWS, CLASSES),
+        "ranking": auc.ranking(ROWS, CLASSES),
         "collect": metrics.collect(metrics.softmax_cross_entropy, ROWS),
     }
     loss = "multilabel" if kind == "ranking" else "softmax"

@@ -61,6 +61,7 @@ def oracle(
         {"weight_decay": 0.1, "weight_decay_on": "kernels"},
         {"rules": RULES},
         {"rules": RULES, "grad_clip": 0.5, "weight_decay": 0.1},
+        {"grad_clip": 1000.0},
         {"l2_to_init": 0.3},
         {"l2_to_init": 0.3, "rules": RULES, "nesterov": True, "grad_clip": 2.0},
     ],

@@ -1,0 +1,17 @@
+"""What is fed to the devices."""
+
+import numpy as np
+import pytest
+
+from tlx.core import sharding, streams
+from tlx.train import feed
+
+
+@pytest.mark.parametrize("kept_bytes", [2**20, 100, 0], ids=["all", "the first", "none"])
+def test_every_pass_over_a_set_is_whole(kept_bytes, monkeypatch):
+    monkeypatch.setattr(feed, "KEPT_BYTES", kept_bytes)
+    inputs = np.arange(12, dtype=np.float32)[:, None]
+    stream = streams.from_arrays(inputs, np.arange(12, dtype=np.int32), batch_size=4)
+    fed = feed.eval_feed(stream, sharding.make_mesh())
+    for _ in range(3):
+        np.testing.assert_array_equal(np.concatenate([b["inputs"] for b in fed()]), inputs)
