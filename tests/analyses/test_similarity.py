@@ -670,7 +670,7 @@ def test_a_compiled_metric_is_found_again():
             counted, _params(0), counted, _params(1), stream,
             num_resamples=2, key=jax.random.key(seed),
         )  # fmt: skip
-    assert len(traced) == 3  # once for the names of both, once for the numbers of each
+    assert len(traced) == 5  # once for the names of both, for the checks and numbers of each
 
 
 def test_intervals_hold_the_value_of_the_population():
