@@ -146,6 +146,27 @@ def test_points_beyond_lie_straight_out_at_the_drawn_distance():
     assert (sigma[[0, 4, 5, 6]] == 0).all()
 
 
+@pytest.mark.parametrize("dilation", [1.0, 1.3])
+def test_points_beyond_go_on_along_the_ray_to_the_border(dilation):
+    models, key = [FOOT, RIM, point(0, 0, 0, 1)], jax.random.key(3)
+    scan = _hull.scan(models, DELTAS, key, num_draws=5, dilation=dilation)
+    corners = np.stack([np.float64(m["w"]) for m in models])
+    weights = np.asarray(scan.coordinates[0], np.float64).reshape(-1, 5, 3)
+    keys = jax.random.split(key, 5)
+    inside, first, second = (_hull.uniform(k, 5, 3) for k in keys[:3])
+    inside, first, border = (
+        (dilation * u + (1 - dilation) / 3) @ corners
+        for u in (inside, first, _hull.exits(first, second))
+    )
+    ray = (border - first) / np.linalg.norm(border - first, axis=1, keepdims=True)
+    step = np.abs(np.float64(jax.random.normal(keys[3], (5,))))[:, None]
+    np.testing.assert_allclose(weights[0] @ corners, inside, atol=1e-6)
+    for i, delta in enumerate(DELTAS):
+        np.testing.assert_allclose(weights[1 + i] @ corners, border, atol=1e-6)
+        beyond = border + delta * step * ray
+        np.testing.assert_allclose(weights[4 + i] @ corners, beyond, atol=1e-5)
+
+
 def test_without_examples_there_is_no_data():
     got = _bowl(num_draws=8, stream=landscapes.around(CENTRE, num_examples=1, batch_size=4))
     assert np.isfinite(got.epsilon)
