@@ -198,7 +198,12 @@ def _cka_of(k, l_, estimator):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize(
     ("name", "n", "dx", "dy"),
-    [*((name, 9, 30, 4) for name in KERNELS), ("linear", 40, 3, 7), ("cosine", 40, 3, 7)],
+    [
+        *((name, 9, 30, 4) for name in KERNELS),
+        ("rbf", 8, 30, 4),  # the median lies between two distances
+        ("linear", 40, 3, 7),
+        ("cosine", 40, 3, 7),
+    ],
 )
 def test_kernels_are_their_formulas(name, estimator, n, dx, dy):
     x, y = features.correlated(n, dx, dy)
@@ -208,6 +213,12 @@ def test_kernels_are_their_formulas(name, estimator, n, dx, dy):
     with jax.enable_x64(True):
         got = np.asarray(cka.cka(x, y, kernel=KERNELS[name], estimator=estimator))
     np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_the_scale_of_numbers_is_that_of_the_largest_magnitude():
+    scaled, exponent = kernels.unit_scale(jnp.asarray([[-3e30, 1.0], [2.0, -5.0]]))
+    assert 0.5 <= np.abs(scaled).max() < 1
+    np.testing.assert_allclose(np.ldexp(np.float64(scaled), int(exponent))[0, 0], -3e30, rtol=1e-7)
 
 
 def test_reference_value_of_the_rbf_kernel():

@@ -1,5 +1,6 @@
 import itertools
 import json
+import math
 from pathlib import Path
 
 import jax
@@ -377,6 +378,19 @@ def test_the_bootstrap_is_the_weighted_statistic():
     np.testing.assert_allclose(
         got[:, 1, 1], sums[:, 0] / np.sqrt(sums[:, 1] * sums[:, 2]), rtol=1e-4
     )
+
+
+def test_examples_are_drawn_as_often_as_poisson_says():
+    key = jax.random.key(0)
+    options = _cka_sums.Options(kernels.linear(), "flatten")
+    options = options._replace(num_resamples=200, key_kind=str(jax.random.key_impl(key)))
+    stream = similarity._with_key(streams.from_arrays(np.zeros((500, 1)), batch_size=500), key)
+    (batch,) = stream()
+    counts = np.asarray(_cka_sums._counts(batch, batch["mask"], options))
+    shares = [(counts == k).mean() for k in range(6)]
+    expected = [math.exp(-1) / math.factorial(k) for k in range(6)]
+    np.testing.assert_allclose(shares, expected, atol=0.006)  # four standard errors
+    np.testing.assert_allclose(counts.mean(), 1, atol=0.013)
 
 
 def test_the_interval_depends_on_the_key_alone():
