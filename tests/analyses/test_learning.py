@@ -195,3 +195,7 @@ def test_band_of_runs_of_other_lengths():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_area_is_over_the_steps_that_there_are():
+    np.testing.assert_allclose(learning.area_under([10, 20, 50], [0.2, 0.4, 1.0]), 24 / 40)
