@@ -123,10 +123,7 @@ def squared_error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     Raises:
       ValueError, TypeError: for shapes that differ; see `contracts.targets`.
     """
-    outputs, labels = contracts.targets(outputs, batch)
-    outputs = outputs.astype(tree.accumulator(outputs.dtype))
-    apart = jnp.square(outputs - labels.astype(outputs.dtype))
-    return jnp.mean(apart.reshape(len(apart), -1), -1)
+    return jnp.mean(jnp.square(_apart(outputs, batch)), -1)
 
 
 def absolute_error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
@@ -135,10 +132,13 @@ def absolute_error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     Raises:
       ValueError, TypeError: for shapes that differ; see `contracts.targets`.
     """
+    return jnp.mean(jnp.abs(_apart(outputs, batch)), -1)
+
+
+def _apart(outputs: Any, batch: Batch) -> Float[Array, "B D"]:
     outputs, labels = contracts.targets(outputs, batch)
     outputs = outputs.astype(tree.accumulator(outputs.dtype))
-    apart = jnp.abs(outputs - labels.astype(outputs.dtype))
-    return jnp.mean(apart.reshape(len(apart), -1), -1)
+    return (outputs - labels.astype(outputs.dtype)).reshape(len(outputs), -1)
 
 
 @functools.cache
