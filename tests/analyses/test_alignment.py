@@ -11,7 +11,7 @@ import pytest
 from tests.analyses.test_symmetry import built, random_orders
 from tests.helpers import permutable
 from tests.helpers.permutable import arrays, mlp, mlp_params, normal
-from tlx.analyses import alignment
+from tlx.analyses import _assignment, _permutation, alignment
 from tlx.core import tree
 
 WIDTHS = (6, 16, 16, 3)
@@ -79,6 +79,30 @@ def test_one_hidden_layer_is_brute_force():
         np.testing.assert_array_equal(found.permutations[group], best[1])
         np.testing.assert_allclose(found.distance_after, best[0] ** 0.5, rtol=1e-6)
         np.testing.assert_allclose(found.distance_before, squared_distance(a, b) ** 0.5, rtol=1e-6)
+
+
+def test_gains_are_the_objective_of_every_order():
+    symmetry = mlp_symmetry(4, 3, 2)
+    (group,) = symmetry.groups
+    a, b = (
+        _assignment.counted(symmetry, float64(mlp_params(4, 3, 2, seed=seed))) for seed in (0, 1)
+    )
+    for found in map(np.array, itertools.permutations(range(3))):
+        gains = _assignment.weight_gains(symmetry, (group, ()), a, b, {group: found})
+        for order in map(np.array, itertools.permutations(range(3))):
+            expected = _assignment.objective(symmetry, a, b, {group: order}, (group, ()))
+            np.testing.assert_allclose(gains.outer[np.arange(3), order].sum(), expected)
+
+
+@pytest.mark.parametrize("is_outer_first", [True, False])
+def test_units_are_taken_within_their_outer_one(is_outer_first):
+    value, order = normal(3, 2), np.array([[0, 1], [1, 0], [1, 0]])
+    expected = np.stack([row[own] for row, own in zip(value, order, strict=True)])
+    if is_outer_first:
+        found = _permutation._take(np, value, 1, order, 0)
+    else:
+        found = _permutation._take(np, value.T, 0, order, 1).T
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_nested_units_are_brute_force():

@@ -76,6 +76,13 @@ def test_noise_is_of_the_given_scale_and_one_for_all_points():
     assert np.isnan(found.errors["loss"][:, :, 1:]).all()
 
 
+def test_the_error_is_that_of_the_mean_over_draws():
+    draws = np.random.default_rng(0).standard_normal((3, 2, 4, 2))
+    found = criticality._standard_error(draws, np.array([0.0, 0.1]))
+    np.testing.assert_allclose(found[..., 1], draws[..., 1].std(0, ddof=1) / np.sqrt(3))
+    assert (found[..., 0] == 0).all()
+
+
 def test_distances_and_sizes():
     found = _surface()
     apart = distances.by_module(A, B, LABELS).l2

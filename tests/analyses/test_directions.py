@@ -51,6 +51,11 @@ def test_without_normalization_it_is_gaussian():
     np.testing.assert_allclose([got.mean(), got.std()], [0, 1], atol=0.01)
 
 
+def test_each_leaf_has_noise_of_its_own():
+    got = _draw({"a": jnp.ones((5, 4)), "b": jnp.ones((5, 4))})
+    assert (np.asarray(got["a"]) != np.asarray(got["b"])).all()
+
+
 def test_leaves_of_few_axes_stay_still_unless_asked():
     got = _draw()
     np.testing.assert_array_equal(got["norm"]["scale"], 0)

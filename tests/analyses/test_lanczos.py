@@ -134,6 +134,11 @@ def test_trace_of_a_diagonal_matrix_is_exact():
     assert np.isnan(curvature.trace(operator, num_probes=1, key=KEY).standard_error)
 
 
+def test_the_error_of_a_trace_is_that_of_the_mean_of_its_samples(matrix):
+    got = curvature.trace(_of(matrix), num_probes=5, key=KEY)
+    np.testing.assert_allclose(got.standard_error, got.samples.std(ddof=1) / np.sqrt(5))
+
+
 def test_trace_is_right_within_its_error(matrix):
     got = curvature.trace(_of(matrix), num_probes=200, key=KEY)
     assert got.samples.shape == (200,)

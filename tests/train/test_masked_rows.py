@@ -21,7 +21,7 @@ from tlx.data.transform import transform
 from tlx.train import losses, optim
 from tlx.train.spec import OptimSpec
 from tlx.train.state import make_state
-from tlx.train.step import StepConfig, StepInputs, step
+from tlx.train.step import StepConfig, StepInputs, _prepared, step
 
 ROWS, SIZE, CLASSES = 8, 8, 4
 STATIC = optim.static_of(OptimSpec(rate=0.1))
@@ -308,3 +308,14 @@ def test_each_augmentation_has_a_key_of_its_name() -> None:
     expected = image_ops.random_flip(flip, image_ops.random_crop(crop, images, 2))
     found = np.rint(255 * np.asarray(transform(spec, key, images)))
     np.testing.assert_array_equal(found, expected)
+
+
+def test_each_step_mixes_anew() -> None:
+    config = StepConfig(MODELS["norm"], "softmax", 0.7, STATIC)
+    batch, state = a_batch(0, np.ones(ROWS, bool)), start("norm")
+    first, again, second = (
+        np.asarray(_prepared(config, dataclasses.replace(state, step=jnp.int32(i)), batch)[0])
+        for i in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != second).any()
