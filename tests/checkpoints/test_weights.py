@@ -163,6 +163,9 @@ def test_files_without_tensors(tmp_path):
     np.savez(tmp_path / "a.npz")
     with pytest.raises(ValueError, match=r"a.npz: there are not only named tensors, but none"):
         read_tensors(tmp_path / "a.npz")
-    (tmp_path / "a.npz").write_bytes(b"")
+    (tmp_path / "a.npz").write_bytes(b"neither")
     with pytest.raises(ValueError, match=r"a.npz: of no known format"):
+        read_tensors(tmp_path / "a.npz")
+    (tmp_path / "a.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a.npz: the file is empty"):
         read_tensors(tmp_path / "a.npz")
