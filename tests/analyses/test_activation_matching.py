@@ -86,6 +86,19 @@ def test_activations_do_not_depend_on_batches(name):
     assert_same(got.permutations, expected)
 
 
+@pytest.mark.parametrize("scales", [(1e-25, 1), (1, 1e25), (3e-30, 1e-30)])
+def test_activations_do_not_depend_on_their_scale(scales):
+    symmetry = mlp_symmetry(4, 5, 3)
+    params = [mlp_params(4, 5, 3, seed=s) for s in (0, 100)]
+    match = functools.partial(alignment.activation_matching, mlp, symmetry)
+    expected = match(*params, stream_of(normal(40, 4)))
+    assert any((o != np.arange(5)).any() for o in expected.permutations.values())
+    for p, scale in zip(params, scales, strict=True):
+        p["layer0"] = {name: v * np.float32(scale) for name, v in p["layer0"].items()}
+    got = match(*params, stream_of(normal(40, 4)))
+    assert_same(got.permutations, expected.permutations)
+
+
 def test_activations_are_read_once():
     symmetry = mlp_symmetry(*WIDTHS)
     a, b = mlp_params(*WIDTHS), mlp_params(*WIDTHS, seed=1)

@@ -81,6 +81,22 @@ def test_one_hidden_layer_is_brute_force():
         np.testing.assert_allclose(found.distance_before, squared_distance(a, b) ** 0.5, rtol=1e-6)
 
 
+@pytest.mark.parametrize("scales", [(1e-25, 1.0), (1.0, 1e25), (1e25, 3e-30)])
+def test_weight_matching_does_not_depend_on_the_scale(scales):
+    symmetry = mlp_symmetry(*WIDTHS)
+    a, b = (mlp_params(*WIDTHS, seed=seed) for seed in (0, 1))
+    expected = alignment.weight_matching(symmetry, a, b)
+    a, b = (
+        jax.tree.map(lambda x, s=s: x * np.float32(s), p)
+        for p, s in zip((a, b), scales, strict=True)
+    )
+    found = alignment.weight_matching(symmetry, a, b)
+    assert_same(found.permutations, expected.permutations)
+    placed = alignment.apply_permutation(symmetry, found.permutations, b)
+    for got, other in ((found.distance_before, b), (found.distance_after, placed)):
+        np.testing.assert_allclose(got, squared_distance(a, other) ** 0.5, rtol=1e-6)
+
+
 def test_gains_are_the_objective_of_every_order():
     symmetry = mlp_symmetry(4, 3, 2)
     (group,) = symmetry.groups

@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx.analyses import _assignment, _permutation, _symmetry
+from tlx.analyses import _assignment, _hsic, _permutation, _symmetry
 from tlx.analyses._assignment import Block, Gains
 from tlx.analyses._pair import Pair
 from tlx.analyses._symmetry import Permutations, Symmetry
@@ -121,7 +121,9 @@ def correlations(sizes: tuple[tuple[int, ...], ...]) -> Metric:
         dtype = jnp.result_type(float)
 
         def one(u: int) -> Any:
-            return tuple(jnp.zeros(s, dtype) for s in ((), (u,), (u,), (u,), (u,), (u, u)))
+            units = [jnp.full(u, _hsic.NO_SCALE, jnp.int32) for _ in "xy"]
+            sums = (jnp.zeros(s, dtype) for s in ((), (u,), (u,), (u,), (u,), (u, u)))
+            return _Moments(*units, *sums)
 
         return tuple(tuple(map(one, values)) for values in sizes)
 
@@ -139,31 +141,69 @@ def correlations(sizes: tuple[tuple[int, ...], ...]) -> Metric:
     return Metric(init, update, merge, compute)
 
 
+class _Moments(NamedTuple):
+    """Sums over the unmasked rows; those of a unit in units of 2^exponent."""
+
+    exponent_x: Any
+    exponent_y: Any
+    n: Any
+    mean_x: Any
+    mean_y: Any
+    xx: Any
+    yy: Any
+    xy: Any
+
+    def scaled_to(self, exponent_x: Any, exponent_y: Any) -> "_Moments":
+        """The same sums in coarser units."""
+        x = _hsic.power_of_two(self.exponent_x - exponent_x)
+        y = _hsic.power_of_two(self.exponent_y - exponent_y)
+        return _Moments(
+            exponent_x,
+            exponent_y,
+            self.n,
+            self.mean_x * x,
+            self.mean_y * y,
+            self.xx * x * x,
+            self.yy * y * y,
+            self.xy * x[:, None] * y[None, :],
+        )
+
+
 def _is_moments(x: Any) -> bool:
-    return isinstance(x, tuple) and len(x) == 6 and not isinstance(x[0], tuple)
+    return isinstance(x, _Moments)
 
 
-def _moments(x: Any, y: Any, mask: Any) -> Any:
+def _moments(x: Any, y: Any, mask: Any) -> _Moments:
     """Number, means, sums of squares about them, and sums of products, of the unmasked rows."""
     dtype = jnp.result_type(float)
     there = mask[:, None, None]
     n = jnp.sum(there).astype(dtype) * x.shape[1]
 
-    def centred(v: Any) -> tuple[Any, Any]:
-        v = v.astype(dtype)
-        mean = jnp.sum(jnp.where(there, v, 0), (0, 1), keepdims=True) / jnp.maximum(n, 1)
-        return mean[0, 0], jnp.where(there, v - mean, 0).reshape(-1, v.shape[-1])
+    def centred(v: Any) -> tuple[Any, Any, Any]:
+        v = jnp.where(there, v.astype(dtype), 0)
+        most = jnp.max(jnp.abs(v), (0, 1), initial=0)
+        exponent = jnp.where(most == 0, _hsic.NO_SCALE, jnp.frexp(most)[1]).astype(jnp.int32)
+        v = jnp.ldexp(v, jnp.where(most == 0, 0, -exponent)[None, None])
+        mean = jnp.sum(v, (0, 1), keepdims=True) / jnp.maximum(n, 1)
+        return exponent, mean[0, 0], jnp.where(there, v - mean, 0).reshape(-1, v.shape[-1])
 
-    (mean_x, x), (mean_y, y) = centred(x), centred(y)
+    (exponent_x, mean_x, x), (exponent_y, mean_y, y) = centred(x), centred(y)
     product = jnp.matmul(x.T, y, precision=jax.lax.Precision.HIGHEST)
-    return n, mean_x, mean_y, jnp.sum(x * x, 0), jnp.sum(y * y, 0), product
+    squares = jnp.sum(x * x, 0), jnp.sum(y * y, 0)
+    return _Moments(exponent_x, exponent_y, n, mean_x, mean_y, *squares, product)
 
 
-def _merged(s: Any, t: Any) -> Any:
-    (n, mx, my, xx, yy, xy), (m, nx, ny, xx2, yy2, xy2) = s, t
+def _merged(s: _Moments, t: _Moments) -> _Moments:
+    exponents = (
+        jnp.maximum(s.exponent_x, t.exponent_x),
+        jnp.maximum(s.exponent_y, t.exponent_y),
+    )
+    _, _, n, mx, my, xx, yy, xy = s.scaled_to(*exponents)
+    _, _, m, nx, ny, xx2, yy2, xy2 = t.scaled_to(*exponents)
     total = jnp.maximum(n + m, 1)
     dx, dy, weight = nx - mx, ny - my, n * m / total
-    return (
+    return _Moments(
+        *exponents,
         n + m,
         mx + dx * (m / total),
         my + dy * (m / total),
@@ -174,11 +214,14 @@ def _merged(s: Any, t: Any) -> Any:
 
 
 @jax.jit
-def _correlation(state: Any) -> Any:
-    n, mx, my, xx, yy, xy = state
-    xx, yy = _beyond_rounding(xx, mx, n), _beyond_rounding(yy, my, n)
+def _correlation(state: _Moments) -> Any:
+    n = state.n
+    xx, yy = (
+        _beyond_rounding(state.xx, state.mean_x, n),
+        _beyond_rounding(state.yy, state.mean_y, n),
+    )
     scale = jnp.sqrt(xx[:, None]) * jnp.sqrt(yy[None, :])
-    return jnp.where(scale > 0, xy / jnp.where(scale > 0, scale, 1), jnp.nan)
+    return jnp.where(scale > 0, state.xy / jnp.where(scale > 0, scale, 1), jnp.nan)
 
 
 def _beyond_rounding(squares: Any, mean: Any, n: Any) -> Any:

@@ -139,7 +139,8 @@ def weight_matching(
     _permutation.check_shapes(symmetry, params_a)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(_key(key))).ravel())
     a, b = (_assignment.counted(symmetry, p) for p in (params_a, params_b))
-    squares = sum(float(np.sum(x * x, dtype=float)) for w in (a, b) for x in w.values())
+    squares = sum(float(np.sum(np.square(x, dtype=float))) for w in (a, b) for x in w.values())
+    (a, of_a), (b, of_b) = _unit_scale(a), _unit_scale(b)  # what is best is free of the scale
     best = _permutation.orders(symmetry)
     most = _assignment.objective(symmetry, a, b, best)
     for start in range(num_starts):
@@ -148,7 +149,7 @@ def weight_matching(
         gained = _assignment.objective(symmetry, a, b, found)
         if gained > most:
             best, most = found, gained
-        if 2 * most >= (1 - 1e-7) * squares:  # the two meet
+        if np.ldexp(2 * most, of_a + of_b) >= (1 - 1e-7) * squares:  # the two meet
             break
     return _matching(symmetry, best, params_a, params_b)
 
@@ -246,6 +247,13 @@ def _key(key: Any) -> Any:
     return jax.random.key(0) if key is None else key
 
 
+def _unit_scale(weights: _assignment.Weights) -> tuple[_assignment.Weights, int]:
+    """Weights over the power of two at the largest, and its exponent: products stay in range."""
+    largest = max((float(np.abs(x).max(initial=0)) for x in weights.values()), default=0.0)
+    exponent = int(np.frexp(largest)[1])
+    return {name: np.asarray(np.ldexp(x, -exponent)) for name, x in weights.items()}, exponent
+
+
 def _on_host(leaf: Any) -> Any:
     return np.asarray(jax.device_get(leaf)) if checks.is_inexact(leaf) else leaf
 
@@ -272,4 +280,4 @@ def _matching(symmetry: Symmetry, found: Permutations, a: Params, b: Params) -> 
 
 
 def _distance(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
-    return math.sqrt(sum(float(np.sum((a[name] - b[name]) ** 2, dtype=float)) for name in a))
+    return math.sqrt(sum(float(np.sum(np.subtract(a[name], b[name], dtype=float) ** 2)) for name in a))
