@@ -122,6 +122,17 @@ def test_among_the_weights_there_are_only_tensors(tmp_path):
         read_tensors(tmp_path / "a.pth")
 
 
+@pytest.mark.parametrize("key", [None, "model"])
+def test_modules_without_extra_state_have_none(tmp_path, key):
+    content = state() | {"a._extra_state": None}
+    torch_zip.save(tmp_path / "a.pth", {key: content, "epoch": 1} if key else content)
+    check(read_tensors(tmp_path / "a.pth"))
+    content["a._extra_state"] = Global("io", "BytesIO")
+    torch_zip.save(tmp_path / "a.pth", {"model": content})
+    with pytest.raises(ValueError, match=r"a._extra_state \(an object of io.BytesIO\)"):
+        read_tensors(tmp_path / "a.pth")
+
+
 def test_variables_of_flax_beside_an_optimiser(tmp_path):
     tree = {
         "params": {"a": {"kernel": np.ones(2, "f4")}},

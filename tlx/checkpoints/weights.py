@@ -50,7 +50,7 @@ def find(content: Any, key: str | None) -> dict[str, np.ndarray]:
     if not isinstance(found, Mapping) or not found:
         kind = "none" if isinstance(found, Mapping) else _kind(found)
         raise ValueError(f"{where}there are not only named tensors, but {kind}")
-    leaves = _flat(found)
+    leaves = {n: x for n, x in _flat(found).items() if not _is_extra(n, x)}
     strange = {name: leaf for name, leaf in leaves.items() if not _is_array(leaf)}
     if not key and not places and (strange or not leaves):
         hint = next((value for value in strange.values() if isinstance(value, Inert | Name)), None)
@@ -96,6 +96,11 @@ def _places(content: Mapping[Any, Any]) -> dict[str, Mapping[Any, Any]]:
     return found
 
 
+def _is_extra(key: Any, value: Any) -> bool:
+    """Whether it is the extra state of a module of torch's that keeps none."""
+    return value is None and isinstance(key, str) and key.endswith("_extra_state")
+
+
 def _is_state(mapping: Mapping[Any, Any], key: str) -> bool:
     """Whether it is a state dict: flat, under a usual key or with dotted names."""
     texts = [name for name in mapping if isinstance(name, str)]
@@ -106,7 +111,8 @@ def _is_state(mapping: Mapping[Any, Any], key: str) -> bool:
 
 
 def _is_flat(mapping: Mapping[Any, Any]) -> bool:
-    return bool(mapping) and all(_is_array(value) for value in mapping.values())
+    kept = [value for key, value in mapping.items() if not _is_extra(key, value)]
+    return bool(kept) and all(map(_is_array, kept))
 
 
 def _flax(mapping: Mapping[Any, Any]) -> dict[str, Mapping[Any, Any]]:
