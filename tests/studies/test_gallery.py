@@ -60,3 +60,5 @@ def test_the_images_are_those_that_are_wrong(
     assert found["gallery_images"][there][:, 0, 0, 0].tolist() == WRONG
     assert found["gallery_index"][there].tolist() == [1, 3, 5, 7]
     assert (found["gallery_label"][there] == 0).all()
+    assert [asking.num_examples(runs[0], split) for split in ("train", "test")] == [10, 10]
+    assert [asking.num_readable(runs[0], split) for split in ("train", "test")] == [10, 9]

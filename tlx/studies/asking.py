@@ -219,8 +219,15 @@ def images(run: Run, rows: Sequence[int], split: str = "test") -> np.ndarray:
 
 
 def num_examples(run: Run, split: str = "test") -> int:
-    """The number of a run's examples."""
+    """The number of a run's examples, those included whose image cannot be read."""
     return int(loader.data_key(run.spec.data, split)["count"])
+
+
+def num_readable(run: Run, split: str = "test") -> int:
+    """The number of those that count: where images may be unreadable, they are gone through."""
+    if not run.spec.data.max_bad:
+        return num_examples(run, split)
+    return sum(int(np.sum(batch["mask"])) for batch in stream(run, split)())
 
 
 def losses(run: Run) -> Mapping[str, PerExampleFn]:

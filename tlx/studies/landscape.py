@@ -92,7 +92,7 @@ def basin(pair: Pair, *, noise: Sequence[float], num_draws: int, tolerance: floa
             "delta": own.delta,
             "num_draws": num_draws,
             "num_parameters": size,
-            "count": asking.num_examples(pair.a),
+            "count": asking.num_readable(pair.a),
             "statistics": found.statistics,
         }
 
@@ -129,7 +129,7 @@ def permutation(pair: Pair, num_alphas: int) -> Question:
         out: dict[str, Any] = {
             "distance_before": by["weights"].distance_before,
             "num_units": sum(group.size for group in symmetry.groups.values()),
-            "count": asking.num_examples(pair.a),
+            "count": asking.num_readable(pair.a),
         }
         out |= {f"distance_{name}": matching.distance_after for name, matching in by.items()}
         for name, (permuted, repair) in lines.items():

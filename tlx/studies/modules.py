@@ -121,7 +121,7 @@ def critical(
             "sigma": found.sigma,
             "total": found.total,
             **_bound(run, way, stream, on, surface, found),
-            "count": asking.num_examples(run, "train"),
+            "count": asking.num_readable(run, "train"),
             "num_draws": num_draws,
             "statistics": surface.statistics,
         }
@@ -211,7 +211,7 @@ def _bound(
         np.take_along_axis(surface.distances, place[:, None], 1)[:, 0],
         surface.sizes,
         found.sigma,
-        num_examples=asking.num_examples(run, "train"),
+        num_examples=asking.num_readable(run, "train"),
     )
     return {
         "bound": bound.value,

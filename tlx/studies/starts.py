@@ -33,7 +33,7 @@ def checkpoints(run: Run, steps: Sequence[int], num_alphas: int, tolerance: floa
             **{name: np.array([x[name] for x in found]) for name in found[0]},
             "verdict": decided,
             "tolerance": tolerance,
-            "count": asking.num_examples(run),
+            "count": asking.num_readable(run),
         }
 
     options = {"num_alphas": num_alphas, "tolerance": tolerance, "confidence": CONFIDENCE}
@@ -99,7 +99,7 @@ def scores(source: Run, starts: sweeps.Cells) -> Question:
             "score": table,
             **found,
             "p_holm": inference.holm(found["p_weighted_tau"]),
-            "count": asking.num_examples(target, "train"),
+            "count": asking.num_readable(target, "train"),
         }
 
     inputs = {"axis": "init_step", "target": target.spec.data.name, "split": "train"}
@@ -159,7 +159,7 @@ def distances(source: Run, targets: Mapping[str, Run]) -> Question:
             "targets": list(targets),
             "distance": [x.distance for x in found],
             "floor": to_source(source, "train").distance,
-            "count": [asking.num_examples(run) for run in targets.values()],
+            "count": [asking.num_readable(run) for run in targets.values()],
             "num_features": found[0].num_features,
             "source": source.spec.data.name,
         }
