@@ -207,6 +207,21 @@ def _predicted(w):
     )
 
 
+def _targets(w):
+    targets = {"one": interpolation.Target(models.apply_fn, METRIC, w.c, w.stream)}
+    return interpolation.line_on_targets(
+        w.a, w.b, targets, is_head=lambda name: "head" in name, alphas=ALPHAS
+    ).results
+
+
+def _other_measures(w):
+    return (
+        neighbors.cknna(w.x, w.y, k=3),
+        cka.distance_correlation(w.x, w.y),
+        cka.deconfounded_cka(w.x, w.y, w.inputs),
+    )
+
+
 def _of_nothing(w):
     """What is undefined: no examples, constant features, one class."""
     none = streams.from_arrays(w.inputs[:0], w.labels[:0], batch_size=4)
@@ -237,6 +252,10 @@ ANALYSES = {
         key=w.key,
         num_draws=2,
     )[2:],
+    "basin of models": lambda w: basins.basin(
+        models.apply_fn, LOSS, w.models, w.stream, deltas=[0.0, 0.5], key=w.key, num_draws=2
+    ),
+    "targets": _targets,
     "curve": _curve,
     "planes": _planes,
     "directions": lambda w: directions.random_direction(w.key, w.a),
@@ -256,6 +275,7 @@ ANALYSES = {
     "cka with intervals": lambda w: _cka(w, num_resamples=5, key=w.key, kernel=kernels.rbf()),
     "cka of one batch": lambda w: cka.cka(w.x, w.y),
     "measures": lambda w: [measures.between(name, w.x, w.y) for name in FEW],
+    "other measures": _other_measures,
     "all pairs": lambda w: [all_pairs.matrix(name, *w.pair)[2:4] for name in FEW],
     "rsa": lambda w: [
         rsa.rsa(w.x, w.y, dissimilarity=d, compare=c)
@@ -285,8 +305,8 @@ MODES = {
     "x64 of float32": (jax.enable_x64, np.float32),
     "x64 of float64": (jax.enable_x64, np.float64),
 }
-OF_WEIGHTS = ("peak", "basin", "curve", "planes", "trajectories", "criticality", "curvature",
-              "directions", "distances", "movement", "sharpness", "rewinding")  # fmt: skip
+OF_WEIGHTS = ("peak", "basin", "basin of models", "targets", "curve", "planes", "trajectories",
+              "criticality", "curvature", "directions", "distances", "movement", "sharpness", "rewinding")  # fmt: skip
 """What computes with parameters, whose dtype is then none of the defaults."""
 
 

@@ -12,10 +12,13 @@ from tlx.analyses import (
     cka,
     directions,
     distances,
+    domains,
     kernels,
     measures,
     movement,
+    neighbors,
     planes,
+    probes,
     rsa,
     shape,
     sharpness,
@@ -107,6 +110,9 @@ def test_options_of_measures_do_not_see_the_scale(scales):
         assert got == pytest.approx(plain, abs=1e-4)
     plain, got = (float(cka.deconfounded_cka(*z, X[:, :2])) for z in ((X, Y), (x, y)))
     assert got == pytest.approx(plain, abs=1e-4)
+    for d in ("euclidean", "correlation"):
+        plain, got = (neighbors.mutual_knn(*z, k=3, dissimilarity=d) for z in ((X, Y), (x, y)))
+        assert float(got) == float(plain) > 0
 
 
 @given(scale=SCALES, offset=OFFSETS)
@@ -116,6 +122,21 @@ def test_scores_of_transfer_do_not_see_the_scale(scale, offset):
         plain = float(score(X, labels, num_classes=3))
         got = float(score((X + np.float32(moved)) * np.float32(scale), labels, num_classes=3))
         assert got == pytest.approx(plain, rel=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_probes_and_distances_of_domains_see_the_scale_as_a_factor(scale, offset):
+    labels = np.int32(X[:, 0] > 0)
+
+    def of(scale, offset):
+        x, y = ((z + np.float32(offset)) * np.float32(scale) for z in (X, Y))
+        stream = streams.from_arrays(np.concatenate([x, y], 1), labels, batch_size=9)
+        found = probes.linear_probes(_layer_x, np.float32(1), stream, stream, num_classes=2)
+        return found.accuracy, found.ridge, domains.frechet(x[:, :7], y) / scale
+
+    for got, expected in zip(of(scale, offset), of(1.0, 0.0), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=2e-3)
 
 
 MODELS = [models.make_params(seed) for seed in range(3)]

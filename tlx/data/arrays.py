@@ -40,7 +40,7 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         images, labels = _arrays(file)
     except Exception as error:  # zip files and headers that are cut or false raise many kinds
-        what = str(error) or type(error).__name__
+        what = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"{shown(file)}: expected arrays images (uint8) and labels, but: {what}"
         ) from error
