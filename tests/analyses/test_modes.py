@@ -306,7 +306,8 @@ MODES = {
     "x64 of float64": (jax.enable_x64, np.float64),
 }
 OF_WEIGHTS = ("peak", "basin", "basin of models", "targets", "curve", "planes", "trajectories",
-              "criticality", "curvature", "directions", "distances", "movement", "sharpness", "rewinding")  # fmt: skip
+              "criticality", "curvature", "directions", "distances",
+              "movement", "sharpness", "rewinding")  # fmt: skip
 """What computes with parameters, whose dtype is then none of the defaults."""
 
 
