@@ -280,4 +280,6 @@ def _matching(symmetry: Symmetry, found: Permutations, a: Params, b: Params) -> 
 
 
 def _distance(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
-    return math.sqrt(sum(float(np.sum(np.subtract(a[name], b[name], dtype=float) ** 2)) for name in a))
+    return math.sqrt(
+        sum(float(np.sum(np.subtract(a[name], b[name], dtype=float) ** 2)) for name in a)
+    )
