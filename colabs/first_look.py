@@ -52,7 +52,9 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-from tlx.analyses import alignment, basins, evidence, interpolation, similarity
+from tlx.analyses.features import cka_matrix, evidence
+from tlx.analyses.landscape import basins, interpolation
+from tlx.analyses.landscape.permutations import alignment
 from tlx.core import metrics, streams
 from tlx.records import make_record, query, save
 from tlx.report import figures
@@ -257,7 +259,7 @@ def features(params, inputs):
 
 
 compare = partial(
-    similarity.cka_matrix,
+    cka_matrix.cka_matrix,
     feature_fn_x=features,
     feature_fn_y=features,
     stream=test_stream,
@@ -279,7 +281,7 @@ figures.same_layers(found)
 figures.heat_map(found["two RI-T"], "Two RI-T: all layers with all")
 
 # %% [markdown]
-# CKA is one measure of many: `tlx.analyses.measures.MEASURES` has the others with what each is
+# CKA is one measure of many: `tlx.analyses.features.measures.MEASURES` has the others with what each is
 # blind to. `evidence.evidence` says of any of them whether a value is more than chance, and how
 # far other images might move it.
 

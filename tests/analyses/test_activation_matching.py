@@ -18,7 +18,7 @@ from tests.analyses.test_alignment import (
 from tests.analyses.test_symmetry import built, random_orders
 from tests.helpers import landscapes, permutable
 from tests.helpers.permutable import arrays, mlp, mlp_params, normal
-from tlx.analyses import alignment
+from tlx.analyses.landscape.permutations import alignment
 from tlx.core import sharding, streams
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.analyses.test_symmetry import built, random_orders
 from tests.helpers import permutable
 from tests.helpers.permutable import arrays, mlp, mlp_params, normal
-from tlx.analyses import _assignment, _permutation, alignment
+from tlx.analyses.landscape.permutations import _assignment, _permutation, alignment
 from tlx.core import tree
 
 WIDTHS = (6, 16, 16, 3)

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx.analyses import _examples, _layer_pairs, all_pairs, cca, evidence, measures
-from tlx.analyses._comparison import Comparison, rows
+from tlx.analyses.features import _examples, _layer_pairs, cca, evidence, matrix, measures
+from tlx.analyses.features._comparison import Comparison, rows
 from tlx.core import sharding, streams
 
 N = 50
@@ -33,7 +33,7 @@ def _inputs(n=N):
 
 
 def _matrix(measure, stream, **options):
-    return all_pairs.matrix(
+    return matrix.matrix(
         measure, three_layers, _params(0), three_layers, _params(1), stream, **options
     )
 
@@ -112,7 +112,7 @@ def test_a_mesh_of_devices_gives_the_numbers_of_one(measure):
     def sharded():
         return (sharding.shard_batch(batch, mesh) for batch in stream())
 
-    got = all_pairs.matrix(measure, three_layers, x, three_layers, y, sharded)
+    got = matrix.matrix(measure, three_layers, x, three_layers, y, sharded)
     np.testing.assert_allclose(got.values, _matrix(measure, stream).values, atol=1e-5)
 
 
@@ -150,11 +150,11 @@ def test_a_model_with_itself_is_computed_once(measure):
         traced.append(1)
         return three_layers(params, inputs)
 
-    got = all_pairs.matrix(measure, counted, params, counted, params, stream).values
+    got = matrix.matrix(measure, counted, params, counted, params, stream).values
     assert len(traced) == 2  # once for the names, once for the numbers
     np.testing.assert_allclose(np.diag(got), 1, atol=1e-5)
     copy = jax.tree.map(jnp.copy, params)
-    other = all_pairs.matrix(measure, counted, params, counted, copy, stream).values
+    other = matrix.matrix(measure, counted, params, counted, copy, stream).values
     np.testing.assert_allclose(got, other, atol=1e-5)
 
 
@@ -163,7 +163,7 @@ def test_where_prepared_layers_do_not_fit_blocks_give_the_same(monkeypatch):
     params = _params(0)
     two, one = (
         (lambda: _matrix("mutual_knn", stream).values),
-        (lambda: all_pairs.matrix("pwcca", three_layers, params, three_layers, params, stream)[3]),
+        (lambda: matrix.matrix("pwcca", three_layers, params, three_layers, params, stream)[3]),
     )
     expected = two(), one()
     monkeypatch.setattr(_layer_pairs, "PREPARED_BYTES", 21000)  # of two layers at most
@@ -208,7 +208,7 @@ def hidden_alone(params, inputs):
 def _by_position(stream):
     x, y = _params(0), _params(1)
     options = {"spatial": "positions", "hold": "moments"}
-    return all_pairs.matrix("cka_biased", hidden_alone, x, hidden_alone, y, stream, **options)
+    return matrix.matrix("cka_biased", hidden_alone, x, hidden_alone, y, stream, **options)
 
 
 def test_positions_by_moments():
@@ -229,7 +229,7 @@ def test_a_constant_layer_is_not_a_number_and_leaves_the_others(measure):
 
     stream = streams.from_arrays(_inputs(), batch_size=16)
     x, y = _params(0), _params(1)
-    got = all_pairs.matrix(measure, with_dead_layer, x, three_layers, y, stream)
+    got = matrix.matrix(measure, with_dead_layer, x, three_layers, y, stream)
     assert np.isnan(got.values[1]).all()
     assert got.too_few[1].all()
     expected = _expected(measure, _inputs())
@@ -265,7 +265,7 @@ def test_each_pair_has_the_evidence_of_its_two_matrices():
     options = {"num_permutations": 39, "num_resamples": 12, "key": key, "confidence": 0.8}
     measure = _distance()
     models = (measure, two_layers, _params(0), two_layers, _params(1), stream)
-    got, plain = all_pairs.matrix(*models, **options), all_pairs.matrix(*models, hold="rows")
+    got, plain = matrix.matrix(*models, **options), matrix.matrix(*models, hold="rows")
     x, y = (two_layers(_params(seed), _inputs()) for seed in (0, 1))
     expected = evidence.evidence(measure, x["hidden"], y["logits"], **options)
     for field in ("z", "p_value", "low", "high"):
@@ -281,7 +281,7 @@ def test_nothing_is_prepared_again_for_the_null():
     own = _distance(lambda: prepared.append(1))
     stream, key = streams.from_arrays(_inputs(), batch_size=16), jax.random.key(0)
     x, y = _params(0), _params(1)
-    all_pairs.matrix(own, two_layers, x, two_layers, y, stream, num_permutations=3, key=key)
+    matrix.matrix(own, two_layers, x, two_layers, y, stream, num_permutations=3, key=key)
     jax.effects_barrier()
     assert len(prepared) == 4
 
@@ -295,7 +295,7 @@ def test_positions_are_permuted_with_their_example():
 
     stream = streams.from_arrays(_inputs(), batch_size=16)
     options = {"num_permutations": 19, "num_resamples": 5, "key": jax.random.key(0)}
-    got = all_pairs.matrix(
+    got = matrix.matrix(
         "regression_r2", where, {}, where, {}, stream, spatial="positions", **options
     )
     np.testing.assert_allclose(got.p_value[0], [1, 1])
@@ -328,7 +328,7 @@ def test_low_precision_and_integers():
         return {"low": low, "whole": jnp.round(4 * inputs).astype(jnp.int32)}
 
     stream = streams.from_arrays(_inputs(), batch_size=16)
-    got = all_pairs.matrix("mean_cca", features, {}, features, {}, stream).values
+    got = matrix.matrix("mean_cca", features, {}, features, {}, stream).values
     low, whole = (np.float32(v) for v in features({}, _inputs()).values())
     expected = measures.between("mean_cca", low, whole)
     np.testing.assert_allclose([got[0, 1], got[1, 0]], [expected] * 2, atol=2e-5)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.core import models as nets
 from tests.helpers import landscapes, oracles
 from tests.helpers.landscapes import point
-from tlx.analyses import averaging
+from tlx.analyses.landscape import averaging
 from tlx.core import evaluate, metrics, streams, tree
 
 KEY = jax.random.key(0)

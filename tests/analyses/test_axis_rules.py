@@ -8,7 +8,7 @@ import pytest
 from tests.analyses.test_symmetry import random_orders
 from tests.helpers import permutable
 from tests.helpers.permutable import arrays, normal
-from tlx.analyses import alignment
+from tlx.analyses.landscape.permutations import alignment
 
 
 def scanned(params, inputs):

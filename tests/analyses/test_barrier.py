@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.core import models
 from tests.helpers import oracles
-from tlx.analyses import interpolation
+from tlx.analyses.landscape import interpolation
 from tlx.core import metrics, streams
 
 KINDS = interpolation.KINDS

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.helpers import landscapes, oracles
 from tests.helpers.landscapes import point
-from tlx.analyses import _hull, basins
+from tlx.analyses.landscape import _hull, basins
 from tlx.core import metrics, paths, streams
 
 R = 1.5

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.helpers import landscapes, oracles
 from tests.helpers.landscapes import point
-from tlx.analyses import connectivity
-from tlx.analyses.connectivity import Curve
+from tlx.analyses.landscape import connectivity
+from tlx.analyses.landscape.connectivity import Curve
 from tlx.core import metrics, streams
 
 LEFT, RIGHT = point(-1, 0), point(1, 0)

@@ -5,7 +5,8 @@ import pytest
 
 from tests.core import models
 from tests.helpers import tiny_models
-from tlx.analyses import criticality, distances
+from tlx.analyses.landscape.modules import criticality
+from tlx.analyses.parameters import distances
 from tlx.core import evaluate, metrics, paths, sharding, streams
 from tlx.core import labels as labels_lib
 

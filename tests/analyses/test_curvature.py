@@ -6,7 +6,7 @@ from jax.flatten_util import ravel_pytree
 
 from tests.core import models
 from tests.helpers import oracles, tiny_models
-from tlx.analyses import _mean_loss, curvature
+from tlx.analyses.landscape import _mean_loss, curvature
 from tlx.core import labels as labels_lib
 from tlx.core import metrics, paths, sharding, streams
 

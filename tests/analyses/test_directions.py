@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core import models
-from tlx.analyses import directions, interpolation, planes
+from tlx.analyses.landscape import directions, interpolation, planes
 from tlx.core import evaluate, metrics, paths, streams, tree
 
 RNG = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.core import models
 from tests.helpers import oracles
-from tlx.analyses import distances
+from tlx.analyses.parameters import distances
 from tlx.core import labels as labels_lib
 
 FIELDS = ("l2", "relative", "cosine", "sum_of_tensor_norms")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import linalg
 
-from tlx.analyses import domains
+from tlx.analyses.features.transfer import domains
 from tlx.core import streams
 
 SEEDS = st.integers(0, 99)

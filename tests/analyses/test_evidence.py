@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx.analyses import _evidence, cka, evidence, measures
-from tlx.analyses._comparison import Comparison, rows
+from tlx.analyses.features import _resampling, cka, evidence, measures
+from tlx.analyses.features._comparison import Comparison, rows
 
 N, D = 40, 4
 KEY = jax.random.key(0)
@@ -108,7 +108,7 @@ def test_values_equal_to_the_value_count():
     rng = np.random.default_rng(0)
     x, y = (np.sign(rng.standard_normal((N, 1))).astype(np.float32) for _ in range(2))
     got = evidence.evidence(CORRELATION, x, y, key=KEY, num_resamples=0)
-    null = _evidence.null(
+    null = _resampling.null(
         CORRELATION.comparison,
         200,
         N,
@@ -193,16 +193,16 @@ def test_each_permutation_and_subset_has_its_own_key():
     x, y = (jnp.asarray(z) for z in _features(0))
     comparison = CORRELATION.comparison
     prepared = comparison.prepare(x), comparison.prepare(y)
-    few, more = (_evidence.null(comparison, num, N, *prepared, KEY) for num in (5, 12))
+    few, more = (_resampling.null(comparison, num, N, *prepared, KEY) for num in (5, 12))
     np.testing.assert_allclose(few, more[:5], rtol=1e-6)
     few, more = (evidence._subsets(comparison, num, x, y, KEY) for num in (5, 12))
     np.testing.assert_allclose(few, more[:5], rtol=1e-6)
     assert len(np.unique(more)) == 12
 
 
-@pytest.mark.parametrize("floats", [1, _evidence.BLOCK // 7, _evidence.BLOCK])
+@pytest.mark.parametrize("floats", [1, _resampling.BLOCK // 7, _resampling.BLOCK])
 def test_blocks_change_nothing(floats):
-    got = _evidence.blocked(lambda i: 2 * i, 10, floats)
+    got = _resampling.blocked(lambda i: 2 * i, 10, floats)
     np.testing.assert_array_equal(got, 2 * np.arange(10))
 
 

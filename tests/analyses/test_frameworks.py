@@ -5,16 +5,10 @@ import numpy as np
 import pytest
 
 from tests.helpers import oracles, tiny_models
-from tlx.analyses import (
-    all_pairs,
-    distances,
-    interpolation,
-    kernels,
-    measures,
-    mistakes,
-    predictions,
-    similarity,
-)
+from tlx.analyses.features import cka_matrix, kernels, matrix, measures
+from tlx.analyses.function import mistakes, predictions
+from tlx.analyses.landscape import interpolation
+from tlx.analyses.parameters import distances
 from tlx.core import evaluate_path, metrics, paths, sharding, streams, tree
 from tlx.core import labels as labels_lib
 
@@ -58,9 +52,9 @@ def _analyses(a, b, mesh=None):
             a.apply_fn, metric, *params, stream, alphas=ALPHAS, statistics="interpolate"
         ).results,
         "distances": distances.by_module(*params, _labels(a))[1:],
-        "cka": similarity.cka_matrix(*models, num_resamples=20, key=jax.random.key(0))[2:-2],
-        "rbf": similarity.cka_matrix(*models, kernel=kernels.rbf())[2:-2],
-        "measures": {name: all_pairs.matrix(name, *models).values for name in MEASURES},
+        "cka": cka_matrix.cka_matrix(*models, num_resamples=20, key=jax.random.key(0))[2:-2],
+        "rbf": cka_matrix.cka_matrix(*models, kernel=kernels.rbf())[2:-2],
+        "measures": {name: matrix.matrix(name, *models).values for name in MEASURES},
         "mistakes": mistakes.compare(
             predictions.collect([(a.apply_fn, p) for p in params], stream)
         ),

@@ -7,8 +7,7 @@ import optax
 import pytest
 
 from tests.helpers import tiny_models
-from tlx.analyses import (
-    alignment,
+from tlx.analyses.landscape import (
     averaging,
     basins,
     connectivity,
@@ -18,8 +17,9 @@ from tlx.analyses import (
     sharpness,
     trajectories,
 )
+from tlx.analyses.landscape.permutations import alignment
+from tlx.core import batch_statistics, metrics, sharding, streams, tree
 from tlx.core import labels as labels_lib
-from tlx.core import metrics, sharding, statistics, streams, tree
 
 ALPHAS = np.linspace(0, 1, 5, dtype=np.float32)
 N, BATCH = 40, 16
@@ -126,7 +126,7 @@ def sets(apply_fn, params, stream, training):
 
 def evaluate_at(apply_fn, params, stream, training):
     point = lambda _: params  # noqa: E731
-    return statistics.along(apply_fn, METRIC, point, jnp.zeros(1), stream, source=training)[0]
+    return batch_statistics.along(apply_fn, METRIC, point, jnp.zeros(1), stream, source=training)[0]
 
 
 def around(apply_fn, params, stream, training, labels):

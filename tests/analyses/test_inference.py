@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
-from tlx.analyses import inference
+from tlx.analyses.function import inference
 
 A, B = np.array([0.71, 0.74, 0.69]), np.array([0.62, 0.68, 0.61])
 LONGER = np.array([0.5, 0.58, 0.66, 0.49, 0.6])

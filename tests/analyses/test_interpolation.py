@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.core import models
-from tlx.analyses import interpolation
+from tlx.analyses.landscape import interpolation
 from tlx.core import evaluate, metrics, streams, tree
 
 ALPHAS = (-0.5, 0.0, 0.25, 0.5, 1.0, 1.3)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matfree import decomp
 
-from tlx.analyses import _lanczos, curvature
+from tlx.analyses.landscape import _lanczos, curvature
 
 KEY = jax.random.key(3)
 P = 60

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.helpers import batch_norm
-from tlx.analyses import interpolation
-from tlx.core import metrics, statistics, streams
+from tlx.analyses.landscape import interpolation
+from tlx.core import batch_statistics, metrics, streams
 from tlx.data import demo
 
 ALPHAS = np.float32([0, 0.25, 0.5, 0.75, 1])
@@ -42,7 +42,7 @@ def trained(seed, epochs=4, batch_size=100):
     for _ in range(epochs):
         for rows in rng.permutation(len(inputs)).reshape(-1, batch_size):
             params = step(params, inputs[rows], labels[rows])
-    return statistics.reestimate(batch_norm.apply_fn, params, train_stream())
+    return batch_statistics.reestimate(batch_norm.apply_fn, params, train_stream())
 
 
 def train_stream():

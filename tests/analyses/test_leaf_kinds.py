@@ -9,24 +9,20 @@ import numpy as np
 import pytest
 
 import tlx.analyses
-from tlx.analyses import (
-    alignment,
+from tlx.analyses.landscape import (
     averaging,
     basins,
     connectivity,
-    criticality,
     curvature,
     directions,
-    distances,
     interpolation,
-    movement,
-    pac_bayes,
     planes,
-    rewinding,
     sharpness,
-    spectra,
     trajectories,
 )
+from tlx.analyses.landscape.modules import criticality, pac_bayes, rewinding
+from tlx.analyses.landscape.permutations import alignment
+from tlx.analyses.parameters import distances, movement, spectra
 from tlx.core import labels, metrics, paths, streams, tree
 
 KINDS = ("floating", "complex", "whole", "constant")

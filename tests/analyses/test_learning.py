@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tlx.analyses import inference, learning
+from tlx.analyses.function import inference, learning
 
 STEP = [0, 10, 20, 40, 80]
 VALUES = [0.1, 0.5, 0.4, 0.8, 0.7]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.helpers import oracles
-from tlx.analyses import _chance, mistakes, predictions
+from tlx.analyses.function import _chance, mistakes, predictions
 
 C, MODELS = 4, 3
 CELLS = [(False, False), (False, True), (True, False), (True, True)]  # who is wrong: a, b

@@ -11,41 +11,36 @@ import optax
 import pytest
 
 from tests.core import models
-from tlx.analyses import (
-    alignment,
-    all_pairs,
+from tlx.analyses.features import (
+    cka,
+    cka_matrix,
+    evidence,
+    kernels,
+    matrix,
+    measures,
+    neighbors,
+    rsa,
+)
+from tlx.analyses.features.transfer import domains, probes, transferability
+from tlx.analyses.function import mistakes, predictions
+from tlx.analyses.landscape import (
     averaging,
     basins,
-    cka,
     connectivity,
-    criticality,
     curvature,
     directions,
-    distances,
-    domains,
-    evidence,
     interpolation,
-    kernels,
-    measures,
-    mistakes,
-    movement,
-    neighbors,
-    pac_bayes,
     planes,
-    predictions,
-    probes,
-    rewinding,
-    rsa,
     sharpness,
-    similarity,
-    spectra,
     trajectories,
-    transferability,
 )
+from tlx.analyses.landscape.modules import criticality, pac_bayes, rewinding
+from tlx.analyses.landscape.permutations import alignment
+from tlx.analyses.parameters import distances, movement, spectra
 from tlx.core import (
-    bootstrap,
     evaluate,
     evaluate_path,
+    intervals,
     metrics,
     partition,
     paths,
@@ -164,8 +159,8 @@ def _soups(w):
 
 
 def _cka(w, **options):
-    found = similarity.cka_matrix(*w.pair, **options)
-    return found[2:-2], similarity.deconfounded(found, "hidden")
+    found = cka_matrix.cka_matrix(*w.pair, **options)
+    return found[2:-2], cka_matrix.deconfounded(found, "hidden")
 
 
 def _movement(w):
@@ -229,13 +224,13 @@ def _of_nothing(w):
         evaluate(models.apply_fn, METRIC, w.a, none),
         evaluate_path(models.apply_fn, METRIC, paths.line(w.a, w.b), np.float32([0, 1]), none),
         [measures.between(name, w.x, w.flat) for name in FEW],
-        [all_pairs.matrix(name, *w.pair)[2:4] for name in FEW[:2]],
+        [matrix.matrix(name, *w.pair)[2:4] for name in FEW[:2]],
         cka.deconfounded_cka(w.x, w.y, w.flat),
         distances.by_module(jax.tree.map(jnp.zeros_like, w.a), w.b, w.modules)[1:],
         movement.alignment_of_movement(w.a, w.a, w.modules, start=w.a)[1:],
         spectra.by_layer(jax.tree.map(jnp.zeros_like, w.a)).summaries,
         evidence.evidence("procrustes", w.x, w.flat, key=w.key, num_permutations=5),
-        bootstrap.percentile_interval(np.full((3, 2), np.nan), 0.9),
+        intervals.percentile_interval(np.full((3, 2), np.nan), 0.9),
         sharpness.in_ball(*w.net, radius=0.0, key=w.key, steps=1, restarts=1).value,
     )
 
@@ -276,7 +271,7 @@ ANALYSES = {
     "cka of one batch": lambda w: cka.cka(w.x, w.y),
     "measures": lambda w: [measures.between(name, w.x, w.y) for name in FEW],
     "other measures": _other_measures,
-    "all pairs": lambda w: [all_pairs.matrix(name, *w.pair)[2:4] for name in FEW],
+    "all pairs": lambda w: [matrix.matrix(name, *w.pair)[2:4] for name in FEW],
     "rsa": lambda w: [
         rsa.rsa(w.x, w.y, dissimilarity=d, compare=c)
         for d, c in (("correlation", "pearson"), ("cosine", "rho_a"), ("euclidean", "cosine"))

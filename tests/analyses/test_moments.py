@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import oracles
-from tlx.analyses import _moments, _scatter, cca, shape
+from tlx.analyses.features import _scatter, _second_moments, cca, shape
 from tlx.core import evaluate, streams
 
 N = 40
@@ -48,7 +48,7 @@ def rows(both: Features, taken: Any, dtype: Any) -> Features:
 
 def stream(both: Features, sizes: Sequence[int], dtype: Any = jnp.float32) -> list[Any]:
     """A state for each batch, its rows in order, padded to N rows with NaN."""
-    fold = _moments.metric(LAYERS_X, LAYERS_Y)
+    fold = _second_moments.metric(LAYERS_X, LAYERS_Y)
     update = jax.jit(fold.update)
     start, states = 0, []
     for size in sizes:
@@ -64,8 +64,8 @@ def stream(both: Features, sizes: Sequence[int], dtype: Any = jnp.float32) -> li
     return states
 
 
-def merged(states: Sequence[Any]) -> _moments.Moments:
-    fold = _moments.metric(LAYERS_X, LAYERS_Y)
+def merged(states: Sequence[Any]) -> _second_moments.Moments:
+    fold = _second_moments.metric(LAYERS_X, LAYERS_Y)
     merge, total = jax.jit(fold.merge), fold.init()
     for state in states:
         total = merge(total, state)
@@ -99,17 +99,17 @@ def oracle(name: str, x: Any, y: Any) -> float:
 
 
 def check(
-    moments: _moments.Moments, both: Features, names: Sequence[str], tolerance: float
+    moments: _second_moments.Moments, both: Features, names: Sequence[str], tolerance: float
 ) -> None:
     """The table of each measure, and the two CKA, against the formulas in float64."""
     for name in names:
-        form = _moments.from_moments(COMPARISONS[name])
+        form = _second_moments.from_moments(COMPARISONS[name])
         assert form is not None
         expected = [[oracle(name, x, y) for y in both[1].values()] for x in both[0].values()]
-        found = np.asarray(_moments.table(form, moments))
+        found = np.asarray(_second_moments.table(form, moments))
         np.testing.assert_allclose(found, expected, atol=tolerance, err_msg=name)
     for estimator in ("biased", "debiased"):
-        found = np.asarray(_moments.table(_moments.linear_cka(estimator), moments))
+        found = np.asarray(_second_moments.table(_second_moments.linear_cka(estimator), moments))
         cka = [
             [oracles.cka(x - x.mean(0), y - y.mean(0), estimator) for y in both[1].values()]
             for x in both[0].values()
@@ -129,7 +129,7 @@ def test_any_batching_gives_the_whole(sizes: tuple[int, ...]) -> None:
 
 def test_padding_and_batches_without_a_mask_change_nothing() -> None:
     both = features()
-    fold = _moments.metric(LAYERS_X, LAYERS_Y)
+    fold = _second_moments.metric(LAYERS_X, LAYERS_Y)
     whole = fold.compute(jax.jit(fold.update)(fold.init(), *unmasked(both)))
     padded = merged(stream(both, (N // 2, N // 2)))
     for a, b in zip(in_one_unit(whole), in_one_unit(padded), strict=True):
@@ -140,7 +140,7 @@ def unmasked(both: Features) -> tuple[Features, dict[str, np.ndarray]]:
     return rows(both, np.arange(N), jnp.float32), {"inputs": np.zeros(N)}
 
 
-def in_one_unit(moments: _moments.Moments) -> list[np.ndarray]:
+def in_one_unit(moments: _second_moments.Moments) -> list[np.ndarray]:
     """All moments of layers and pairs, free of the units, which depend on the order."""
     x, y = (
         [np.ldexp(1.0, np.asarray(layer.exponent)) for layer in side]
@@ -160,7 +160,7 @@ def in_one_unit(moments: _moments.Moments) -> list[np.ndarray]:
 @given(order=st.permutations(range(5)), cut=st.integers(0, 5))
 def test_any_order_and_grouping_of_merges_gives_the_same(order: list[int], cut: int) -> None:
     both = features()
-    fold = _moments.metric(LAYERS_X, LAYERS_Y)
+    fold = _second_moments.metric(LAYERS_X, LAYERS_Y)
     with jax.enable_x64(True):
         states = stream(both, (11, 3, 13, 1, 12), jnp.float64)
         expected = merged(states)
@@ -176,7 +176,7 @@ def test_any_order_and_grouping_of_merges_gives_the_same(order: list[int], cut: 
 
 
 def test_the_empty_state_is_the_identity() -> None:
-    fold = _moments.metric(LAYERS_X, LAYERS_Y)
+    fold = _second_moments.metric(LAYERS_X, LAYERS_Y)
     state = stream(features(offset=1e6), (40,))[0]
     merge = jax.jit(fold.merge)
     for found in (merge(fold.init(), state), merge(state, fold.init())):
@@ -184,15 +184,15 @@ def test_the_empty_state_is_the_identity() -> None:
             np.testing.assert_array_equal(a, b)
     empty = fold.compute(fold.init())
     assert int(empty.num_examples) == 0
-    form = _moments.from_moments(COMPARISONS["procrustes"])
+    form = _second_moments.from_moments(COMPARISONS["procrustes"])
     assert form is not None
-    assert np.isnan(_moments.table(form, empty)).all()
-    assert np.isnan(_moments.table(_moments.linear_cka("debiased"), empty)).all()
+    assert np.isnan(_second_moments.table(form, empty)).all()
+    assert np.isnan(_second_moments.table(_second_moments.linear_cka("debiased"), empty)).all()
 
 
 def test_more_rows_than_an_int32_holds_are_counted() -> None:
     """Positions of images; each merge doubles a state, so that only the number changes."""
-    fold = _moments.metric(LAYERS_X, LAYERS_Y)
+    fold = _second_moments.metric(LAYERS_X, LAYERS_Y)
     merge = jax.jit(fold.merge)
     state = stream(features(), (40,))[0]
     before = fold.compute(state)
@@ -205,19 +205,19 @@ def test_more_rows_than_an_int32_holds_are_counted() -> None:
     assert float(moments.num_examples) == pytest.approx(40 * 2**28, rel=1e-6)
     count = _scatter.Count(*(jnp.int32(value) for value in (3, 5)))
     assert float(count.as_float(jnp.dtype("float32"))) == 3 * 2**24 + 5 - 1  # to rounding
-    form = _moments.from_moments(COMPARISONS["procrustes"])
+    form = _second_moments.from_moments(COMPARISONS["procrustes"])
     assert form is not None
-    found = _moments.table(form, moments)
-    np.testing.assert_allclose(found, _moments.table(form, before), atol=1e-5)
+    found = _second_moments.table(form, moments)
+    np.testing.assert_allclose(found, _second_moments.table(form, before), atol=1e-5)
 
 
 @pytest.mark.parametrize("dim", [1, 3, 8])
 def test_one_example_alone_unlike_the_rest_has_no_debiased_value(dim: int) -> None:
     """‖K~‖² is then exactly zero, and what the difference leaves is rounding."""
     most = 1000
-    fold = _moments.metric((("a", dim),), None)
+    fold = _second_moments.metric((("a", dim),), None)
     whole = jax.jit(lambda *given: fold.update(fold.init(), *given))
-    form = _moments.linear_cka("debiased")
+    form = _second_moments.linear_cka("debiased")
     for n in (4, 16, 40, 100, 400, most):
         for seed in range(4):
             rng = np.random.default_rng(seed)
@@ -225,10 +225,10 @@ def test_one_example_alone_unlike_the_rest_has_no_debiased_value(dim: int) -> No
             x[rng.integers(n)] += rng.standard_normal(dim)
             given = {"inputs": np.zeros(most), "mask": np.arange(most) < n}
             moments = fold.compute(whole({"a": jnp.float32(x)}, given))
-            assert np.isnan(_moments.table(form, moments)).all(), (n, seed)
+            assert np.isnan(_second_moments.table(form, moments)).all(), (n, seed)
             x[:2] += rng.standard_normal((2, dim))
             moments = fold.compute(whole({"a": jnp.float32(x)}, given))
-            np.testing.assert_allclose(_moments.table(form, moments), 1, rtol=1e-5)
+            np.testing.assert_allclose(_second_moments.table(form, moments), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("offset", [10.0, 100.0])
@@ -262,21 +262,21 @@ def test_broken_and_constant_layers_are_nan_and_leave_the_others_alone() -> None
         broken[5, 1] = value
         moments = merged(stream(({"a": broken, "b": x["b"]}, y), (7, 13, 20)))
         for form in some_forms():
-            found = np.asarray(_moments.table(form, moments))
+            found = np.asarray(_second_moments.table(form, moments))
             assert np.isnan(found[0]).all()
-            clean = _moments.table(form, merged(stream((x, y), (7, 13, 20))))
+            clean = _second_moments.table(form, merged(stream((x, y), (7, 13, 20))))
             np.testing.assert_allclose(found[1], np.asarray(clean)[1], atol=2e-6)
     constant = merged(stream((x, {"c": np.full_like(y["c"], 0.1)}), (7, 13, 20)))
     for form in some_forms():
-        assert np.isnan(_moments.table(form, constant)).all()
+        assert np.isnan(_second_moments.table(form, constant)).all()
 
 
-def some_forms() -> list[_moments.FromMoments]:
+def some_forms() -> list[_second_moments.FromMoments]:
     names = ("mean_cca", "pwcca", "regression_r2", "procrustes")
-    found = [_moments.from_moments(COMPARISONS[name]) for name in names]
+    found = [_second_moments.from_moments(COMPARISONS[name]) for name in names]
     forms = [form for form in found if form is not None]
     assert len(forms) == len(found)
-    return [*forms, _moments.linear_cka("biased"), _moments.linear_cka("debiased")]
+    return [*forms, _second_moments.linear_cka("biased"), _second_moments.linear_cka("debiased")]
 
 
 def test_a_model_with_itself_and_positions_through_evaluate() -> None:
@@ -288,16 +288,16 @@ def test_a_model_with_itself_and_positions_through_evaluate() -> None:
 
     params = jnp.asarray(rng.standard_normal((4, 2)).astype(np.float32))
     layers = (("a", 2), ("b", 4))
-    fold = _moments.metric(layers, None, "positions")
+    fold = _second_moments.metric(layers, None, "positions")
     data = streams.from_arrays(images, batch_size=4)
     moments = evaluate(feature_fn, fold, params, data)
     assert int(moments.num_examples) == 60
-    form = _moments.from_moments(cca.make_regression_r2())
+    form = _second_moments.from_moments(cca.make_regression_r2())
     assert form is not None
     x = np.float64(images).reshape(60, 4)
     made = [x @ np.float64(params), x**2]
     expected = [[oracle("regression_r2", a, b) for b in made] for a in made]
-    np.testing.assert_allclose(_moments.table(form, moments), expected, atol=2e-6)
+    np.testing.assert_allclose(_second_moments.table(form, moments), expected, atol=2e-6)
 
 
 def test_what_float32_moments_lose_against_the_matrices() -> None:
@@ -310,34 +310,34 @@ def test_what_float32_moments_lose_against_the_matrices() -> None:
         spread = np.geomspace(1, 1 / ratio, 5)
         b = (base * spread) @ np.linalg.qr(rng.standard_normal((5, 5)))[0]
         both = ({"a": base[:, :3], "b": np.float64(np.float32(b))}, y)
-        form = _moments.from_moments(COMPARISONS["regression_r2"])
+        form = _second_moments.from_moments(COMPARISONS["regression_r2"])
         assert form is not None
         moments = merged(stream(both, (20, 20)))
         expected = oracle("regression_r2", both[0]["b"], y["c"])
         whole = abs(float(cca.regression_r2(both[0]["b"], y["c"])) - expected)
         assert whole < 1e-5
-        errors[ratio] = abs(float(_moments.table(form, moments)[1, 0]) - expected)
+        errors[ratio] = abs(float(_second_moments.table(form, moments)[1, 0]) - expected)
     assert errors[30] < 2e-5
     assert errors[300] < 2e-3
     assert errors[10_000] > 1e-2
     assert form.whitens
-    procrustes = _moments.from_moments(COMPARISONS["procrustes"])
+    procrustes = _second_moments.from_moments(COMPARISONS["procrustes"])
     assert procrustes is not None
     assert not procrustes.whitens
 
 
 def test_size_counts_the_state() -> None:
     for layers_y in (LAYERS_Y, None):
-        state = _moments.metric(LAYERS_X, layers_y).init()
+        state = _second_moments.metric(LAYERS_X, layers_y).init()
         total = sum(leaf.size for leaf in jax.tree.leaves(state))
         few = 4 * (len(LAYERS_X) + len(LAYERS_X if layers_y is None else layers_y))
-        assert 0 <= total - _moments.size(LAYERS_X, layers_y) <= few
+        assert 0 <= total - _second_moments.size(LAYERS_X, layers_y) <= few
 
 
 def test_what_has_no_form_and_what_is_refused() -> None:
-    assert _moments.from_moments(cca.make_pwcca("released")) is None
-    assert _moments.metric(LAYERS_X, LAYERS_Y) is _moments.metric(LAYERS_X, LAYERS_Y)
-    fold = _moments.metric(LAYERS_X, None)
+    assert _second_moments.from_moments(cca.make_pwcca("released")) is None
+    assert _second_moments.metric(LAYERS_X, LAYERS_Y) is _second_moments.metric(LAYERS_X, LAYERS_Y)
+    fold = _second_moments.metric(LAYERS_X, None)
     x = {"a": jnp.ones((4, 3)), "b": jnp.ones((4, 6))}
     with pytest.raises(ValueError, match=r"expected the rows of a, b in the shapes"):
         fold.update(fold.init(), x, {"inputs": np.zeros(4)})

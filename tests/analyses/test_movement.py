@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tests.core import models
 from tests.helpers import batch_norm, tiny_models
 from tlx import models as tlx_models
-from tlx.analyses import distances, movement
+from tlx.analyses.parameters import distances, movement
+from tlx.core import batch_statistics, partition, tree
 from tlx.core import labels as labels_lib
-from tlx.core import partition, statistics, tree
 
 FIELDS = ("norm", "displacement", "step", "path", "straightness", "turn", "to_end")
 
@@ -403,7 +403,7 @@ def _net():
     evaluate = jax.jit(_Net().apply)
     leaves = movement.scale_invariant_leaves(_Net().apply, params, inputs)
     stream = lambda: iter([{"inputs": inputs, "mask": np.ones(16, bool)}])  # noqa: E731
-    settle = functools.partial(statistics.reestimate, _Net().apply, stream=stream)
+    settle = functools.partial(batch_statistics.reestimate, _Net().apply, stream=stream)
     return params, leaves, train, lambda p: evaluate(p, inputs), settle
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from tlx.analyses import curvature
+from tlx.analyses.landscape import curvature
 from tlx.core import metrics, streams
 
 RNG = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.core import models
 from tests.helpers import tiny_models
-from tlx.analyses import pac_bayes
+from tlx.analyses.landscape.modules import pac_bayes
 from tlx.core import evaluate, metrics, paths, streams
 from tlx.core import labels as labels_lib
 

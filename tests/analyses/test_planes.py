@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core import models
-from tlx.analyses import interpolation, planes
+from tlx.analyses.landscape import interpolation, planes
 from tlx.core import evaluate, metrics, paths, streams, tree
 
 A, B, C = (models.make_params(seed) for seed in range(3))

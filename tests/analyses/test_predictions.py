@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core import models as net
-from tlx.analyses import predictions
+from tlx.analyses.function import predictions
 from tlx.core import streams
 
 C = 3

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.helpers import tiny_models
 from tlx.adapters import linen
-from tlx.analyses import _ridge, probes
+from tlx.analyses.features.transfer import _ridge, probes
 from tlx.core import streams
 
 CLASSES = 4

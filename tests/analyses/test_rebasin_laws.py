@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tests.helpers.permutable import mlp, mlp_params
-from tlx.analyses import alignment
-from tlx.core import metrics, paths, statistics, streams
+from tlx.analyses.landscape.permutations import alignment
+from tlx.core import batch_statistics, metrics, paths, streams
 from tlx.data import demo
 
 NARROW, WIDE = 16, 128
@@ -67,7 +67,7 @@ def trained(width, seed, epochs=15, batch=100):
 def along(a, b, repair=False):
     """Test accuracies at a, in the middle, and at b."""
     path = paths.line(a, b)
-    results, _ = statistics.along(
+    results, _ = batch_statistics.along(
         mlp, metrics.classification(), path, MIDDLE, stream("test"),
         source=stream("train"), ends=(a, b), repair=repair,
     )  # fmt: skip

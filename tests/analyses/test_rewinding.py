@@ -5,7 +5,7 @@ import pytest
 
 from tests.core import models
 from tests.helpers import tiny_models
-from tlx.analyses import rewinding
+from tlx.analyses.landscape.modules import rewinding
 from tlx.core import evaluate, metrics, sharding, streams
 from tlx.core import labels as labels_lib
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.helpers import landscapes, oracles
 from tests.helpers.landscapes import point
-from tlx.analyses import basins
+from tlx.analyses.landscape import basins
 from tlx.core import streams
 
 

@@ -8,24 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core import models
-from tlx.analyses import (
-    cka,
-    directions,
-    distances,
-    domains,
-    kernels,
-    measures,
-    movement,
-    neighbors,
-    planes,
-    probes,
-    rsa,
-    shape,
-    sharpness,
-    similarity,
-    spectra,
-    transferability,
-)
+from tlx.analyses.features import cka, cka_matrix, kernels, measures, neighbors, rsa, shape
+from tlx.analyses.features.transfer import domains, probes, transferability
+from tlx.analyses.landscape import directions, planes, sharpness
+from tlx.analyses.parameters import distances, movement, spectra
 from tlx.core import metrics, partition, streams, tree
 
 N = 40
@@ -91,7 +77,7 @@ def test_minibatch_cka_sees_neither_the_scale_nor_the_order_of_batches(kernel, s
     rows[-8:] *= 1e-3  # a batch that alone would have another scale
     batches = [{"inputs": rows[i : i + 8]} for i in range(0, N, 8)]
     plain, scaled = (
-        similarity.cka_matrix(
+        cka_matrix.cka_matrix(
             _layer_x, np.float32(a), _layer_y, np.float32(b), lambda o=o: (batches[i] for i in o),
             kernel=kernel,
         )

@@ -5,7 +5,7 @@ import pytest
 
 from tests.core import models
 from tests.helpers import oracles
-from tlx.analyses import sharpness
+from tlx.analyses.landscape import sharpness
 from tlx.core import evaluate, metrics, sharding, streams, tree
 from tlx.core import labels as labels_lib
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import features, oracles
-from tlx.analyses import _cka_sums, cka, kernels, similarity
+from tlx.analyses.features import _cka_sums, cka, cka_matrix, kernels
 from tlx.core import streams
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "similarity.json").read_text())
@@ -47,7 +47,7 @@ def _inputs(n, seed=0):
 def _matrix(inputs, batch_size, params=(0, 1), **options):
     stream = streams.from_arrays(inputs, batch_size=batch_size)
     x, y = (_params(seed) for seed in params)
-    return similarity.cka_matrix(three_layers, x, three_layers, y, stream, **options)
+    return cka_matrix.cka_matrix(three_layers, x, three_layers, y, stream, **options)
 
 
 def _expected(inputs, batch_size, estimator, params=(0, 1)):
@@ -76,7 +76,7 @@ def test_an_offset_changes_nothing_in_float32(estimator, offset, rows):
     x, y = (z[:rows] for z in features.reference_input())
     moved = np.float32(np.concatenate([x + offset * x.std(), y + offset * y.std()], 1))
     stream = streams.from_arrays(moved, batch_size=rows)
-    got = similarity.cka_matrix(first_ten, {}, the_rest, {}, stream, estimator=estimator)
+    got = cka_matrix.cka_matrix(first_ten, {}, the_rest, {}, stream, estimator=estimator)
     np.testing.assert_allclose(got.values[0, 0], oracles.cka(x, y, estimator), atol=TOLERANCE)
 
 
@@ -84,7 +84,7 @@ def test_an_offset_changes_nothing_in_float32(estimator, offset, rows):
 def test_reference_minibatch_values(batch_size):
     x, y = features.reference_input()
     stream = streams.from_arrays(np.float32(np.concatenate([x, y], 1)), batch_size=batch_size)
-    got = similarity.cka_matrix(first_ten, {}, the_rest, {}, stream)
+    got = cka_matrix.cka_matrix(first_ten, {}, the_rest, {}, stream)
     expected = GOLDEN["minibatch_debiased_cka_consecutive_batches"][str(batch_size)]
     assert abs(got.values[0, 0] - expected) < 1e-6
 
@@ -92,7 +92,7 @@ def test_reference_minibatch_values(batch_size):
 def test_reference_minibatch_value_in_float64():
     with jax.enable_x64(True):
         stream = streams.from_arrays(np.concatenate(features.reference_input(), 1), batch_size=20)
-        got = np.asarray(similarity.cka_matrix(first_ten, {}, the_rest, {}, stream).values)
+        got = np.asarray(cka_matrix.cka_matrix(first_ten, {}, the_rest, {}, stream).values)
     expected = GOLDEN["minibatch_debiased_cka_consecutive_batches"]["20"]
     assert got.dtype == np.float64
     assert abs(got[0, 0] - expected) < 1e-11
@@ -131,12 +131,12 @@ def test_a_model_with_itself_is_symmetric_and_computed_once():
         traced.append(1)
         return three_layers(params, inputs)
 
-    got = similarity.cka_matrix(counted, params, counted, params, stream).values
+    got = cka_matrix.cka_matrix(counted, params, counted, params, stream).values
     assert len(traced) == 3  # once for the names, once for the checks, once for the numbers
     np.testing.assert_allclose(got, got.T, atol=1e-6)
     np.testing.assert_allclose(np.diag(got), 1, atol=1e-6)
     copy = jax.tree.map(jnp.copy, params)
-    other = similarity.cka_matrix(counted, params, counted, copy, stream).values
+    other = cka_matrix.cka_matrix(counted, params, counted, copy, stream).values
     np.testing.assert_allclose(got, other, atol=1e-6)
 
 
@@ -154,7 +154,7 @@ def test_masked_rows_change_nothing_whatever_they_hold():
     padded[np.flatnonzero(~mask)[3:]] = np.inf
     x, y = _params(0), _params(1)
     batch = {"inputs": padded, "mask": mask}
-    got = similarity.cka_matrix(three_layers, x, three_layers, y, lambda: iter([batch]))
+    got = cka_matrix.cka_matrix(three_layers, x, three_layers, y, lambda: iter([batch]))
     np.testing.assert_allclose(got.values, _matrix(inputs, 12).values, atol=1e-6)
     assert int(got.num_examples) == 12
 
@@ -163,7 +163,7 @@ def test_a_first_row_that_is_masked():
     inputs = _inputs(9)
     batch = {"inputs": inputs, "mask": np.array([False] * 3 + [True] * 6)}
     x, y = _params(0), _params(1)
-    got = similarity.cka_matrix(three_layers, x, three_layers, y, lambda: iter([batch]))
+    got = cka_matrix.cka_matrix(three_layers, x, three_layers, y, lambda: iter([batch]))
     np.testing.assert_allclose(got.values, _matrix(inputs[3:], 6).values, atol=1e-6)
 
 
@@ -212,7 +212,7 @@ def test_no_scale_over_or_underflows(scale):
         return {k: jnp.float32(scale) * v for k, v in three_layers(params, inputs).items()}
 
     x, y = _params(0), _params(1)
-    got = similarity.cka_matrix(scaled, x, three_layers, y, stream)
+    got = cka_matrix.cka_matrix(scaled, x, three_layers, y, stream)
     np.testing.assert_allclose(got.values, _matrix(inputs, 16).values, atol=1e-5)
 
 
@@ -224,7 +224,7 @@ def test_constant_layers_are_not_numbers_and_leave_the_others():
         dead = jnp.broadcast_to(jnp.linspace(0.1, 0.7, 5)[None], (len(inputs), 5))
         return {"dead": dead, "input": inputs}
 
-    got = similarity.cka_matrix(with_dead_layer, {}, with_dead_layer, {}, stream)
+    got = cka_matrix.cka_matrix(with_dead_layer, {}, with_dead_layer, {}, stream)
     for values in (got.debiased, got.biased):
         np.testing.assert_array_equal(np.isnan(values), [[True, True], [True, False]])
 
@@ -243,7 +243,7 @@ def test_the_stream_is_read_once():
         passes.append(1)
         return inner()
 
-    similarity.cka_matrix(three_layers, _params(0), three_layers, _params(1), counted)
+    cka_matrix.cka_matrix(three_layers, _params(0), three_layers, _params(1), counted)
     assert len(passes) == 1
 
 
@@ -255,7 +255,7 @@ def test_the_order_of_layers_survives_jit():
 
     stream = streams.from_arrays(_inputs(20), batch_size=10)
     for function in (ordered, jax.jit(ordered)):
-        assert similarity.cka_matrix(function, {}, function, {}, stream).layers_x == ("z", "a")
+        assert cka_matrix.cka_matrix(function, {}, function, {}, stream).layers_x == ("z", "a")
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_the_order_of_layers_survives_jit():
 def test_matrix_refuses(function, batch_size, error, message):
     stream = streams.from_arrays(_inputs(20), batch_size=batch_size)
     with pytest.raises(error, match=message):
-        similarity.cka_matrix(function, _params(0), three_layers, _params(1), stream)
+        cka_matrix.cka_matrix(function, _params(0), three_layers, _params(1), stream)
 
 
 def test_matrix_refuses_an_unknown_estimator_and_an_empty_stream():
@@ -306,7 +306,7 @@ def second_half(params, inputs):
 
 def _halves(inputs, batch_size, **options):
     stream = streams.from_arrays(inputs, batch_size=batch_size)
-    return similarity.cka_matrix(first_half, {}, second_half, {}, stream, **options)
+    return cka_matrix.cka_matrix(first_half, {}, second_half, {}, stream, **options)
 
 
 @pytest.mark.parametrize("batch_size", [20, 40])
@@ -356,14 +356,14 @@ def test_the_bootstrap_is_the_weighted_statistic():
     x, y = _params(0), _params(1)
     options = _cka_sums.Options(kernels.linear(), "flatten")
     options = options._replace(num_resamples=5, key_kind=str(jax.random.key_impl(key)))
-    stream = similarity._with_key(stream, key)
+    stream = cka_matrix._with_key(stream, key)
     batches = list(stream())
     counts = [np.asarray(_cka_sums._counts(b, b["mask"], options), np.float64) for b in batches]
     assert set(np.unique(counts[0])) <= set(range(8))
     names = ("input", "hidden", "logits")
     metric = _cka_sums.metric(names, names, options)
-    pair = similarity.Pair(three_layers, three_layers)
-    got = similarity.evaluate(pair, metric, (x, y), stream)["resampled"]
+    pair = cka_matrix.Pair(three_layers, three_layers)
+    got = cka_matrix.evaluate(pair, metric, (x, y), stream)["resampled"]
     sums = np.zeros((5, 3))
     for batch, count in zip(batches, counts, strict=True):
         rows = batch["mask"]
@@ -384,7 +384,7 @@ def test_examples_are_drawn_as_often_as_poisson_says():
     key = jax.random.key(0)
     options = _cka_sums.Options(kernels.linear(), "flatten")
     options = options._replace(num_resamples=200, key_kind=str(jax.random.key_impl(key)))
-    stream = similarity._with_key(streams.from_arrays(np.zeros((500, 1)), batch_size=500), key)
+    stream = cka_matrix._with_key(streams.from_arrays(np.zeros((500, 1)), batch_size=500), key)
     (batch,) = stream()
     counts = np.asarray(_cka_sums._counts(batch, batch["mask"], options))
     shares = [(counts == k).mean() for k in range(6)]
@@ -399,7 +399,7 @@ def test_the_interval_depends_on_the_key_alone():
     x, y = _params(0), _params(1)
 
     def interval(stream, key):
-        found = similarity.cka_matrix(
+        found = cka_matrix.cka_matrix(
             three_layers, x, three_layers, y, stream, num_resamples=50, key=key
         )
         return np.stack([found.low, found.debiased, found.high])
@@ -437,7 +437,7 @@ def test_options_are_refused(options, message):
 def test_the_bootstrap_needs_the_number_of_each_example():
     stream = lambda: iter([{"inputs": _inputs(8)}])  # noqa: E731
     with pytest.raises(ValueError, match="the bootstrap needs batches with 'index'"):
-        similarity.cka_matrix(
+        cka_matrix.cka_matrix(
             three_layers, _params(0), three_layers, _params(1), stream,
             num_resamples=5, key=jax.random.key(0),
         )  # fmt: skip
@@ -494,7 +494,7 @@ def test_positions_are_what_was_asked_for(how, batch_size, estimator):
     inputs = np.random.default_rng(0).standard_normal((30, 12)).astype(np.float32)
     stream = streams.from_arrays(inputs, batch_size=batch_size)
     x, y = np.float32(1.0), np.float32(2.0)
-    got = similarity.cka_matrix(images, x, images, y, stream, spatial=how, estimator=estimator)
+    got = cka_matrix.cka_matrix(images, x, images, y, stream, spatial=how, estimator=estimator)
     assert got.spatial == how
     assert int(got.num_examples) == 30  # the last batch of 8 has 6
     starts = range(0, 30, batch_size)
@@ -543,7 +543,7 @@ def test_masked_rows_change_nothing_for_any_kernel(kernel, how):
     x, y = np.float32(1.0), np.float32(2.0)
     batches = {"inputs": padded, "mask": mask}, {"inputs": inputs}
     got, expected = (
-        similarity.cka_matrix(
+        cka_matrix.cka_matrix(
             one_layer, x, one_layer, y, lambda b=b: iter([b]), kernel=kernel, spatial=how
         )
         for b in batches
@@ -581,7 +581,7 @@ def _plain_gram(name, x):
 @pytest.mark.parametrize("kernel", [kernels.linear(), kernels.cosine()])
 def test_features_of_low_precision_stream(kernel):
     inputs = jnp.asarray(_wide_pair(16, 30, 0.5), jnp.bfloat16)
-    low = similarity.cka_matrix(
+    low = cka_matrix.cka_matrix(
         first_half, {}, second_half, {}, lambda: iter([{"inputs": inputs}]), kernel=kernel
     )
     high = _halves(np.asarray(inputs, np.float32), 16, kernel=kernel)
@@ -603,7 +603,7 @@ def test_positions_are_too_few_by_the_number_of_images():
     inputs = np.random.default_rng(0).standard_normal((40, 12)).astype(np.float32)
     for n, too_few in ((20, True), (40, False)):
         stream = streams.from_arrays(inputs[:n], batch_size=20)
-        got = similarity.cka_matrix(
+        got = cka_matrix.cka_matrix(
             images, np.float32(1), images, np.float32(2), stream, spatial="positions"
         )
         assert bool(got.too_few[0, 0]) is too_few
@@ -611,9 +611,9 @@ def test_positions_are_too_few_by_the_number_of_images():
 
 
 def test_inputs_are_not_hidden_by_a_layer_of_their_name():
-    fn = similarity.with_inputs(three_layers, "input")
+    fn = cka_matrix.with_inputs(three_layers, "input")
     with pytest.raises(ValueError, match="has a layer 'input' of its own; pass another name="):
-        similarity.cka_matrix(
+        cka_matrix.cka_matrix(
             fn, _params(0), fn, _params(1), streams.from_arrays(_inputs(8), batch_size=8)
         )
 
@@ -627,7 +627,7 @@ def test_a_key_that_is_none_is_refused():
 
 def test_positions_cannot_be_exchanged_one_by_one():
     stream = streams.from_arrays(np.tile(_inputs(20, 1), 2)[:, :12], batch_size=10)
-    got = similarity.cka_matrix(
+    got = cka_matrix.cka_matrix(
         images, np.float32(1), images, np.float32(1), stream, spatial="positions"
     )
     assert np.isnan(got.z).all()
@@ -642,8 +642,8 @@ def test_products_of_features_and_of_examples_are_one_number(offset):
         shared @ rng.standard_normal((2, 6)) + rng.standard_normal((400, 6)) + offset
     )
     stream = streams.from_arrays(inputs, batch_size=200)
-    one = similarity.cka_matrix(first_half, {}, second_half, {}, stream)
-    other = similarity.cka_matrix(
+    one = cka_matrix.cka_matrix(first_half, {}, second_half, {}, stream)
+    other = cka_matrix.cka_matrix(
         first_half, {}, second_half, {}, stream, num_resamples=1, key=jax.random.key(0)
     )
     layers = [(np.zeros((200, 3)), None)]
@@ -658,17 +658,17 @@ def test_products_of_features_and_of_examples_are_one_number(offset):
 def test_deconfounded_is_of_the_three_values():
     inputs = _inputs(40)
     stream = streams.from_arrays(inputs, batch_size=40)
-    fn = similarity.with_inputs(three_layers, "given")
-    result = similarity.cka_matrix(fn, _params(0), fn, _params(1), stream)
+    fn = cka_matrix.with_inputs(three_layers, "given")
+    result = cka_matrix.cka_matrix(fn, _params(0), fn, _params(1), stream)
     assert result.layers_x == ("given", "input", "hidden", "logits")
-    got = similarity.deconfounded(result, "given")
+    got = cka_matrix.deconfounded(result, "given")
     x, y = (three_layers(_params(seed), inputs) for seed in (0, 1))
     expected = cka.deconfounded_cka(x["hidden"], y["logits"], inputs)
     np.testing.assert_allclose(got[2, 3], expected, atol=1e-4)
     assert np.isnan(got[0]).all()
     assert np.isnan(got[:, 1]).all()  # the first layer is the inputs, too
     with pytest.raises(ValueError, match="layers_x: unknown layer 'inputs'; did you mean 'input'"):
-        similarity.deconfounded(result, "inputs")
+        cka_matrix.deconfounded(result, "inputs")
 
 
 def test_a_compiled_metric_is_found_again():
@@ -680,7 +680,7 @@ def test_a_compiled_metric_is_found_again():
 
     stream = streams.from_arrays(_inputs(20), batch_size=10)
     for seed in range(3):
-        similarity.cka_matrix(
+        cka_matrix.cka_matrix(
             counted, _params(0), counted, _params(1), stream,
             num_resamples=2, key=jax.random.key(seed),
         )  # fmt: skip

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from tests.core import models
-from tlx.analyses import _scale_invariance, criticality, curvature, directions
-from tlx.analyses._subspaces import principal_overlap
+from tlx.analyses.landscape import curvature, directions
+from tlx.analyses.landscape.modules import criticality
+from tlx.analyses.parameters import _scale_invariance
+from tlx.analyses.parameters._subspaces import principal_overlap
 from tlx.core import metrics, streams
 
 RNG = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.helpers import tiny_models
 from tlx import models
 from tlx.adapters import linen
-from tlx.analyses import spectra
+from tlx.analyses.parameters import spectra
 from tlx.core import tree
 
 FILTER = np.array([[2.0, 7, -1], [1, 3, -8], [5, -3, 1]])[:, :, None, None]

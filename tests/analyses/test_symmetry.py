@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import permutable
 from tests.helpers.permutable import arrays, normal
-from tlx.analyses import _axis_rules, alignment
+from tlx.analyses.landscape.permutations import _axis_rules, alignment
 from tlx.core import tree
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.core import models
 from tests.helpers import oracles
-from tlx.analyses import planes, trajectories
+from tlx.analyses.landscape import planes, trajectories
 from tlx.core import evaluate, metrics, streams, tree
 
 METRIC = metrics.classification()

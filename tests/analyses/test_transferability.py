@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
-from tlx.analyses import _class_scores, _class_spectrum, _rank_correlation, _votes, transferability
+from tlx.analyses.features.transfer import (
+    _class_scores,
+    _class_spectrum,
+    _rank_correlation,
+    _votes,
+    transferability,
+)
 from tlx.core import streams
 
 CLASSES = 3

@@ -15,7 +15,7 @@ from tests.benchmarks import models as model_benchmarks
 from tests.benchmarks import timing
 from tlx import models
 from tlx.adapters import linen
-from tlx.analyses import interpolation
+from tlx.analyses.landscape import interpolation
 from tlx.core import metrics, streams
 
 IMAGES = 512

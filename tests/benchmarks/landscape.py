@@ -23,7 +23,7 @@ import numpy as np
 from tests.benchmarks import timing
 from tlx import models
 from tlx.adapters import linen
-from tlx.analyses import curvature, interpolation, planes
+from tlx.analyses.landscape import curvature, interpolation, planes
 from tlx.core import graph, metrics, streams
 
 evaluate_module = importlib.import_module("tlx.core.evaluate")  # its name is the function's too

@@ -24,7 +24,7 @@ import numpy as np
 
 from tests.benchmarks import spectra_resnet50, timing
 from tests.benchmarks.landscape import NETS, Setting
-from tlx.analyses import criticality
+from tlx.analyses.landscape.modules import criticality
 from tlx.core import evaluate_path, metrics, partition, paths, sweeps
 
 POINTS = 32

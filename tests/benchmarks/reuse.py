@@ -26,7 +26,7 @@ import numpy as np
 from tests.benchmarks import core, timing, training
 from tlx import config
 from tlx.adapters import linen
-from tlx.analyses import predictions
+from tlx.analyses.function import predictions
 from tlx.data import examples
 from tlx.data.sources import ArraySource, register_source
 from tlx.data.transform import transform

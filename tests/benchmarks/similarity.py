@@ -28,7 +28,7 @@ from tests.benchmarks import models as model_benchmarks
 from tests.benchmarks import similarity_memory, timing
 from tests.benchmarks.similarity_nets import NETS, Setting, captured, normal, published_paths
 from tlx import models
-from tlx.analyses import similarity
+from tlx.analyses.features import cka_matrix
 from tlx.core import streams
 
 RESAMPLES = 200
@@ -190,7 +190,7 @@ def _fault(peer, name: str, layers, inputs: np.ndarray, then: str, batch: int = 
     right = sums[0, 1] / norms if norms else np.nan
     a, b = ([jnp.asarray(part) for part in layer] for layer in layers)
     stream = streams.from_arrays(inputs, batch_size=batch)
-    ours = similarity.cka_matrix(_affine, a, _affine, b, stream)
+    ours = cka_matrix.cka_matrix(_affine, a, _affine, b, stream)
     value = float(ours.values[0, 0])
     error = float(np.isnan(value) != np.isnan(right)) if np.isnan(right) else abs(value - right)
     facts = {"case": name, "float64": packages.readable(right), "ours": packages.readable(value)}
@@ -224,7 +224,7 @@ def published(fraction: int, repeats: int) -> None:
         features = captured(module, published_paths(module.stage_sizes, which))
 
         def ours(features=features):
-            return [similarity.cka_matrix(features, a, features, b, s).values for s in loaders]
+            return [cka_matrix.cka_matrix(features, a, features, b, s).values for s in loaders]
 
         first = timing.seconds(ours)
         seconds = statistics.median(timing.seconds(ours) for _ in range(repeats))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from tests.benchmarks import timing
 from tests.benchmarks.similarity_nets import Setting, normal
-from tlx.analyses import similarity
+from tlx.analyses.features import cka_matrix
 from tlx.core import streams
 
 
@@ -71,7 +71,7 @@ def _peak_of_many(examples: int) -> dict:
 
     params = [jnp.asarray(normal(seed, 64, 64) / 8) for seed in range(2)]
     start = time.perf_counter()
-    found = similarity.cka_matrix(_dense, params[0], _dense, params[1], watched)
+    found = cka_matrix.cka_matrix(_dense, params[0], _dense, params[1], watched)
     num_examples = int(found.num_examples)  # waits
     seconds, peak = time.perf_counter() - start, timing.memory_bytes("peak")
     facts = {"examples": num_examples, "layers": 3, "batch": 512}
@@ -84,7 +84,7 @@ def _grown_by_batch(batch: int) -> int:
     stream = functools.partial(_random_stream, 4 * batch, (16,), batch)
 
     def values():
-        return similarity.cka_matrix(_many, params[0], _many, params[1], stream).values
+        return cka_matrix.cka_matrix(_many, params[0], _many, params[1], stream).values
 
     jax.block_until_ready(values())
     before, peak = _grown(values)

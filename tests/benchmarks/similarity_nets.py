@@ -11,7 +11,7 @@ import numpy as np
 from tests.helpers import torch_names
 from tlx import models
 from tlx.adapters import linen
-from tlx.analyses import similarity
+from tlx.analyses.features import cka_matrix
 from tlx.core import streams, tree
 
 NETS = {
@@ -43,7 +43,7 @@ class Setting:
         self.facts["device"] = jax.devices()[0].device_kind
 
     def cka(self, **options):
-        return similarity.cka_matrix(
+        return cka_matrix.cka_matrix(
             self.features, self.a, self.features, self.b, self.stream, **options
         )
 

@@ -17,7 +17,7 @@ import numpy as np
 from tests.benchmarks import timing
 from tlx import models
 from tlx.adapters import linen
-from tlx.analyses import spectra
+from tlx.analyses.parameters import spectra
 from tlx.core import tree
 
 MOST_SECONDS = 60

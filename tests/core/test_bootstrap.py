@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlx.core import bootstrap
+from tlx.core import intervals
 
 KEY = jax.random.key(0)
 
 
 def _means(values, num_resamples=200, key=KEY):
-    return np.asarray(bootstrap.resampled_means(values, num_resamples=num_resamples, key=key))
+    return np.asarray(intervals.resampled_means(values, num_resamples=num_resamples, key=key))
 
 
 def _counts(seen, num_resamples=500):
@@ -41,7 +41,7 @@ def test_spread_and_correlation_are_those_of_means():
 
 def test_intervals_hold_the_mean_as_often_as_they_say():
     values = np.random.default_rng(1).standard_normal((400, 60)).astype(np.float32)
-    low, high = bootstrap.percentile_interval(_means(values, 500), 0.9)
+    low, high = intervals.percentile_interval(_means(values, 500), 0.9)
     held = np.mean((np.asarray(low) <= 0) & (np.asarray(high) >= 0))
     assert 0.84 < held < 0.94
 
@@ -62,8 +62,8 @@ def test_blocks_and_the_number_of_resamples_change_nothing(monkeypatch):
     values = np.random.default_rng(3).standard_normal((2, 30)).astype(np.float32)
     expected = _means(values, 50)
     np.testing.assert_allclose(_means(values, 20), expected[:20], rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr(bootstrap, "BLOCK", 100)
-    bootstrap._resampled.clear_cache()
+    monkeypatch.setattr(intervals, "BLOCK", 100)
+    intervals._resampled.clear_cache()
     np.testing.assert_allclose(_means(values, 50), expected, rtol=1e-5, atol=1e-6)
     assert not np.allclose(_means(values, 50, jax.random.key(1)), expected)
 
@@ -80,10 +80,10 @@ def test_values_without_a_mean():
 
 def test_percentile_interval_is_numpys():
     samples = np.random.default_rng(5).standard_normal((101, 2, 3)).astype(np.float32)
-    found = bootstrap.percentile_interval(samples, 0.8)
+    found = intervals.percentile_interval(samples, 0.8)
     np.testing.assert_allclose(found, np.quantile(samples, [0.1, 0.9], axis=0), rtol=1e-5)
     samples[4, 1, 2] = np.nan
-    assert np.isnan(bootstrap.percentile_interval(samples, 0.8)[0]).sum() == 1
+    assert np.isnan(intervals.percentile_interval(samples, 0.8)[0]).sum() == 1
 
 
 @pytest.mark.parametrize(
@@ -100,13 +100,13 @@ def test_percentile_interval_is_numpys():
     ],
 )
 def test_verdict(interval, expected):
-    assert bootstrap.verdict(*interval, 0.1) == expected
+    assert intervals.verdict(*interval, 0.1) == expected
 
 
 def test_the_worst_verdict():
-    assert bootstrap.worst(["yes", "no", "open"]) == "no"
-    assert bootstrap.worst(["yes", "open"]) == "open"
-    assert bootstrap.worst([]) == "yes"
+    assert intervals.worst(["yes", "no", "open"]) == "no"
+    assert intervals.worst(["yes", "open"]) == "open"
+    assert intervals.worst([]) == "yes"
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_the_worst_verdict():
     [
         (lambda: _means(np.zeros(3)), r"expected values as an array \[K, N\], got shape \(3,\)"),
         (lambda: _means(np.zeros((1, 3)), 0), "expected at least one resample, got 0"),
-        (lambda: bootstrap.percentile_interval([1.0], 95), "between 0 and 1, got 95"),
-        (lambda: bootstrap.percentile_interval([], 0.9), r"R at least 1, got shape \(0,\)"),
+        (lambda: intervals.percentile_interval([1.0], 95), "between 0 and 1, got 95"),
+        (lambda: intervals.percentile_interval([], 0.9), r"R at least 1, got shape \(0,\)"),
     ],
 )
 def test_bad_input(function, message):

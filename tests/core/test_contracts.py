@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx.analyses import basins, criticality, curvature, interpolation, rewinding
+from tlx.analyses.landscape import basins, curvature, interpolation
+from tlx.analyses.landscape.modules import criticality, rewinding
 from tlx.core import auc, contracts, evaluate, metrics, paths, streams
 
 RNG = np.random.default_rng(0)

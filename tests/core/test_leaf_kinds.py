@@ -14,7 +14,7 @@ from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlx.analyses import distances, movement, spectra
+from tlx.analyses.parameters import distances, movement, spectra
 from tlx.core import checks, labels, partition, paths, tree
 
 DTYPES = ("float8_e4m3fn", "bfloat16", "float16", "float32", "complex64")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx.core import statistics
+from tlx.core import batch_statistics
 
 C = 4
 LEAVES = {
@@ -95,7 +95,7 @@ FORMS = [plain, by_root, scale_first, clipped, by_power, inverse, fused, fused_n
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda f: f.__name__)
 def test_forms_of_batch_norm(form):
-    (norm,) = statistics.find(net(form), LEAVES, INPUTS)
+    (norm,) = batch_statistics.find(net(form), LEAVES, INPUTS)
     assert (norm.mean, norm.var) == ("mean", "var")
     assert norm.site.channels == (1,)
     assert norm.factors == ((4.0, 0.5) if form is corrected else (1.0, 1.0))
@@ -111,7 +111,7 @@ def test_reestimated_statistics_normalise(form):
     inputs = (3 + 2 * rng.standard_normal((50, 3))).astype(np.float32)
     params = LEAVES | {"kernel": jnp.asarray(rng.standard_normal((3, C)), jnp.float32)}
     apply_fn = net(form)
-    new = statistics.reestimate(apply_fn, params, lambda: iter([{"inputs": inputs}]))
+    new = batch_statistics.reestimate(apply_fn, params, lambda: iter([{"inputs": inputs}]))
     out = np.asarray(apply_fn(new, inputs))
     np.testing.assert_allclose(out.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(out.std(0), 1, rtol=2e-3)
@@ -154,7 +154,7 @@ def weight_norm(x, mean, var, scale):
     ids=lambda f: f.__name__,
 )
 def test_what_is_no_batch_norm(form):
-    assert statistics.find(net(form), LEAVES, INPUTS) == ()
+    assert batch_statistics.find(net(form), LEAVES, INPUTS) == ()
 
 
 def no_mean(x, var):
@@ -221,7 +221,7 @@ def in_branch(x, mean, var):
 )  # fmt: skip
 def test_roots_without_a_mean_do_not_go_unnoticed(form):
     with pytest.raises(ValueError, match=r"a root of (mean, )?var(, \w+)? scales activations as"):
-        statistics.find(net(form), LEAVES, INPUTS)
+        batch_statistics.find(net(form), LEAVES, INPUTS)
 
 
 def test_layers_over_an_axis_of_stacked_leaves():
@@ -234,7 +234,7 @@ def test_layers_over_an_axis_of_stacked_leaves():
 
     params = {"mean": jnp.zeros((2, 3)), "var": jnp.ones((2, 3))}
     with pytest.raises(ValueError, match="a root of var scales activations"):
-        statistics.find(apply_fn, params, INPUTS)
+        batch_statistics.find(apply_fn, params, INPUTS)
 
 
 def test_a_layer_used_twice():
@@ -243,9 +243,9 @@ def test_a_layer_used_twice():
         return plain(jax.nn.relu(x), params["mean"][None], params["var"][None], 1.0, 0.0)
 
     params = {"mean": jnp.zeros(3), "var": jnp.ones(3)}
-    assert len(statistics.find(apply_fn, params, INPUTS)) == 2
+    assert len(batch_statistics.find(apply_fn, params, INPUTS)) == 2
     with pytest.raises(ValueError, match="statistics mean, var serve more than one layer"):
-        statistics.reestimate(apply_fn, params, lambda: iter([{"inputs": INPUTS}]))
+        batch_statistics.reestimate(apply_fn, params, lambda: iter([{"inputs": INPUTS}]))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
@@ -260,6 +260,6 @@ def test_channels_on_any_axis(channels, keep):
         return (inputs - mean) / jnp.sqrt(var + 1e-3)
 
     leaf = jnp.ones(shape if keep else 6)
-    (norm,) = statistics.find(apply_fn, {"mean": leaf, "var": jnp.ones(6)}, value)
+    (norm,) = batch_statistics.find(apply_fn, {"mean": leaf, "var": jnp.ones(6)}, value)
     assert norm.site.channels == (channels,)
     assert norm.site.shape == leaf.shape

@@ -11,20 +11,20 @@ from tests.helpers import tiny_models
 from tlx import models
 from tlx.adapters import equinox as equinox_adapter
 from tlx.adapters import linen as linen_adapter
-from tlx.core import graph, statistics
+from tlx.core import batch_statistics, graph
 
 
 @pytest.mark.parametrize("make", [nn.LayerNorm, nn.RMSNorm, lambda: nn.GroupNorm(2)])
 def test_other_normalisations_of_linen(make):
     model = nn.Sequential([nn.Dense(4), make(), nn.WeightNorm(nn.Dense(2))])
     params = model.init(jax.random.key(0), jnp.ones((2, 3)))
-    assert statistics.find(lambda p, x: model.apply(p, x), params, jnp.ones((2, 3))) == ()
+    assert batch_statistics.find(lambda p, x: model.apply(p, x), params, jnp.ones((2, 3))) == ()
 
 
 @pytest.mark.parametrize("framework", tiny_models.FRAMEWORKS)
 def test_every_framework(framework):
     tiny = tiny_models.make(framework, 0)
-    (norm,) = statistics.find(tiny.apply_fn, tiny.params, tiny_models.make_inputs(4)[0])
+    (norm,) = batch_statistics.find(tiny.apply_fn, tiny.params, tiny_models.make_inputs(4)[0])
     assert norm.mean == tiny.roles["norm/mean"]
     assert norm.var == tiny.roles["norm/var"]
 
@@ -49,9 +49,9 @@ def test_running_averages_that_are_corrected_when_read():
         for _ in range(2):
             _, state = run(inputs, state)
         apply_fn, params = equinox_adapter.adapt(model, state)
-        (norm,) = statistics.find(apply_fn, params, inputs)
+        (norm,) = batch_statistics.find(apply_fn, params, inputs)
         np.testing.assert_allclose(norm.factors, 1 / (1 - 0.99**2), rtol=1e-5)
-        new = statistics.reestimate(apply_fn, params, lambda: iter([{"inputs": inputs}]))
+        new = batch_statistics.reestimate(apply_fn, params, lambda: iter([{"inputs": inputs}]))
         out = np.asarray(apply_fn(new, inputs))
     np.testing.assert_allclose(out.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(out.std(0), 1, rtol=1e-4)
@@ -63,7 +63,7 @@ def test_residual_nets(name):
     inputs = jnp.ones((2, 8, 8, 3))
     variables = jax.eval_shape(model.init, jax.random.key(0), inputs)
     apply_fn = linen_adapter.adapt(model, variables, train=False).apply_fn
-    norms = statistics.find(apply_fn, variables, inputs)
+    norms = batch_statistics.find(apply_fn, variables, inputs)
     leaves = [leaf for norm in norms for leaf in (norm.mean, norm.var)]
     names = graph.trace(apply_fn, variables, inputs).leaves
     assert sorted(leaves) == sorted(n for n in names if n.startswith("batch_stats"))

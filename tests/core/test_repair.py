@@ -12,9 +12,9 @@ from tests.core.models import make_data
 from tests.helpers import batch_norm, tiny_models
 from tlx import models
 from tlx.adapters import linen as linen_adapter
-from tlx.core import evaluate_path, graph, paths, statistics, streams, tree
-from tlx.core._moments import Observer
-from tlx.core._sites import layers
+from tlx.core import batch_statistics, evaluate_path, graph, paths, streams, tree
+from tlx.core._batch_moments import Observer
+from tlx.core.graph.sites import layers
 from tlx.core.types import Metric
 
 N, WIDTHS = 40, (5, 7, 6, 3)
@@ -54,7 +54,7 @@ A, B = make_mlp(0), make_mlp(1)
 
 def repaired(a=A, b=B, *, apply_fn=mlp, source=SOURCE, alphas=ALPHAS, stream=STREAM, repair=True):
     """Outputs [K, N, 3]."""
-    results, rule = statistics.along(
+    results, rule = batch_statistics.along(
         apply_fn, outputs_of(N, 3), paths.line(a, b), alphas, stream, source=source, ends=(a, b),
         repair=repair,
     )  # fmt: skip
@@ -125,7 +125,7 @@ def test_activations_have_the_moments_between_the_ends():
 
     stream = streams.from_arrays(TRAIN, batch_size=32)
     metric = outputs_of(32, sum(WIDTHS[1:]))
-    results, _ = statistics.along(
+    results, _ = batch_statistics.along(
         watched, metric, paths.line(A, B), ALPHAS, stream, source=SOURCE, ends=(A, B), repair=True
     )
     for i, alpha in enumerate(ALPHAS):

@@ -11,7 +11,7 @@ from flax import linen as nn
 from tests.core.models import make_data
 from tests.helpers import batch_norm, landscapes, tiny_models
 from tests.helpers import tolerances as tol
-from tlx.core import evaluate, metrics, paths, sharding, statistics, streams, tree
+from tlx.core import batch_statistics, evaluate, metrics, paths, sharding, streams, tree
 
 N, BATCH = 23, 8
 INPUTS, LABELS = make_data(N)
@@ -28,7 +28,7 @@ assert_close = functools.partial(np.testing.assert_allclose, rtol=2 * tol.RTOL["
 def along(source=None, *, params=ENDS, stream=STREAM, apply_fn=batch_norm.apply_fn, **options):
     path = paths.line(*params)
     options = {"ends": params} | options
-    return statistics.along(apply_fn, METRIC, path, ALPHAS, stream, source=source, **options)
+    return batch_statistics.along(apply_fn, METRIC, path, ALPHAS, stream, source=source, **options)
 
 
 def batches(inputs, size):
@@ -55,14 +55,14 @@ def test_reestimation_against_float64():
 @pytest.mark.parametrize("size", [1, 7, 30, 64])
 def test_the_batch_size_is_that_of_training(size):
     source = streams.from_arrays(TRAIN, batch_size=size)
-    new = statistics.reestimate(batch_norm.apply_fn, A, source)
+    new = batch_statistics.reestimate(batch_norm.apply_fn, A, source)
     expected = batch_norm.reestimated(A, batches(TRAIN, size))
     check = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
     jax.tree.map(check, new, expected)
 
 
 def test_only_the_statistics_change():
-    new = tree.named_leaves(statistics.reestimate(batch_norm.apply_fn, A, SOURCE))
+    new = tree.named_leaves(batch_statistics.reestimate(batch_norm.apply_fn, A, SOURCE))
     for name, leaf in tree.named_leaves(A).items():
         moved = not np.array_equal(new[name], leaf)
         assert moved == name.endswith(("mean", "var"))
@@ -73,7 +73,7 @@ def test_every_framework(framework):
     tiny = tiny_models.make(framework, 0)
     inputs = tiny_models.make_inputs(20)[0]
     source = streams.from_arrays(inputs, batch_size=32)
-    new = tree.named_leaves(statistics.reestimate(tiny.apply_fn, tiny.params, source))
+    new = tree.named_leaves(batch_statistics.reestimate(tiny.apply_fn, tiny.params, source))
     hidden = tiny_models.reference(tiny, inputs)[tiny.layers[0]]
     check = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     check(new[tiny.roles["norm/mean"]].ravel(), hidden.mean(0))
@@ -98,7 +98,9 @@ def test_as_linens_training_mode_on_one_batch():
     _, trained = jax.jit(functools.partial(model.apply, train=True, mutable="batch_stats"))(
         params, inputs
     )
-    new = statistics.reestimate(model.apply, params, streams.from_arrays(inputs, batch_size=6))
+    new = batch_statistics.reestimate(
+        model.apply, params, streams.from_arrays(inputs, batch_size=6)
+    )
     check = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
     jax.tree.map(check, new["batch_stats"], trained["batch_stats"])
 
@@ -180,13 +182,13 @@ def test_a_model_without_statistics(source):
     assert rule == "none"
     alone = evaluate(batch_norm.apply_fn, METRIC, params[0], STREAM)
     assert_close(results["loss"][0], alone["loss"])
-    assert statistics.reestimate(batch_norm.apply_fn, params[0], SOURCE) is params[0]
+    assert batch_statistics.reestimate(batch_norm.apply_fn, params[0], SOURCE) is params[0]
 
 
 @pytest.mark.parametrize("source", ["interpolate", "a", SOURCE])
 def test_paths_that_cannot_be_traced(source):
     models = paths.points([at(alpha) for alpha in ALPHAS])
-    found, _ = statistics.along(
+    found, _ = batch_statistics.along(
         batch_norm.apply_fn, METRIC, models, np.arange(3), STREAM, source=source, ends=ENDS
     )
     jax.tree.map(assert_close, found, along(source)[0])
@@ -195,7 +197,7 @@ def test_paths_that_cannot_be_traced(source):
 def test_half_precision_is_kept():
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), A)
     source = streams.from_arrays(jnp.asarray(TRAIN, jnp.bfloat16), batch_size=30)
-    new = statistics.reestimate(batch_norm.apply_fn, half, source)
+    new = batch_statistics.reestimate(batch_norm.apply_fn, half, source)
     assert {leaf.dtype for leaf in jax.tree.leaves(new)} == {jnp.dtype(jnp.bfloat16)}
     wide = jax.tree.map(lambda x: np.asarray(x, np.float64), half)
     expected = batch_norm.reestimated(wide, [np.asarray(source.arrays["inputs"], np.float64)])
@@ -211,7 +213,7 @@ def test_large_means_keep_the_variance():
     params = batch_norm.make_params(0, norms=1)
     kernel = jnp.eye(batch_norm.FEATURES, batch_norm.WIDTH).at[0, -1].set(1)
     params["layers"][0]["kernel"] = kernel
-    new = statistics.reestimate(
+    new = batch_statistics.reestimate(
         batch_norm.apply_fn, params, streams.from_arrays(inputs, batch_size=16)
     )
     expected = np.var(np.float64(inputs) @ np.asarray(kernel, np.float64), axis=0)
@@ -254,7 +256,7 @@ def test_errors(source, options, message):
 @pytest.mark.parametrize("shape", [(0,), ()])
 def test_no_coordinates(shape):
     with pytest.raises(ValueError, match="one leading axis of at least one point"):
-        statistics.along(
+        batch_statistics.along(
             batch_norm.apply_fn, METRIC, paths.line(*ENDS), np.zeros(shape), STREAM, source="a",
             ends=ENDS,
         )  # fmt: skip
@@ -263,7 +265,7 @@ def test_no_coordinates(shape):
 def test_repair_needs_a_line():
     path = paths.plane(A, B, B)
     with pytest.raises(ValueError, match=r"expected coordinates \[K\], .* got shapes \[\(2, 2\)\]"):
-        statistics.along(
+        batch_statistics.along(
             batch_norm.apply_fn, METRIC, path, np.zeros((2, 2)), STREAM, source=SOURCE, ends=ENDS,
             repair=True,
         )  # fmt: skip
@@ -271,7 +273,7 @@ def test_repair_needs_a_line():
 
 def test_reestimate_from_nothing():
     with pytest.raises(ValueError, match="expected training batches"):
-        statistics.reestimate(batch_norm.apply_fn, A, EMPTY)
+        batch_statistics.reestimate(batch_norm.apply_fn, A, EMPTY)
 
 
 def test_nothing_to_measure_on():

@@ -6,19 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core import models
-from tlx.core import (
-    _parts,
-    evaluate,
-    evaluate_path,
-    graph,
-    metrics,
-    paths,
-    sharding,
-    streams,
-    sweeps,
-    tree,
-)
+from tlx.core import evaluate, evaluate_path, graph, metrics, paths, sharding, streams, sweeps, tree
 from tlx.core import labels as labels_lib
+from tlx.core.graph import parts
 
 N = 26
 ALPHAS = jnp.linspace(0, 1, 5)
@@ -128,14 +118,14 @@ def test_a_module_that_is_not_used_changes_nothing():
 def test_what_comes_before_a_module_is_not_computed_again():
     inputs = models.make_data(4)[0]
     names = tuple(tree.names(labels_lib.select(B, LABELS, m)) for m in ("hidden", "head"))
-    plan = _parts.plan(models.apply_fn, B, inputs, names)
+    plan = parts.plan(models.apply_fn, B, inputs, names)
     made = [[plan.graph.ops[i].name for i in part.ops] for part in plan.parts]
     assert made[0].count("dot_general") == 2
     assert plan.parts[0].carried == ()
     assert made[1].count("dot_general") == 1
     assert len(plan.parts[1].carried) == 1
     assert [plan.graph.ops[i].name for i in plan.before].count("dot_general") == 1
-    assert plan is _parts.plan(models.apply_fn, B, inputs, names)
+    assert plan is parts.plan(models.apply_fn, B, inputs, names)
     assert graph.shape(plan.carried[0]) == (4, 8)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers import mock_data
 from tlx import cli
-from tlx.analyses import mistakes, predictions
+from tlx.analyses.function import mistakes, predictions
 from tlx.data import examples, listing
 from tlx.data.examples import load, load_arrays, open_split
 from tlx.data.loader import eval_stream

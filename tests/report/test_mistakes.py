@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.report.synthetic_mistakes import NUM, mistakes
-from tlx.analyses.mistakes import CELLS
+from tlx.analyses.function.mistakes import CELLS
 from tlx.records import make_record
 from tlx.report import (
     answers,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tlx.analyses import spectra
+from tlx.analyses.parameters import spectra
 from tlx.studies import layers
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.studies.tiny import tiny_run, tiny_study
 from tests.train.tiny import make_spec
 from tlx import records
-from tlx.analyses import inference, learning
+from tlx.analyses.function import inference, learning
 from tlx.report import measures
 from tlx.studies import local, plan
 from tlx.studies.spec import SINGLE

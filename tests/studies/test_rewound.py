@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tlx.analyses import inference
+from tlx.analyses.function import inference
 from tlx.studies.modules import _drop_interval
 
 

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tlx.core import _parts, checks, contracts, streams, tree
+from tlx.core import checks, contracts, streams, tree
 from tlx.core import labels as labels_lib
 from tlx.core.evaluate import count_points, form, initial, of_batch, split, stacked_results
+from tlx.core.graph import parts
 from tlx.core.types import ApplyFn, Batch, Labels, Metric, Params, PathFn, Stream
 
 
@@ -79,8 +80,8 @@ def evaluate_modules(
     for batch in streams.checked(stream)():
         check(base, batch)
         placed = jax.device_put(dict(batch))
-        plan = _parts.plan(apply_fn, base, placed["inputs"], names)
-        values = _parts.before(plan, base, placed["inputs"])
+        plan = parts.plan(apply_fn, base, placed["inputs"], names)
+        values = parts.before(plan, base, placed["inputs"])
         carried = dict(zip(plan.carried, values, strict=True))
         own = [[carried[var] for var in part.carried] for part in plan.parts]
         params = None
@@ -105,7 +106,7 @@ def evaluate_modules(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _after(
-    plan: _parts.Plan,
+    plan: parts.Plan,
     number: int,
     metric: Metric,
     width: int,
@@ -116,13 +117,13 @@ def _after(
 ) -> Any:
     """The state of a chunk of a module's points on a batch."""
     part, of = plan.parts[number], plan.graph
-    given = _parts.known(of, base, batch["inputs"])
+    given = parts.known(of, base, batch["inputs"])
     given |= dict(zip(part.carried, carried, strict=True))
 
     def one(moved: list[Any]) -> Any:
         values = given | {of.leaves[n]: x for n, x in zip(part.moving, moved, strict=True)}
-        _parts.compute(of, part.ops, values)
-        return metric.update(metric.init(), _parts.outputs(of, values), batch)
+        parts.compute(of, part.ops, values)
+        return metric.update(metric.init(), parts.outputs(of, values), batch)
 
     return one(moved) if width == 1 else jax.vmap(one)(moved)
 

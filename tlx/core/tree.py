@@ -259,11 +259,12 @@ def norm(a: Params) -> Float[Array, ""]:
 def unit_scale(a: Params) -> tuple[Params, Int[Array, ""]]:
     """The floating leaves over the power of two at their largest number; its exponent.
 
-    As `reals`, and exactly, but for what is too small beside the largest to count in a sum.
+    An array is a pytree of one leaf. As `reals`, and exactly, but for what is too small
+    beside the largest to count in a sum. The exponent has no derivative.
     """
     leaves, treedef = jax.tree.flatten(a)
     numbers = {i: reals(leaf) for i, leaf in enumerate(leaves) if checks.is_inexact(leaf)}
-    of_leaves = [jnp.max(jnp.abs(x), initial=0) for x in numbers.values()]
+    of_leaves = [jnp.max(jnp.abs(jax.lax.stop_gradient(x)), initial=0) for x in numbers.values()]
     wide = max((x.dtype for x in of_leaves), key=lambda d: d.itemsize, default=jnp.float32)
     largest = [x.astype(wide) for x in of_leaves]
     exponent = jnp.frexp(functools.reduce(jnp.maximum, largest, jnp.zeros((), wide)))[1]

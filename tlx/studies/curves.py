@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tlx.analyses import inference, learning
+from tlx.analyses.function import inference, learning
 from tlx.studies import asking
 from tlx.studies.asking import CONFIDENCE, Question
 from tlx.studies.plan import Run

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from tlx.analyses import alignment, basins, interpolation, planes
+from tlx.analyses.landscape import basins, interpolation, planes
+from tlx.analyses.landscape.permutations import alignment
 from tlx.core import checks, tree
 from tlx.core.types import Params
 from tlx.studies import asking

@@ -6,7 +6,8 @@ import numpy as np
 
 from tlx import checkpoints
 from tlx.adapters import linen
-from tlx.analyses import probes, spectra
+from tlx.analyses.features.transfer import probes
+from tlx.analyses.parameters import spectra
 from tlx.studies import asking
 from tlx.studies.asking import Question
 from tlx.studies.plan import Pair, Run

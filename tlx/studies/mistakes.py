@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tlx.analyses import inference, mistakes, predictions
+from tlx.analyses.function import inference, mistakes, predictions
 from tlx.studies import asking
 from tlx.studies.asking import CONFIDENCE, Question
 from tlx.studies.plan import Run

@@ -7,7 +7,9 @@ import jax
 import numpy as np
 
 from tlx import checkpoints
-from tlx.analyses import criticality, inference, movement, pac_bayes, rewinding
+from tlx.analyses.function import inference
+from tlx.analyses.landscape.modules import criticality, pac_bayes, rewinding
+from tlx.analyses.parameters import movement
 from tlx.core import partition, paths, tree
 from tlx.core.types import Labels, PathFn, Stream
 from tlx.studies import asking

@@ -8,7 +8,9 @@ import numpy as np
 
 from tlx import checkpoints
 from tlx.adapters import linen
-from tlx.analyses import distances, interpolation, movement, similarity
+from tlx.analyses.features import cka_matrix
+from tlx.analyses.landscape import interpolation
+from tlx.analyses.parameters import distances, movement
 from tlx.core import partition
 from tlx.core.types import Params
 from tlx.studies import asking
@@ -133,9 +135,9 @@ def _alignment_options(batch_size: int, spatial: str, num_resamples: int) -> dic
     }
 
 
-def _aligned(pair: Pair, params: Params, options: Mapping[str, Any]) -> similarity.CkaResult:
+def _aligned(pair: Pair, params: Params, options: Mapping[str, Any]) -> cka_matrix.CkaResult:
     """The first run, with these weights, and the second; the same resamples for every pair."""
-    return similarity.cka_matrix(
+    return cka_matrix.cka_matrix(
         linen.features(make_module(pair.a.spec)),
         params,
         linen.features(make_module(pair.b.spec)),

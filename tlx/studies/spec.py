@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 
-from tlx.analyses import spectra
+from tlx.analyses.parameters import spectra
 from tlx.core import checks
 from tlx.studies import axes, partial
 from tlx.train.spec import InitFrom, RunSpec
@@ -12,7 +12,7 @@ SEEDS_APART = 1000
 """Distance between the seeds of replicates."""
 
 SPATIAL = ("flatten", "pool", "positions")
-"""What `tlx.analyses.similarity` can do with the positions of a feature map."""
+"""What `tlx.analyses.features.cka_matrix` can do with the positions of a feature map."""
 
 QUESTIONS = (
     "sweeps",

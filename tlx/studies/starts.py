@@ -8,8 +8,10 @@ import numpy as np
 
 from tlx import checkpoints as kept
 from tlx.adapters import linen
-from tlx.analyses import domains, inference, interpolation, probes, transferability
-from tlx.core import bootstrap, evaluate
+from tlx.analyses.features.transfer import domains, probes, transferability
+from tlx.analyses.function import inference
+from tlx.analyses.landscape import interpolation
+from tlx.core import evaluate, intervals
 from tlx.studies import asking, curves, sweeps
 from tlx.studies.asking import CONFIDENCE, Question
 from tlx.studies.plan import Run
@@ -27,7 +29,7 @@ def checkpoints(run: Run, steps: Sequence[int], num_alphas: int, tolerance: floa
 
     def answer() -> dict[str, Any]:
         found = [_at(run, step) | _to_the_last(run, step, num_alphas) for step in steps]
-        decided = [bootstrap.verdict(x["barrier_low"], x["barrier_high"], tolerance) for x in found]
+        decided = [intervals.verdict(x["barrier_low"], x["barrier_high"], tolerance) for x in found]
         return {
             "step": list(steps),
             **{name: np.array([x[name] for x in found]) for name in found[0]},

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tlx.analyses import inference, learning, predictions
+from tlx.analyses.function import inference, learning, predictions
 from tlx.studies import asking, axes, curves
 from tlx.studies.asking import CONFIDENCE, Question
 from tlx.studies.plan import Run

@@ -119,7 +119,7 @@ def mean_train_accuracy(lines: Iterable[Line]) -> float:
     """The mean over evaluations of the clean training accuracy; NaN if there are none.
 
     That of step 0 counts; the paper's measure of the speed of optimisation (figure 3, right)
-    leaves it out: see `tlx.analyses.learning.average`.
+    leaves it out: see `tlx.analyses.function.learning.average`.
     """
     values = [line["accuracy"] for line in lines if line["split"] == "train"]
     return math.fsum(values) / len(values) if values else math.nan

@@ -25,7 +25,7 @@ class RunResult(NamedTuple):
         on the test set where there are none; the earliest of equals.
       best_test: loss, accuracy and count on the test set there.
       mean_train_accuracy: over all evaluations, that of step 0 too; the paper's speed of
-        optimisation leaves it out, see `tlx.analyses.learning.average`.
+        optimisation leaves it out, see `tlx.analyses.function.learning.average`.
       digest: sha256 of the spec (`tlx.train.serial.digest`).
       identity: sha256 of the last weights' origin (`tlx.checkpoints.identity`).
       origin: that origin (`tlx.checkpoints.provenance`).

@@ -1,0 +1,223 @@
+"""How similar two sets of features are: centred kernel alignment (CKA), for any kernel.
+
+With K, L the Gram matrices of two sets of features on the same n examples,
+CKA = ⟨K~, L~⟩ / (‖K~‖ ‖L~‖). The estimator says what ~ does:
+
+- "biased": both sides centred, K~ = HKH (HSIC₀). Positive even between independent
+  features, the more so the fewer examples there are for the features' dimension.
+- "debiased": the diagonal left out and U-centred, so that ⟨K~, L~⟩ / (n(n − 3)) is the
+  unbiased HSIC₁. Zero on average between independent features, hence often negative.
+- "feature_corrected": debiased, and corrected besides for the features being a sample of more
+  (some of a population's neurons, a few channels of a wide layer): in each norm the products
+  of a feature with itself are left out. For the linear kernel. Not the largest for a set with
+  itself, since there the two samples of features are one: the value is then above 1.
+
+References: S. Kornblith, M. Norouzi, H. Lee, G. Hinton, Similarity of neural network
+representations revisited, 2019; L. Song et al., Feature selection via dependence
+maximization, 2012, eq. 5; G. Székely, M. Rizzo, Partial distance correlation, 2014, eq. 2.5
+and 3.2; C. Chun, A. Canatar, S. Chung, D. Lee, Estimating neural representation alignment
+from sparsely sampled inputs and features, 2025; T. Cui, Y. Kumar, P. Marttinen, S. Kaski,
+Deconfounded representation similarity for comparison of neural networks, 2022.
+"""
+
+import functools
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from tlx.analyses.features import _comparison, _features, _hsic, _second_moments, kernels
+from tlx.analyses.features._comparison import Comparison
+from tlx.analyses.features.kernels import Kernel
+from tlx.core import checks, tree, undefined
+
+Estimator = Literal["debiased", "biased", "feature_corrected"]
+
+ESTIMATORS: tuple[Estimator, ...] = ("debiased", "biased", "feature_corrected")
+"""The estimators of CKA; see the module's text."""
+
+_DECONFOUNDED = ("debiased", "biased")
+
+
+def cka(
+    x: Any, y: Any, *, kernel: Kernel | None = None, estimator: Estimator = "debiased"
+) -> Float[Array, ""]:
+    """The CKA of two sets of features on the same n examples.
+
+    Symmetric. Invariant to what the kernel is invariant to: with the linear one to orthogonal
+    maps, isotropic scaling and translation of either set.
+
+    Args:
+      x: [n, ...] features of n ≥ 4 examples; flattened to [n, Dx].
+      y: [n, ...] features of the same examples.
+      kernel: one of `tlx.analyses.features.kernels`; None is the linear one.
+      estimator: "debiased", "biased" or "feature_corrected"; see the module's text.
+
+    Returns:
+      Scalar: "biased" 0 … 1 (for the kernels here), "debiased" −1 … 1 (negative values are
+      kept), "feature_corrected" unbounded. NaN where the features are constant or hold NaN,
+      and where a corrected norm is not positive.
+
+    Raises:
+      ValueError: for fewer than 4 examples, lengths that differ, another estimator, or
+        "feature_corrected" with a kernel that is not linear. At call, also while tracing.
+
+    Numerics: float32 or more, products at the highest precision, features shifted by their
+    first row and centred before any product, so that an offset of 100 times the spread costs
+    no accuracy; values to about 1e-5 in float32, whatever the features' scale.
+    Cost: 2n²(Dx + Dy) flops and n² floats a set; where the kernel is linear or cosine and
+    n > 1.5 D, 2n(Dx² + Dy² + Dx·Dy) flops and n·D floats.
+    """
+    return _comparison.between(make_cka(kernel or kernels.linear(), estimator), x, y)
+
+
+def distance_correlation(
+    x: Any, y: Any, *, estimator: Literal["debiased", "biased"] = "debiased"
+) -> Float[Array, ""]:
+    """The squared distance correlation of two sets of features on the same n examples.
+
+    Zero, for the population, only where the two are independent.
+
+    Args:
+      x: [n, ...] features of n ≥ 4 examples.
+      y: [n, ...] features of the same examples.
+      estimator: "biased" is the original dCor², 0 … 1; "debiased" the bias-corrected R*.
+
+    Returns, Raises, Numerics: as `cka`, of which this is the one with `kernels.distance()`.
+    """
+    return cka(x, y, kernel=kernels.distance(), estimator=estimator)
+
+
+@undefined.allowed
+def deconfounded_cka(
+    x: Any, y: Any, confounder: Any, *, estimator: Literal["debiased", "biased"] = "debiased"
+) -> Float[Array, ""]:
+    """The linear CKA of two sets of features, less what a third set explains of either.
+
+    From each centred Gram matrix its projection on that of the confounder (as a rule the
+    inputs) is taken, K~ − (⟨K~, K~₀⟩ / ‖K~₀‖²) K~₀, and the CKA is of what is left: with r the
+    CKA of a pair, (r_xy − r_x0 r_y0) / √((1 − r_x0²)(1 − r_y0²)). Cui et al. regress the
+    entries of matrices that are not U-centred; here both are centred first, which makes the
+    result the partial correlation of Székely and Rizzo, and no intercept is needed.
+
+    Args:
+      x: [n, ...] features of n ≥ 4 examples.
+      y: [n, ...] features of the same examples.
+      confounder: [n, ...], of the same examples.
+      estimator: "debiased" or "biased".
+
+    Returns:
+      Scalar, −1 … 1. NaN where one of the three is constant, and where nothing is left of x or
+      y because the confounder explains it.
+
+    Raises:
+      ValueError: as `cka`.
+
+    Cost: as `cka` of three pairs.
+    """
+    if estimator not in _DECONFOUNDED:
+        raise ValueError(checks.unknown("estimator", estimator, _DECONFOUNDED))
+    pairs = ((x, y), (x, confounder), (y, confounder))
+    return partial_correlation(*(cka(*pair, estimator=estimator) for pair in pairs))
+
+
+@undefined.allowed
+def partial_correlation(xy: Array, x0: Array, y0: Array) -> Array:
+    """(r_xy − r_x0 r_y0) / √((1 − r_x0²)(1 − r_y0²)); NaN where one of the r_·0 is ±1."""
+    rounding = 32 * float(jnp.finfo(xy.dtype).eps)
+    left_x, left_y = 1 - jnp.square(x0), 1 - jnp.square(y0)
+    defined = (left_x > rounding) & (left_y > rounding)
+    return jnp.where(
+        defined, (xy - x0 * y0) / jnp.sqrt(jnp.where(defined, left_x * left_y, 1)), jnp.nan
+    )
+
+
+def make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
+    """The comparison behind `cka`."""
+    if estimator not in ESTIMATORS:
+        raise ValueError(checks.unknown("estimator", estimator, ESTIMATORS))
+    if estimator == "feature_corrected" and not kernel.is_linear:
+        raise ValueError(
+            "expected the linear kernel with the estimator 'feature_corrected', got "
+            f"{kernel.name}: only there is the kernel a sum over features"
+        )
+    return _make_cka(kernel, estimator)
+
+
+@functools.cache  # on plain positions: the same object whichever way the options were given
+def _make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
+    corrected = estimator == "feature_corrected"
+
+    def prepare(x: Array) -> tuple[Any, _hsic.Norms]:
+        n, dims = x.shape
+        everything = jnp.ones(n, bool)
+        form = _hsic.rows_of if kernel.rows is not None and n > 1.5 * dims else _hsic.grams
+        side = form(kernel, [x], everything, corrected)
+        return side, _hsic.norms(side)
+
+    def compare(x: tuple[Any, _hsic.Norms], y: tuple[Any, _hsic.Norms]) -> Array:
+        found = _hsic.cross(x[0], y[0])
+        return _hsic.ratio(found, x[1], y[1], estimator).reshape(())
+
+    def reorder(prepared: tuple[Any, _hsic.Norms], order: Array) -> tuple[Any, _hsic.Norms]:
+        return _hsic.reordered(prepared[0], order), prepared[1]
+
+    name = f"CKA ({kernel.name}, {estimator})"
+    comparison = Comparison(prepare, compare, reorder, _hsic.LEAST_ROWS, name)
+    if kernel.is_linear and estimator != "feature_corrected":
+        return _second_moments.register(comparison, _second_moments.linear_cka(estimator))
+    return comparison
+
+
+def make_deconfounded_cka(
+    confounder: Any, estimator: Literal["debiased", "biased"] = "debiased"
+) -> Comparison:
+    """`deconfounded_cka` as a comparison, for a permutation test of it.
+
+    It holds the Gram matrix of the confounder, n² floats, and what is compiled for it is
+    compiled for each confounder anew. It is of these n examples, so no part of them can be drawn.
+    """
+    if estimator not in _DECONFOUNDED:
+        raise ValueError(checks.unknown("estimator", estimator, _DECONFOUNDED))
+    given, _ = _features.matrices(
+        confounder, confounder, least=_hsic.LEAST_ROWS, name="deconfounded CKA"
+    )
+    of_confounder = _centred_gram(given, estimator)
+
+    def prepare(x: Array) -> Array:
+        if len(x) != len(given):
+            raise ValueError(
+                f"expected the {len(given)} examples of the confounder, got {len(x)}; of a part "
+                "of them nothing can be said (evidence needs num_resamples=0)"
+            )
+        gram = _centred_gram(x, estimator)
+        left = gram - (gram * of_confounder).sum() * of_confounder
+        return _at_length_one(left, jnp.ones((), left.dtype))
+
+    return Comparison(
+        prepare,
+        lambda x, y: (x * y).sum(),
+        _comparison.pairs,
+        _hsic.LEAST_ROWS,
+        f"deconfounded CKA ({estimator})",
+    )
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _centred_gram(x: Array, estimator: str) -> Float[Array, "n n"]:
+    """The centred Gram matrix at length 1; NaN where it is zero."""
+    z = tree.unit_scale(kernels.centred(x))[0]
+    gram = jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST)
+    total = jnp.sqrt(jnp.square(gram).sum())
+    if estimator == "debiased":
+        n = jnp.asarray(len(z), z.dtype)
+        gram = _hsic.u_centred(gram[None], jnp.ones(len(z), bool), n)[0][0]
+    return _at_length_one(gram, total)
+
+
+def _at_length_one(matrix: Array, scale: Array) -> Array:
+    """A matrix over its norm; NaN where that is nothing but the rounding of numbers of `scale`."""
+    length = jnp.sqrt(jnp.square(matrix).sum())
+    nothing = length <= 32 * float(jnp.finfo(matrix.dtype).eps) * scale
+    return matrix / jnp.where(nothing, jnp.nan, length)

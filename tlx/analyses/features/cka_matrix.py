@@ -1,0 +1,289 @@
+"""How similar the layers of two models are: CKA of all pairs, streaming over the data.
+
+The features of no more than one batch are held at a time. What the estimators and kernels
+are, `tlx.analyses.features.cka` and `tlx.analyses.features.kernels` say; other measures of all pairs of layers are
+in `tlx.analyses.features.matrix`.
+
+References: T. Nguyen, M. Raghu, S. Kornblith, Do wide and deep networks learn the same
+things?, 2021, eq. 3 (sums over minibatches); and those of `tlx.analyses.features.cka`.
+"""
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from tlx.analyses.features import _cka_sums, _features, _hsic, cka, kernels
+from tlx.analyses.features._features import Spatial
+from tlx.analyses.features.cka import Estimator
+from tlx.analyses.features.kernels import Kernel
+from tlx.core import checks, evaluate, intervals, streams, undefined
+from tlx.core.pair import Pair
+from tlx.core.types import Batch, FeatureFn, Params, Stream
+
+MOST_SPREAD = 0.05
+"""`too_few` where unrelated features would give a debiased value of this standard deviation."""
+
+MOST_CHANCE = 0.1
+"""`too_few` where they would give a biased value of this mean."""
+
+LEAST_IMAGES = 30
+"""`too_few` below this number of examples where their positions are the rows."""
+
+
+class CkaResult(NamedTuple):
+    """The CKA of all pairs of layers of two models, with the evidence for it.
+
+    Undefined entries are NaN: where a layer's features are constant (in the debiased form also
+    where one example alone differs from the rest), and where the positions of two layers do
+    not correspond.
+
+    Attributes:
+      layers_x: the Lx layers of x, in the order of the forward pass.
+      layers_y: the Ly layers of y.
+      values: float [Lx, Ly] by the estimator that was asked for.
+      debiased: float [Lx, Ly], −1 … 1.
+      biased: float [Lx, Ly], 0 … 1.
+      chance: float [Lx, Ly], the mean of `biased` if the examples of y were permuted at
+        random, exactly: what it would be of features that have nothing to do with each other.
+        `chance` and `z` are NaN for "positions", which cannot be exchanged one by one.
+      z: float [Lx, Ly], `debiased` over its standard deviation under such permutations within
+        batches, exactly; its mean there is 0. For features of many dimensions, or many
+        batches, near to normal; of one dimension and one batch skewed to the right (as χ²
+        with one degree of freedom), where 3 is exceeded in 2 % of permutations.
+      low: float [Lx, Ly], the lower end of the bootstrap interval of `debiased` over
+        examples; NaN without resamples, and where one of them is undefined, as happens below
+        about 15 examples.
+      high: float [Lx, Ly], its upper end.
+      too_few: bool [Lx, Ly], whether there are too few examples for the estimator: unrelated
+        features would give a debiased or corrected value with a standard deviation above
+        `MOST_SPREAD` (debiased: below 30 examples in one batch), or a biased value above
+        `MOST_CHANCE`; of "positions", below `LEAST_IMAGES`. Also where the value is undefined.
+      num_examples: int32 scalar, the examples that entered.
+      num_left_out: int32 scalar, examples in batches with fewer than 4, which did not.
+      spatial: what became of the positions of convolutional features.
+      kernel: the kernel's name.
+    """
+
+    layers_x: tuple[str, ...]
+    layers_y: tuple[str, ...]
+    values: Float[Array, "Lx Ly"]
+    debiased: Float[Array, "Lx Ly"]
+    biased: Float[Array, "Lx Ly"]
+    chance: Float[Array, "Lx Ly"]
+    z: Float[Array, "Lx Ly"]
+    low: Float[Array, "Lx Ly"]
+    high: Float[Array, "Lx Ly"]
+    too_few: Bool[Array, "Lx Ly"]
+    num_examples: Int[Array, ""]
+    num_left_out: Int[Array, ""]
+    spatial: Spatial
+    kernel: str
+
+
+def cka_matrix(
+    feature_fn_x: FeatureFn,
+    params_x: Params,
+    feature_fn_y: FeatureFn,
+    params_y: Params,
+    stream: Stream,
+    *,
+    estimator: Estimator = "debiased",
+    kernel: Kernel | None = None,
+    spatial: Spatial = "flatten",
+    num_resamples: int = 0,
+    key: Array | None = None,
+    confidence: float = 0.95,
+) -> CkaResult:
+    """The CKA of every layer of one model with every layer of another, in one pass.
+
+    The inner products ⟨K~, L~⟩, ‖K~‖² and ‖L~‖² are summed over the batches and divided at
+    the end. Each batch of n examples so weighs n(n − 3) times its unbiased HSIC₁ (debiased)
+    or (n − 1)² times its HSIC₀ (biased). With all data in one batch this is `cka.cka`.
+    With more, the debiased value estimates the same quantity whatever the batch size; the
+    biased value keeps the bias of the batch size, however many examples there are, so
+    compare biased values only at one batch size. Rows may come in any order within a batch;
+    which rows share a batch changes the value within its sampling error.
+
+    Args:
+      feature_fn_x: `(params, inputs) -> {layer: array [B, ...]}`.
+      params_x: parameters of x.
+      feature_fn_y: as `feature_fn_x`, for y. Given the same function and the very same
+        parameters, the features are computed once.
+      params_y: parameters of y.
+      stream: batches of constant shape, of at least 4 rows. Masked rows change nothing. A
+        batch with fewer than 4 unmasked rows is left out and counted in `num_left_out`.
+      estimator: which the `values` are: "debiased", "biased" or "feature_corrected".
+      kernel: one of `tlx.analyses.features.kernels`; None is the linear one.
+      spatial: "flatten" [B, H, W, C] to [B, H·W·C], "pool" over positions to [B, C], or take
+        the "positions" as examples, [B·H·W, C]; there only layers with equally many
+        positions can be compared.
+      num_resamples: R resamples of the bootstrap over examples; 0 for no interval, 200 and more
+        for one. Needs batches with `index`.
+      key: typed PRNG key of the resamples; an interval depends on it and on which rows
+        share a batch, not on the order of batches.
+      confidence: of the interval, between 0 and 1.
+
+    Returns:
+      `CkaResult`; without a usable batch all values are NaN and `num_examples` is 0. A feature
+      function compiled by `jax.jit` should return an OrderedDict: a dict comes out sorted.
+
+    Raises:
+      ValueError: for an empty stream (the layers are known from the first batch), batches
+        under 4 rows, another estimator or spatial, features that lack the batch axis,
+        "feature_corrected" with another kernel than the linear one, resamples without a key,
+        without an `index` or of "positions".
+      TypeError: if a feature function returns no mapping, or for a key that is not a typed one.
+
+    Numerics: as `cka.cka`; sums over batches in float32 or more with an exponent per layer,
+      so that no scale of the features over- or underflows. What is compiled is kept for the
+      feature functions' sake, as by `jax.jit`. The bootstrap draws each example
+      a Poisson number of times with mean 1, the centring held fixed (its first-order effect
+      is zero), and never pairs an example with its own copy.
+    Cost: one pass, a forward pass of each model a batch; for each layer 2B²D flops, for all
+      pairs 2·Lx·Ly·B², and as much again for each resample. Memory: the features of one batch
+      and (Lx + Ly)·B² floats, whatever the number of examples. Where they are fewer, products
+      of features instead, B·ΣDx·ΣDy flops and ΣDx·ΣDy floats.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")
+    options = _options(estimator, kernel or kernels.linear(), spatial, num_resamples, key)
+    first, stream = streams.peek(stream)
+    if key is not None and num_resamples:
+        stream = _with_key(stream, key)
+    if first is None:
+        raise ValueError("expected a stream with at least one batch, got none")
+    names_x = tuple(
+        _features.layers(feature_fn_x, params_x, first, name="feature_fn_x", least=_hsic.LEAST_ROWS)
+    )
+    if feature_fn_x == feature_fn_y and _features.identical(params_x, params_y):
+        names_y, fold = names_x, _cka_sums.metric(names_x, None, options)
+        found = evaluate(feature_fn_x, fold, params_x, stream)
+    else:
+        names_y = tuple(
+            _features.layers(
+                feature_fn_y, params_y, first, name="feature_fn_y", least=_hsic.LEAST_ROWS
+            )
+        )
+        fold = _cka_sums.metric(names_x, names_y, options)
+        pair = Pair(feature_fn_x, feature_fn_y)
+        found = evaluate(pair, fold, (params_x, params_y), stream)
+    low = high = unknown = undefined.like(found["debiased"])
+    if num_resamples:
+        low, high = intervals.percentile_interval(found["resampled"], confidence)
+    values = found[estimator]
+    if spatial == "positions":
+        enough = jnp.broadcast_to(found["count"] >= LEAST_IMAGES, values.shape)
+    elif estimator == "biased":
+        enough = found["chance"] <= MOST_CHANCE
+    else:
+        enough = found["spread"][estimator] <= MOST_SPREAD
+    return CkaResult(
+        layers_x=names_x,
+        layers_y=names_y,
+        values=values,
+        debiased=found["debiased"],
+        biased=found["biased"],
+        chance=unknown if spatial == "positions" else found["chance"],
+        z=unknown if spatial == "positions" else found["z"],
+        low=low,
+        high=high,
+        too_few=~enough | jnp.isnan(values),
+        num_examples=found["count"],
+        num_left_out=found["left_out"],
+        spatial=spatial,
+        kernel=options.kernel.name,
+    )
+
+
+@undefined.allowed
+def deconfounded(result: CkaResult, confounder: str) -> Float[Array, "Lx Ly"]:
+    """The CKA of all pairs of layers, less what a layer of both models explains.
+
+    As a rule that layer is the inputs (`with_inputs` adds them to a feature function): two
+    nets may look alike because both keep what the images are like.
+
+    Args:
+      result: of `cka_matrix`, of feature functions that both have the layer `confounder`, with
+        equal features in both (the inputs).
+      confounder: its name.
+
+    Returns:
+      float [Lx, Ly], −1 … 1, (r_xy − r_x0 r_0y) / √((1 − r_x0²)(1 − r_0y²)) of the values r;
+      see `cka.deconfounded_cka`. NaN in the row and column of the confounder, and where it
+      explains a layer whole.
+
+    Raises:
+      ValueError: if either model lacks that layer. At call.
+    """
+    for side, names in (("x", result.layers_x), ("y", result.layers_y)):
+        if confounder not in names:
+            raise ValueError(f"layers_{side}: {checks.unknown('layer', confounder, names)}")
+    i, j = result.layers_x.index(confounder), result.layers_y.index(confounder)
+    of_x, of_y = result.values[:, j][:, None], result.values[i][None, :]
+    return cka.partial_correlation(result.values, of_x, of_y)
+
+
+def with_inputs(feature_fn: FeatureFn, name: str = "inputs") -> FeatureFn:
+    """A feature function with the inputs themselves as its first layer.
+
+    The inputs must be one array [B, ...]. While tracing it raises a ValueError where the
+    function has a layer of this name already.
+    """
+    return _WithInputs(feature_fn, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithInputs:
+    """Equal for equal functions, so that compiled code is found again."""
+
+    feature_fn: FeatureFn
+    name: str
+
+    def __call__(self, params: Params, inputs: Any) -> Mapping[str, Array]:
+        found = self.feature_fn(params, inputs)
+        if self.name in found:
+            raise ValueError(
+                f"the feature function has a layer {self.name!r} of its own; pass another name="
+            )
+        return OrderedDict({self.name: inputs, **found})
+
+
+def _with_key(stream: Stream, key: Array) -> Stream:
+    """The stream with the words of the key in every row: an argument of what is compiled."""
+    words = np.asarray(jax.random.key_data(key))
+
+    def with_words() -> Iterator[Batch]:
+        for batch in stream():
+            rows = len(jax.tree.leaves(batch["inputs"])[0])
+            yield {**batch, _cka_sums.KEY: np.broadcast_to(words, (rows, *words.shape))}
+
+    return with_words
+
+
+def _options(
+    estimator: Estimator, kernel: Kernel, spatial: Spatial, num_resamples: int, key: Array | None
+) -> _cka_sums.Options:
+    """The options, checked."""
+    cka.make_cka(kernel, estimator)
+    _features.check_spatial(spatial)
+    if num_resamples < 0:
+        raise ValueError(f"expected num_resamples of 0 or more, got {num_resamples}")
+    if not num_resamples:
+        return _cka_sums.Options(kernel, spatial, estimator == "feature_corrected")
+    if spatial == "positions":
+        raise ValueError(
+            "no bootstrap of 'positions': those of one image are not drawn independently; "
+            "pass num_resamples=0, or spatial='flatten' or 'pool'"
+        )
+    if key is None:
+        raise ValueError("the bootstrap needs a key, such as jax.random.key(0)")
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise TypeError(f"expected a typed key, such as jax.random.key(0); got {key!r}")
+    options = _cka_sums.Options(kernel, spatial, estimator == "feature_corrected")
+    return options._replace(num_resamples=num_resamples, key_kind=str(jax.random.key_impl(key)))

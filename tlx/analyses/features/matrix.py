@@ -1,0 +1,186 @@
+"""Every layer of one model with every layer of another, by any measure of similarity.
+
+The values are those of the measure on all N examples at once: batches only carry the
+features. `similarity.cka_matrix` is another thing, an estimate from sums over batches, in
+memory that grows with neither the examples nor the layers' width. Beside each value may stand
+what `evidence` says of it.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from tlx.analyses.features import (
+    _examples,
+    _features,
+    _layer_pairs,
+    _resampling,
+    _second_moments,
+    measures,
+)
+from tlx.analyses.features._comparison import Comparison
+from tlx.analyses.features._features import Spatial
+from tlx.core import checks, streams, undefined
+from tlx.core.types import FeatureFn, Params, Stream
+
+Hold = Literal["auto", "rows", "moments"]
+
+HOLD: tuple[Hold, ...] = ("auto", "rows", "moments")
+"""What of the features stays in memory over the pass; see `matrix`."""
+
+
+class SimilarityResult(NamedTuple):
+    """A measure of all pairs of layers of two models.
+
+    Attributes:
+      measure: the measure's name.
+      layers_x: the Lx layers of x, in the order of the forward pass.
+      layers_y: the Ly layers of y.
+      values: float [Lx, Ly], entry [i, j] the measure of (x_i, y_j), in this order where it is
+        not symmetric. NaN where the measure is undefined, such as for constant features, and
+        with "positions" where two layers have not equally many.
+      z: float [Lx, Ly], as in `evidence.Evidence`; NaN without permutations.
+      p_value: float [Lx, Ly], likewise, of each value by itself: of many, some are small by
+        chance.
+      low: float [Lx, Ly], the lower end of the interval; NaN without resamples.
+      high: float [Lx, Ly], its upper end.
+      too_few: bool [Lx, Ly], whether N is below what the measure's estimator needs for
+        features as wide as these (`Measure.needed`), or the value is NaN. Of N examples also
+        with "positions", since those of one image are not independent.
+      num_examples: int32 scalar, N.
+      spatial: what became of positions.
+    """
+
+    measure: str
+    layers_x: tuple[str, ...]
+    layers_y: tuple[str, ...]
+    values: Float[Array, "Lx Ly"]
+    z: Float[Array, "Lx Ly"]
+    p_value: Float[Array, "Lx Ly"]
+    low: Float[Array, "Lx Ly"]
+    high: Float[Array, "Lx Ly"]
+    too_few: Bool[Array, "Lx Ly"]
+    num_examples: Int[Array, ""]
+    spatial: Spatial
+
+
+def matrix(
+    measure: str | measures.Measure,
+    feature_fn_x: FeatureFn,
+    params_x: Params,
+    feature_fn_y: FeatureFn,
+    params_y: Params,
+    stream: Stream,
+    *,
+    spatial: Spatial = "flatten",
+    hold: Hold = "auto",
+    num_permutations: int = 0,
+    num_resamples: int = 0,
+    key: Array | None = None,
+    confidence: float = 0.95,
+) -> SimilarityResult:
+    """The measure of every layer of one model with every layer of another, in one pass.
+
+    Equal, up to rounding, to `measures.between` on all N examples, whatever the batch size, the
+    padding and the number of devices.
+
+    Args:
+      measure: a name in `measures.MEASURES`, or a `Measure`.
+      feature_fn_x: `(params, inputs) -> {layer: array [B, ...]}`.
+      params_x: parameters of x.
+      feature_fn_y: as `feature_fn_x`, for y. Given the same function and the very same
+        parameters, the features are computed once.
+      params_y: parameters of y.
+      stream: batches of constant shape. Masked rows change nothing.
+      spatial: what becomes of the axes between examples and channels; see `Spatial`.
+      hold: "rows" keeps the features of all examples. "moments" keeps second moments, in
+        memory that does not grow with N; for measures that are functions of covariances.
+        "auto" keeps rows up to four times as many as the widest layer has features, and for
+        as long as moments are no smaller; then moments, where the measure has such a form
+        and loses no accuracy by it: not for those that give directions of small variance
+        full weight (the CCA family and regression), whose number of directions would change.
+        Permutations and resamples need rows, which "auto" then keeps.
+      num_permutations: for z and the p-value of each pair, as `evidence.evidence`: examples
+        of y are permuted, with all their positions, the same way for all pairs.
+      num_resamples: subsets of the examples for the interval of each pair, as there.
+      key: typed PRNG key, for either; each pair gets what `evidence.evidence` gives with it.
+      confidence: of the interval, between 0 and 1.
+
+    Returns:
+      `SimilarityResult`.
+
+    Raises:
+      ValueError: before the pass for an unknown measure, spatial or hold, "moments" for a
+        measure (or, with "positions", for layers) without that form, an empty stream, no
+        layers, or layers without the batch axis, negative numbers, a confidence that is not
+        between 0 and 1, or permutations or resamples with "moments"; after it where N is
+        below the least that the measure is defined for.
+      TypeError: if a feature function returns no mapping, or for a key that is not typed.
+
+    Numerics: as the measure; from moments as `_moments` says.
+    Cost: one pass, a forward pass of each model a batch; then each layer is prepared once and
+    all pairs are compared (`Measure.cost`). Memory: rows are held on the host in the features'
+    own dtype, N·(ΣDx + ΣDy) numbers, and the prepared layers of y on the device, up to
+    `_layer_pairs.PREPARED_BYTES` (many n² floats for a kernel): beyond, layers of x are
+    prepared once for each such block. Permutations compare that many times more, and prepare
+    nothing; each subset costs what the values do, of 0.8 N examples. Moments: (ΣDx)·(ΣDy) +
+    ΣDx² + ΣDy² floats on the device. One process.
+    """
+    entry = measures.get(measure)
+    _features.check_spatial(spatial)
+    if hold not in HOLD:
+        raise ValueError(checks.unknown("hold", hold, HOLD))
+    _resampling.check(num_permutations, num_resamples, key, confidence)
+    needs_rows = num_permutations + num_resamples > 0
+    if needs_rows and hold == "moments":
+        raise ValueError("permutations and resamples need the examples; pass hold='rows'")
+    first, stream = streams.peek(stream)
+    if first is None:
+        raise ValueError("expected a stream with at least one batch, got none")
+    source = _examples.source_of(feature_fn_x, params_x, feature_fn_y, params_y, first, spatial)
+    form = _form(entry, source, "rows" if needs_rows else hold)
+    held = _examples.read(source, stream, moments=form is not None, at_once=hold == "moments")
+    _check_number(entry.comparison, source, held.num_examples)
+    if form is not None and held.moments is not None:
+        values = _second_moments.table(form, held.moments)
+        found = _layer_pairs.Table(values, *(undefined.like(values),) * 4)
+    else:
+        draws = _layer_pairs.Draws(
+            held.num_examples, num_permutations, num_resamples, key, confidence
+        )
+        found = _layer_pairs.of_rows(entry, source, held.batches, draws)
+    few = [[held.num_examples < entry.needed(x.dim, y.dim) for y in source.y] for x in source.x]
+    return SimilarityResult(
+        entry.name,
+        tuple(layer.name for layer in source.x),
+        tuple(layer.name for layer in source.y),
+        *found,
+        too_few=jnp.array(few) | jnp.isnan(found.values),
+        num_examples=jnp.asarray(held.num_examples, jnp.int32),
+        spatial=spatial,
+    )
+
+
+def _form(
+    entry: measures.Measure, source: _examples.Source, hold: Hold
+) -> _second_moments.FromMoments | None:
+    """How the measure is had from moments; None where rows are to be kept."""
+    form = _second_moments.from_moments(entry.comparison)
+    is_even = len({layer.positions for layer in (*source.x, *source.y)}) == 1
+    if hold != "moments":
+        return form if hold == "auto" and is_even and form and not form.whitens else None
+    if form is None:
+        raise ValueError(f"{entry.name} is no function of second moments; pass hold='rows'")
+    if not is_even:
+        raise ValueError(
+            "moments of 'positions' need layers with equally many; pass hold='rows', or "
+            "spatial='flatten' or 'pool'"
+        )
+    return form
+
+
+def _check_number(comparison: Comparison, source: _examples.Source, num_examples: int) -> None:
+    num = num_examples * min(layer.positions for layer in (*source.x, *source.y))
+    if num < comparison.least:
+        raise ValueError(f"{comparison.name} needs at least {comparison.least} examples, got {num}")

@@ -1,0 +1,228 @@
+"""Do two sets of features give the same examples as nearest neighbours?
+
+N(i) are the k examples, i itself left out, that are least dissimilar to example i. Where more
+tie at the border than there are places for, they share these: with c examples strictly nearer
+and t at the border, each of the t is a neighbour by (k − c)/t. So m_ij, by how much j is a
+neighbour of i, sums to k over j, and does not depend on the order of the examples. (To take the
+first of those that tie would favour the same ones in both sets, and so pairs that belong
+together over any that do not.) What two sets have in common is min(m_x, m_y), which is the
+intersection where nothing ties.
+
+References: M. Huh, B. Cheung, T. Wang, P. Isola, The Platonic Representation Hypothesis, 2024,
+and the code published with it; L. Song et al., Feature selection via dependence maximization,
+2012, eq. 5.
+"""
+
+import functools
+import operator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from tlx.analyses.features import _comparison, kernels, rsa
+from tlx.analyses.features._comparison import Comparison
+from tlx.analyses.features.rsa import Dissimilarity
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def mutual_knn(
+    x: Any, y: Any, *, k: int = 10, dissimilarity: Dissimilarity = "cosine"
+) -> Float[Array, ""]:
+    """The share of the k nearest neighbours that two sets of features have in common.
+
+    Σ_ij min(m_x, m_y) / (n·k), without ties Σᵢ |N_x(i) ∩ N_y(i)| / (n·k). Symmetric. With
+    "cosine", as published, neighbours are those of largest inner product once each example is
+    scaled to length 1: invariant to orthogonal maps and to the length of each example, not to
+    translation. With "euclidean": to orthogonal maps, one factor on all features, and
+    translation.
+
+    Args:
+      x: [n, ...] features of n ≥ k + 2 examples; flattened to [n, Dx].
+      y: [n, ...] features of the same examples.
+      k: at least 1.
+      dissimilarity: which examples are near, a name in `rsa.DISSIMILARITIES`.
+
+    Returns:
+      Scalar, 0 … 1; 1 between a set and itself. k/(n − 1) on average between unrelated
+      features without ties, and more where both sets tie (min(m_x, m_y) ≥ m_x·m_y), so values
+      are comparable only at equal k and n. NaN where the features are constant (all examples
+      coincide), hold NaN, or, for "cosine" and "correlation", one example has no direction.
+
+    Raises:
+      ValueError: for k below 1, fewer than k + 2 examples, lengths that differ, or an unknown
+        dissimilarity; TypeError for a k that is no integer. At call, also while tracing.
+
+    Numerics: what ties in exact arithmetic ties here: at the border are those whose squared
+      distance differs from the k-th by less than its rounding, 32 eps of the two examples'
+      squared distances from the mean. Else each example that changes places changes the value
+      by 1/(n·k).
+
+    Cost: n²·D operations and a few n² floats for each set; a comparison reads two matrices of
+      n² floats.
+    """
+    return _comparison.between(make_mutual_knn(k, dissimilarity), x, y)
+
+
+def cknna(x: Any, y: Any, *, k: int = 10) -> Float[Array, ""]:
+    """Centred kernel nearest-neighbour alignment: CKA on the neighbours in common.
+
+    Each example is scaled to length 1 (not centred before), K = XXᵀ, L = YYᵀ. With the matrix
+    M = min(m_x, m_y), which without ties is 1 for j in N_x(i) ∩ N_y(i) and else 0, A = M∘K and
+    B = M∘L:
+
+    h(A, B) = Σ_ij A_ij·B_ji + ΣA·ΣB / ((n − 1)(n − 2)) − 2/(n − 2)·1ᵀAB1,
+
+    which is n(n − 3) times the unbiased HSIC, and
+
+    CKNNA = h(A, B) / √(h(M_x∘K, M_x∘K)·h(M_y∘L, M_y∘L)),
+
+    M_x = m_x and M_y = m_y by the neighbours of one set alone. (Of a product m_x·m_y in the
+    place of the least, a set with ties would not be most like itself.) Without ties this is
+    what the code of the authors computes on rows that are scaled as in their experiments, but
+    for the 1e-6 that it adds to the denominator, which changes small values. What follows from
+    the definition:
+
+    - M is not symmetric, j being among the nearest of i does not make i one of j. The first sum
+      therefore holds only pairs that are neighbours both ways, and h(A, B) ≠ h(B, A):
+      exchanging x and y changes the value.
+    - The diagonal is never a neighbour, and does not enter.
+    - A and B are zero outside of M, and M is the same in both. Where the features' mean is large
+      all of K is near 1, and the value tells only how far the neighbours agree.
+    - At k = n − 1, M is all pairs: the debiased linear CKA of the scaled rows. Only there does
+      the centring do what its name says.
+
+    Invariant to orthogonal maps and to the length of each example; not to translation.
+
+    Args:
+      x: [n, ...] features of n examples, n above k and at least 4; flattened to [n, Dx].
+      y: [n, ...] features of the same examples.
+      k: at least 2.
+
+    Returns:
+      Scalar without bounds, h being no inner product: 1 between a set and itself, but between
+      different ones up to 1.5 was seen for k near n. Not 0 on average between unrelated
+      features unless k = n − 1. NaN where h of one set alone is not positive, features are
+      constant or hold NaN, or an example is all zeros.
+
+    Raises:
+      ValueError: for k below 2, fewer than k + 1 or 4 examples, or lengths that differ;
+        TypeError for a k that is no integer. At call, also while tracing.
+
+    Numerics: neighbours as in `mutual_knn`. At k = n − 1 the rows are centred first, which
+      changes nothing but the rounding; below, sums of uncentred terms are subtracted, which
+      costs digits as M gets full.
+
+    Cost: as `mutual_knn`, with n² floats more to keep and to read.
+    """
+    return _comparison.between(make_cknna(k), x, y)
+
+
+def make_mutual_knn(k: int = 10, dissimilarity: Dissimilarity = "cosine") -> Comparison:
+    """`mutual_knn` as a comparison; prepared are floats [n, n].
+
+    Raises:
+      ValueError: for k below 1 or an unknown dissimilarity; TypeError for a k that is no integer.
+    """
+    rsa.dissimilarity_of(dissimilarity)
+    return _mutual_knn(_checked(k, least=1), dissimilarity)
+
+
+def make_cknna(k: int = 10) -> Comparison:
+    """`cknna` as a comparison; prepared are two matrices of floats [n, n].
+
+    Raises:
+      ValueError: for k below 2; TypeError for a k that is no integer.
+    """
+    return _cknna(_checked(k, least=2))
+
+
+class _Neighbors(NamedTuple):
+    """By how much examples are neighbours, 0 … 1, and whether any are nearer than others."""
+
+    near: Float[Array, "n n"]
+    defined: Bool[Array, ""]
+
+
+class _Kernel(NamedTuple):
+    """A set's neighbours by row, its kernel, and h of it alone, NaN where that is not positive."""
+
+    near: Float[Array, "n n"]
+    kernel: Float[Array, "n n"]
+    own: Float[Array, ""]
+
+
+@functools.cache  # on plain positions: the same object whichever way the options were given
+def _mutual_knn(k: int, dissimilarity: Dissimilarity) -> Comparison:
+    # the squares rank as the distances do, and their rounding is known
+    squared = rsa.dissimilarity_of(
+        "squared_euclidean" if dissimilarity == "euclidean" else dissimilarity
+    )
+
+    def prepare(x: Array) -> _Neighbors:
+        return _neighbors(squared(x), k)
+
+    def compare(x: _Neighbors, y: _Neighbors) -> Float[Array, ""]:
+        share = jnp.minimum(x.near, y.near).sum() / (len(x.near) * k)
+        return jnp.where(x.defined & y.defined, share, jnp.nan)
+
+    def reorder(x: _Neighbors, order: Array) -> _Neighbors:
+        return x._replace(near=_comparison.pairs(x.near, order))
+
+    return Comparison(prepare, compare, reorder, k + 2, f"mutual_knn with k = {k}")
+
+
+@functools.cache
+def _cknna(k: int) -> Comparison:
+    def prepare(x: Array) -> _Kernel:
+        near, defined = _neighbors(rsa.dissimilarity_of("cosine")(x), k)
+        rows = kernels.unit_rows(x)
+        if k == len(x) - 1:
+            rows = kernels.centred(rows)
+        kernel = jnp.matmul(rows, rows.T, precision=_HIGHEST)
+        masked = near * kernel
+        own, rounding = _h(masked, masked), 32 * float(jnp.finfo(kernel.dtype).eps)
+        defined &= own > rounding * jnp.square(masked).sum()
+        return _Kernel(near, kernel, jnp.where(defined, own, jnp.nan))
+
+    def compare(x: _Kernel, y: _Kernel) -> Float[Array, ""]:
+        near = jnp.minimum(x.near, y.near)
+        together = _h(near * x.kernel, near * y.kernel)
+        return together / (jnp.sqrt(x.own) * jnp.sqrt(y.own))
+
+    def reorder(x: _Kernel, order: Array) -> _Kernel:
+        near, kernel = _comparison.pairs((x.near, x.kernel), order)
+        return _Kernel(near, kernel, x.own)
+
+    return Comparison(prepare, compare, reorder, max(k + 1, 4), f"cknna with k = {k}")
+
+
+def _neighbors(d: Float[Array, "n n"], k: int) -> _Neighbors:
+    """The k least dissimilar examples of each by squared distances, ties sharing places."""
+    means = d.mean(1)
+    lengths = means - means.mean() / 2  # the squared distances from the mean of all
+    rounding = 32 * float(jnp.finfo(d.dtype).eps) * (lengths[:, None] + lengths[None, :])
+    alone = jnp.where(jnp.eye(len(d), dtype=bool), jnp.inf, d)
+    beyond = alone + jax.lax.top_k(-alone, k)[0][:, -1:]  # the k-th value
+    closer, tied = beyond < -rounding, jnp.abs(beyond) <= rounding
+    left = (k - closer.sum(1)).astype(d.dtype)
+    share = left / jnp.maximum(tied.sum(1), 1).astype(d.dtype)
+    near = jnp.where(closer, 1, jnp.where(tied, share[:, None], 0))
+    return _Neighbors(near, d.max() > 0)  # false for NaN as well
+
+
+def _h(a: Array, b: Array) -> Float[Array, ""]:
+    """N(n − 3) times the unbiased HSIC of matrices with a zero diagonal, symmetric or not."""
+    n = len(a)
+    totals = a.sum() * b.sum() / ((n - 1) * (n - 2))
+    return (a * b.T).sum() + totals - 2 / (n - 2) * (a.sum(0) * b.sum(1)).sum()
+
+
+def _checked(k: int, *, least: int) -> int:
+    """K as a plain int of at least `least`."""
+    k = operator.index(k)
+    if k < least:
+        raise ValueError(f"expected k of at least {least}, got {k}")
+    return k

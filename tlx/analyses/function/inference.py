@@ -1,0 +1,287 @@
+"""Intervals and p-values of comparisons, over seeds, over examples, or over both.
+
+Few seeds call for Student's t with the variance of each group its own; examples that all models
+answer call for pairing. Each result says how many of both it has seen and which of the two its
+interval covers: an interval over examples alone is about these trained models, one over seeds
+about the recipe that trained them.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from tlx.analyses.function import _chance, _intervals
+from tlx.analyses.function._multiple_tests import benjamini_hochberg, holm
+
+__all__ = ["Comparison", "Estimate", "benjamini_hochberg", "difference", "difference_of_examples",
+           "holm", "mean_over_seeds", "over_seeds_and_examples", "relative_drop"]  # fmt: skip
+
+EQUAL = np.array([1.0, -1.0])
+"""The weights of the means of a and b in their difference."""
+
+
+class Estimate(NamedTuple):
+    """A mean with its interval.
+
+    Attributes:
+      value: float, the mean; NaN of no values.
+      low: float, the lower end of the interval; NaN where n is under 2.
+      high: float, its upper end.
+      error: float, the standard error; NaN where n is under 2.
+      n: int, the values behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    error: float
+    n: int
+
+
+class Comparison(NamedTuple):
+    """A comparison of two groups of models, a and b.
+
+    Attributes:
+      value: float, the difference a − b, or the drop in %.
+      low: float, the lower end of the interval; NaN where `chance` is empty, or without bound.
+      high: float, its upper end.
+      error: float, the standard error of the value.
+      p_value: float 0 … 1, two-sided, of a and b being equal.
+      num_seeds: the seeds of a and of b.
+      num_examples: int, the examples; 0 where the values are of whole sets of examples.
+      chance: the sources of chance that the interval covers: "seeds" (other runs of the same
+        recipes), "examples" (other examples of the same kind), both or none.
+    """
+
+    value: float
+    low: float
+    high: float
+    error: float
+    p_value: float
+    num_seeds: tuple[int, int]
+    num_examples: int
+    chance: tuple[str, ...]
+
+
+def mean_over_seeds(values: Any, *, confidence: float = 0.95) -> Estimate:
+    """The mean m of S seeds and its interval m ± t·s/√S, with Student's t of S − 1 degrees.
+
+    Args:
+      values: float [S], one number a seed, such as a test accuracy.
+      confidence: between 0 and 1.
+
+    Returns:
+      `Estimate`. One seed has no interval: NaN, with n = 1. Equal values have one of no width;
+      a NaN or an infinity among the values gives NaN. The ends are not cut at 0 or 1.
+
+    Raises:
+      ValueError: at call, if values is no vector or confidence is not between 0 and 1.
+
+    Numerics: float64 on the host.
+    References: Student, The probable error of a mean, 1908.
+    """
+    x = _array("values", values, (1,))
+    _check(confidence)
+    of = _intervals.sources(x, x, paired=True)
+    value, low, high, error, _ = _intervals.student(of, np.array([1.0, 0.0]), confidence)
+    return Estimate(value, low, high, error, len(x))
+
+
+def difference(a: Any, b: Any, *, paired: bool, confidence: float = 0.95) -> Comparison:
+    """The difference of two means over seeds, mean(a) − mean(b), with a t interval.
+
+    Unpaired it is Welch's, whose variances need not be equal; paired it is that of the
+    differences a_s − b_s.
+
+    Args:
+      a: float [Sa], one number a seed.
+      b: float [Sb], likewise.
+      paired: whether seed s of a and seed s of b share chance (the same order of data, the same
+        shuffle, the same start); then Sa = Sb.
+      confidence: between 0 and 1.
+
+    Returns:
+      `Comparison`; exchanging a and b changes its sign. No interval and no p-value (NaN) where
+      a or b has one seed. p is below 1 − confidence just where the interval leaves 0 out; where
+      nothing varies it is 1 for equal means, else 0. NaN without seeds, and for a NaN or an
+      infinity in a or b.
+
+    Raises:
+      ValueError: at call, if a or b is no vector, if they are paired and differ in length, or if
+        confidence is not between 0 and 1.
+
+    Numerics: float64 on the host.
+    References: B. Welch, The generalization of Student's problem when several different
+      population variances are involved, 1947.
+    """
+    x, y = _groups(a, b, (1,), paired)
+    return _difference(x, y, paired, confidence)[0]
+
+
+def difference_of_examples(right_a: Any, right_b: Any, *, confidence: float = 0.95) -> Comparison:
+    """The difference of two models' accuracies on the same examples, a − b.
+
+    The interval is Tango's score interval: the differences Δ with
+    |n_a − n_b − NΔ| ≤ z·√(N(2q + Δ(1 − Δ))), where n_a and n_b count the examples that a alone
+    and b alone gets right, and q is the most likely share of the latter for this Δ. The p-value
+    is McNemar's exact one: n_a of n_a + n_b fair coins.
+
+    Computed exactly for N = 50 … 400 and shares to 0.5 of examples that one model alone gets
+    right (two such examples or more expected), its 95% interval holds the truth with probability
+    0.932 or more, 0.95 to 0.957 on average; the t interval of the differences falls to 0.775,
+    and the normal one with half an example added to each cell (Agresti and Min 2005) to 0.865.
+
+    Args:
+      right_a: bool (or 0 and 1) [N], whether a is right.
+      right_b: likewise for b, on the same examples in the same order.
+      confidence: between 0 and 1.
+
+    Returns:
+      `Comparison`, of these two models: chance is ("examples",). Two models that are right on
+      the same examples still have an interval, ± z²/(N + z²), and p = 1. NaN of no examples.
+      Interval and p-value are of two methods: near 0 they need not agree.
+
+    Raises:
+      ValueError: at call, for shapes other than two equal [N], values other than 0 and 1 (leave
+        out examples that were not seen), or a confidence that is not between 0 and 1.
+
+    Numerics: float64; the ends to 1e-15, by bisection.
+    References: T. Tango, Equivalence test and confidence interval for the difference in
+      proportions for the paired-sample design, 1998; Q. McNemar, Note on the sampling error of
+      the difference between correlated proportions or percentages, 1947.
+    """
+    a, b = _array("right_a", right_a, (1,)), _array("right_b", right_b, (1,))
+    for name, x in (("right_a", a), ("right_b", b)):
+        if others := int(np.sum((x != 0) & (x != 1))):
+            raise ValueError(f"expected {name} of 0 and 1, but {others} values are others")
+    plain, _ = _difference(*_groups(a[None], b[None], (2,), True), True, confidence)
+    if not a.size:
+        return plain
+    only_a, only_b = int(np.sum(a > b)), int(np.sum(b > a))
+    z = float(special.ndtri((1 + confidence) / 2))
+    low, high = _intervals.score(only_a, only_b, len(a), z)
+    alike = len(a) - only_a - only_b
+    p_value, _ = _chance.mcnemar(np.array([alike, only_b, only_a, 0]))
+    return plain._replace(low=low, high=high, p_value=float(p_value), chance=("examples",))
+
+
+def over_seeds_and_examples(
+    a: Any, b: Any, *, paired: bool, confidence: float = 0.95
+) -> Comparison:
+    """The difference of two means over seeds and examples, with both as sources of chance.
+
+    All models answer the same examples. The variance is by components,
+    V = V_seeds + V_examples − V_both: that of the seeds' means, that of the examples' mean
+    differences, and that of seeds and examples together, which both contain; never less than
+    either of the first two. The interval is Student's t with Satterthwaite's degrees of freedom.
+
+    Simulated answers of 3 and 5 seeds and 100 and 400 examples: 95% intervals hold the truth in
+    0.946 to 0.980 of cases, paired ones in 0.935 to 0.975. A bootstrap of seeds and examples does
+    so in 0.81 to 1.0, seeds alone in 0.87 to 0.97, examples alone in 0.22 to 0.96.
+
+    Args:
+      a: bool or float [Sa, N], such as whether the model of each seed is right.
+      b: bool or float [Sb, N], likewise, on the same examples in the same order.
+      paired: whether seed s of a and seed s of b share chance; then Sa = Sb.
+      confidence: between 0 and 1.
+
+    Returns:
+      `Comparison`. With one seed of a or b the interval is that of the examples alone, by t
+      (`difference_of_examples` has a better one for right and wrong of two models); with one
+      example that of the seeds alone. Its `chance` says so.
+
+    Raises:
+      ValueError: at call, as `difference`, or if the numbers of examples differ.
+
+    Numerics: float64 on the host. Cost: a few reads of a and b.
+    References: A. Cameron, J. Gelbach, D. Miller, Robust inference with multiway clustering,
+      2011; F. Satterthwaite, An approximate distribution of estimates of variance components,
+      1946.
+    """
+    x, y = _groups(a, b, (2,), paired)
+    return _difference(x, y, paired, confidence)[0]
+
+
+def relative_drop(a: Any, b: Any, *, paired: bool, confidence: float = 0.95) -> Comparison:
+    """How much of a is lost in b, 100·(mean(a) − mean(b)) / mean(a) in %.
+
+    The interval is Fieller's: the ratios r = b/a for which the mean of b − r·a is within t
+    standard errors of 0, with the degrees of freedom at the measured ratio.
+
+    Simulated for 3 and 5 seeds and accuracies 0.05 … 0.95: 95% intervals hold the truth in 0.942
+    to 0.964 of cases, of seeds and examples in 0.946 to 0.973; a bootstrap of the seeds in 0.74
+    to 0.87, the normal approximation in 0.81 to 0.92.
+
+    Args:
+      a: float [Sa], accuracies by seed, or [Sa, N], by seed and example; of what may lose, such
+        as P-T.
+      b: float [Sb] or [Sb, N], such as RI-T.
+      paired: whether seed s of a and seed s of b share chance; then Sa = Sb.
+      confidence: between 0 and 1.
+
+    Returns:
+      `Comparison` in %; its p-value is that of the difference. Where the interval of mean(a)
+      holds 0 the drop is unbounded, and its ends are NaN; also where `chance` is empty. All but
+      p is NaN where mean(a) is 0.
+
+    Raises:
+      ValueError: at call, as `difference` and `over_seeds_and_examples`, or if a and b have not
+        the same number of axes.
+
+    Numerics: float64 on the host.
+    References: E. Fieller, Some problems in interval estimation, 1954; Neyshabur, Sedghi, Zhang
+      2020, figure 3.
+    """
+    x, y = _groups(a, b, (1, 2), paired)
+    plain, of = _difference(x, y, paired, confidence)
+    if of.means[0] == 0:
+        return plain._replace(value=np.nan, low=np.nan, high=np.nan, error=np.nan)
+    ratio = of.means[1] / of.means[0]
+    weights = np.array([-ratio, 1.0])
+    matrix, degrees = _intervals.spread(of, weights)
+    error = np.sqrt(_intervals.along(matrix, weights))
+    t = special.stdtrit(degrees, (1 + confidence) / 2) if error else 0.0
+    least, most = _intervals.fieller(of.means, matrix, t)
+    return plain._replace(
+        value=float(100 * (1 - ratio)),
+        low=100 * (1 - most),
+        high=100 * (1 - least),
+        error=float(100 * error / abs(of.means[0])),
+    )
+
+
+def _difference(
+    a: np.ndarray, b: np.ndarray, paired: bool, confidence: float
+) -> tuple[Comparison, _intervals.Sources]:
+    _check(confidence)
+    of = _intervals.sources(a, b, paired)
+    found = _intervals.student(of, EQUAL, confidence)
+    counts = (len(a), len(b)), a.shape[1] if a.ndim == 2 else 0
+    return Comparison(*found, *counts, tuple(of.parts)), of
+
+
+def _check(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")
+
+
+def _array(name: str, values: Any, axes: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(values, np.float64)
+    if array.ndim not in axes:
+        kinds = " or ".join({1: "[S]", 2: "[S, N]"}[n] for n in axes)
+        raise ValueError(f"expected {name} as an array {kinds}, got shape {array.shape}")
+    return array
+
+
+def _groups(a: Any, b: Any, axes: tuple[int, ...], paired: bool) -> tuple[np.ndarray, np.ndarray]:
+    x, y = _array("a", a, axes), _array("b", b, axes)
+    if x.shape[1:] != y.shape[1:]:
+        raise ValueError(
+            f"expected a and b on the same examples, got shapes {x.shape} and {y.shape}"
+        )
+    if paired and len(x) != len(y):
+        raise ValueError(
+            f"expected as many seeds of a as of b, since they are paired, got {len(x)} and {len(y)}"
+        )
+    return x, y

@@ -1,0 +1,141 @@
+"""Whether an average of models is as good as they are; public as `averaging.safety`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from tlx.analyses.landscape import _losses
+from tlx.core import intervals, paths, undefined
+from tlx.core.types import ApplyFn, Params, PerExampleFn, Stream
+
+
+class Estimate(NamedTuple):
+    """A number with its interval.
+
+    Attributes:
+      value: float scalar.
+      low: float scalar, the lower end.
+      high: float scalar, the upper end.
+    """
+
+    value: Float[Array, ""]
+    low: Float[Array, ""]
+    high: Float[Array, ""]
+
+
+class Safety(NamedTuple):
+    """Whether an average of m models is as good as they are, for each of several losses.
+
+    Attributes:
+      verdict: whether the average is, in all losses, no worse than the models are on average.
+      losses: loss name to float [m], the models' mean losses.
+      soup: loss name to float scalar, the average's mean loss.
+      above_mean: loss name to the average's loss minus the weighted mean of the models'
+        losses: the barrier at that point, negative where averaging helps.
+      above_best: loss name to the average's loss minus that of the best model.
+      no_worse_than_mean: loss name to verdict, whether `above_mean` is within the tolerance.
+      no_worse_than_best: loss name to verdict, whether `above_best` is.
+      statistics: where batch statistics came from; see `averaging.GreedySoup`.
+    """
+
+    verdict: intervals.Verdict
+    losses: dict[str, Float[Array, " m"]]
+    soup: dict[str, Float[Array, ""]]
+    above_mean: dict[str, Estimate]
+    above_best: dict[str, Estimate]
+    no_worse_than_mean: dict[str, intervals.Verdict]
+    no_worse_than_best: dict[str, intervals.Verdict]
+    statistics: str
+
+
+def safety(
+    apply_fn: ApplyFn,
+    models: Sequence[Params],
+    stream: Stream,
+    *,
+    tolerances: Mapping[str, float],
+    key: Array,
+    losses: Mapping[str, PerExampleFn] = _losses.LOSSES,
+    weights: Any = None,
+    num_examples: int | None = None,
+    confidence: float = 0.95,
+    num_resamples: int = 1000,
+    statistics: Stream | str | None = None,
+    chunk: int | Literal["auto"] = "auto",
+) -> Safety:
+    """Whether averaging models is safe: the average's loss against theirs, with intervals.
+
+    Where the loss is convex between the models, the average is no worse than they are on
+    average; a rise above that is the barrier that parts them.
+
+    Args:
+      apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
+      models: one or more pytrees of one structure.
+      stream: the examples to judge on, with `index`.
+      tolerances: for each loss the largest rise that counts as none, in its unit, from 0.
+      key: typed PRNG key, for the bootstrap.
+      losses: per-example losses by name, lower is better.
+      weights: float [m] that sum to 1; None gives all the same.
+      num_examples: the number of examples; None takes the stream's own `num_examples`.
+      confidence: of the percentile-bootstrap intervals over examples, between 0 and 1.
+      num_resamples: of the bootstrap.
+      statistics: as of `averaging.greedy_soup`.
+      chunk: points at a time; see `tlx.core.evaluate_path`.
+
+    Returns:
+      `Safety`. Values are NaN and verdicts "open" for an empty stream or NaN losses.
+
+    Raises:
+      ValueError: at call, for models that differ, weights that do not sum to 1, losses
+        without a tolerance, or an unknown number of examples.
+
+    Cost: one pass over the data, m + 1 forward passes a batch. Memory: a float for each
+    loss, model and example.
+    """
+    limits = _losses.tolerances(losses, tolerances)
+    intervals.percentile_interval(jnp.zeros(1), confidence)  # refuses others before any work
+    path_fn = paths.hull(models)
+    shares = _shares(weights, len(models))
+    points = jnp.asarray(np.concatenate([np.eye(len(models)), shares[None]]), float)
+    values, rule = _losses.along(
+        apply_fn, losses, path_fn, points, stream,
+        num_examples=num_examples, statistics=statistics, chunk=chunk,
+    )  # fmt: skip
+    found: dict[str, dict[str, Any]] = {name: {} for name in Safety._fields[1:-1]}
+    for name, limit in limits.items():
+        own = _losses.means(values[name])
+        samples = intervals.resampled_means(values[name], num_resamples=num_resamples, key=key)
+        found["losses"][name], found["soup"][name] = (
+            undefined.array(part) for part in (own[:-1], own[-1])
+        )
+        for field, above in (("mean", _above_mean), ("best", _above_best)):
+            ends = intervals.percentile_interval(above(np.asarray(samples), shares), confidence)
+            value = above(own, shares)
+            found[f"above_{field}"][name] = Estimate(undefined.array(value), *ends)
+            found[f"no_worse_than_{field}"][name] = intervals.verdict(*ends, limit)
+    verdicts = list(found["no_worse_than_mean"].values())
+    return Safety(intervals.worst(verdicts), **found, statistics=rule)
+
+
+def _above_mean(losses: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """From losses [..., m + 1], the average's last."""
+    return losses[..., -1] - losses[..., :-1] @ shares
+
+
+def _above_best(losses: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    del shares
+    return losses[..., -1] - losses[..., :-1].min(-1)
+
+
+def _shares(weights: Any, num_models: int) -> np.ndarray:
+    if weights is None:
+        return np.full(num_models, 1 / num_models)
+    shares = np.asarray(weights, np.float64)
+    if shares.shape != (num_models,) or not abs(shares.sum() - 1) < 1e-4:
+        raise ValueError(
+            f"expected {num_models} weights that sum to 1, got {np.asarray(weights).tolist()}"
+        )
+    return shares

@@ -1,0 +1,222 @@
+"""Averages of models' weights: soups, lines from pretrained to fine-tuned, and when they are safe.
+
+Models that share a basin can be averaged into one that is as good or better, at the cost of
+one; models that do not share one cannot. Batch statistics in the averages that are returned
+are averages too: `tlx.core.batch_statistics.reestimate` gives them those of their own weights.
+
+References: M. Wortsman, G. Ilharco, S. Gadre et al., Model soups: averaging weights of
+multiple fine-tuned models improves accuracy without increasing inference time, 2022; M.
+Wortsman, G. Ilharco, J. Kim et al., Robust fine-tuning of zero-shot models, 2022 (WiSE-FT).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from tlx.analyses.landscape import _losses
+from tlx.analyses.landscape._checks import finite_vector
+from tlx.analyses.landscape._safety import Estimate, Safety, safety
+from tlx.core import batch_statistics as statistics_lib
+from tlx.core import paths, undefined
+from tlx.core.types import ApplyFn, Metric, Params, Stream
+
+__all__ = [
+    "LOSSES",
+    "Estimate",
+    "GreedySoup",
+    "Safety",
+    "WiseFt",
+    "greedy_soup",
+    "safety",
+    "uniform_soup",
+    "wise_ft",
+]
+
+LOSSES = _losses.LOSSES
+"""What a classifier is judged by: "loss", cross-entropy in nats, and "error", 0-1 error."""
+
+
+class GreedySoup(NamedTuple):
+    """A greedy soup of m models, and how it came about.
+
+    Attributes:
+      params: the average of the models kept.
+      weights: float [m], 1/n for each of the n models kept, else 0.
+      order: m indices of models, from the best score to the worst: the order of trial.
+      kept: the indices of the models kept, in that order.
+      model_scores: float [m], the models' own scores, by index.
+      trial_scores: float [m], in the order of trial: the score of the soup with that model.
+      score: float scalar, that of the soup; never below the best of `model_scores`.
+      statistics: where batch statistics came from: "none" (the models have none),
+        "re-estimated" or "interpolated".
+    """
+
+    params: Params
+    weights: Float[Array, " m"]
+    order: tuple[int, ...]
+    kept: tuple[int, ...]
+    model_scores: Float[Array, " m"]
+    trial_scores: Float[Array, " m"]
+    score: Float[Array, ""]
+    statistics: str
+
+
+class WiseFt(NamedTuple):
+    """A line from pretrained to fine-tuned, measured on several targets.
+
+    Attributes:
+      alphas: float [K]: 0 is the pretrained model, 1 the fine-tuned one.
+      results: target name to the metric's results, each stacked on a leading axis [K, ...].
+      statistics: where batch statistics came from: "none", "re-estimated", "interpolated",
+        "a" (the pretrained model's) or "b".
+    """
+
+    alphas: Float[Array, " K"]
+    results: dict[str, Any]
+    statistics: str
+
+
+def uniform_soup(models: Sequence[Params]) -> Params:
+    """The average of m models: Σ θᵢ / m, leaf by leaf, in float32 or more.
+
+    The average of one model is that model, to the bit. Leaves that are not floating are kept.
+
+    Raises:
+      ValueError: for no models, or models that differ in structure, shape or dtype (every
+        leaf named) or in leaves that are not floating.
+    """
+    return paths.hull(models)(_uniform(len(models), range(len(models))))
+
+
+def greedy_soup(
+    apply_fn: ApplyFn,
+    metric: Metric,
+    models: Sequence[Params],
+    stream: Stream,
+    *,
+    score: Callable[[Any], Any],
+    statistics: Stream | str | None = None,
+    chunk: int | Literal["auto"] = "auto",
+) -> GreedySoup:
+    """The greedy soup: models join in the order of their scores if the average does not fall.
+
+    Args:
+      apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
+      metric: what to measure, such as `tlx.core.metrics.classification()`.
+      models: one or more pytrees of one structure.
+      stream: held-out examples. They choose the soup, so its score on them is optimistic.
+      score: the metric's results to a scalar, higher is better, such as
+        `lambda results: results["accuracy"]`.
+      statistics: where the batch statistics of each model and average come from: a stream of
+        training batches, from which they are re-estimated; "interpolate": the averages of
+        the models' own; None: for models without any, an error for ones that have them.
+      chunk: models at a time; see `tlx.core.evaluate_path`.
+
+    Returns:
+      `GreedySoup`. Of equal scores the first model comes first. A score that is NaN is below
+      all others and never joins.
+
+    Raises:
+      ValueError: at call, for no models or models that differ; after the first pass, if no
+        model has a score (an empty stream).
+
+    Cost: m passes over the data, the first with m forward passes a batch, the others with
+    one: each trial depends on the one before.
+
+    References: Wortsman et al. 2022 (Model soups), recipe 1.
+    """
+    path_fn = paths.hull(models)
+    num_models = len(models)
+
+    def scores(weights: Any) -> tuple[np.ndarray, str]:
+        results, rule = statistics_lib.along(
+            apply_fn, metric, path_fn, jnp.asarray(weights, float), stream,
+            source=statistics, chunk=chunk,
+        )  # fmt: skip
+        rows = (jax.tree.map(lambda x, i=i: x[i], results) for i in range(len(weights)))
+        return np.array([float(score(row)) for row in rows]), rule
+
+    of_models, rule = scores(np.eye(num_models))
+    if np.isnan(of_models).all():
+        raise ValueError("expected a score that is a number for at least one model, all are NaN")
+    order = np.argsort(np.where(np.isnan(of_models), np.inf, -of_models), kind="stable").tolist()
+    kept, trials = order[:1], [of_models[order[0]]]
+    best = trials[0]
+    for candidate in order[1:]:
+        trials.append(scores(_uniform(num_models, [*kept, candidate])[None])[0][0])
+        if trials[-1] >= best:
+            kept, best = [*kept, candidate], trials[-1]
+    weights = _uniform(num_models, kept)
+    return GreedySoup(
+        params=path_fn(weights),
+        weights=weights,
+        order=tuple(order),
+        kept=tuple(kept),
+        model_scores=undefined.array(of_models),
+        trial_scores=undefined.array(trials),
+        score=undefined.array(best),
+        statistics=rule,
+    )
+
+
+def wise_ft(
+    apply_fn: ApplyFn,
+    metric: Metric,
+    pretrained: Params,
+    finetuned: Params,
+    targets: Mapping[str, Stream],
+    *,
+    alphas: Any,
+    statistics: Stream | str | None = None,
+    chunk: int | Literal["auto"] = "auto",
+) -> WiseFt:
+    """The metric from a pretrained model to a fine-tuned one, on several targets.
+
+    A point on the way often keeps most of what was learned on one target and loses little on
+    the others. Both models answer all targets, so their heads must mean the same classes.
+
+    Args:
+      apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
+      metric: what to measure, such as `tlx.core.metrics.classification()`.
+      pretrained: pytree of arrays, at alpha 0.
+      finetuned: pytree of the same structure, at alpha 1.
+      targets: target name to its stream; any number of them.
+      alphas: float [K], finite; the mixing coefficient.
+      statistics: where the batch statistics of each point come from: a stream of training
+        batches, from which they are re-estimated (once for each target); "interpolate": those
+        that the line gives; "a" or "b": the pretrained's or the fine-tuned's; None: for a
+        model without any, an error for one that has them.
+      chunk: points at a time; see `tlx.core.evaluate_path`.
+
+    Returns:
+      `WiseFt`. The ends are exact.
+
+    Raises:
+      ValueError: at call, for no targets, models that differ, or alphas that are no finite
+        vector.
+
+    Cost: one pass over each target, K forward passes a batch.
+
+    References: Wortsman et al. 2022 (Robust fine-tuning), section 4.
+    """
+    if not targets:
+        raise ValueError("expected at least one target, got none")
+    alphas = finite_vector("alphas", alphas)
+    line = paths.line(pretrained, finetuned)
+    results = {}
+    for name, stream in targets.items():
+        results[name], rule = statistics_lib.along(
+            apply_fn, metric, line, alphas, stream,
+            source=statistics, ends=(pretrained, finetuned), chunk=chunk,
+        )  # fmt: skip
+    return WiseFt(alphas, results, rule)
+
+
+def _uniform(num_models: int, kept: Sequence[int]) -> Array:
+    weights = np.zeros(num_models)
+    weights[list(kept)] = 1 / max(len(kept), 1)
+    return jnp.asarray(weights, float)

@@ -1,0 +1,291 @@
+"""A metric on planes of parameters: through three models, or spanned by two directions.
+
+Any path with coordinates [x, y] is a plane to `grid`:
+
+- `through(a, b, c).path_fn`, the plane of three models, in an orthonormal basis;
+- `paths.plane(params, u, v)`, the slice through a model along two directions (see
+  `tlx.analyses.landscape.directions`), x and y in units of u and v;
+- `components.path_fn`, the plane in which a trajectory varies most (see
+  `tlx.analyses.landscape.trajectories`).
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+
+from tlx.analyses.landscape._checks import finite_params, finite_vector, rounding
+from tlx.core import batch_statistics as statistics_lib
+from tlx.core import checks, paths, tree
+from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
+
+
+class Plane(NamedTuple):
+    """The plane through three models.
+
+    The basis is orthonormal: the first model is the origin, the first axis points to the
+    second model, and the third model is on the side of positive y. Distances in the plane
+    are distances between parameters.
+
+    Attributes:
+      models: the three pytrees of parameters.
+      coordinates: float [3, 2], where they are: (0, 0), (‖b − a‖, 0) and (x, y) with y > 0.
+    """
+
+    models: tuple[Params, Params, Params]
+    coordinates: Float[Array, "3 2"]
+
+    @property
+    def path_fn(self) -> PathFn:
+        """Coordinate [x, y] to parameters; exactly the models at their coordinates."""
+        return Partial(_on_plane, paths.hull(self.models), self.coordinates)
+
+
+class Grid(NamedTuple):
+    """A metric on a grid of a plane, and at marked points of it.
+
+    Attributes:
+      xs: float [Kx], the first coordinate.
+      ys: float [Ky], the second.
+      results: the metric's results, each stacked [Ky, Kx, ...]: row i is at ys[i].
+      marks: float [M, 2], the marked points.
+      at_marks: the metric's results at them, each stacked [M, ...].
+      statistics: where the batch statistics came from: "none" (the model has none),
+        "re-estimated" or "interpolated".
+    """
+
+    xs: Float[Array, " Kx"]
+    ys: Float[Array, " Ky"]
+    results: Any
+    marks: Float[Array, "M 2"]
+    at_marks: Any
+    statistics: str
+
+
+class Projection(NamedTuple):
+    """A model's nearest point in a plane.
+
+    Attributes:
+      coordinates: float [2], in the plane's basis.
+      distance: float scalar, from the model to that point: 0 in the plane.
+    """
+
+    coordinates: Float[Array, "2"]
+    distance: Float[Array, ""]
+
+
+def through(params_a: Params, params_b: Params, params_c: Params) -> Plane:
+    """The plane through three models, with their coordinates in an orthonormal basis.
+
+    The basis is that of Gram and Schmidt: u = (b − a) / ‖b − a‖, and v the unit vector along
+    c − a − ⟨c − a, u⟩·u. A point of the plane is the sum of the models by its barycentric
+    weights, which are exactly 1, 0 and 0 at a model.
+
+    Args:
+      params_a: pytree of arrays. Every floating leaf counts, batch statistics included, of
+        complex ones the real and imaginary parts. An infinity or NaN in all three stays.
+      params_b: pytree of the same structure.
+      params_c: pytree of the same structure.
+
+    Returns:
+      `Plane`.
+
+    Raises:
+      ValueError: at call, if the models differ in structure, shape, dtype or in a leaf that
+        is not floating, or holds a NaN or an infinity that the others do not (every such leaf
+        named), or lie on one line, up to the rounding of their own dtypes.
+
+    Numerics: products and sums in float32 or more, orthogonalised twice; coordinates to
+    about 1e-6 of the largest.
+
+    References: T. Garipov, P. Izmailov, D. Podoprikhin, D. Vetrov, A. Wilson, Loss surfaces,
+    mode connectivity, and fast ensembling of DNNs, 2018 (figure 1 is such a plane).
+    """
+    models = (params_a, params_b, params_c)
+    for name, other in (("params_b", params_b), ("params_c", params_c)):
+        checks.same_structure(params_a, other, ("params_a", name))
+    paths.hull(models)  # its checks
+    side, x, y, floor = (float(value) for value in _triangle(*models))
+    if not np.isfinite([side, x, y, floor]).all():
+        finite_params(dict(zip(("params_a", "params_b", "params_c"), models, strict=True)))
+    if not side > floor:
+        raise ValueError(
+            f"params_a and params_b are {side:.3g} apart, which is no more than rounding: they "
+            "are one point, and with params_c they span no plane"
+        )
+    if not y > floor:
+        raise ValueError(
+            f"the three models lie on one line: params_c is {y:.3g} from that through params_a "
+            "and params_b, which is no more than rounding. Evaluate the line instead "
+            "(interpolation.line)."
+        )
+    dtype = jnp.result_type(float)
+    return Plane(models, jnp.asarray([[0, 0], [side, 0], [x, y]], dtype))
+
+
+def project(plane: Plane, params: Params) -> Projection:
+    """The nearest point of a plane through three models to any further model.
+
+    Args:
+      plane: from `through`.
+      params: pytree of the structure of its models.
+
+    Returns:
+      `Projection`. The point's parameters are `plane.path_fn(coordinates)`.
+
+    Raises:
+      ValueError: at call, naming every leaf that differs from the plane's models.
+    """
+    checks.same_structure(plane.models[0], params, ("the plane's first model", "params"))
+    return _project(plane, params)
+
+
+def cover(points: Any, *, num: int = 21, margin: float = 0.2) -> tuple[Array, Array]:
+    """The axes of a grid that covers points of a plane with a margin.
+
+    Args:
+      points: float [M, 2], such as `plane.coordinates`.
+      num: points of each axis, at least 2.
+      margin: added on every side, as a share of the larger side of the points' box.
+
+    Returns:
+      xs [num] and ys [num], float, equally spaced.
+
+    Raises:
+      ValueError: if the points are not finite [M, 2], or num or margin is out of range.
+    """
+    points = np.asarray(points, np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points) or not np.isfinite(points).all():
+        raise ValueError(f"expected finite points [M, 2], got shape {points.shape}")
+    if num < 2 or not margin >= 0:
+        raise ValueError(
+            f"expected num of at least 2 and a margin of at least 0, got {num} and {margin}"
+        )
+    low, high = points.min(0), points.max(0)
+    wide = margin * (high - low).max()
+    xs, ys = np.linspace(low - wide, high + wide, num).T
+    dtype = jnp.result_type(float)
+    return jnp.asarray(xs, dtype), jnp.asarray(ys, dtype)
+
+
+def grid(
+    apply_fn: ApplyFn,
+    metric: Metric,
+    path_fn: PathFn,
+    stream: Stream,
+    *,
+    xs: Any,
+    ys: Any,
+    marks: Any = None,
+    statistics: Stream | str | None = None,
+    chunk: int | Literal["auto"] = "auto",
+) -> Grid:
+    """The metric on a grid of a plane and at marked points of it, in one pass over the data.
+
+    Args:
+      apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
+      metric: what to measure, such as `tlx.core.metrics.classification()`; several in the
+        same pass by `metrics.combine({"mean": …, "each": …})`.
+      path_fn: coordinate [x, y] to parameters; see the module's text.
+      stream: batches of constant shape.
+      xs: float [Kx], finite; with `ys` from `cover`, or of one's own.
+      ys: float [Ky], finite.
+      marks: float [M, 2], further points to evaluate, such as `plane.coordinates`: a model's
+        own point is seldom on the grid. None for none.
+      statistics: where the batch statistics of each point come from: a stream of training
+        batches, from which they are re-estimated at each point; "interpolate": those that
+        the plane gives; None: for a model without any, an error for one that has them.
+      chunk: points at a time; see `tlx.core.evaluate_path`.
+
+    Returns:
+      `Grid`. Marked models of a plane from `through` have those models' results, to the bit.
+
+    Raises:
+      ValueError: at call, if xs or ys is not a finite vector or marks are not finite [M, 2].
+
+    Cost: one pass over the data, Kx·Ky + M forward passes a batch; memory for the results of
+    all points and the parameters of two.
+    """
+    xs, ys = finite_vector("xs", xs), finite_vector("ys", ys)
+    marks = jnp.zeros((0, 2), xs.dtype) if marks is None else jnp.asarray(marks, xs.dtype)
+    if marks.ndim != 2 or marks.shape[1] != 2 or not bool(jnp.isfinite(marks).all()):
+        raise ValueError(f"expected marks as finite points [M, 2], got shape {marks.shape}")
+    points = jnp.stack(jnp.meshgrid(xs, ys.astype(xs.dtype)), -1).reshape(-1, 2)
+    results, rule = statistics_lib.along(
+        apply_fn,
+        metric,
+        path_fn,
+        jnp.concatenate([points, marks]),
+        stream,
+        source=statistics,
+        chunk=chunk,
+    )
+    shape = (len(ys), len(xs))
+    on_grid = jax.tree.map(lambda r: r[: len(points)].reshape(*shape, *r.shape[1:]), results)
+    at_marks = jax.tree.map(lambda r: r[len(points) :], results)
+    return Grid(xs, ys, on_grid, marks, at_marks, rule)
+
+
+def _on_plane(hull: PathFn, corners: Array, xy: Array) -> Params:
+    """The hull's point at barycentric weights that are exactly 1, 0, 0 at a corner."""
+    x, y = xy.astype(corners.dtype)
+    third = _ratio(y, corners[2, 1])
+    second = _ratio(x - third * corners[2, 0], corners[1, 0])
+    return hull(jnp.stack([1 - second - third, second, third]))
+
+
+def _ratio(x: Array, y: Array) -> Array:
+    """The quotient, exactly 1 for equal numbers on any device."""
+    return jnp.where(x == y, jnp.ones((), x.dtype), x / y)
+
+
+@jax.jit
+def _triangle(a: Params, b: Params, c: Params) -> tuple[Array, Array, Array, Array]:
+    """‖b − a‖, the coordinates of c, and the distance that rounding alone can make."""
+    ab, ac = _from(a, b), _from(a, c)
+    side = tree.norm(ab)
+    slope, rest = _split(ac, ab)
+    floor = jnp.maximum(rounding((a, b, c)), 1e-6 * jnp.maximum(side, tree.norm(ac)))
+    return side, slope * side, tree.norm(rest), floor
+
+
+@jax.jit
+def _project(plane: Plane, params: Params) -> Projection:
+    a, b, c = plane.models
+    u = _from(a, b)
+    _, v = _split(_from(a, c), u)
+    x, rest = _split(_from(a, params), u)
+    y, rest = _split(rest, v)
+    lengths = jnp.stack([plane.coordinates[1, 0], plane.coordinates[2, 1]])
+    along = jnp.stack([x, y]).astype(lengths.dtype)
+    return Projection(along * lengths, tree.norm(rest))
+
+
+def _from(origin: Params, params: Params) -> Params:
+    """The difference, its `reals`."""
+
+    def leaf(a: Any, b: Any) -> Any:
+        if not checks.is_inexact(a):
+            return a
+        start, end = tree.moving(a, b)
+        return end - start
+
+    return jax.tree.map(leaf, origin, params)
+
+
+def _split(vector: Params, axis: Params) -> tuple[Array, Params]:
+    """The multiple of the axis that the vector holds, and the rest, orthogonal to the axis."""
+    scaled, exponent = tree.unit_scale(axis)  # so that squares stay in the range of floats
+    square = tree.dot(scaled, scaled)
+
+    def along(of: Params) -> Array:
+        of, own = tree.unit_scale(of)
+        return jnp.ldexp(tree.dot(of, scaled) / square, own - exponent)
+
+    first = along(vector)
+    rest = tree.add(vector, axis, -first)
+    second = along(rest)  # what rounding left
+    return first + second, tree.add(rest, axis, -second)

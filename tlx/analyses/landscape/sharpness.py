@@ -1,0 +1,132 @@
+"""How far the loss rises in a ball around a model."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from tlx.analyses.landscape import _mean_loss
+from tlx.core import tree
+from tlx.core.tree import unit_scale
+from tlx.core.types import ApplyFn, Batch, Labels, Params, PerExampleFn, Stream
+
+
+class Sharpness(NamedTuple):
+    """The rise of the loss in a ball: a lower bound.
+
+    Attributes:
+      value: float64 scalar, at least 0: the largest loss found minus the loss of the model. NaN
+        if a loss on the way is.
+      losses: float64 [R, T + 1], the mean loss at the points of each ascent. The first of
+        each row is the model's.
+      perturbation: pytree like the parameters, what is added at the point with the largest
+        loss (or the first NaN); zero in the leaves that do not vary.
+    """
+
+    value: float
+    losses: Float[np.ndarray, "R T1"]
+    perturbation: Params
+
+
+def in_ball(
+    apply_fn: ApplyFn,
+    loss: PerExampleFn,
+    params: Params,
+    stream: Stream,
+    *,
+    radius: float,
+    key: Array,
+    adaptive: bool = False,
+    steps: int = 20,
+    restarts: int = 3,
+    labels: Labels | None = None,
+    modules: Iterable[str] | str | None = None,
+) -> Sharpness:
+    """The rise of the mean loss in an l2 ball, max of L(w + δ) − L(w), by gradient ascent.
+
+    The ball is ‖δ‖ ≤ radius, or, adaptive, ‖δ / |w|‖ ≤ radius element by element: then
+    rescaling the weights so that the function stays the same, as between the layers of a ReLU
+    net, does not change the result (a weight that is 0 stays 0). Batch statistics stay as
+    they are, as the network's own function in evaluation mode has them.
+
+    Each ascent makes `steps` moves: the first of the first one goes along the gradient to the
+    sphere, the first of the others to a random point of it; move k = 1, 2, … goes
+    radius·(1 − k / steps) along the gradient's direction and back into the ball. The largest
+    loss met is no proof that there is none larger: the value is a lower bound, which more
+    steps and restarts tighten.
+
+    Args:
+      apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
+      loss: `(outputs, batch) -> float [B]`, such as `tlx.core.metrics.softmax_cross_entropy`.
+      params: pytree of arrays. Floating leaves vary, of complex ones the real and imaginary
+        part of each number, next to each other; others and batch statistics do not.
+      stream: batches of constant shape.
+      radius: at least 0; without unit if adaptive, else that of the parameters.
+      key: typed PRNG key.
+      adaptive: the elementwise ball.
+      steps: T, moves of an ascent, at least 1.
+      restarts: R, the number of ascents, the one along the gradient included; at least 1.
+      labels: pytree of str, the module of each leaf; None for all leaves.
+      modules: only the leaves of these vary.
+
+    Returns:
+      `Sharpness`; 0 for radius 0 or where the loss falls in every direction tried.
+
+    Raises:
+      ValueError: at call, for a radius, steps or restarts out of range, an unknown module,
+        where no floating leaf varies, or for a stream without examples.
+
+    Numerics: sums in float32 or more; a point is rounded to the parameters' dtypes.
+    Cost: 1 + R·T losses with their gradients over the stream, about 3 forward passes each.
+      Batches stay on the device if they take at most 1 GiB.
+    References: Foret et al. 2021 (sharpness-aware minimisation); Kwon et al. 2021, "ASAM:
+      adaptive sharpness-aware minimization"; Andriushchenko et al. 2023, "A modern look at
+      the relationship between sharpness and generalization".
+    """
+    _check(radius, steps, restarts)
+    mean_loss = _mean_loss.make(apply_fn, loss, params, stream, labels, modules)
+    at = mean_loss.vector
+    scale = jnp.abs(at) if adaptive else jnp.ones_like(at)
+    scale = jnp.where(jnp.isfinite(at), scale, 0)  # an infinity (of a mask) stays
+    ball = jnp.asarray(radius, at.dtype)
+    losses = np.empty((restarts, steps + 1))
+    centre = jnp.zeros_like(at)
+    losses[:, 0], first = mean_loss.mean(_loss_and_gradient, at)
+    worst, best = float(losses[0, 0]), centre
+    for i, start in enumerate(jax.random.split(key, restarts)):
+        direction = jax.random.normal(start, at.shape, at.dtype) if i else scale * first
+        point = _move(centre, direction, ball, ball)
+        for k in range(1, steps + 1):
+            losses[i, k], gradient = mean_loss.mean(_loss_and_gradient, at + scale * point)
+            if losses[i, k] > worst or np.isnan(losses[i, k]) > np.isnan(worst):
+                worst, best = float(losses[i, k]), point
+            point = _move(point, scale * gradient, ball * (1 - k / steps), ball)
+    perturbation = mean_loss.unravel(scale * best)
+    return Sharpness(worst - float(losses[0, 0]), losses, perturbation)
+
+
+@jax.jit
+def _move(point: Array, direction: Array, length: Array, radius: Array) -> Float[Array, " P"]:
+    """A step of a length along a direction, and back into the ball; none along zero."""
+    direction = unit_scale(direction)[0]  # a gradient of 1e-25 is one
+    norm = jnp.linalg.norm(direction)
+    point = point + jnp.where(norm > 0, direction / norm, 0) * length
+    outside = tree.norm(point) / radius
+    return jnp.where(outside > 1, point / outside, point)
+
+
+def _loss_and_gradient(
+    static: _mean_loss.Static, params: Params, batch: Batch, at: Array
+) -> tuple[Array, Array]:
+    return jax.value_and_grad(_mean_loss.value, argnums=3)(static, params, batch, at)
+
+
+def _check(radius: Any, steps: int, restarts: int) -> None:
+    if not 0 <= radius < np.inf:
+        raise ValueError(f"expected a radius of at least 0, got {radius}")
+    for name, number in (("steps", steps), ("restarts", restarts)):
+        if number < 1:
+            raise ValueError(f"expected {name} of at least 1, got {number}")
