@@ -52,8 +52,8 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-from tlx.analyses.features import cka_matrix, evidence
-from tlx.analyses.landscape import basins, interpolation
+from tlx.analyses.features.similarity import cka_matrix, evidence
+from tlx.analyses.landscape import barriers, basins, interpolation
 from tlx.analyses.landscape.permutations import alignment
 from tlx.core import metrics, streams
 from tlx.records import make_record, query, save
@@ -172,7 +172,7 @@ pairs = {
 
 # %% [markdown]
 # `interpolation.line` evaluates a metric at many points between two models in one pass over the
-# data; `interpolation.barrier` says how far the loss rises above the chord between its ends.
+# data; `barriers.barrier` says how far the loss rises above the chord between its ends.
 
 # %%
 alphas = np.linspace(0.0, 1.0, 21, dtype=np.float32)
@@ -180,7 +180,7 @@ metric = metrics.classification()
 measured = []
 for kind, (params_a, params_b) in pairs.items():
     line = interpolation.line(apply_fn, metric, params_a, params_b, test_stream, alphas=alphas)
-    barrier = interpolation.barrier(line.alphas, line.results["loss"], kind="chord")
+    barrier = barriers.barrier(line.alphas, line.results["loss"], kind="chord")
     ends, middle = line.results["accuracy"][jnp.array([0, -1])].mean(), line.results["accuracy"][10]
     print(
         f"two {kind}: barrier {barrier.height:.3f} nats at alpha {barrier.alpha:.2f}, "
@@ -281,7 +281,7 @@ figures.same_layers(found)
 figures.heat_map(found["two RI-T"], "Two RI-T: all layers with all")
 
 # %% [markdown]
-# CKA is one measure of many: `tlx.analyses.features.measures.MEASURES` has the others with what each is
+# CKA is one measure of many: `tlx.analyses.features.similarity.measures.MEASURES` has the others with what each is
 # blind to. `evidence.evidence` says of any of them whether a value is more than chance, and how
 # far other images might move it.
 

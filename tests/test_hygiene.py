@@ -40,7 +40,7 @@ OPTIONAL = {"equinox", "haiku", "matplotlib", "mlxtend", "sklearn", "tensorflow_
 NEEDS_OPTIONAL = {"tlx.adapters.equinox", "tlx.adapters.haiku"}
 # files over 300 lines, each with its reason; none goes over 400
 LONG_FILES: dict[str, str] = {
-    "tlx.analyses.features.measures": "a registry, entry after entry",
+    "tlx.analyses.features.similarity.measures": "a registry, entry after entry",
     "tlx.analyses.landscape.curvature": "one operator and what is asked of it",
     "tlx.cli": "the only place for flags",
     "tlx.core.contracts": "the one place of what is accepted, message after message",

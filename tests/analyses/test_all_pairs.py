@@ -3,8 +3,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx.analyses.features import _examples, _layer_pairs, cca, evidence, matrix, measures
-from tlx.analyses.features._comparison import Comparison, rows
+from tlx.analyses.features.similarity import (
+    _examples,
+    _layer_pairs,
+    cca,
+    evidence,
+    matrix,
+    measures,
+)
+from tlx.analyses.features.similarity._comparison import Comparison, rows
 from tlx.core import sharding, streams
 
 N = 50

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tests.core import models
 from tests.helpers import oracles
-from tlx.analyses.landscape import interpolation
+from tlx.analyses.landscape import barriers, interpolation
 from tlx.core import metrics, streams
 
-KINDS = interpolation.KINDS
+KINDS = barriers.KINDS
 GRID = np.linspace(0, 1, 21, dtype=np.float32)
 
 
@@ -28,7 +28,7 @@ def _curves(draw):
 @pytest.mark.parametrize("kind", KINDS)
 @given(curve=_curves())
 def test_barrier_is_the_formula(kind, curve):
-    got = interpolation.barrier(*curve, kind=kind)
+    got = barriers.barrier(*curve, kind=kind)
     height, alpha = oracles.barrier(*curve, kind=kind)
     np.testing.assert_allclose(got.height, height, rtol=1e-5, atol=1e-4)
     at = np.flatnonzero(curve[0] == got.alpha)[0]
@@ -44,23 +44,23 @@ def test_barrier_is_the_formula(kind, curve):
 @given(curve=_curves())
 def test_barrier_is_symmetric_and_bounded_below(kind, curve):
     alphas, losses = curve[0][1:-1], curve[1][1:-1]
-    got = interpolation.barrier(alphas, losses, kind=kind).height
-    back = interpolation.barrier((1 - alphas)[::-1], losses[::-1], kind=kind).height
+    got = barriers.barrier(alphas, losses, kind=kind).height
+    back = barriers.barrier((1 - alphas)[::-1], losses[::-1], kind=kind).height
     np.testing.assert_allclose(got, back, rtol=1e-5, atol=1e-4)
     floor = 0 if kind == "chord" else abs(losses[0] - losses[-1]) / 2
     assert got >= floor - 1e-4
 
 
 def test_barrier_of_a_straight_path_is_zero():
-    got = interpolation.barrier([0, 0.5, 1], [1.0, 2.0, 3.0], kind="chord")
+    got = barriers.barrier([0, 0.5, 1], [1.0, 2.0, 3.0], kind="chord")
     assert (float(got.height), float(got.alpha)) == (0, 0)
-    assert float(interpolation.barrier([0, 1], [1.0, 3.0], kind="endpoint_mean").height) == 1
+    assert float(barriers.barrier([0, 1], [1.0, 3.0], kind="endpoint_mean").height) == 1
 
 
 def test_barrier_of_accuracy_is_its_fall():
     accuracy = np.float32([0.9, 0.1, 0.8])
     falls = [
-        interpolation.barrier([0, 0.5, 1], values, kind="chord").height
+        barriers.barrier([0, 0.5, 1], values, kind="chord").height
         for values in (-accuracy, 1 - accuracy)
     ]
     np.testing.assert_allclose(falls, 0.75, rtol=1e-6)
@@ -69,13 +69,13 @@ def test_barrier_of_accuracy_is_its_fall():
 @pytest.mark.parametrize("kind", KINDS)
 def test_barrier_without_finite_losses(kind):
     alphas = [-1, 0, 0.5, 1, 2]
-    nothing = interpolation.barrier(alphas, [0, 0, np.nan, 0, 0], kind=kind)
+    nothing = barriers.barrier(alphas, [0, 0, np.nan, 0, 0], kind=kind)
     assert np.isnan(nothing.height)
     assert np.isnan(nothing.alpha)
-    infinite = interpolation.barrier(alphas, [0, 0, np.inf, 0, 0], kind=kind)
+    infinite = barriers.barrier(alphas, [0, 0, np.inf, 0, 0], kind=kind)
     assert np.isposinf(infinite.height)
     assert infinite.alpha == 0.5
-    outside = interpolation.barrier(alphas, [np.nan, 1, 2, 1, np.inf], kind=kind)
+    outside = barriers.barrier(alphas, [np.nan, 1, 2, 1, np.inf], kind=kind)
     assert float(outside.height) == 1
 
 
@@ -85,7 +85,7 @@ def test_barrier_under_jit_and_vmap():
 
     @jax.jit
     def heights(alphas, losses):
-        return jax.vmap(lambda x: interpolation.barrier(alphas, x, kind="chord").height)(losses)
+        return jax.vmap(lambda x: barriers.barrier(alphas, x, kind="chord").height)(losses)
 
     np.testing.assert_array_equal(heights(alphas, losses), [2, 0])
     assert np.isnan(heights(alphas + 0.1, losses)).all()
@@ -104,7 +104,7 @@ def test_barrier_under_jit_and_vmap():
 )
 def test_barrier_refuses(alphas, losses, kind, message):
     with pytest.raises(ValueError, match=message):
-        interpolation.barrier(alphas, losses, kind=kind)
+        barriers.barrier(alphas, losses, kind=kind)
 
 
 POINTS = np.float32([-0.5, 0, 0.3, 0.7, 1])
@@ -113,7 +113,7 @@ MEANS = np.asarray([9, 0, 1.0, 1.2, 0.5])
 
 def _interval(alphas, values, kind="chord", seed=0, num_resamples=500, **options):
     key = jax.random.key(seed)
-    return interpolation.barrier_interval(
+    return barriers.barrier_interval(
         alphas, values, kind=kind, key=key, num_resamples=num_resamples, **options
     )
 
@@ -223,6 +223,6 @@ def test_interval_of_a_line_in_one_pass():
         alphas=[0, 0.25, 0.5, 1],
     )  # fmt: skip
     interval = _interval(found.alphas, found.results["each"])
-    height = interpolation.barrier(found.alphas, found.results["mean"]["loss"], kind="chord").height
+    height = barriers.barrier(found.alphas, found.results["mean"]["loss"], kind="chord").height
     np.testing.assert_allclose(interval.height, height, rtol=1e-5, atol=1e-6)
     assert interval.low <= interval.high

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlx.analyses.features import _comparison, cca
+from tlx.analyses.features.similarity import _comparison, cca
 
 GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden/similarity.json").read_text())
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import features, oracles
-from tlx.analyses.features import _comparison, cka, kernels
+from tlx.analyses.features.similarity import _comparison, cka, kernels
 from tlx.core import tree
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "similarity.json").read_text())

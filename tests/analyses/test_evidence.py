@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx.analyses.features import _resampling, cka, evidence, measures
-from tlx.analyses.features._comparison import Comparison, rows
+from tlx.analyses.features.similarity import _resampling, cka, evidence, measures
+from tlx.analyses.features.similarity._comparison import Comparison, rows
 
 N, D = 40, 4
 KEY = jax.random.key(0)

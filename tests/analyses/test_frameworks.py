@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import oracles, tiny_models
-from tlx.analyses.features import cka_matrix, kernels, matrix, measures
+from tlx.analyses.features.similarity import cka_matrix, kernels, matrix, measures
 from tlx.analyses.function import mistakes, predictions
 from tlx.analyses.landscape import interpolation
 from tlx.analyses.parameters import distances

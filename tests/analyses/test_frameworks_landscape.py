@@ -13,6 +13,7 @@ from tlx.analyses.landscape import (
     connectivity,
     curvature,
     interpolation,
+    peaks,
     planes,
     sharpness,
     trajectories,
@@ -82,7 +83,7 @@ def lines(apply_fn, params, stream, training):
         apply_fn, METRIC, a, b, stream, alphas=ALPHAS, statistics=training, repair=True
     )
     found["line repaired"] = repaired.results["loss"]
-    peak = interpolation.find_peak(
+    peak = peaks.find_peak(
         apply_fn, METRIC, a, b, stream, kind="chord", tolerance=0.1, statistics=training
     )
     found["peak"] = (peak.height, peak.alpha)

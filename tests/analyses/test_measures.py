@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlx.analyses.features import _comparison, cca, cka, kernels, measures, neighbors, rsa, shape
+from tlx.analyses.features.similarity import (
+    _comparison,
+    cca,
+    cka,
+    kernels,
+    measures,
+    neighbors,
+    rsa,
+    shape,
+)
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "similarity.json").read_text())
 NAMES = tuple(measures.MEASURES)

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from tests.core import models
-from tlx.analyses.features import (
+from tlx.analyses.features.similarity import (
     cka,
     cka_matrix,
     evidence,
@@ -25,11 +25,13 @@ from tlx.analyses.features.transfer import domains, probes, transferability
 from tlx.analyses.function import mistakes, predictions
 from tlx.analyses.landscape import (
     averaging,
+    barriers,
     basins,
     connectivity,
     curvature,
     directions,
     interpolation,
+    peaks,
     planes,
     sharpness,
     trajectories,
@@ -87,12 +89,10 @@ def _line_and_barrier(w):
     each = metrics.collect(LOSS, N + 2)  # two that no batch has
     path, alphas = paths.line(w.a, w.b), np.float32(ALPHAS)
     values = evaluate_path(models.apply_fn, each, path, alphas, w.stream)
-    interval = interpolation.barrier_interval(
-        ALPHAS, values, kind="chord", key=w.key, num_resamples=20
-    )
+    interval = barriers.barrier_interval(ALPHAS, values, kind="chord", key=w.key, num_resamples=20)
     one = values[:, :1]
-    alone = interpolation.barrier_interval(ALPHAS, one, kind="chord", key=w.key, num_resamples=5)
-    return found, interpolation.barrier(ALPHAS, found, kind="chord"), values, interval, alone
+    alone = barriers.barrier_interval(ALPHAS, one, kind="chord", key=w.key, num_resamples=5)
+    return found, barriers.barrier(ALPHAS, found, kind="chord"), values, interval, alone
 
 
 def _curve(w):
@@ -237,7 +237,7 @@ def _of_nothing(w):
 
 ANALYSES = {
     "line": _line_and_barrier,
-    "peak": lambda w: interpolation.find_peak(*w.line, kind="chord", tolerance=0.1)[:2],
+    "peak": lambda w: peaks.find_peak(*w.line, kind="chord", tolerance=0.1)[:2],
     "basin": lambda w: basins.same_basin(
         models.apply_fn,
         w.models[:2],

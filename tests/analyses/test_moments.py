@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import oracles
-from tlx.analyses.features import _scatter, _second_moments, cca, shape
+from tlx.analyses.features.similarity import _scatter, _second_moments, cca, shape
 from tlx.core import evaluate, streams
 
 N = 40

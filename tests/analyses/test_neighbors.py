@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import oracles
-from tlx.analyses.features import _comparison, neighbors, rsa
+from tlx.analyses.features.similarity import _comparison, neighbors, rsa
 
 N = 24
 

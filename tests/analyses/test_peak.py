@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from tests.core import models
 from tests.helpers import oracles
-from tlx.analyses.landscape import interpolation
+from tlx.analyses.landscape import barriers, interpolation, peaks
 from tlx.core import metrics, streams
 
-KINDS = interpolation.KINDS
+KINDS = barriers.KINDS
 
 
 def _curve_at(params, inputs):
@@ -27,7 +27,7 @@ _ENDS = ({"x": jnp.zeros((1, 1))}, {"x": jnp.ones((1, 1))})
 def _search(bumps, **options):
     stream = streams.from_arrays(np.float32([np.ravel(bumps)]), batch_size=1)
     options = {"kind": "chord", "tolerance": 0.01, "loss_of": lambda losses: losses} | options
-    return interpolation.find_peak(_curve_at, _METRIC, *_ENDS, stream, **options)
+    return peaks.find_peak(_curve_at, _METRIC, *_ENDS, stream, **options)
 
 
 def _fine(bumps, kind, tolerance):
@@ -81,26 +81,24 @@ def test_peak_reads_the_data_once_a_round_and_its_ends_are_exact():
 
     ends = models.make_params(0), models.make_params(1)
     metric = metrics.classification()
-    got = interpolation.find_peak(
-        models.apply_fn, metric, *ends, counting, kind="chord", tolerance=0.02
-    )
+    got = peaks.find_peak(models.apply_fn, metric, *ends, counting, kind="chord", tolerance=0.02)
     assert len(reads) == got.num_passes
     line = interpolation.line(models.apply_fn, metric, *ends, inner, alphas=got.alphas)
     for name, values in line.results.items():
         np.testing.assert_array_equal(got.results[name], values)
-    top = interpolation.barrier(got.alphas, line.results["loss"], kind="chord")
+    top = barriers.barrier(got.alphas, line.results["loss"], kind="chord")
     assert (got.height, got.alpha) == top
     assert got.statistics == "none"
 
 
 def test_peak_of_accuracy_is_its_fall():
     stream = streams.from_arrays(*models.make_data(50), batch_size=16)
-    got = interpolation.find_peak(
+    got = peaks.find_peak(
         models.apply_fn, metrics.classification(), models.make_params(0), models.make_params(1),
         stream, kind="endpoint_mean", tolerance=0.05,
         loss_of=lambda results: -results["accuracy"],
     )  # fmt: skip
-    top = interpolation.barrier(got.alphas, -got.results["accuracy"], kind="endpoint_mean")
+    top = barriers.barrier(got.alphas, -got.results["accuracy"], kind="endpoint_mean")
     assert got.height == top.height
 
 

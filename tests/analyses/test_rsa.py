@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlx.analyses.features import _comparison, rsa
+from tlx.analyses.features.similarity import _comparison, rsa
 
 EUCLIDEAN = ("euclidean", "squared_euclidean")
 NAMES = tuple(rsa.DISSIMILARITIES)

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core import models
-from tlx.analyses.features import cka, cka_matrix, kernels, measures, neighbors, rsa, shape
+from tlx.analyses.features.similarity import (
+    cka,
+    cka_matrix,
+    kernels,
+    measures,
+    neighbors,
+    rsa,
+    shape,
+)
 from tlx.analyses.features.transfer import domains, probes, transferability
 from tlx.analyses.landscape import directions, planes, sharpness
 from tlx.analyses.parameters import distances, movement, spectra

@@ -10,7 +10,7 @@ import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlx.analyses.features import _comparison, shape
+from tlx.analyses.features.similarity import _comparison, shape
 
 ALPHAS = (0.0, 0.3, 1.0)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import features, oracles
-from tlx.analyses.features import _cka_sums, cka, cka_matrix, kernels
+from tlx.analyses.features.similarity import _cka_sums, cka, cka_matrix, kernels
 from tlx.core import streams
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "similarity.json").read_text())

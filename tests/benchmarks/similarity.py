@@ -28,7 +28,7 @@ from tests.benchmarks import models as model_benchmarks
 from tests.benchmarks import similarity_memory, timing
 from tests.benchmarks.similarity_nets import NETS, Setting, captured, normal, published_paths
 from tlx import models
-from tlx.analyses.features import cka_matrix
+from tlx.analyses.features.similarity import cka_matrix
 from tlx.core import streams
 
 RESAMPLES = 200

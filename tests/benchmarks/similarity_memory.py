@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from tests.benchmarks import timing
 from tests.benchmarks.similarity_nets import Setting, normal
-from tlx.analyses.features import cka_matrix
+from tlx.analyses.features.similarity import cka_matrix
 from tlx.core import streams
 
 

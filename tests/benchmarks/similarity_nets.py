@@ -11,7 +11,7 @@ import numpy as np
 from tests.helpers import torch_names
 from tlx import models
 from tlx.adapters import linen
-from tlx.analyses.features import cka_matrix
+from tlx.analyses.features.similarity import cka_matrix
 from tlx.core import streams, tree
 
 NETS = {

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from tests.studies.tiny import tiny_study
-from tlx.analyses.features.cka_matrix import Spatial
+from tlx.analyses.features.similarity.cka_matrix import Spatial
 from tlx.studies import agenda, axes, plan
 from tlx.studies.progress import Progress
 from tlx.studies.spec import QUESTIONS, SPATIAL

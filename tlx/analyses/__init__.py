@@ -1,15 +1,15 @@
-"""The questions, one file each: pure functions over any parameters and any apply function.
+"""What is compared, in the four spaces of the question, and in each the questions, one file each.
 
-Between and around models: `interpolation` (lines, barriers and their peaks), `planes`,
-`directions`, `trajectories`, `connectivity` (trained curves), `basins`, `averaging`,
-`alignment` (permuted units), `curvature`, `sharpness`. Of features: `similarity` (CKA of all
-pairs of layers, streaming), `all_pairs` (any measure of `measures`), `evidence` (chance and
-sampling error of a value); the measures on two matrices are in `cka` (with `kernels`), `cca`,
-`shape`, `rsa` and `neighbors`; `probes` (what a linear map reads from a layer). Of modules:
-`rewinding`, `criticality`, `pac_bayes`. Of parameters: `distances`, `movement`, `spectra`. Of
-mistakes: `predictions`, `mistakes`. Before fine-tuning:
-`transferability`, `domains` (how far apart two sets of inputs are). Of curves and of comparisons:
-`learning`, `inference`. Each returns a NamedTuple of arrays, those on two matrices a scalar.
+`function`: what models answer (mistakes, learning curves, comparisons of seeds). `features`: what
+their layers represent, and what can be read from it. `parameters`: how far their weights are apart,
+where they moved, and their spectra. `landscape`: the loss between and around them. All are pure
+functions of any parameters and any apply function, and each wing gives its functions by one import:
+
+    from tlx.analyses import landscape
+    landscape.line(...)
+
+Each returns a NamedTuple of arrays, a similarity of two matrices a scalar. Wings do not import
+each other.
 
 What each does with the leaves of parameters, by their kind ("floating" is of any width, 0-d and
 empty leaves, numpy's scalars and Python's floats included; "whole" is integer, bool or a random
@@ -42,3 +42,7 @@ path and a whole leaf differs between them, that is refused. "Zero": its derivat
 alone. Batch statistics are leaves, and no weights: see each analysis. An infinity or a NaN in one
 model only is infinite or NaN in a distance, and refused where a plane is spanned.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

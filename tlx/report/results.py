@@ -11,7 +11,7 @@ from tlx.report.measures_similarity import Trajectory
 
 _WANTED = (
     "expected a result with layers_x, layers_y and values [Lx, Ly], such as "
-    "tlx.analyses.features.cka_matrix.cka_matrix returns"
+    "tlx.analyses.features.similarity.cka_matrix.cka_matrix returns"
 )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tlx.analyses.landscape import basins, interpolation, planes
+from tlx.analyses.landscape import barriers, basins, interpolation, planes
 from tlx.analyses.landscape.permutations import alignment
 from tlx.core import checks, tree
 from tlx.core.types import Params
@@ -157,7 +157,7 @@ def _line(pair: Pair, b: Params, num_alphas: int, name: str, repair: bool) -> di
     )
     each = found.results
     heights = {
-        of: interpolation.barrier_interval(
+        of: barriers.barrier_interval(
             alphas, each[values], kind="chord", key=jax.random.key(0), confidence=CONFIDENCE
         )
         for of, values in (("barrier", "loss"), ("accuracy_barrier", "error"))

@@ -8,8 +8,8 @@ import numpy as np
 
 from tlx import checkpoints
 from tlx.adapters import linen
-from tlx.analyses.features import cka_matrix
-from tlx.analyses.landscape import interpolation
+from tlx.analyses.features.similarity import cka_matrix
+from tlx.analyses.landscape import barriers, interpolation
 from tlx.analyses.parameters import distances, movement
 from tlx.core import partition
 from tlx.core.types import Params
@@ -45,13 +45,13 @@ def line(pair: Pair, num_alphas: int) -> Question:
         )
         mean = found.results["mean"]
         loss, dip = (
-            interpolation.barrier_interval(
+            barriers.barrier_interval(
                 alphas, found.results[name], kind="chord", key=jax.random.key(0),
                 confidence=CONFIDENCE,
             )
             for name in ("loss", "error")
         )  # fmt: skip
-        endpoint_mean = interpolation.barrier(alphas, mean["loss"], kind="endpoint_mean")
+        endpoint_mean = barriers.barrier(alphas, mean["loss"], kind="endpoint_mean")
         return {
             "alphas": alphas,
             "loss": mean["loss"],
@@ -78,7 +78,7 @@ def _areas(alphas: np.ndarray, mean: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     return {
         "auc": mean["auc"],
-        "auc_barrier": interpolation.barrier(alphas, -mean["auc"], kind="chord").height,
+        "auc_barrier": barriers.barrier(alphas, -mean["auc"], kind="chord").height,
     }
 
 

@@ -12,7 +12,7 @@ SEEDS_APART = 1000
 """Distance between the seeds of replicates."""
 
 SPATIAL = ("flatten", "pool", "positions")
-"""What `tlx.analyses.features.cka_matrix` can do with the positions of a feature map."""
+"""What `tlx.analyses.features.similarity.cka_matrix` can do with the positions of a feature map."""
 
 QUESTIONS = (
     "sweeps",

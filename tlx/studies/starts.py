@@ -10,7 +10,7 @@ from tlx import checkpoints as kept
 from tlx.adapters import linen
 from tlx.analyses.features.transfer import domains, probes, transferability
 from tlx.analyses.function import inference
-from tlx.analyses.landscape import interpolation
+from tlx.analyses.landscape import barriers, interpolation
 from tlx.core import evaluate, intervals
 from tlx.studies import asking, curves, sweeps
 from tlx.studies.asking import CONFIDENCE, Question
@@ -66,7 +66,7 @@ def _to_the_last(run: Run, step: int, num_alphas: int) -> dict[str, Any]:
         alphas=alphas,
         statistics=asking.stream(run, "train"),
     )
-    rise = interpolation.barrier_interval(
+    rise = barriers.barrier_interval(
         alphas, found.results["error"], kind="chord", key=jax.random.key(0), confidence=CONFIDENCE
     )
     return {

@@ -1,4 +1,4 @@
-"""The height of a barrier and its sampling error; public as `interpolation.barrier` and so on."""
+"""The height of a barrier and its sampling error; public as `barriers.barrier` and so on."""
 
 import functools
 from typing import Any, Literal, NamedTuple

@@ -11,32 +11,9 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from tlx.analyses.landscape._checks import finite_vector
-from tlx.analyses.landscape.barriers import (
-    KINDS,
-    Barrier,
-    BarrierInterval,
-    barrier,
-    barrier_interval,
-)
-from tlx.analyses.landscape.peaks import Peak, find_peak
 from tlx.core import batch_statistics as statistics_lib
 from tlx.core import checks, paths, tree
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
-
-__all__ = [
-    "KINDS",
-    "Barrier",
-    "BarrierInterval",
-    "LineResult",
-    "Peak",
-    "Target",
-    "TargetsResult",
-    "barrier",
-    "barrier_interval",
-    "find_peak",
-    "line",
-    "line_on_targets",
-]
 
 
 class LineResult(NamedTuple):

@@ -1,4 +1,4 @@
-"""The adaptive search for the peak of a barrier; public as `interpolation.find_peak`."""
+"""The adaptive search for the peak of a barrier; public as `peaks.find_peak`."""
 
 import math
 import operator

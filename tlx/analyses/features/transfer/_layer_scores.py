@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy import special
 
-from tlx.analyses.features import _features
+from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer import _class_scores
 from tlx.analyses.features.transfer._class_scores import Metric
 from tlx.analyses.features.transfer.probes import POOLINGS, Pooling

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tlx.analyses.features import _features
+from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer.probes import POOLINGS, Pooling
 from tlx.core import checks, streams, undefined
 from tlx.core.metrics import mask_of

@@ -17,14 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tlx.analyses.features import _features
+from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer import _ridge
 from tlx.core import checks, intervals, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, FeatureFn, Params, Stream
 
 Pooling = Literal["flatten", "pool"]
-"""What becomes of positions; see `tlx.analyses.features.cka_matrix.cka_matrix`."""
+"""What becomes of positions; see `tlx.analyses.features.similarity.cka_matrix.cka_matrix`."""
 
 POOLINGS: tuple[Pooling, ...] = ("flatten", "pool")
 

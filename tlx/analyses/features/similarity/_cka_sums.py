@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from tlx.analyses.features import _features, _hsic
-from tlx.analyses.features._features import Spatial
-from tlx.analyses.features.kernels import Kernel
+from tlx.analyses.features.similarity import _features, _hsic
+from tlx.analyses.features.similarity._features import Spatial
+from tlx.analyses.features.similarity.kernels import Kernel
 from tlx.core import scale
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, Metric

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from tlx.analyses.features.kernels import Kernel
+from tlx.analyses.features.similarity.kernels import Kernel
 from tlx.core.scale import NO_SCALE, power_of_two
 from tlx.core.tree import unit_scale
 

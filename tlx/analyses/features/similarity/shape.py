@@ -17,9 +17,9 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tlx.analyses.features import _comparison, _overlaps
-from tlx.analyses.features._comparison import Comparison
-from tlx.analyses.features._overlaps import Spectrum
+from tlx.analyses.features.similarity import _comparison, _overlaps
+from tlx.analyses.features.similarity._comparison import Comparison
+from tlx.analyses.features.similarity._overlaps import Spectrum
 
 
 def procrustes(x: Any, y: Any) -> Float[Array, ""]:

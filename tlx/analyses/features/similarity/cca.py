@@ -23,8 +23,8 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tlx.analyses.features import _comparison, _overlaps
-from tlx.analyses.features._comparison import Comparison
+from tlx.analyses.features.similarity import _comparison, _overlaps
+from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.core import checks
 
 Weights = Literal["projection", "released"]

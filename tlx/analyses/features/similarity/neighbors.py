@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tlx.analyses.features import _comparison, kernels, rsa
-from tlx.analyses.features._comparison import Comparison
-from tlx.analyses.features.rsa import Dissimilarity
+from tlx.analyses.features.similarity import _comparison, kernels, rsa
+from tlx.analyses.features.similarity._comparison import Comparison
+from tlx.analyses.features.similarity.rsa import Dissimilarity
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 

@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from tlx.analyses.features import _second_moments
-from tlx.analyses.features._comparison import Comparison
-from tlx.analyses.features.kernels import centred
+from tlx.analyses.features.similarity import _second_moments
+from tlx.analyses.features.similarity._comparison import Comparison
+from tlx.analyses.features.similarity.kernels import centred
 from tlx.core import scale
 from tlx.core.tree import unit_scale
 

@@ -29,8 +29,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tlx.analyses.features import _features, _resampling, measures
-from tlx.analyses.features._comparison import Comparison
+from tlx.analyses.features.similarity import _features, _resampling, measures
+from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.core import undefined
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Float
 
-from tlx.analyses.features import _features
+from tlx.analyses.features.similarity import _features
 from tlx.core import undefined
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlx.analyses.features import _examples, _features, _resampling, measures
-from tlx.analyses.features._comparison import Comparison
+from tlx.analyses.features.similarity import _examples, _features, _resampling, measures
+from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.core import undefined
 
 PREPARED_BYTES = 2**32

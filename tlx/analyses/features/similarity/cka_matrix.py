@@ -1,11 +1,11 @@
 """How similar the layers of two models are: CKA of all pairs, streaming over the data.
 
 The features of no more than one batch are held at a time. What the estimators and kernels
-are, `tlx.analyses.features.cka` and `tlx.analyses.features.kernels` say; other measures of all pairs of layers are
-in `tlx.analyses.features.matrix`.
+are, `tlx.analyses.features.similarity.cka` and `tlx.analyses.features.similarity.kernels` say; other measures of all pairs of layers are
+in `tlx.analyses.features.similarity.matrix`.
 
 References: T. Nguyen, M. Raghu, S. Kornblith, Do wide and deep networks learn the same
-things?, 2021, eq. 3 (sums over minibatches); and those of `tlx.analyses.features.cka`.
+things?, 2021, eq. 3 (sums over minibatches); and those of `tlx.analyses.features.similarity.cka`.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from tlx.analyses.features import _cka_sums, _features, _hsic, cka, kernels
-from tlx.analyses.features._features import Spatial
-from tlx.analyses.features.cka import Estimator
-from tlx.analyses.features.kernels import Kernel
+from tlx.analyses.features.similarity import _cka_sums, _features, _hsic, cka, kernels
+from tlx.analyses.features.similarity._features import Spatial
+from tlx.analyses.features.similarity.cka import Estimator
+from tlx.analyses.features.similarity.kernels import Kernel
 from tlx.core import checks, evaluate, intervals, streams, undefined
 from tlx.core.pair import Pair
 from tlx.core.types import Batch, FeatureFn, Params, Stream
@@ -119,7 +119,7 @@ def cka_matrix(
       stream: batches of constant shape, of at least 4 rows. Masked rows change nothing. A
         batch with fewer than 4 unmasked rows is left out and counted in `num_left_out`.
       estimator: which the `values` are: "debiased", "biased" or "feature_corrected".
-      kernel: one of `tlx.analyses.features.kernels`; None is the linear one.
+      kernel: one of `tlx.analyses.features.similarity.kernels`; None is the linear one.
       spatial: "flatten" [B, H, W, C] to [B, H·W·C], "pool" over positions to [B, C], or take
         the "positions" as examples, [B·H·W, C]; there only layers with equally many
         positions can be compared.

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from tlx.analyses.features import (
+from tlx.analyses.features.similarity import (
     _examples,
     _features,
     _layer_pairs,
@@ -19,8 +19,8 @@ from tlx.analyses.features import (
     _second_moments,
     measures,
 )
-from tlx.analyses.features._comparison import Comparison
-from tlx.analyses.features._features import Spatial
+from tlx.analyses.features.similarity._comparison import Comparison
+from tlx.analyses.features.similarity._features import Spatial
 from tlx.core import checks, streams, undefined
 from tlx.core.types import FeatureFn, Params, Stream
 

@@ -27,9 +27,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tlx.analyses.features import _comparison, _features, _hsic, _second_moments, kernels
-from tlx.analyses.features._comparison import Comparison
-from tlx.analyses.features.kernels import Kernel
+from tlx.analyses.features.similarity import _comparison, _features, _hsic, _second_moments, kernels
+from tlx.analyses.features.similarity._comparison import Comparison
+from tlx.analyses.features.similarity.kernels import Kernel
 from tlx.core import checks, tree, undefined
 
 Estimator = Literal["debiased", "biased", "feature_corrected"]
@@ -51,7 +51,7 @@ def cka(
     Args:
       x: [n, ...] features of n ≥ 4 examples; flattened to [n, Dx].
       y: [n, ...] features of the same examples.
-      kernel: one of `tlx.analyses.features.kernels`; None is the linear one.
+      kernel: one of `tlx.analyses.features.similarity.kernels`; None is the linear one.
       estimator: "debiased", "biased" or "feature_corrected"; see the module's text.
 
     Returns:

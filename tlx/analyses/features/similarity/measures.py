@@ -18,8 +18,17 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float
 
-from tlx.analyses.features import _comparison, _needed, cca, cka, kernels, neighbors, rsa, shape
-from tlx.analyses.features._comparison import Comparison
+from tlx.analyses.features.similarity import (
+    _comparison,
+    _needed,
+    cca,
+    cka,
+    kernels,
+    neighbors,
+    rsa,
+    shape,
+)
+from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.core import checks
 
 INVARIANCES: Mapping[str, str] = MappingProxyType(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tlx.analyses.features._comparison import Comparison
+from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.core import intervals
 
 SHARE = 0.8

@@ -39,8 +39,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tlx.analyses.features import _comparison, kernels
-from tlx.analyses.features._comparison import Comparison
+from tlx.analyses.features.similarity import _comparison, kernels
+from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.core import checks
 
 Dissimilarity = Literal["correlation", "cosine", "euclidean", "squared_euclidean"]

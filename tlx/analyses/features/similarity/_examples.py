@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from tlx.analyses.features import _features, _second_moments
-from tlx.analyses.features._features import Spatial
+from tlx.analyses.features.similarity import _features, _second_moments
+from tlx.analyses.features.similarity._features import Spatial
 from tlx.core.metrics import mask_of
 from tlx.core.pair import Pair
 from tlx.core.types import Batch, FeatureFn, Metric, Params, Stream

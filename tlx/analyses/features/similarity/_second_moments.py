@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from tlx.analyses.features import _features, _hsic, _scatter
-from tlx.analyses.features._comparison import Comparison
+from tlx.analyses.features.similarity import _features, _hsic, _scatter
+from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.core import undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, Metric

@@ -1,0 +1,5 @@
+"""How alike two sets of features of the same examples are; see `tlx.analyses.features`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

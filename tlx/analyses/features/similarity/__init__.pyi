@@ -1,0 +1,10 @@
+from . import cca as cca
+from . import cka as cka
+from . import cka_matrix as cka_matrix
+from . import evidence as evidence
+from . import kernels as kernels
+from . import matrix as matrix
+from . import measures as measures
+from . import neighbors as neighbors
+from . import rsa as rsa
+from . import shape as shape

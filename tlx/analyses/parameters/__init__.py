@@ -1,0 +1,9 @@
+"""Parameter space: how far weights are apart, where they moved, and their spectra.
+
+`distances` between two models, module by module; `movement` along a run, and whether runs moved
+alike; `spectra`, the singular values of each layer.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
