@@ -52,8 +52,8 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-from tlx.analyses.features.similarity import cka_matrix, evidence
-from tlx.analyses.landscape import barriers, basins, interpolation
+import tlx
+from tlx.analyses import landscape
 from tlx.analyses.landscape.permutations import alignment
 from tlx.core import metrics, streams
 from tlx.records import make_record, query, save
@@ -171,16 +171,16 @@ pairs = {
 }
 
 # %% [markdown]
-# `interpolation.line` evaluates a metric at many points between two models in one pass over the
-# data; `barriers.barrier` says how far the loss rises above the chord between its ends.
+# `landscape.line` evaluates a metric at many points between two models in one pass over the
+# data; `landscape.barrier` says how far the loss rises above the chord between its ends.
 
 # %%
 alphas = np.linspace(0.0, 1.0, 21, dtype=np.float32)
 metric = metrics.classification()
 measured = []
 for kind, (params_a, params_b) in pairs.items():
-    line = interpolation.line(apply_fn, metric, params_a, params_b, test_stream, alphas=alphas)
-    barrier = barriers.barrier(line.alphas, line.results["loss"], kind="chord")
+    line = landscape.line(apply_fn, metric, params_a, params_b, test_stream, alphas=alphas)
+    barrier = landscape.barrier(line.alphas, line.results["loss"], kind="chord")
     ends, middle = line.results["accuracy"][jnp.array([0, -1])].mean(), line.results["accuracy"][10]
     print(
         f"two {kind}: barrier {barrier.height:.3f} nats at alpha {barrier.alpha:.2f}, "
@@ -212,19 +212,19 @@ figures.barrier(measured)
 # ## Is it only the order of the hidden units?
 #
 # The hidden units of a network can change places without a change in what it computes.
-# `alignment.symmetry` finds which can by tracing the model, `alignment.weight_matching` the order
-# in which the second model's weights are closest to the first's. `basins.same_basin` says whether
+# `alignment.symmetry` finds which can by tracing the model, `landscape.weight_matching` the order
+# in which the second model's weights are closest to the first's. `landscape.same_basin` says whether
 # two models share a basin, with intervals over the test images.
 
 # %%
 params_a, params_b = pairs["RI-T"]
 symmetry = alignment.symmetry(apply_fn, params_a, images[:8])
-matching = alignment.weight_matching(symmetry, params_a, params_b)
-permuted = alignment.apply_permutation(symmetry, matching.permutations, params_b)
+matching = landscape.weight_matching(symmetry, params_a, params_b)
+permuted = landscape.apply_permutation(symmetry, matching.permutations, params_b)
 print(f"distance {matching.distance_before:.1f}, and {matching.distance_after:.1f} after matching")
 
 judge = partial(
-    basins.same_basin,
+    landscape.same_basin,
     apply_fn,
     stream=test_stream,
     tolerances={"error": 0.02, "loss": 0.1},
@@ -242,13 +242,13 @@ for name, models in {**pairs, "RI-T, units matched": (params_a, permuted)}.items
 # %% [markdown]
 # ## Do they compute the same features?
 #
-# `similarity.cka_matrix` compares all layers of two models in one pass: the debiased CKA, which
+# `features.cka_matrix` compares all layers of two models in one pass: the debiased CKA, which
 # is 0 on average for unrelated features, with a bootstrap interval over the test images. Each
 # figure is one call on what came out.
 
 
 # %%
-def features(params, inputs):
+def layers(params, inputs):
     """The output of every layer by name."""
     layers = {}
     for i, layer in enumerate(params[:-1]):
@@ -259,9 +259,9 @@ def features(params, inputs):
 
 
 compare = partial(
-    cka_matrix.cka_matrix,
-    feature_fn_x=features,
-    feature_fn_y=features,
+    tlx.features.cka_matrix,
+    feature_fn_x=layers,
+    feature_fn_y=layers,
     stream=test_stream,
     num_resamples=200,
     key=jax.random.key(0),
@@ -281,14 +281,14 @@ figures.same_layers(found)
 figures.heat_map(found["two RI-T"], "Two RI-T: all layers with all")
 
 # %% [markdown]
-# CKA is one measure of many: `tlx.analyses.features.similarity.measures.MEASURES` has the others with what each is
-# blind to. `evidence.evidence` says of any of them whether a value is more than chance, and how
-# far other images might move it.
+# CKA is one measure of many: `tlx.features.similarity.measures.MEASURES` has the others with what
+# each is blind to. `tlx.features.evidence` says of any of them whether a value is more than chance,
+# and how far other images might move it.
 
 # %%
-hidden = [features(params, target_images[600:])["hidden 1"] for params in pairs["RI-T"]]
+hidden = [layers(params, target_images[600:])["hidden 1"] for params in pairs["RI-T"]]
 for measure in ("procrustes", "rsa", "mutual_knn"):
-    seen = evidence.evidence(measure, *hidden, key=jax.random.key(0))
+    seen = tlx.features.evidence(measure, *hidden, key=jax.random.key(0))
     print(
         f"{measure}: {seen.value:.2f} [{seen.low:.2f}, {seen.high:.2f}], by chance "
         f"{seen.null_mean:.2f}, p {seen.p_value:.3f}"

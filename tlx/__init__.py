@@ -1,8 +1,8 @@
 """tlx: what is being transferred in transfer learning?
 
-The analyses are pure functions over any pytree of parameters and any apply function, in four wings:
-`tlx.function`, `tlx.features`, `tlx.parameters` and `tlx.landscape` (see `tlx.analyses`); `tlx.core`
-has what they are written against. A package is loaded when it is first used.
+The analyses are pure functions over any pytree of parameters and any apply function, in four
+wings: `tlx.function`, `tlx.features`, `tlx.parameters` and `tlx.landscape` (see `tlx.analyses`);
+`tlx.core` has what they are written against. A package is loaded when it is first used.
 """
 
 import lazy_loader

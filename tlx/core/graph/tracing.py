@@ -2,8 +2,8 @@
 
 An apply function is traced once into a flat list of operations whose first operands are the
 leaves of the parameters by name. `statistics` finds batch normalisation in it and
-`tlx.analyses.landscape.permutations.alignment` the permutations that leave the function as it is; both need the model's
-intermediate values, which `run` gives or changes. Nothing of a framework is needed.
+the alignment of `tlx.analyses.landscape` the permutations that leave the function as it is; both
+need the model's intermediate values, which `run` gives or changes. Nothing of a framework is needed.
 """
 
 import functools

@@ -1,11 +1,10 @@
 """How similar the layers of two models are: CKA of all pairs, streaming over the data.
 
 The features of no more than one batch are held at a time. What the estimators and kernels
-are, `tlx.analyses.features.similarity.cka` and `tlx.analyses.features.similarity.kernels` say; other measures of all pairs of layers are
-in `tlx.analyses.features.similarity.matrix`.
+are, `cka` and `kernels` say; other measures of all pairs of layers are in `matrix`.
 
 References: T. Nguyen, M. Raghu, S. Kornblith, Do wide and deep networks learn the same
-things?, 2021, eq. 3 (sums over minibatches); and those of `tlx.analyses.features.similarity.cka`.
+things?, 2021, eq. 3 (sums over minibatches); and those of `cka`.
 """
 
 import dataclasses
