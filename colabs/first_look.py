@@ -213,8 +213,8 @@ figures.barrier(measured)
 #
 # The hidden units of a network can change places without a change in what it computes.
 # `alignment.symmetry` finds which can by tracing the model, `landscape.weight_matching` the order
-# in which the second model's weights are closest to the first's. `landscape.same_basin` says whether
-# two models share a basin, with intervals over the test images.
+# in which the second model's weights are closest to the first's. `landscape.same_basin` says
+# whether two models share a basin, with intervals over the test images.
 
 # %%
 params_a, params_b = pairs["RI-T"]

@@ -3,7 +3,7 @@
 An apply function is traced once into a flat list of operations whose first operands are the
 leaves of the parameters by name. `statistics` finds batch normalisation in it and
 the alignment of `tlx.analyses.landscape` the permutations that leave the function as it is; both
-need the model's intermediate values, which `run` gives or changes. Nothing of a framework is needed.
+need the model's intermediate values, which `run` gives or changes. No framework is needed.
 """
 
 import functools

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tlx.analyses.features.similarity import _comparison, cca
 
-GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden/similarity.json").read_text())
+GOLDEN = json.loads((pathlib.Path(__file__).parents[3] / "golden/similarity.json").read_text())
 
 MEASURES: dict[str, Callable[..., Any]] = {
     "mean_cca": cca.mean_cca,

@@ -12,7 +12,7 @@ from tests.helpers import features, oracles
 from tlx.analyses.features.similarity import _cka_sums, cka, cka_matrix, kernels
 from tlx.core import streams
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "similarity.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[3] / "golden" / "similarity.json").read_text())
 ESTIMATORS = ("debiased", "biased")
 TOLERANCE = 1e-4
 

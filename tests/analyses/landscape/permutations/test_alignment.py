@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.analyses.test_symmetry import built, random_orders
+from tests.analyses.landscape.permutations.test_symmetry import built, random_orders
 from tests.helpers import permutable
 from tests.helpers.permutable import arrays, mlp, mlp_params, normal
 from tlx.analyses.landscape.permutations import _assignment, _permutation, alignment

@@ -22,7 +22,7 @@ from tlx.analyses.features.similarity import (
     shape,
 )
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "similarity.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[3] / "golden" / "similarity.json").read_text())
 NAMES = tuple(measures.MEASURES)
 DEBIASED = ("cka_debiased", "cka_rbf", "cka_polynomial", "cka_cosine", "distance_correlation")
 N, D = 40, 5  # one shape wherever it will do: each is a compilation for each measure

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.analyses.test_symmetry import random_orders
+from tests.analyses.landscape.permutations.test_symmetry import random_orders
 from tests.helpers import permutable
 from tests.helpers.permutable import arrays, normal
 from tlx.analyses.landscape.permutations import alignment
