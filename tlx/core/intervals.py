@@ -5,6 +5,7 @@ row of resampled means.
 """
 
 import functools
+import statistics
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -12,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy import special
 
 from tlx.core import tree, undefined
 
@@ -88,7 +88,7 @@ def wilson(
     share: Float[np.ndarray, " L"], count: int, confidence: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ends of Wilson's interval of shares of `count` examples."""
-    z2 = float(special.ndtri((1 + confidence) / 2)) ** 2 / max(count, 1)
+    z2 = statistics.NormalDist().inv_cdf((1 + confidence) / 2) ** 2 / max(count, 1)
     centre = (share + z2 / 2) / (1 + z2)
     half = np.sqrt(z2 * (share * (1 - share) + z2 / 4)) / (1 + z2)
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)

@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.analyses.landscape.permutations.test_alignment import WIDTHS, assert_same, float64, mlp_symmetry, planted
+from tests.analyses.landscape.permutations.test_alignment import (
+    WIDTHS,
+    assert_same,
+    float64,
+    mlp_symmetry,
+    planted,
+)
 from tests.analyses.landscape.permutations.test_symmetry import built, random_orders
 from tests.helpers import landscapes, permutable
 from tests.helpers.permutable import arrays, mlp, mlp_params, normal
