@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlx.analyses.parameters import distances, movement, spectra
-from tlx.core import checks, labels, partition, paths, tree
+from tlx.core import labels, partition, paths, tree
 
 DTYPES = ("float8_e4m3fn", "bfloat16", "float16", "float32", "complex64")
 SHAPES = ((), (0,), (3,), (2, 0), (2, 3))
@@ -235,7 +235,7 @@ TWICE = {"a": {"b": jnp.ones((2, 3))}, "a/b": jnp.ones((4, 5))}
         tree.named_leaves,
         spectra.by_layer,
         lambda p: labels.from_names(p, lambda name: name),
-        lambda p: checks.same_structure(p, {**p, "a/b": jnp.ones((6, 5))}),
+        lambda p: tree.same_structure(p, {**p, "a/b": jnp.ones((6, 5))}),
         lambda p: distances.by_module(p, p, jax.tree.map(lambda _: "m", p)),
     ],
 )
@@ -292,9 +292,9 @@ def test_real_and_complex_leaves_do_not_broadcast():
 
 
 def test_the_same_numbers_of_numpy_and_jax_are_alike():
-    checks.same_structure({"a": np.ones(2), "b": 1.0}, {"a": jnp.ones(2), "b": np.float32(2)})
+    tree.same_structure({"a": np.ones(2), "b": 1.0}, {"a": jnp.ones(2), "b": np.float32(2)})
     with pytest.raises(ValueError, match="a: float32 2 in params_a, complex64 2 in params_b"):
-        checks.same_structure({"a": np.ones(2)}, {"a": np.ones(2, complex)})
+        tree.same_structure({"a": np.ones(2)}, {"a": np.ones(2, complex)})
 
 
 def test_noise_on_complex_leaves_has_both_parts():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.models import make_params
-from tlx.core import checks, labels, tree
+from tlx.core import labels, tree
 
 finite = st.floats(-1e6, 1e6, width=32)
 
@@ -121,7 +121,7 @@ def test_trees_that_differ_are_listed_leaf_by_leaf():
     a, b = make_params(0), make_params(0, width=9)
     del b["head"]["bias"]
     with pytest.raises(ValueError, match="must have the same leaves") as error:
-        checks.same_structure(a, b)
+        tree.same_structure(a, b)
     message = str(error.value)
     for line in (
         "4 of 4 differ",
@@ -134,7 +134,7 @@ def test_trees_that_differ_are_listed_leaf_by_leaf():
 
 def test_same_leaves_in_other_containers():
     with pytest.raises(ValueError, match="in different containers"):
-        checks.same_structure([jnp.ones(1)], (jnp.ones(1),))
+        tree.same_structure([jnp.ones(1)], (jnp.ones(1),))
 
 
 def test_stack():

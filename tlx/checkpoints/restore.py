@@ -119,7 +119,7 @@ def restore_resume(workdir: str | Path, step: int, like: Any) -> Any:
     """
     leaves = _read(workdir, step, "resume")
     wanted = tree.named_leaves(like)
-    checks.same_structure(leaves, wanted, names=(f"the checkpoint of step {step}", "this run"))
+    tree.same_structure(leaves, wanted, names=(f"the checkpoint of step {step}", "this run"))
     return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted])
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from tlx.core import checks, tree
 from tlx.core import labels as labels_lib
+from tlx.core import tree
 from tlx.core.types import Labels, Params, PathFn
 
 ROW = 256
@@ -35,15 +35,15 @@ def line(params_a: Params, params_b: Params) -> PathFn:
       ValueError: naming every leaf that differs in shape or dtype, or that is not floating
         and differs in value, since between counters there is no line.
     """
-    checks.same_structure(params_a, params_b)
-    checks.same_integers(params_a, params_b)
+    tree.same_structure(params_a, params_b)
+    tree.same_integers(params_a, params_b)
     return Partial(tree.lerp, params_a, params_b)
 
 
 def plane(origin: Params, u: Params, v: Params) -> PathFn:
     """The plane: coordinate [x, y] ↦ origin + x·u + y·v, for two directions u and v."""
-    checks.same_structure(origin, u, ("origin", "u"))
-    checks.same_structure(origin, v, ("origin", "v"))
+    tree.same_structure(origin, u, ("origin", "u"))
+    tree.same_structure(origin, v, ("origin", "v"))
     return Partial(_plane, origin, u, v)
 
 
@@ -181,7 +181,7 @@ def _polygon(vertices: tuple[Params, ...], t: Float[Array, ""]) -> Params:
     first, rest = _segment(t, len(vertices) - 1)
 
     def leaf(*corners: Any) -> Any:
-        if not checks.is_inexact(corners[0]):
+        if not tree.is_inexact(corners[0]):
             return corners[0]
         chosen = jnp.asarray(corners[0])
         for i, corner in enumerate(corners[1:], 1):
@@ -194,7 +194,7 @@ def _polygon(vertices: tuple[Params, ...], t: Float[Array, ""]) -> Params:
 
 def _segment(t: Any, segments: int) -> tuple[Array, Array]:
     """The number of the segment and the place on it, 0 … 1; exactly 0 or 1 at a vertex."""
-    t = jnp.asarray(t) if checks.is_inexact(t) else jnp.asarray(t, float)
+    t = jnp.asarray(t) if tree.is_inexact(t) else jnp.asarray(t, float)
     eps = float(jnp.finfo(t.dtype).eps)
     at = t.astype(tree.accumulator(t.dtype)) * segments
     vertex = jnp.round(at)
@@ -205,7 +205,7 @@ def _segment(t: Any, segments: int) -> tuple[Array, Array]:
 
 def _hull(vertices: tuple[Params, ...], weights: Float[Array, " m"]) -> Params:
     def leaf(*corners: Any) -> Any:
-        if not checks.is_inexact(corners[0]):
+        if not tree.is_inexact(corners[0]):
             return corners[0]
         numbers = tree.moving(*corners)
         wide = numbers[0].dtype
@@ -260,7 +260,7 @@ def _standard_normal(key: Any, params: Params) -> dict[str, Array]:
     """
     by_dtype: dict[Any, dict[str, Any]] = {}
     for name, leaf in tree.named_leaves(params).items():
-        if checks.is_inexact(leaf):
+        if tree.is_inexact(leaf):
             numbers = jax.eval_shape(tree.reals, leaf)
             by_dtype.setdefault(numbers.dtype, {})[name] = numbers
     noise: dict[str, Array] = {}
@@ -287,6 +287,6 @@ def _alike(params: Sequence[Params], name: str, *, at_least: int, integers: bool
     if len(params) < at_least:
         raise ValueError(f"expected at least {at_least} {name}, got {len(params)}")
     for i, other in enumerate(params[1:], 1):
-        checks.same_structure(params[0], other, (f"{name}[0]", f"{name}[{i}]"))
+        tree.same_structure(params[0], other, (f"{name}[0]", f"{name}[{i}]"))
         if integers:
-            checks.same_integers(params[0], other)
+            tree.same_integers(params[0], other)

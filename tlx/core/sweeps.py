@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tlx.core import checks, contracts, streams, tree
+from tlx.core import contracts, streams, tree
 from tlx.core import labels as labels_lib
 from tlx.core.evaluate import count_points, form, initial, of_batch, split, stacked_results
 from tlx.core.graph import parts
@@ -72,7 +72,7 @@ def evaluate_modules(
     base = jax.device_put(base)
     first = jax.tree.map(lambda x: x[0], coordinates)
     point = jax.eval_shape(path_fn, first) if isinstance(path_fn, Partial) else path_fn(first)
-    checks.same_structure(base, point, ("base", "a point of the path"))
+    tree.same_structure(base, point, ("base", "a point of the path"))
     width = min(chunk, num_points)
     chunks = list(split(coordinates, num_points, width))
     states: list[list[Any]] = [[None] * len(chunks) for _ in chosen]

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tlx.core import checks
 from tlx.core.types import Params
 
 
@@ -130,7 +129,7 @@ def rounded(numbers: Array, like: Any) -> Array:
 
 def num_reals(leaf: Any) -> int:
     """How many `reals` a leaf has: 2 for a complex number; 0 where it is not floating."""
-    size = int(np.size(leaf)) if checks.is_inexact(leaf) else 0
+    size = int(np.size(leaf)) if is_inexact(leaf) else 0
     return 2 * size if jnp.iscomplexobj(leaf) else size
 
 
@@ -178,7 +177,7 @@ def lerp(a: Params, b: Params, t: Float[Array, ""] | float) -> Params:
     leaves = jax.tree.leaves(a)
     treedef: Any = jax.tree.structure(a)
     others = treedef.flatten_up_to(b)
-    moved = [i for i, leaf in enumerate(leaves) if checks.is_inexact(leaf)]
+    moved = [i for i, leaf in enumerate(leaves) if is_inexact(leaf)]
     pairs = [_together(leaves[i], others[i]) for i in moved]
     numbers = _mixed([x for x, _ in pairs], [y for _, y in pairs], jnp.asarray(t, float))
     for i, x in zip(moved, numbers, strict=True):
@@ -213,7 +212,7 @@ def add(a: Params, b: Params, scale: Float[Array, ""] | float = 1.0) -> Params:
     """`a + scale·b`, leaf by leaf, computed in float32 or more; other leaves are `a`'s."""
 
     def leaf(x: Any, y: Any) -> Any:
-        if not checks.is_inexact(x):
+        if not is_inexact(x):
             return x
         numbers, step = _together(x, y)
         wide = numbers.dtype
@@ -226,7 +225,7 @@ def sub(a: Params, b: Params) -> Params:
     """`a − b`, leaf by leaf: 0 for the same NaN or infinity; other leaves are `a`'s."""
 
     def leaf(x: Any, y: Any) -> Any:
-        if not checks.is_inexact(x):
+        if not is_inexact(x):
             return x
         left, right = moving(x, y)
         return rounded(left - right, x)
@@ -240,9 +239,7 @@ def dot(a: Params, b: Params) -> Float[Array, ""]:
     Of complex leaves the real part of conj(a)·b, so that `dot(a, a)` is the square of `norm(a)`.
     """
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    parts = [
-        jnp.sum(operator.mul(*_together(*pair))) for pair in pairs if checks.is_inexact(pair[0])
-    ]
+    parts = [jnp.sum(operator.mul(*_together(*pair))) for pair in pairs if is_inexact(pair[0])]
     wide = max((part.dtype for part in parts), key=lambda d: d.itemsize, default=jnp.float32)
     return functools.reduce(operator.add, (x.astype(wide) for x in parts), jnp.zeros((), wide))
 
@@ -263,7 +260,7 @@ def unit_scale(a: Params) -> tuple[Params, Int[Array, ""]]:
     beside the largest to count in a sum. The exponent has no derivative.
     """
     leaves, treedef = jax.tree.flatten(a)
-    numbers = {i: reals(leaf) for i, leaf in enumerate(leaves) if checks.is_inexact(leaf)}
+    numbers = {i: reals(leaf) for i, leaf in enumerate(leaves) if is_inexact(leaf)}
     of_leaves = [jnp.max(jnp.abs(jax.lax.stop_gradient(x)), initial=0) for x in numbers.values()]
     wide = max((x.dtype for x in of_leaves), key=lambda d: d.itemsize, default=jnp.float32)
     largest = [x.astype(wide) for x in of_leaves]
@@ -278,10 +275,89 @@ def stack(trees: Sequence[Params]) -> Params:
     if not trees:
         raise ValueError("expected at least one pytree to stack, got none")
     for i, other in enumerate(trees[1:], 1):
-        checks.same_structure(trees[0], other, ("trees[0]", f"trees[{i}]"))
+        same_structure(trees[0], other, ("trees[0]", f"trees[{i}]"))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def count(tree: Params) -> int:
     """The number of real numbers in all leaves, P: two for a complex one, one for an integer."""
     return sum(num_reals(leaf) or int(np.size(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def same_structure(
+    a: Any, b: Any, names: tuple[str, str] = ("params_a", "params_b"), *, dtype: bool = True
+) -> None:
+    """Raises unless two pytrees have the same leaves, shapes and dtypes.
+
+    Args:
+      a: pytree of arrays or `jax.ShapeDtypeStruct`.
+      b: pytree of arrays or `jax.ShapeDtypeStruct`.
+      names: what to call the two in the message.
+      dtype: whether dtypes must agree too, as JAX holds them: float64 of numpy, and Python's
+        floats, are float32 unless jax_enable_x64 is set.
+
+    Raises:
+      ValueError: listing every leaf that is in one tree only or differs, by its path.
+        At call, also while tracing: only shapes and dtypes are read.
+    """
+    left, right = _described(a, dtype), _described(b, dtype)
+    lines = [
+        f"  {path}: {left.get(path, 'missing')} in {names[0]}, "
+        f"{right.get(path, 'missing')} in {names[1]}"
+        for path in dict.fromkeys([*left, *right])
+        if left.get(path) != right.get(path)
+    ]
+    if lines:
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have the same leaves, but {len(lines)} of "
+            f"{len(left | right)} differ:\n" + "\n".join(lines) + "\nRestore both from the same "
+            "model definition, or select the modules that they share (tlx.core.labels.select)."
+        )
+    kinds: tuple[Any, Any] = (jax.tree.structure(a), jax.tree.structure(b))
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"{names[0]} and {names[1]} hold the same leaves in different containers:\n"
+            f"  {names[0]}: {kinds[0]}\n  {names[1]}: {kinds[1]}\n"
+            "Convert one with jax.tree.unflatten(jax.tree.structure(other), jax.tree.leaves(tree))."
+        )
+
+
+def _described(a: Any, dtype: bool) -> dict[str, str]:
+    out = {}
+    for path, leaf in named_leaves(a).items():
+        if not hasattr(leaf, "shape"):
+            leaf = np.asarray(leaf)
+        shape = "×".join(map(str, leaf.shape)) or "scalar"
+        kind = jax.dtypes.canonicalize_dtype(leaf.dtype, allow_extended_dtype=True)
+        out[path] = f"{kind} {shape}" if dtype else shape
+    return out
+
+
+def is_inexact(leaf: Any) -> bool:
+    """Whether a leaf holds floating or complex numbers, so that it can be interpolated."""
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+    return bool(jnp.issubdtype(dtype, np.inexact))
+
+
+def same_integers(a: Any, b: Any) -> None:
+    """Raises unless the leaves that are not floating are equal, naming those that are not."""
+    right = named_leaves(b)
+    differ = [
+        name
+        for name, x in named_leaves(a).items()
+        if not is_inexact(x) and not _equal(x, right[name])
+    ]
+    if differ:
+        raise ValueError(
+            "leaves that are not floating cannot lie on a path unless they are equal at its ends; "
+            f"these differ: {', '.join(differ)}. Keep counters and random keys out of the "
+            "parameters, or give both ends the same value."
+        )
+
+
+def _equal(x: Any, y: Any) -> bool:
+    if x is y or isinstance(x, jax.core.Tracer) or isinstance(y, jax.core.Tracer):
+        return True  # a traced value cannot be read; the ends' leaf of the first is kept
+    if jnp.issubdtype(jnp.asarray(x).dtype, jax.dtypes.prng_key):
+        x, y = jax.random.key_data(x), jax.random.key_data(y)
+    return bool((jnp.asarray(x) == jnp.asarray(y)).all())

@@ -8,7 +8,7 @@ import numpy as np
 
 from tlx.analyses.landscape import barriers, basins, interpolation, planes
 from tlx.analyses.landscape.permutations import alignment
-from tlx.core import checks, tree
+from tlx.core import tree
 from tlx.core.types import Params
 from tlx.studies import asking
 from tlx.studies.asking import CONFIDENCE, Question
@@ -58,7 +58,7 @@ def basin(pair: Pair, *, noise: Sequence[float], num_draws: int, tolerance: floa
 
     def answer() -> dict[str, Any]:
         models = [asking.params(run) for run in pair]
-        size = tree.count([x for x in jax.tree.leaves(models[0]) if checks.is_inexact(x)])
+        size = tree.count([x for x in jax.tree.leaves(models[0]) if tree.is_inexact(x)])
         found = basins.same_basin(
             asking.apply_fn(pair.a),
             models,

@@ -15,7 +15,7 @@ import numpy as np
 import tlx
 from tlx import checkpoints, models
 from tlx.checkpoints import foreign, packing
-from tlx.core import checks, tree
+from tlx.core import tree
 from tlx.models import torch_names
 from tlx.train import metrics_log
 from tlx.train import workdir as workdir_lib
@@ -235,5 +235,5 @@ def _ours(tensors: Mapping[str, Any], module: nn.Module, *, has_head: bool) -> A
     if problems:
         raise ValueError("\n  ".join((f"{len(problems)} tensors are no weights", *problems[:20])))
     values = {name: np.asarray(value, np.float32) for name, value in tensors.items()}
-    checks.same_structure(values, like, names=("the file", "the model"))
+    tree.same_structure(values, like, names=("the file", "the model"))
     return tree.nested(values)

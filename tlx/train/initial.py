@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from tlx import checkpoints
-from tlx.core import checks, tree
+from tlx.core import tree
 from tlx.core.types import Params
 from tlx.train import importing
 from tlx.train import workdir as workdir_lib
@@ -92,4 +92,4 @@ def _require_fit(loaded: dict[str, Any], own: dict[str, Any], start: InitFrom) -
         for leaves in (loaded, tree.named_leaves(own))
     )
     names = (f"checkpoint {Path(start.workdir)} step {start.step}", "the model")
-    checks.same_structure(taken, wanted, names=names)
+    tree.same_structure(taken, wanted, names=names)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlx.core import checks, tree
+from tlx.core import tree
 from tlx.core.types import Params
 
 
@@ -38,7 +38,7 @@ def finite_params(models: Mapping[str, Params]) -> None:
     lines = []
     names = tree.names(next(iter(models.values())))
     for leaf, *values in zip(names, *map(jax.tree.leaves, models.values()), strict=True):
-        if checks.is_inexact(values[0]):
+        if tree.is_inexact(values[0]):
             finite = [bool(jnp.isfinite(x).all()) for x in tree.moving(*values)]
             lines += [
                 f"  {name}: {leaf}" for name, ok in zip(models, finite, strict=True) if not ok
@@ -55,7 +55,7 @@ def rounding(params: Params) -> Float[Array, ""]:
     """The distance that rounding to the leaves' dtypes can make: the norm of eps·|θ|."""
 
     def step(leaf: Any) -> Any:
-        if not checks.is_inexact(leaf):
+        if not tree.is_inexact(leaf):
             return leaf
         numbers = tree.reals(leaf)
         eps = jnp.asarray(jnp.finfo(jnp.result_type(leaf)).eps, numbers.dtype)

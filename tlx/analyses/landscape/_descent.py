@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from tlx.core import batch_statistics, checks, metrics, streams, tree
+from tlx.core import batch_statistics, metrics, streams, tree
 from tlx.core.types import ApplyFn, Batch, Params, PathFn, PerExampleFn, Stream
 
 
@@ -63,7 +63,7 @@ def split(
 
     def part(params: Params, trained: bool) -> Params:
         def leaf(name: str, value: Any) -> Any:
-            return value if (checks.is_inexact(value) and name not in held) == trained else None
+            return value if (tree.is_inexact(value) and name not in held) == trained else None
 
         return tree.map_named(leaf, params)
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx.core import checks, paths, tree
+from tlx.core import paths, tree
 from tlx.core.types import Params
 
 FLAT = 1e-5
@@ -134,7 +134,7 @@ def _check(models: Sequence[Params], deltas: np.ndarray, num_draws: int, dilatio
 def _inner(origin: Params, a: Params, b: Params) -> jax.Array:
     total = jnp.zeros((), jnp.result_type(float))
     for leaves in zip(*map(jax.tree.leaves, (origin, a, b)), strict=True):
-        if checks.is_inexact(leaves[0]):
+        if tree.is_inexact(leaves[0]):
             start, *ends = tree.moving(*leaves)
             total += jnp.sum((ends[0] - start) * (ends[1] - start)).astype(total.dtype)
     return total

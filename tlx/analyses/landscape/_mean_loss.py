@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlx.core import batch_statistics, checks, contracts, metrics, streams, tree
+from tlx.core import batch_statistics, contracts, metrics, streams, tree
 from tlx.core import labels as labels_lib
 from tlx.core.evaluate import losses_of_batch
 from tlx.core.types import ApplyFn, Batch, Labels, Params, PerExampleFn, Stream
@@ -52,7 +52,7 @@ class MeanLoss(NamedTuple):
 
     def ravel(self, direction: Params) -> Float[Array, " P"]:
         """The chosen leaves of a pytree like the parameters, as a vector."""
-        checks.same_structure(direction, self.params, ("direction", "params"), dtype=False)
+        tree.same_structure(direction, self.params, ("direction", "params"), dtype=False)
         return _ravel(self.static.chosen, direction, self.vector.dtype)
 
     def unravel(self, vector: Any) -> Params:
@@ -139,7 +139,7 @@ def _wanted(
     if (labels is None) != (modules is None):
         raise ValueError("give labels and modules together, or neither for all floating leaves")
     leaves = jax.tree.leaves(params)
-    wanted = [checks.is_inexact(leaf) for leaf in leaves]
+    wanted = [tree.is_inexact(leaf) for leaf in leaves]
     if labels is not None and modules is not None:
         modules = {modules} if isinstance(modules, str) else set(modules)
         labels_lib.select(params, labels, modules)

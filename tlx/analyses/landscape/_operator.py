@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses.landscape import _mean_loss
-from tlx.core import checks
+from tlx.core import tree
 from tlx.core.types import Batch, Params
 
 
@@ -95,13 +95,13 @@ def output_product(
 
 def floating(outputs: Any) -> list[Array]:
     """The leaves that have a derivative: not those that are integers, such as a class."""
-    return [leaf for leaf in jax.tree.leaves(outputs) if checks.is_inexact(leaf)]
+    return [leaf for leaf in jax.tree.leaves(outputs) if tree.is_inexact(leaf)]
 
 
 def _replaced(outputs: Any, moving: list[Array]) -> Any:
     """The outputs with these in place of their floating leaves."""
     new = iter(moving)
-    return jax.tree.map(lambda leaf: next(new) if checks.is_inexact(leaf) else leaf, outputs)
+    return jax.tree.map(lambda leaf: next(new) if tree.is_inexact(leaf) else leaf, outputs)
 
 
 def _defined(value: Array, product: Array) -> Array:

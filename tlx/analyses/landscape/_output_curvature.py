@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx.analyses.landscape import _mean_loss, _operator
-from tlx.core import checks, metrics
+from tlx.core import metrics
 
 TOLERANCE = 1e-3
 """The largest relative error of the loss's curvature in its outputs, over all examples."""
@@ -77,7 +77,7 @@ def _products(
 
 def _wide(tree: Any) -> Any:
     return jax.tree.map(
-        lambda x: np.asarray(x, np.float64) if checks.is_inexact(x) else np.asarray(x), tree
+        lambda x: np.asarray(x, np.float64) if tree.is_inexact(x) else np.asarray(x), values
     )
 
 

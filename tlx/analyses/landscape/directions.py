@@ -90,7 +90,7 @@ def _direction(
 def _draw(
     key: Array, normalization: str | None, filter_axis: int, min_axes: int, name: str, value: Any
 ) -> Any:
-    if not checks.is_inexact(value):
+    if not tree.is_inexact(value):
         return value
     value = jnp.asarray(value)
     if value.ndim < min_axes:
@@ -115,7 +115,7 @@ def _norm(value: Array, axes: tuple[int, ...]) -> Array:
 
 def _check_moves(params: Params, direction: Params, min_axes: int) -> None:
     moving = tree.named_leaves(direction)
-    floating = {name: x for name, x in moving.items() if checks.is_inexact(x)}
+    floating = {name: x for name, x in moving.items() if tree.is_inexact(x)}
     if any(isinstance(x, jax.core.Tracer) or bool(jnp.any(x != 0)) for x in floating.values()):
         return
     why = [f"  {name}: {_why_still(x, min_axes)}" for name, x in moving.items()]
@@ -126,7 +126,7 @@ def _check_moves(params: Params, direction: Params, min_axes: int) -> None:
 
 
 def _why_still(leaf: Any, min_axes: int) -> str:
-    if not checks.is_inexact(leaf):
+    if not tree.is_inexact(leaf):
         return f"{jnp.result_type(leaf)} does not move"
     if jnp.ndim(leaf) < min_axes:
         return f"{jnp.ndim(leaf)} axes, fewer than min_axes={min_axes}"

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape._checks import finite_vector
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import checks, paths, tree
+from tlx.core import paths, tree
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
 
@@ -170,10 +170,10 @@ def line_on_targets(
             f"is_head holds of all leaves ({', '.join(tree.names(params_a))}), so that no trunk "
             "is left to move; it should hold of the target's own leaves alone"
         )
-    checks.same_structure(trunk_a, trunk_b, ("the trunk of params_a", "the trunk of params_b"))
+    tree.same_structure(trunk_a, trunk_b, ("the trunk of params_a", "the trunk of params_b"))
     for name, target in targets.items():
         names = ("the trunk of params_a", f"the trunk of target {name!r}")
-        checks.same_structure(trunk_a, _trunk(target.params, is_head), names)
+        tree.same_structure(trunk_a, _trunk(target.params, is_head), names)
     alphas = finite_vector("alphas", alphas)
     trunks = paths.line(trunk_a, trunk_b)
     found = {}

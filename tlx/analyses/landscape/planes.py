@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape._checks import finite_params, finite_vector, rounding
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import checks, paths, tree
+from tlx.core import paths, tree
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
 
@@ -106,7 +106,7 @@ def through(params_a: Params, params_b: Params, params_c: Params) -> Plane:
     """
     models = (params_a, params_b, params_c)
     for name, other in (("params_b", params_b), ("params_c", params_c)):
-        checks.same_structure(params_a, other, ("params_a", name))
+        tree.same_structure(params_a, other, ("params_a", name))
     paths.hull(models)  # its checks
     side, x, y, floor = (float(value) for value in _triangle(*models))
     if not np.isfinite([side, x, y, floor]).all():
@@ -139,7 +139,7 @@ def project(plane: Plane, params: Params) -> Projection:
     Raises:
       ValueError: at call, naming every leaf that differs from the plane's models.
     """
-    checks.same_structure(plane.models[0], params, ("the plane's first model", "params"))
+    tree.same_structure(plane.models[0], params, ("the plane's first model", "params"))
     return _project(plane, params)
 
 
@@ -268,7 +268,7 @@ def _from(origin: Params, params: Params) -> Params:
     """The difference, its `reals`."""
 
     def leaf(a: Any, b: Any) -> Any:
-        if not checks.is_inexact(a):
+        if not tree.is_inexact(a):
             return a
         start, end = tree.moving(a, b)
         return end - start

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape._checks import finite_params, rounding
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import checks, paths, tree
+from tlx.core import paths, tree
 from tlx.core.entries import blocks, from_entries
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
@@ -96,7 +96,7 @@ def principal_components(checkpoints: Sequence[Params]) -> Components:
     paths.hull(checkpoints)  # its checks
     finite_params({f"checkpoints[{i}]": params for i, params in enumerate(checkpoints)})
     columns = list(zip(*map(jax.tree.leaves, checkpoints), strict=True))
-    floating = [leaves for leaves in columns if checks.is_inexact(leaves[0])]
+    floating = [leaves for leaves in columns if tree.is_inexact(leaves[0])]
     values, vectors = _eigen(_gram(floating, len(checkpoints)))
     if not np.sqrt(values[1]) > np.linalg.norm([float(rounding(p)) for p in checkpoints]):
         raise ValueError(
@@ -162,7 +162,7 @@ def trajectory(
             f"expected the components of these {num} checkpoints, got those of "
             f"{len(components.coordinates)}; call principal_components on them"
         )
-    checks.same_structure(checkpoints[0], components.mean, ("checkpoints[0]", "components.mean"))
+    tree.same_structure(checkpoints[0], components.mean, ("checkpoints[0]", "components.mean"))
     paths.hull(checkpoints)  # its checks
     path_fn = Partial(_checkpoint_or_projection, tuple(checkpoints), components.path_fn)
     which = np.r_[np.arange(num), np.full(num, num)].astype(np.int32)
@@ -214,7 +214,7 @@ def _blocks(leaves: Sequence[Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def _combined(leaves: Sequence[Any], weights: np.ndarray) -> tuple[Any, Any, Any]:
     """The mean of the checkpoints, and the sums of their deviations by the two weights."""
-    if not checks.is_inexact(leaves[0]):
+    if not tree.is_inexact(leaves[0]):
         return (leaves[0],) * 3
     blocks = [np.vstack([mean, weights.T @ block]) for mean, block in _blocks(leaves)]
     rows = np.concatenate([np.zeros((3, 0)), *blocks], axis=1)

@@ -54,7 +54,7 @@ def by_shape(params: Params, layout: str) -> tuple[dict[str, Layer], tuple[str, 
     passed_over = []
     for name, leaf in tree.named_leaves(params).items():
         shape, n = np.shape(leaf), np.ndim(leaf)
-        if n < 2 or not checks.is_inexact(leaf):
+        if n < 2 or not tree.is_inexact(leaf):
             continue
         outputs = shape[-1] if layout == "HWIO" else shape[0]
         if math.prod(shape) == outputs:
@@ -109,7 +109,7 @@ def unused(params: Params, found: Mapping[str, Layer]) -> tuple[str, ...]:
     return tuple(
         name
         for name, leaf in tree.named_leaves(params).items()
-        if name not in found and checks.is_inexact(leaf) and sum(n > 1 for n in np.shape(leaf)) > 1
+        if name not in found and tree.is_inexact(leaf) and sum(n > 1 for n in np.shape(leaf)) > 1
     )
 
 

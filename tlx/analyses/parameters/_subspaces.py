@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import linalg
 
-from tlx.core import checks, tree
+from tlx.core import tree
 from tlx.core.entries import blocks
 from tlx.core.types import Params
 
@@ -70,13 +70,13 @@ def subspace_overlap(
     """
     if rank < 1:
         raise ValueError(f"expected a rank of at least 1, got {rank}")
-    checks.same_structure(params_a, params_b)
+    tree.same_structure(params_a, params_b)
     pairs = {
         name: (a, b)
         for (name, a), b in zip(
             tree.named_leaves(params_a).items(), jax.tree.leaves(params_b), strict=True
         )
-        if np.ndim(a) > 1 and np.size(a) and checks.is_inexact(a)
+        if np.ndim(a) > 1 and np.size(a) and tree.is_inexact(a)
     }
     if not pairs:
         raise ValueError("expected at least one floating leaf with two or more axes, got none")
@@ -144,7 +144,7 @@ def principal_overlap(
     num = len(checkpoints_a)
     for i, params in enumerate(every):
         name = f"checkpoints_a[{i}]" if i < num else f"checkpoints_b[{i - num}]"
-        checks.same_structure(every[0], params, ("checkpoints_a[0]", name))
+        tree.same_structure(every[0], params, ("checkpoints_a[0]", name))
     gram, squares, size, eps = _gram(every, num)
     (basis_a, explained_a), (basis_b, explained_b) = (
         _principal(gram[rows, rows], rank, eps * np.sqrt(squares[rows].max()))
@@ -198,7 +198,7 @@ def _gram(every: Sequence[Params], num: int) -> tuple[np.ndarray, np.ndarray, in
     gram, squares = np.zeros((len(every), len(every))), np.zeros(len(every))
     size, eps = 0, 0.0
     for leaves in zip(*map(jax.tree.leaves, every), strict=True):
-        if not checks.is_inexact(leaves[0]):
+        if not tree.is_inexact(leaves[0]):
             continue
         size += tree.num_reals(leaves[0])
         eps = max(eps, float(jnp.finfo(jnp.result_type(leaves[0])).eps))

@@ -82,10 +82,10 @@ def by_module(
             raise ValueError(checks.unknown("module", name, known))
     chosen = tuple(dict.fromkeys(known if modules is None else modules))
     if modules is None:
-        checks.same_structure(params_a, params_b)
+        tree.same_structure(params_a, params_b)
     params_a = labels_lib.select(params_a, labels, chosen)
     params_b = labels_lib.select(params_b, labels, chosen)
-    checks.same_structure(params_a, params_b)
+    tree.same_structure(params_a, params_b)
     kept = [label for label in jax.tree.leaves(labels) if label in chosen]
     member = np.array([[label == name for label in kept] for name in chosen], bool)
     member = member.reshape(len(chosen), len(kept))  # two axes, were there no modules
@@ -103,7 +103,7 @@ def _sums(params_a: Params, params_b: Params) -> Float[Array, "leaves 4 2"]:
     rows = [jnp.zeros((0, 4, 2), dtype)]
     for a, b in zip(jax.tree.leaves(params_a), jax.tree.leaves(params_b), strict=True):
         found = [jnp.zeros(2, dtype)] * 4
-        if checks.is_inexact(a):
+        if tree.is_inexact(a):
             a, b = tree.moving(a, b)
             found = [inner(x, y) for x, y in ((a - b, a - b), (a, b), (a, a), (b, b))]
         rows.append(jnp.stack(found).astype(dtype)[None])

@@ -120,8 +120,8 @@ def trajectory(
         if not window:
             start = checkpoint
             goal = start if end is None else labels_lib.select(end, labels, chosen)
-            checks.same_structure(start, goal, ("checkpoints[0]", "end"))
-        checks.same_structure(start, checkpoint, ("checkpoints[0]", f"checkpoints[{number}]"))
+            tree.same_structure(start, goal, ("checkpoints[0]", "end"))
+        tree.same_structure(start, checkpoint, ("checkpoints[0]", f"checkpoints[{number}]"))
         window = [*(window or [start, start]), checkpoint]
         rows.append(_by_module(in_float64(_step_sums(start, goal, *window)), index, len(chosen)))
         window = window[1:]  # before the next one is loaded
@@ -207,10 +207,10 @@ def alignment_of_movement(
     given["start_b"] = start if start_b is None else start_b
     if modules is None:
         for name, params in given.items():
-            checks.same_structure(start, params, ("start", name))
+            tree.same_structure(start, params, ("start", name))
     given = {name: labels_lib.select(params, labels, chosen) for name, params in given.items()}
     for name, params in given.items():
-        checks.same_structure(given["start"], params, ("start", name))
+        tree.same_structure(given["start"], params, ("start", name))
     index = [chosen.index(label) for label in jax.tree.leaves(labels) if label in chosen]
     sums = _by_module(in_float64(_pair_sums(**given)), index, len(chosen))
     leaves = jax.tree.leaves(given["start"])
@@ -264,7 +264,7 @@ def _of_leaves(sums: Any, num: int, *models: Params) -> Array:
     dtype = jnp.result_type(float)
     rows = []
     for leaves in zip(*map(jax.tree.leaves, models), strict=True):
-        if checks.is_inexact(leaves[0]):
+        if tree.is_inexact(leaves[0]):
             found = sums(*tree.moving(*leaves))
             rows.append(jnp.stack(found).astype(dtype))
         else:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tlx.analyses.features.transfer import _class_spectrum, _votes
-from tlx.core import checks
+from tlx.core import checks, tree
 
 Metric = Literal["cosine", "euclidean"]
 """Which examples are near: by the angle between their features, or by the distance."""
@@ -47,7 +47,7 @@ def examples(features: Any, labels: Any, num_classes: int) -> Examples:
         )
     if np.iscomplexobj(x):
         raise TypeError(f"expected real features, got dtype {x.dtype}")
-    eps = float(jnp.finfo(x.dtype).eps) if checks.is_inexact(x) else 0.0
+    eps = float(jnp.finfo(x.dtype).eps) if tree.is_inexact(x) else 0.0
     x = x.astype(np.float64).reshape(len(x), math.prod(x.shape[1:]))
     largest = np.abs(x).max(initial=0)
     is_finite = bool(np.isfinite(largest))

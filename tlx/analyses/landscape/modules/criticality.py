@@ -240,7 +240,7 @@ def _members(
 ) -> Bool[np.ndarray, "M leaves"]:
     """Which leaves are the weights of each module."""
     weights = [
-        checks.is_inexact(leaf) and name not in still
+        tree.is_inexact(leaf) and name not in still
         for name, leaf in tree.named_leaves(params).items()
     ]
     flat = jax.tree.leaves(labels)
@@ -262,7 +262,7 @@ def _squares(point: Params, start: Params) -> list[Array]:
     """‖point − start‖² of each leaf, 0 where it is not floating."""
     pairs = zip(jax.tree.leaves(point), jax.tree.leaves(start), strict=True)
     return [
-        _square(*tree.moving(*pair)) if checks.is_inexact(pair[0]) else jnp.zeros(())
+        _square(*tree.moving(*pair)) if tree.is_inexact(pair[0]) else jnp.zeros(())
         for pair in pairs
     ]
 

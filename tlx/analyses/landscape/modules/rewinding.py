@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from tlx.analyses.landscape.modules import _module_sweep
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import checks, paths, tree
 from tlx.core import labels as labels_lib
+from tlx.core import paths, tree
 from tlx.core.types import ApplyFn, Labels, Metric, Params, Stream
 
 
@@ -99,7 +99,7 @@ def rewind(
     at_end = jax.tree.map(lambda x: x[0], at_end)
     results = jax.tree.map(lambda *rows: jnp.stack(rows), *(found[m] for m in chosen))
     drops = jax.tree.map(
-        lambda t, x: t[None, None] - x if checks.is_inexact(x) else x, at_end, results
+        lambda t, x: t[None, None] - x if tree.is_inexact(x) else x, at_end, results
     )
     return Rewinding(chosen, results, at_end, drops, rule)
 
@@ -109,10 +109,10 @@ def _in_place(
 ) -> Params:
     """The reference's modules, and the trained model's leaves for all others."""
     if tree.names(trained) != tree.names(reference):
-        checks.same_structure(trained, reference, ("trained", name))
+        tree.same_structure(trained, reference, ("trained", name))
     wanted = labels_lib.select(trained, labels, modules)
     own = labels_lib.select(reference, labels, modules)
-    checks.same_structure(wanted, own, ("trained", name))
+    tree.same_structure(wanted, own, ("trained", name))
     pairs = zip(jax.tree.leaves(trained), jax.tree.leaves(reference), strict=True)
     flat = jax.tree.leaves(labels)
     leaves = [r if label in modules else t for (t, r), label in zip(pairs, flat, strict=True)]

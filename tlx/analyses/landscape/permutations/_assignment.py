@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from tlx.analyses.landscape.permutations import _permutation
 from tlx.analyses.landscape.permutations._symmetry import Factor, Permutations, Symmetry
-from tlx.core import checks, tree
+from tlx.core import tree
 from tlx.core.types import Params
 
 Block = tuple[str, tuple[str, ...]]
@@ -186,7 +186,7 @@ def counted(symmetry: Symmetry, params: Params) -> Weights:
             "turned in phase as well as permuted, and of that no best order is known here"
         )
     for name, leaf in tree.named_leaves(params).items():
-        if checks.is_inexact(leaf) and name not in symmetry.statistics:
+        if tree.is_inexact(leaf) and name not in symmetry.statistics:
             value = np.asarray(jax.device_get(leaf))
             out[name] = value if value.dtype == np.float64 else value.astype(np.float32)
     bad = [name for name, value in out.items() if not np.isfinite(value).all()]

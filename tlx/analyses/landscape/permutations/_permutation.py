@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx.analyses.landscape.permutations._symmetry import Factor, Group, Permutations, Symmetry
-from tlx.core import checks, graph, tree
+from tlx.core import graph, tree
 from tlx.core.types import ApplyFn, Params
 
 
@@ -96,7 +96,7 @@ def check_shapes(symmetry: Symmetry, params: Params) -> None:
         for name, axes in symmetry.leaves.items()
     }
     names = ("the model of the symmetry", "params")
-    checks.same_structure(like, tree.named_leaves(params), names, dtype=False)
+    tree.same_structure(like, tree.named_leaves(params), names, dtype=False)
 
 
 def check_same_function(apply_fn: ApplyFn, params: Params, permuted: Params, inputs: Any) -> None:
@@ -141,7 +141,7 @@ def check(apply_fn: ApplyFn, found: Symmetry, params: Params, inputs: Any) -> No
 
 def _moved(leaf: Any, is_statistic: bool, rng: np.random.Generator) -> Any:
     """A leaf with noise of the size of usual weights; a vector (maybe variances) only grows."""
-    if not checks.is_inexact(leaf):
+    if not tree.is_inexact(leaf):
         return leaf
     leaf = jnp.asarray(leaf)
     longest = max(leaf.shape, default=1)

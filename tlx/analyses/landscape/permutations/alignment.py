@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from tlx.analyses.landscape.permutations import _activations, _assignment, _permutation, _symmetry
 from tlx.analyses.landscape.permutations._permutation import check_same_function
 from tlx.analyses.landscape.permutations._symmetry import Group, Permutations, Symmetry
-from tlx.core import batch_statistics, checks, graph, streams
+from tlx.core import batch_statistics, checks, graph, streams, tree
 from tlx.core.types import ApplyFn, Params, Stream
 
 __all__ = [
@@ -135,7 +135,7 @@ def weight_matching(
     """
     if num_starts < 1:
         raise ValueError(f"expected num_starts of at least 1, got {num_starts}")
-    checks.same_structure(params_a, params_b)
+    tree.same_structure(params_a, params_b)
     _permutation.check_shapes(symmetry, params_a)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(_key(key))).ravel())
     a, b = (_assignment.counted(symmetry, p) for p in (params_a, params_b))
@@ -183,7 +183,7 @@ def activation_matching(
     with n units a product of n² flops an example and place. Memory: n² a value.
     References: Li et al. 2016, "Convergent learning"; Ainsworth et al. 2023, section 3.1.
     """
-    checks.same_structure(params_a, params_b)
+    tree.same_structure(params_a, params_b)
     _permutation.check_shapes(symmetry, params_a)
     first, stream = streams.peek(stream)
     if first is None:
@@ -220,7 +220,7 @@ def match_many(
     if len(models) < 2:
         raise ValueError(f"expected at least two models, got {len(models)}")
     for i, other in enumerate(models[1:], 1):
-        checks.same_structure(models[0], other, ("models[0]", f"models[{i}]"))
+        tree.same_structure(models[0], other, ("models[0]", f"models[{i}]"))
     orders = [_permutation.orders(symmetry) for _ in models]
     models = [jax.tree.map(_on_host, model) for model in models]
     placed = list(models)
@@ -255,12 +255,12 @@ def _unit_scale(weights: _assignment.Weights) -> tuple[_assignment.Weights, int]
 
 
 def _on_host(leaf: Any) -> Any:
-    return np.asarray(jax.device_get(leaf)) if checks.is_inexact(leaf) else leaf
+    return np.asarray(jax.device_get(leaf)) if tree.is_inexact(leaf) else leaf
 
 
 def _mean(models: Sequence[Params]) -> Params:
     def leaf(*values: Any) -> Any:
-        if not checks.is_inexact(values[0]):
+        if not tree.is_inexact(values[0]):
             return values[0]
         mean = np.mean([np.asarray(x, np.float64) for x in values], 0)
         return mean.astype(values[0].dtype)
