@@ -38,8 +38,9 @@ from tests.benchmarks import timing, training
 from tlx import config
 from tlx.data import host_ops
 from tlx.data.examples import load
+from tlx.data.labelled import ArraySource
 from tlx.data.loader import train_batches
-from tlx.data.sources import ArraySource, register_source
+from tlx.data.sources import register_source
 from tlx.data.spec import DataSpec
 from tlx.train.spec import RunSpec
 
@@ -50,7 +51,7 @@ IDENTITY_FILES, IDENTITY_BYTES = 10_000, 20_000
 IDENTITY = """
 import json, sys, time
 from tlx.data.sources import open_source
-import tlx.data.folders
+import tlx.data.sources.folder
 start = time.perf_counter()
 digest = open_source("folder", "train", sys.argv[1]).fingerprint
 print(json.dumps([digest, time.perf_counter() - start]))

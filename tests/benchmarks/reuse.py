@@ -28,7 +28,8 @@ from tlx import config
 from tlx.adapters import linen
 from tlx.analyses.function import predictions
 from tlx.data import examples
-from tlx.data.sources import ArraySource, register_source
+from tlx.data.labelled import ArraySource
+from tlx.data.sources import register_source
 from tlx.data.transform import transform
 from tlx.train.spec import RunSpec
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from tests.helpers import mock_data
-from tlx.data.chexpert import DISEASES
 from tlx.data.examples import Lazy, load, load_arrays
+from tlx.data.labelled import BadImage
 from tlx.data.loader import eval_stream, train_batches
-from tlx.data.sources import BadImage, open_source, unavailable
+from tlx.data.sources import open_source, unavailable
+from tlx.data.sources.chexpert import DISEASES
 from tlx.data.spec import DataSpec
 
 Image = pytest.importorskip("PIL.Image")

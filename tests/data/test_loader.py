@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlx.data import image_ops, sources
+from tlx.data import image_ops
 from tlx.data.decode import fit
 from tlx.data.examples import Arrays, Lazy, data_key, load, load_arrays, num_examples, subset
+from tlx.data.labelled import ArraySource
 from tlx.data.loader import eval_stream, train_batches
 from tlx.data.order import Order, epoch_order
-from tlx.data.sources import ArraySource, open_source, register_source
+from tlx.data.sources import open_source, register_source, registry
 from tlx.data.spec import DataSpec
 from tlx.data.transform import _as_inputs, apply, transform
 
@@ -52,7 +53,7 @@ class TinySource:
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setattr(sources, "_SOURCES", dict(sources._SOURCES))
+    monkeypatch.setattr(registry, "_READERS", dict(registry._READERS))
     register_source("loader_tiny", TinySource)
 
 

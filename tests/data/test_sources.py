@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from tests.helpers import make_fashion
-from tlx.data import demo, sources
-from tlx.data.demo import stratified_split
-from tlx.data.sources import ArraySource, open_source, register_source
+from tlx.data import sources
+from tlx.data.labelled import ArraySource
+from tlx.data.sources import digits, open_source, register_source, registry
 from tlx.data.spec import DataSpec
+from tlx.data.stratified import stratified_split
 
 
 @pytest.mark.parametrize(
@@ -49,10 +50,10 @@ def test_digits_are_what_the_package_gives(monkeypatch):
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    fast = demo._digits_data()
-    monkeypatch.setattr(demo.Path, "exists", lambda self: False)
-    demo._digits_data.cache_clear()
-    for pixels, labels in (fast, demo._digits_data()):
+    fast = digits._digits_data()
+    monkeypatch.setattr(digits.Path, "exists", lambda self: False)
+    digits._digits_data.cache_clear()
+    for pixels, labels in (fast, digits._digits_data()):
         np.testing.assert_array_equal(pixels, data.data)
         np.testing.assert_array_equal(labels, data.target)
     for split, numbers in stratified_split(data.target, 100).items():
@@ -234,7 +235,7 @@ def shapes(split):
 
 
 def test_register_source(monkeypatch):
-    monkeypatch.setattr(sources, "_SOURCES", dict(sources._SOURCES))
+    monkeypatch.setattr(registry, "_READERS", dict(registry._READERS))
     register_source("shapes", shapes)
     assert len(open_source("shapes", "train")) == 6
     assert "shapes" in sources.known()

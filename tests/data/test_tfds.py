@@ -11,10 +11,11 @@ import sys
 import numpy as np
 import pytest
 
-from tlx.data.chexpert import DISEASES
 from tlx.data.examples import load, load_arrays
 from tlx.data.loader import eval_stream, train_batches
-from tlx.data.sources import DOMAINS, open_source
+from tlx.data.sources import open_source
+from tlx.data.sources.chexpert import DISEASES
+from tlx.data.sources.domainnet import DOMAINS
 from tlx.data.spec import DataSpec
 
 tfds = pytest.importorskip("tensorflow_datasets")

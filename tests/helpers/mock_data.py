@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlx.data.chexpert import DISEASES
+from tlx.data.sources.chexpert import DISEASES
 
 OTHER = ("Sex", "Age", "No Finding", "Support Devices")  # columns that nothing reads
 

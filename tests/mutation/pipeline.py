@@ -30,7 +30,7 @@ MUTATIONS = (
       "centres = np.arange(new) * scale", "data/test_decode.py"),
     M("data/pixels.py", "(values.astype(np.uint32) * 255 + most // 2) // most",
       "(values.astype(np.uint32) * 255) // most", "data/test_pixels.py"),
-    M("data/chexpert.py", "np.where(is_rare, 2, 1)", "np.where(is_rare, 1, 2)",
+    M("data/sources/chexpert.py", "np.where(is_rare, 2, 1)", "np.where(is_rare, 1, 2)",
       "data/test_files.py"),
     M("data/examples.py", "last = order[total - held_out :]", "last = order[: held_out]",
       "data/test_loader.py"),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tlx import models
-from tlx.data.sources import ArraySource, register_source
+from tlx.data.labelled import ArraySource
+from tlx.data.sources import register_source
 from tlx.data.spec import DataSpec
 from tlx.train import metrics_log
 from tlx.train.spec import CheckpointSpec, ModelSpec, OptimSpec, RunSpec

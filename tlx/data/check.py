@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tlx.data import listing
-from tlx.data.sources import BadImage, Source, open_source
+from tlx.data.labelled import BadImage, Source
+from tlx.data.sources import open_source
 
 SAMPLE = 512
 """Examples that are decoded unless all are."""

@@ -8,8 +8,9 @@ import numpy as np
 
 from tlx.data import listing, recipe
 from tlx.data.decode import fit
+from tlx.data.labelled import ArraySource, Source
 from tlx.data.lazy import Bad, Lazy
-from tlx.data.sources import ArraySource, Source, open_source
+from tlx.data.sources import open_source
 from tlx.data.spec import DataSpec
 
 IN_MEMORY_BYTES = 2**30

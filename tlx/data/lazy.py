@@ -13,7 +13,7 @@ import numpy as np
 
 from tlx.data import recipe
 from tlx.data.decode import fit, to_channels
-from tlx.data.sources import BadImage, Source
+from tlx.data.labelled import BadImage, Source
 from tlx.data.spec import DataSpec
 
 THREADS = 8

@@ -9,7 +9,7 @@ import numpy as np
 from tests.helpers import batch_norm
 from tlx.analyses.landscape import interpolation
 from tlx.core import batch_statistics, metrics, streams
-from tlx.data import demo
+from tlx.data.sources import mnist5k
 
 ALPHAS = np.float32([0, 0.25, 0.5, 0.75, 1])
 SIZES = (14 * 14, 64, 10)
@@ -18,7 +18,7 @@ SIZES = (14 * 14, 64, 10)
 @functools.cache
 def data(split):
     """MNIST in 14×14, and its labels."""
-    source = demo.mnist5k(split)
+    source = mnist5k.mnist5k(split)
     images = np.asarray(source.images, np.float32).reshape(-1, 14, 2, 14, 2).mean((2, 4)) / 255
     return images.reshape(-1, SIZES[0]), np.asarray(source.labels)
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx.analyses.landscape import _mean_loss, _operator
-from tlx.core import metrics
+from tlx.core import metrics, tree
 
 TOLERANCE = 1e-3
 """The largest relative error of the loss's curvature in its outputs, over all examples."""
@@ -75,7 +75,7 @@ def _products(
         return narrow, None
 
 
-def _wide(tree: Any) -> Any:
+def _wide(values: Any) -> Any:
     return jax.tree.map(
         lambda x: np.asarray(x, np.float64) if tree.is_inexact(x) else np.asarray(x), values
     )

@@ -15,7 +15,7 @@ import pytest
 from tests.helpers.permutable import mlp, mlp_params
 from tlx.analyses.landscape.permutations import alignment
 from tlx.core import batch_statistics, metrics, paths, streams
-from tlx.data import demo
+from tlx.data.sources import mnist5k
 
 NARROW, WIDE = 16, 128
 PAIRS = ((0, 1), (1, 2), (2, 3), (3, 0))
@@ -24,7 +24,7 @@ MIDDLE = np.float32([0.0, 0.5, 1.0])
 
 @functools.cache
 def digits(split):
-    source = demo.mnist5k(split)
+    source = mnist5k.mnist5k(split)
     return source.images.reshape(-1, 784).astype(np.float32) / 255, source.labels
 
 

@@ -1,98 +1,16 @@
-"""Image files as sources, and a folder of them by class.
+"""A folder of images for each split and class; the splits are the names of its folders."""
 
-Paths are relative to one folder: what `DataSpec.folder` names, else $TLX_DATA_DIR/NAME.
-"""
-
-import os
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tlx.data import identity, listing
-from tlx.data.pixels import read_image, shown
-from tlx.data.sources import Example
+from tlx.data import listing
+from tlx.data.image_files import ImageFiles, data_folder
+from tlx.data.pixels import shown
+from tlx.data.sources import registry
 
 _SHOWN = 5  # names in a message
-
-
-class ImageFiles:
-    """Labelled image files, each decoded when it is asked for.
-
-    Args:
-      name: of the source.
-      split: of this part.
-      folder: that the paths are relative to.
-      paths: of the files, one an example.
-      labels: int [N], or float 0/1 [N, classes].
-      num_classes: C.
-      mode: "RGB", or "L" for grey.
-      class_names: of the classes, if they have names.
-      left_out: paths of what is in the folder and not among the examples, by reason.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        *,
-        folder: Path,
-        paths: Sequence[str],
-        labels: np.ndarray,
-        num_classes: int,
-        mode: str = "RGB",
-        class_names: tuple[str, ...] | None = None,
-        left_out: Mapping[str, list[str]] | None = None,
-    ) -> None:
-        self.name, self.split, self.num_classes = name, split, num_classes
-        self.class_names = class_names
-        self.left_out = left_out or {}
-        self._folder, self._paths, self._labels, self._mode = folder, paths, labels, mode
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 of relative paths, labels and the files' bytes (see `tlx.data.identity`)."""
-        return identity.of_examples(
-            self._folder,
-            self._paths,
-            self._labels,
-            mode=self._mode,
-            num_classes=self.num_classes,
-        )
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: int, /) -> Example:
-        """Example `index`.
-
-        Raises:
-          BadImage: if its file is not there or cannot be decoded.
-        """
-        file = self._folder / self._paths[index]
-        return {"image": read_image(file, self._mode), "label": self._labels[index]}
-
-
-def data_folder(name: str, folder: str | None) -> Path:
-    """Where the files of a source are: the folder that is named, else $TLX_DATA_DIR/NAME.
-
-    Raises:
-      ValueError: if neither is there.
-    """
-    root = os.environ.get("TLX_DATA_DIR")
-    if folder is None and root is None:
-        raise ValueError(
-            f"the source {name!r} reads files: give data.folder, or set TLX_DATA_DIR so that they "
-            f"are in $TLX_DATA_DIR/{name}"
-        )
-    found = Path(folder) if folder is not None else Path(root or "") / name
-    if not found.is_dir():
-        raise ValueError(
-            f"the source {name!r}: there is no folder {found}; put its files there, or name "
-            "another by data.folder or TLX_DATA_DIR"
-        )
-    return found
 
 
 def open_folder(split: str, folder: str | None, train_split: str | None = None) -> ImageFiles:
@@ -176,3 +94,13 @@ def _training(root: Path, split: str, splits: Sequence[str]) -> str:
             "which of them has the training images is not said; name it by data.train_split"
         )
     return split
+
+
+registry.register(
+    "folder",
+    registry.Reader(
+        lambda asked: open_folder(asked.split, asked.folder, asked.train_split),
+        lacks=registry.needs("PIL", "images"),
+        reads_files=True,
+    ),
+)

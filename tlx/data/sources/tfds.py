@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tlx.data import chexpert, identity
-from tlx.data.sources import Example
+from tlx.data import identity
+from tlx.data.labelled import Example
+from tlx.data.sources import chexpert, registry
 
 
 class TfdsSource:
@@ -75,7 +76,7 @@ def open_tfds(name: str, split: str) -> TfdsSource:
     The folder is the environment variable TFDS_DATA_DIR, else ~/tensorflow_datasets.
     Nothing is downloaded and TensorFlow is not imported. The dataset must have one image
     and one class label: those of its supervised keys, else "image" and "label". "chexpert" has
-    five labels by the rules of `tlx.data.chexpert`, in the order of its files, not permuted.
+    five labels by the rules of the source "chexpert", in the order of its files, not permuted.
 
     Args:
       name: as tensorflow-datasets takes it, "name[/config][:version]".
@@ -141,3 +142,13 @@ def _not_prepared(name: str, folder: str | None) -> str:
         f"  tfds build {name} --file_format=array_record --data_dir={where}\n"
         "then set TFDS_DATA_DIR to that folder wherever it is read; reading needs no TensorFlow."
     )
+
+
+registry.register(
+    "tfds/",
+    registry.Reader(
+        lambda asked: open_tfds(asked.name.removeprefix("tfds/"), asked.split),
+        lacks=registry.needs("tensorflow_datasets", "tfds"),
+        reads_files=True,
+    ),
+)

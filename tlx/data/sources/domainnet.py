@@ -10,10 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from tlx.data import lists
-from tlx.data.folders import ImageFiles, data_folder
+from tlx.data.image_files import ImageFiles, data_folder
+from tlx.data.sources import registry
 
 CLASSES = 345
 """Of all domains."""
+
+
+DOMAINS = ("real", "clipart", "quickdraw", "sketch", "painting", "infograph")
+"""The domains of DomainNet."""
 
 
 class _Line(NamedTuple):
@@ -84,3 +89,17 @@ def _names(found: list[_Line]) -> dict[int, str]:
                     f"{first.where} {other!r} has {first.label}; is a line cut off?"
                 )
     return {label: Path(line.path).parent.name for label, line in by_number.items()}
+
+
+for _domain in DOMAINS:
+    registry.register(
+        f"domainnet/{_domain}",
+        registry.Reader(
+            lambda asked: open_domainnet(
+                asked.name.removeprefix("domainnet/"), asked.split, asked.folder
+            ),
+            splits=("train", "test"),
+            lacks=registry.needs("PIL", "images"),
+            reads_files=True,
+        ),
+    )

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tlx.data.folders import data_folder
+from tlx.data.image_files import data_folder
+from tlx.data.labelled import ArraySource
 from tlx.data.pixels import shown
-from tlx.data.sources import ArraySource
+from tlx.data.sources import registry
 
 
 def open_arrays(split: str, folder: str | None) -> ArraySource:
@@ -66,3 +67,9 @@ def _arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
         if lacking:
             raise ValueError(f"lacks {' and '.join(lacking)}; it has {', '.join(data.files)}")
         return data["images"], data["labels"]
+
+
+registry.register(
+    "numpy",
+    registry.Reader(lambda asked: open_arrays(asked.split, asked.folder), reads_files=True),
+)

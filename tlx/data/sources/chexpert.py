@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from tlx.data import lists
-from tlx.data.folders import ImageFiles, data_folder
+from tlx.data.image_files import ImageFiles, data_folder
+from tlx.data.sources import registry
 
 DISEASES = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 UNCERTAIN = (0.0, 1.0, 0.0, 1.0, 0.0)
@@ -159,3 +160,14 @@ def _mark(file: Path, number: int, text: str, disease: int) -> float:
             f"{file}:{number}: expected 1, 0, -1 or nothing for {DISEASES[disease]}, got {text!r}"
         )
     return _MARKS[text]
+
+
+registry.register(
+    "chexpert",
+    registry.Reader(
+        lambda asked: open_chexpert(asked.split, asked.folder),
+        split_problem=split_problem,
+        lacks=registry.needs("PIL", "images"),
+        reads_files=True,
+    ),
+)
