@@ -237,8 +237,8 @@ class Mistakes(NamedTuple):
     capa: Array  # [N, N], the same by probabilities
     capa_low: Array
     capa_high: Array
-    confidence: Array  # [N, …], see `tlx.analyses.function.mistakes.Confidence`
-    margin: Array
+    confidence: Array  # [N, N, 4], of the first model, in the mean over each of the cells
+    margin: Array  # [N, N, 4]
     num_examples: Array  # []
     num_classes: Array  # []
     is_multilabel: Array  # bool []
@@ -310,7 +310,7 @@ class Permutation(NamedTuple):
     distance: Array  # [V], between the weights; NaN for "repaired", whose weights are not b's
     num_units: Array  # []
     num_examples: Array  # []
-    statistics: Array  # str []
+    statistics: Array  # str [V]
 
 
 class Rewinding(NamedTuple):
@@ -362,16 +362,16 @@ class Movement(NamedTuple):
 
     modules: Array  # str [M]
     step: Array  # int [T]
-    norm: Array  # [T, M]; so the next four
+    norm: Array  # [T, M]; so the next three
     displacement: Array
     path: Array
     straightness: Array
-    to_end: Array
-    total_norm: Array  # [T]; so the next four
+    to_end: Array  # [T − 1, M]
+    total_norm: Array  # [T]; so the next three
     total_displacement: Array
     total_path: Array
     total_straightness: Array
-    total_to_end: Array
+    total_to_end: Array  # [T − 1]
 
 
 class MovementAlignment(NamedTuple):
@@ -417,7 +417,7 @@ class Spectra(NamedTuple):
     effective_rank: Array
     alpha: Array  # the exponent of the tail
     quantiles: Array  # [Q]
-    singular_values: Array  # [T, L, Q]
+    singular_values: Array  # [L, Q], after the last step
 
 
 class Study(NamedTuple):
