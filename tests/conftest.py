@@ -9,6 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+# Compiling takes most of the time, and what is compiled runs for milliseconds; so too in processes
+# that tests start. Set it to 0 to try what users run: the laws hold of both.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 import hypothesis
 import jax
 import pytest
