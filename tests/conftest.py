@@ -9,10 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# Compiling takes most of the time, and what is compiled runs for milliseconds; so too in processes
-# that tests start. Set it to 0 to try what users run: the laws hold of both.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-
 import hypothesis
 import jax
 import pytest
@@ -35,6 +31,12 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 STATM = Path("/proc/self/statm")
 MOST_BYTES = 2 * 2**30
 
+SHORT_RUNS = ("adapters", "analyses", "core", "data", "models")
+"""Folders whose tests compile much that runs for milliseconds: there, with few optimisations.
+
+With the environment's JAX_DISABLE_MOST_OPTIMIZATIONS=0 all compile as users do: the laws hold of
+both."""
+
 LONG = (
     "test_local.py",
     "test_frameworks_landscape.py",
@@ -51,6 +53,18 @@ hypothesis.settings.load_profile("tlx")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONG)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Few optimisations where compiling is what takes the time."""
+    is_short = request.path.relative_to(Path(__file__).parent).parts[0] in SHORT_RUNS
+    is_chosen = "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ
+    if is_short and not is_chosen:
+        jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    if is_short and not is_chosen:
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module", autouse=True)
