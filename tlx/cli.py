@@ -183,7 +183,7 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
     """
     from tlx import config
     from tlx.report import tables
-    from tlx.studies import local, progress
+    from tlx.studies import progress, runner
     from tlx.studies.spec import StudySpec
     from tlx.train import distributed
 
@@ -192,7 +192,7 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
         raise ValueError(f"{args.config} is the config of one run; use tlx train")
     spec = config.build(StudySpec, values)
     distributed.initialize_if_cluster()
-    result = local.run(spec, args.workdir)
+    result = runner.run(spec, args.workdir)
     if not distributed.is_primary():
         return
     print(tables.summary(result.records))
@@ -206,7 +206,7 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
     the end, result.json.
     """
     from tlx import config
-    from tlx.studies import local
+    from tlx.studies import runner
     from tlx.train import distributed
     from tlx.train.spec import RunSpec
 
@@ -218,7 +218,7 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
         )
     spec = config.build(RunSpec, values)
     distributed.initialize_if_cluster()
-    result = local.run_one(spec, args.workdir)
+    result = runner.run_one(spec, args.workdir)
     print(
         f"{result.name}: test accuracy {result.test['accuracy']:.4f} at step {result.step}, "
         f"best {result.best_test['accuracy']:.4f} at step {result.best_step}; {result.workdir}"
@@ -309,11 +309,11 @@ def _export(args: argparse.Namespace, overrides: list[str]) -> None:
 def _report(args: argparse.Namespace, overrides: list[str]) -> None:
     """Draws the page again from the records of a study's workdir."""
     from tlx.report import measures
-    from tlx.studies import local
+    from tlx.studies import runner
 
     if overrides:
         raise ValueError("report takes no config: it draws what the records hold")
-    page = local.redraw(args.workdir)
+    page = runner.redraw(args.workdir)
     for problem in measures.problems(args.workdir / "records"):
         print(f"tlx report: {problem}", file=sys.stderr)
     print(page)

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 from tlx import records
 from tlx.report import page
-from tlx.studies import agenda, asking, plan
+from tlx.studies import plan, question
 from tlx.studies.progress import Progress
+from tlx.studies.question import Question
+from tlx.studies.runs import Plan, Run
 from tlx.studies.spec import StudySpec
 from tlx.train import distributed, initial, metrics_log, serial
 from tlx.train.loop import train
@@ -54,17 +56,17 @@ def run(spec: StudySpec, workdir: Path, *, progress: Progress | None = None) -> 
     if spec.pretrain.init_from is not None:
         initial.find_origin(spec.pretrain.init_from)  # before anything is written
     _claim(spec, workdir)
-    all_runs = plan.runs(spec, workdir)
-    weights = [max(1.0, float(each.spec.num_steps)) for each in all_runs]
-    asked = agenda.groups(spec, all_runs)
-    total = sum(weights) + sum(group.weight for group in asked)
+    planned = plan.make(spec, workdir)
+    asked = {name: one for name, one in spec.asked().items() if one.subjects(planned)}
+    total = sum(map(_train_weight, planned.runs))
+    total += sum(_answer_weight(one, planned) for one in asked.values())
     progress = progress or Progress(total)
-    for each, weight in zip(all_runs, weights, strict=True):
-        _train(each, weight, progress)
+    for each in planned.runs:
+        _train(each, progress)
     root = workdir / "records"
     if distributed.is_primary():  # training is shared, the questions are small
-        for group in asked:
-            _answer(root, group, progress)
+        for name, one in asked.items():
+            _answer(root, name, one, planned, progress)
         redraw(workdir)
     distributed.wait_for_all("study done")
     return StudyResult(workdir / PAGE_FILE, root, time.perf_counter() - started)
@@ -86,9 +88,8 @@ def run_one(spec: RunSpec, workdir: Path, *, progress: Progress | None = None) -
             f"a run of kind {spec.kind} starts from random weights, and init_from names others; "
             "leave it out, or call the run P-T"
         )
-    only = plan.Run(spec.name, spec.kind, 1, workdir, spec)
-    weight = max(1.0, float(spec.num_steps))
-    return _train(only, weight, progress or Progress(weight))
+    only = Run(spec.name, spec.kind, 1, workdir, spec)
+    return _train(only, progress or Progress(_train_weight(only)))
 
 
 def redraw(workdir: Path) -> Path:
@@ -119,17 +120,27 @@ def _read_config(path: Path) -> dict[str, Any]:
     )
 
 
-def _answer(root: Path, group: agenda.Group, progress: Progress) -> None:
-    progress.start(group.name, group.weight)
-    computed = 0
-    for i, ask in enumerate(group.each):
-        progress.part(i / len(group.each), f"{i} of {len(group.each)}")
-        computed += asking.ask(root, ask())[1]
-    progress.finish(f"{len(group.each)} records", worked=computed > 0)
+def _train_weight(run: Run) -> float:
+    """What a run counts for in the time left: its steps."""
+    return max(1.0, float(run.spec.num_steps))
 
 
-def _train(run: plan.Run, weight: float, progress: Progress) -> RunResult:
-    progress.start(f"train {run.name}", weight)
+def _answer_weight(asked: Question, planned: Plan) -> float:
+    """What a question counts for in the time left, in training steps."""
+    return asked.weight * len(asked.subjects(planned))
+
+
+def _answer(root: Path, name: str, asked: Question, planned: Plan, progress: Progress) -> None:
+    progress.start(name, _answer_weight(asked, planned))
+    subjects, computed = asked.subjects(planned), 0
+    for i, subject in enumerate(subjects):
+        progress.part(i / len(subjects), f"{i} of {len(subjects)}")
+        computed += question.answer(root, name, asked, subject)[1]
+    progress.finish(f"{len(subjects)} records", worked=computed > 0)
+
+
+def _train(run: Run, progress: Progress) -> RunResult:
+    progress.start(f"train {run.name}", _train_weight(run))
     was_done = read_result(run.workdir) is not None
 
     def tell(step: int, num_steps: int, numbers: Mapping[str, float]) -> None:

@@ -1,0 +1,72 @@
+"""What decides an answer about runs: the parts of a record's key that the runs give.
+
+The weights enter by the identity of their origin, the data by their content, so that a question
+asked again is found and not computed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tlx import checkpoints
+from tlx.data import loader
+from tlx.studies.runs import Pair, Run
+
+
+def of_pair(pair: Pair, *, on_images: bool = True) -> dict[str, Any]:
+    """The inputs and data of two runs, on the first's test images unless it is of weights alone."""
+    inputs = {
+        "a": pair.a.name,
+        "b": pair.b.name,
+        "kind_a": pair.a.kind,
+        "kind_b": pair.b.kind,
+        "pair": f"{pair.a.kind} / {pair.b.kind}",
+        "shuffle": pair.a.shuffle,
+    }
+    if on_images:
+        inputs["split"] = "test"
+    data = {"a": weights(pair.a), "b": weights(pair.b), "examples": examples(pair.a)}
+    return {"inputs": inputs, "data": data}
+
+
+def of_run(run: Run, split: str, *, by_step: bool) -> dict[str, Any]:
+    """The inputs and data of a run on its images of a split; of all its checkpoints if `by_step`."""
+    inputs = {**name_of(run), "replicate": run.replicate, "split": split}
+    data: dict[str, Any] = {"run": weights(run), "examples": examples(run)}
+    if by_step:
+        data["checkpoints"] = weights_by_step(run)
+    return {"inputs": inputs, "data": data}
+
+
+def of_checkpoints(run: Run) -> dict[str, Any]:
+    """The inputs and data of the weights of a run at all its checkpoints."""
+    return {"inputs": name_of(run), "data": {"checkpoints": weights_by_step(run)}}
+
+
+def name_of(run: Run) -> dict[str, Any]:
+    """What a run is called."""
+    return {"run": run.name, "kind": run.kind, "shuffle": run.shuffle}
+
+
+def data_of(runs: Sequence[Run]) -> dict[str, Any]:
+    """The data of several runs on the images of the first."""
+    return {run.name: weights(run) for run in runs} | {"examples": examples(runs[0])}
+
+
+def examples(run: Run) -> dict[str, Any]:
+    """What a run's examples are now; those of training decide batch statistics."""
+    return {split: loader.data_key(run.spec.data, split) for split in ("train", "test")}
+
+
+def weights(run: Run) -> dict[str, Any]:
+    """What a run's last weights are."""
+    return {"weights": weights_at(run, run.spec.num_steps)}
+
+
+def weights_by_step(run: Run) -> dict[str, Any]:
+    """What the weights of all checkpoints of a run are, by step."""
+    return {str(step): weights_at(run, step) for step in checkpoints.steps(run.workdir)}
+
+
+def weights_at(run: Run, step: int) -> str:
+    """What the weights of a run after a step are."""
+    return checkpoints.identity(checkpoints.origin(run.workdir, step))

@@ -1,0 +1,59 @@
+"""How far the targets are from P's source."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+from tlx.analyses.features.transfer import domains
+from tlx.records import results
+from tlx.studies import keys, trained
+from tlx.studies.question import Question, Request
+from tlx.studies.runs import Plan, Run
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Domains(Question):
+    """The Fréchet distance of each target to P's source, between features of P.
+
+    The same distance between the source's training and test images is the floor, since small
+    samples of one domain are not at 0.
+    """
+
+    version: ClassVar[int] = 1
+    replicates: ClassVar[int] = 1
+
+    def subjects(self, plan: Plan) -> list[Plan]:
+        """P and the targets, if there are several."""
+        return [plan] if "target" in plan.swept else []
+
+    def ask(self, plan: Plan) -> Request:
+        """All targets at once."""
+        source = plan.source
+        targets = {name: runs[0] for name, runs in plan.swept["target"].cells.items()}
+        layer = trained.penultimate_layer(source)
+        data = keys.data_of([source, *targets.values()])
+        data |= {name: keys.examples(run) for name, run in targets.items()}
+        return Request(
+            {"run": source.name}, data, lambda: _answer(source, targets, layer), {"layer": layer}
+        )
+
+
+def _answer(source: Run, targets: Mapping[str, Run], layer: str) -> results.Domains:
+    def to_source(run: Run, split: str = "test") -> domains.Domain:
+        return domains.distance(
+            trained.features(source),
+            trained.params(source),
+            trained.stream(source),
+            trained.stream(run, split),
+            layer=layer,
+        )
+
+    each = [to_source(run) for run in targets.values()]
+    return results.Domains(
+        targets=list(targets),
+        distance=[one.distance for one in each],
+        floor=to_source(source, "train").distance,
+        num_examples=[trained.num_readable(run) for run in targets.values()],
+        num_features=each[0].num_features,
+        source=source.spec.data.name,
+    )

@@ -1,0 +1,44 @@
+"""The study itself: its config, and how long each run took."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from tlx.records import results
+from tlx.studies import keys
+from tlx.studies.question import Question, Request
+from tlx.studies.runs import Plan, Run
+from tlx.train.workdir import read_result
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study(Question):
+    """The study itself: its config, and how long each run took."""
+
+    version: ClassVar[int] = 1
+    weight: ClassVar[float] = 0.1
+    replicates: ClassVar[int] = 1
+    is_always_asked: ClassVar[bool] = True
+
+    def subjects(self, plan: Plan) -> list[Plan]:
+        """The study."""
+        return [plan]
+
+    def ask(self, plan: Plan) -> Request:
+        """All its runs."""
+        return Request(
+            {"name": plan.name},
+            {run.name: keys.weights(run) for run in plan.runs},
+            lambda: _answer(plan.runs),
+            {"config": plan.config},
+        )
+
+
+def _answer(runs: Sequence[Run]) -> results.Study:
+    ends = [read_result(run.workdir) for run in runs]
+    return results.Study(
+        run=[run.name for run in runs],
+        seconds=[np.nan if end is None else end.seconds for end in ends],
+    )
