@@ -32,7 +32,7 @@ STATM = Path("/proc/self/statm")
 MOST_BYTES = 2 * 2**30
 
 LONG = (
-    "test_local.py",
+    "test_runner.py",
     "test_frameworks_landscape.py",
     "test_notebook.py",
     "test_readme.py",

@@ -1,7 +1,7 @@
 """The kernel alignment (CKA) of the layers of two runs, and how it is measured."""
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, cast, get_args
 
 import jax
 
@@ -13,7 +13,7 @@ from tlx.studies.question import CONFIDENCE, Question
 from tlx.studies.runs import Pair
 from tlx.train import problems as check
 
-SPATIAL = ("flatten", "pool", "positions")
+SPATIAL = get_args(cka_matrix.Spatial)
 """What `cka_matrix` can do with the positions of a feature map."""
 
 EVIDENCE = ("debiased", "biased", "chance", "z", "low", "high", "too_few")
@@ -60,7 +60,7 @@ class CkaQuestion(Question):
             trained.features(pair.b),
             trained.params(pair.b),
             trained.stream(pair.a, batch_size=self.batch_size),
-            spatial=self.spatial,
+            spatial=cast(cka_matrix.Spatial, self.spatial),
             num_resamples=self.num_resamples,
             key=jax.random.key(0),
             confidence=CONFIDENCE,

@@ -29,7 +29,7 @@ def of_pair(pair: Pair, *, on_images: bool = True) -> dict[str, Any]:
 
 
 def of_run(run: Run, split: str, *, by_step: bool) -> dict[str, Any]:
-    """The inputs and data of a run on its images of a split; of all its checkpoints if `by_step`."""
+    """The inputs and data of a run on its images of a split; `by_step`: of all its checkpoints."""
     inputs = {**name_of(run), "replicate": run.replicate, "split": split}
     data: dict[str, Any] = {"run": weights(run), "examples": examples(run)}
     if by_step:

@@ -5,12 +5,11 @@ and its version number. A question asked again is found by it and not computed.
 """
 
 import dataclasses
-import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import flax
 import jax
@@ -20,6 +19,8 @@ import tlx
 from tlx import records
 from tlx.studies.runs import Plan
 from tlx.train import serial
+
+T = TypeVar("T")
 
 CONFIDENCE = 0.95
 """Of all intervals."""
@@ -84,7 +85,7 @@ def answer(root: Path, name: str, question: Question, subject: Any) -> tuple[rec
     data or by another version of the question is set aside, and what differs is told on the log.
     """
     request = question.ask(subject)
-    key = {
+    key: dict[str, Any] = {
         "options": {**dataclasses.asdict(question), **request.options},
         "inputs": request.inputs,
         "data": request.data,
@@ -134,11 +135,15 @@ def packages() -> dict[str, str]:
     }
 
 
+def arrays(form: type[T], **fields: Any) -> T:
+    """Results in one of the forms of `tlx.records.results`, every field an array."""
+    return form(**{name: np.asarray(value) for name, value in fields.items()})
+
+
 def increasing(field: str, values: Sequence[float]) -> list[str]:
     """A problem unless the values increase from 0 or more, with one above 0."""
-    if values and 0 <= values[0] and values[-1] > 0:
-        if all(a < b for a, b in itertools.pairwise(values)):
-            return []
+    if values and values[0] >= 0 and values[-1] > 0 and values == tuple(sorted(set(values))):
+        return []
     return [
         f"{field}: expected numbers that increase from 0 or more, with one above 0, got {values}"
     ]

@@ -51,7 +51,7 @@ class StudySpec(Questions):
     init_head: str = "zeros"
     replicates: int = 2
     rates: tuple[float, ...] = ()
-    axes: Axes = Axes()
+    axes: Axes = dataclasses.field(default_factory=Axes)
     partial: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
 

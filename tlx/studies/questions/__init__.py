@@ -5,6 +5,7 @@ set under that name in a config (`config.basin.num_draws = 8`).
 """
 
 import dataclasses
+from dataclasses import field
 
 from tlx.studies.question import Question
 from tlx.studies.questions.basin import Basin
@@ -34,31 +35,31 @@ from tlx.studies.questions.transferability import Transferability
 class Questions:
     """All questions with their options, in the order in which they are answered."""
 
-    learning_curve: LearningCurve = LearningCurve()
-    mean_learning_curves: MeanLearningCurves = MeanLearningCurves()
-    sweep: Sweep = Sweep()
-    checkpoints: Checkpoints = Checkpoints()
-    transferability: Transferability = Transferability()
-    domains: Domains = Domains()
-    mistakes: Mistakes = Mistakes()
-    interpolation: Interpolation = Interpolation()
-    plane: Plane = Plane()
-    basin: Basin = Basin()
-    permutation: Permutation = Permutation()
-    similarity: Similarity = Similarity()
-    similarity_by_step: SimilarityByStep = SimilarityByStep()
-    linear_probes: LinearProbes = LinearProbes()
-    rewinding: Rewinding = Rewinding()
-    criticality: Criticality = Criticality()
-    distances: Distances = Distances()
-    movement: Movement = Movement()
-    movement_alignment: MovementAlignment = MovementAlignment()
-    spectra: Spectra = Spectra()
-    study: Study = Study()
+    learning_curve: LearningCurve = field(default_factory=LearningCurve)
+    mean_learning_curves: MeanLearningCurves = field(default_factory=MeanLearningCurves)
+    sweep: Sweep = field(default_factory=Sweep)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    transferability: Transferability = field(default_factory=Transferability)
+    domains: Domains = field(default_factory=Domains)
+    mistakes: Mistakes = field(default_factory=Mistakes)
+    interpolation: Interpolation = field(default_factory=Interpolation)
+    plane: Plane = field(default_factory=Plane)
+    basin: Basin = field(default_factory=Basin)
+    permutation: Permutation = field(default_factory=Permutation)
+    similarity: Similarity = field(default_factory=Similarity)
+    similarity_by_step: SimilarityByStep = field(default_factory=SimilarityByStep)
+    linear_probes: LinearProbes = field(default_factory=LinearProbes)
+    rewinding: Rewinding = field(default_factory=Rewinding)
+    criticality: Criticality = field(default_factory=Criticality)
+    distances: Distances = field(default_factory=Distances)
+    movement: Movement = field(default_factory=Movement)
+    movement_alignment: MovementAlignment = field(default_factory=MovementAlignment)
+    spectra: Spectra = field(default_factory=Spectra)
+    study: Study = field(default_factory=Study)
 
     def by_name(self) -> dict[str, Question]:
         """All of them."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Questions)}
+        return {one.name: getattr(self, one.name) for one in dataclasses.fields(Questions)}
 
 
 NAMES = tuple(name for name, one in Questions().by_name().items() if not one.is_always_asked)

@@ -10,7 +10,7 @@ from tlx.analyses.landscape import basins
 from tlx.core import tree
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import CONFIDENCE, Question, Request, increasing
+from tlx.studies.question import CONFIDENCE, Question, Request, arrays, increasing
 from tlx.studies.runs import Pair, Plan
 from tlx.train import problems as check
 
@@ -65,7 +65,8 @@ class Basin(Question):
             statistics=trained.stream(pair.a, "train"),
         )
         basin = shared.basins["error"]
-        return results.Basin(
+        return arrays(
+            results.Basin,
             verdict=shared.verdict,
             barrier=shared.barriers["loss"][0],
             barrier_low=shared.low["loss"][0],

@@ -9,7 +9,7 @@ import numpy as np
 from tlx.core import evaluate, intervals
 from tlx.records import results
 from tlx.studies import keys, lines, trained
-from tlx.studies.question import CONFIDENCE, Question, Request
+from tlx.studies.question import CONFIDENCE, Question, Request, arrays
 from tlx.studies.runs import Plan, Run
 from tlx.train import problems as check
 
@@ -56,7 +56,8 @@ class Checkpoints(Question):
         table = [_evaluated(run, step) | _to_the_last(run, step, self.num_alphas) for step in steps]
         columns = {name: np.array([row[name] for row in table]) for name in table[0]}
         ends = zip(columns["barrier_low"], columns["barrier_high"], strict=True)
-        return results.Checkpoints(
+        return arrays(
+            results.Checkpoints,
             step=list(steps),
             **columns,
             verdict=[intervals.verdict(low, high, self.tolerance) for low, high in ends],

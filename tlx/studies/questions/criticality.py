@@ -12,7 +12,7 @@ from tlx.core import partition, paths
 from tlx.core.types import Labels, PathFn
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import Question, Request, increasing
+from tlx.studies.question import Question, Request, arrays, increasing
 from tlx.studies.runs import Plan, Run
 from tlx.train import problems as check
 
@@ -92,7 +92,8 @@ class Criticality(Question):
             statistics="interpolate",
         )
         least = criticality.criticality(surface, surface.trained["error"] + self.tolerance)
-        return results.Criticality(
+        return arrays(
+            results.Criticality,
             modules=list(surface.modules),
             alphas=surface.alphas,
             step=list(steps),

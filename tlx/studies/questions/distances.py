@@ -9,7 +9,7 @@ from tlx.analyses.parameters import distances, movement
 from tlx.core import partition
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import Question, Request
+from tlx.studies.question import Question, Request, arrays
 from tlx.studies.runs import Pair, Plan
 from tlx.train.spec import HEAD
 
@@ -52,7 +52,8 @@ def _answer(pair: Pair) -> results.Distances:
         for run in pair
     )
     unit = distances.by_module(unit_a, unit_b, labels, modules=body)
-    return results.Distances(
+    return arrays(
+        results.Distances,
         modules=list(by_module.modules),
         l2=by_module.l2,
         relative=by_module.relative,

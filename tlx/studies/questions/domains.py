@@ -7,7 +7,7 @@ from typing import ClassVar
 from tlx.analyses.features.transfer import domains
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import Question, Request
+from tlx.studies.question import Question, Request, arrays
 from tlx.studies.runs import Plan, Run
 
 
@@ -39,7 +39,7 @@ class Domains(Question):
 
 
 def _answer(source: Run, targets: Mapping[str, Run], layer: str) -> results.Domains:
-    def to_source(run: Run, split: str = "test") -> domains.Domain:
+    def to_source(run: Run, split: str = "test") -> domains.Distance:
         return domains.distance(
             trained.features(source),
             trained.params(source),
@@ -49,7 +49,8 @@ def _answer(source: Run, targets: Mapping[str, Run], layer: str) -> results.Doma
         )
 
     each = [to_source(run) for run in targets.values()]
-    return results.Domains(
+    return arrays(
+        results.Domains,
         targets=list(targets),
         distance=[one.distance for one in each],
         floor=to_source(source, "train").distance,

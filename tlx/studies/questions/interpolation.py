@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from tlx.analyses.landscape import barriers
 from tlx.records import results
 from tlx.studies import keys, lines, trained
-from tlx.studies.question import CONFIDENCE, Question, Request
+from tlx.studies.question import CONFIDENCE, Question, Request, arrays
 from tlx.studies.runs import Pair, Plan
 from tlx.train import problems as check
 
@@ -42,7 +42,8 @@ class Interpolation(Question):
         line = lines.line(pair.a, a, b, self.num_alphas)
         loss, dip = (lines.barrier(line, of) for of in ("loss", "error"))
         above_ends = barriers.barrier(line.alphas, line.mean["loss"], kind="endpoint_mean")
-        return results.Interpolation(
+        return arrays(
+            results.Interpolation,
             alphas=line.alphas,
             loss=line.mean["loss"],
             accuracy=line.mean["accuracy"],

@@ -7,7 +7,7 @@ import numpy as np
 
 from tlx.records import results
 from tlx.studies import curves, keys
-from tlx.studies.question import Question, Request
+from tlx.studies.question import Question, Request, arrays
 from tlx.studies.runs import Plan, Run
 
 
@@ -50,4 +50,4 @@ def _answer(run: Run) -> results.LearningCurve:
         by_split[f"num_{split}"] = curve.num[split]
     if np.isfinite(curve.auc).any():
         by_split["test_auc"] = curve.auc
-    return results.LearningCurve(step=curve.step, **curves.summary(curve), **by_split)
+    return arrays(results.LearningCurve, step=curve.step, **curves.summary(curve), **by_split)

@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 from tlx.analyses.features.transfer import probes
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import Question, Request
+from tlx.studies.question import Question, Request, arrays
 from tlx.studies.runs import Plan, Run
 
 
@@ -56,7 +56,8 @@ def _answer(probed: Probed) -> results.LinearProbes:
         trained.stream(target, "test"),
         num_classes=trained.num_classes(target),
     )
-    return results.LinearProbes(
+    return arrays(
+        results.LinearProbes,
         layers=list(found.layers),
         accuracy=found.accuracy,
         low=found.low,

@@ -10,7 +10,7 @@ from tlx.analyses.function import inference, learning
 from tlx.records import results
 from tlx.studies import curves, keys
 from tlx.studies.curves import Curve
-from tlx.studies.question import CONFIDENCE, Question, Request
+from tlx.studies.question import CONFIDENCE, Question, Request, arrays
 from tlx.studies.runs import Plan, Run
 
 
@@ -39,7 +39,8 @@ def _answer(runs: Sequence[Run]) -> results.MeanLearningCurves:
     read = [[curves.read(run) for run in of_recipe] for of_recipe in recipes.values()]
     first = read[0][0]
     bands = [_bands(of_recipe) for of_recipe in read]
-    return results.MeanLearningCurves(
+    return arrays(
+        results.MeanLearningCurves,
         step=first.step,
         kinds=[kind for kind, _ in recipes],
         rates=[rate for _, rate in recipes],

@@ -9,7 +9,7 @@ import numpy as np
 from tlx.analyses.function import inference, mistakes, predictions
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import CONFIDENCE, Question, Request
+from tlx.studies.question import CONFIDENCE, Question, Request, arrays
 from tlx.studies.runs import Plan, Run
 
 THRESHOLD = 0.5
@@ -53,7 +53,8 @@ def _answer(runs: Sequence[Run]) -> results.Mistakes:
     models = [(trained.apply_fn(run), trained.params(run)) for run in runs]
     answers = predictions.collect(models, trained.stream(runs[0]), threshold=THRESHOLD)
     first = [next((i for i, r in enumerate(runs) if r.kind == k), -1) for k in ("P-T", "RI-T")]
-    return results.Mistakes(
+    return arrays(
+        results.Mistakes,
         models=[run.name for run in runs],
         kinds=[run.kind for run in runs],
         num_classes=trained.num_classes(runs[0]),

@@ -8,7 +8,7 @@ from tlx.analyses.parameters import movement
 from tlx.core import partition
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import Question, Request
+from tlx.studies.question import Question, Request, arrays
 from tlx.studies.runs import Plan, Run
 
 FIELDS = ("norm", "displacement", "path", "straightness", "to_end")
@@ -39,7 +39,8 @@ def _answer(run: Run) -> results.Movement:
         modules=trained.modules(run),
         end=end,
     )
-    return results.Movement(
+    return arrays(
+        results.Movement,
         modules=list(moved.modules),
         step=list(steps),
         **{name: getattr(moved.by_module, name) for name in FIELDS},

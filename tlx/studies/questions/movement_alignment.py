@@ -7,7 +7,7 @@ from tlx.analyses.parameters import movement
 from tlx.core import partition, tree
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import Question, Request
+from tlx.studies.question import Question, Request, arrays
 from tlx.studies.runs import Pair, Plan
 from tlx.train import problems as check
 
@@ -48,7 +48,8 @@ class MovementAlignment(Question):
         overlap = movement.subspace_overlap(
             tree.sub(a, start_a), tree.sub(b, start_b), rank=self.rank
         )
-        return results.MovementAlignment(
+        return arrays(
+            results.MovementAlignment,
             modules=list(aligned.modules),
             cosine=aligned.by_module.cosine,
             chance=aligned.by_module.chance,

@@ -10,7 +10,7 @@ from tlx.analyses.landscape.permutations import alignment
 from tlx.core.types import Params
 from tlx.records import results
 from tlx.studies import keys, lines, trained
-from tlx.studies.question import CONFIDENCE, Question, Request
+from tlx.studies.question import CONFIDENCE, Question, Request, arrays
 from tlx.studies.runs import Pair, Plan
 from tlx.train import problems as check
 
@@ -60,7 +60,8 @@ class Permutation(Question):
             "activations": by_activations,
             "repaired": by_activations,
         }
-        return results.Permutation(
+        return arrays(
+            results.Permutation,
             variants=list(ends),
             distance=[
                 weights.distance_before,
@@ -80,7 +81,7 @@ class Permutation(Question):
         ]
         fields = {
             "alphas": each[0].alphas,
-            "statistics": each[0].statistics,
+            "statistics": each[-1].statistics,
             "loss": [line.mean["loss"] for line in each],
             "accuracy": [line.mean["accuracy"] for line in each],
         }

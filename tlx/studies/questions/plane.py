@@ -7,7 +7,7 @@ from typing import ClassVar
 from tlx.analyses.landscape import planes
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import Question, Request
+from tlx.studies.question import Question, Request, arrays
 from tlx.studies.runs import Plan, Run
 from tlx.train import problems as check
 
@@ -55,7 +55,8 @@ class Plane(Question):
             marks=plane.coordinates,
             statistics=trained.stream(runs[0], "train"),
         )
-        return results.Plane(
+        return arrays(
+            results.Plane,
             x=grid.xs,
             y=grid.ys,
             loss=grid.results["loss"],

@@ -13,7 +13,7 @@ from tlx.core import metrics, partition
 from tlx.core.types import Metric
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import CONFIDENCE, Question, Request
+from tlx.studies.question import CONFIDENCE, Question, Request, arrays
 from tlx.studies.runs import Plan, Run
 from tlx.train.losses import make_loss
 
@@ -55,7 +55,8 @@ def _answer(run: Run) -> results.Rewinding:
     low, high = _drop_interval(
         np.asarray(rewound.trained["error"]), np.asarray(rewound.results["error"])
     )
-    return results.Rewinding(
+    return arrays(
+        results.Rewinding,
         modules=list(rewound.modules),
         step=list(steps),
         accuracy=mean["accuracy"],

@@ -5,7 +5,7 @@ import dataclasses
 from tlx.records import results
 from tlx.studies import keys, trained
 from tlx.studies.cka import EVIDENCE, CkaQuestion
-from tlx.studies.question import CONFIDENCE, Request
+from tlx.studies.question import CONFIDENCE, Request, arrays
 from tlx.studies.runs import Pair, Plan
 
 
@@ -24,7 +24,8 @@ class Similarity(CkaQuestion):
 
     def _answer(self, pair: Pair) -> results.Similarity:
         aligned = self.aligned(pair, trained.params(pair.a))
-        return results.Similarity(
+        return arrays(
+            results.Similarity,
             layers_a=list(aligned.layers_x),
             layers_b=list(aligned.layers_y),
             **{name: getattr(aligned, name) for name in EVIDENCE},

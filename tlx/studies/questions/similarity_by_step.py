@@ -9,7 +9,7 @@ from tlx import checkpoints
 from tlx.records import results
 from tlx.studies import keys, trained
 from tlx.studies.cka import EVIDENCE, CkaQuestion
-from tlx.studies.question import CONFIDENCE, Request
+from tlx.studies.question import CONFIDENCE, Request, arrays
 from tlx.studies.runs import Pair, Plan
 
 
@@ -45,7 +45,8 @@ class SimilarityByStep(CkaQuestion):
             name: np.stack([np.asarray(getattr(one, name))[rows, columns] for one in by_step])
             for name in EVIDENCE
         }
-        return results.SimilarityByStep(
+        return arrays(
+            results.SimilarityByStep,
             step=list(steps),
             layers=layers,
             **evidence,

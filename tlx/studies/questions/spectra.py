@@ -10,7 +10,7 @@ from tlx.analyses.parameters import spectra
 from tlx.core import checks
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import Question, Request
+from tlx.studies.question import Question, Request, arrays
 from tlx.studies.runs import Plan, Run
 
 QUANTILES = np.linspace(0, 1, 101)
@@ -56,7 +56,8 @@ class Spectra(Question):
             for step in steps
         ]
         last = by_step[-1]
-        return results.Spectra(
+        return arrays(
+            results.Spectra,
             step=list(steps),
             layers=[trained.layer_name(leaf) for leaf in last.layers],
             is_conv=last.is_conv,

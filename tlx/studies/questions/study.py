@@ -8,7 +8,7 @@ import numpy as np
 
 from tlx.records import results
 from tlx.studies import keys
-from tlx.studies.question import Question, Request
+from tlx.studies.question import Question, Request, arrays
 from tlx.studies.runs import Plan, Run
 from tlx.train.workdir import read_result
 
@@ -38,7 +38,8 @@ class Study(Question):
 
 def _answer(runs: Sequence[Run]) -> results.Study:
     ends = [read_result(run.workdir) for run in runs]
-    return results.Study(
+    return arrays(
+        results.Study,
         run=[run.name for run in runs],
         seconds=[np.nan if end is None else end.seconds for end in ends],
     )

@@ -13,7 +13,7 @@ import numpy as np
 from tlx.analyses.function import inference, learning, predictions
 from tlx.records import results
 from tlx.studies import curves, keys, trained
-from tlx.studies.question import CONFIDENCE, Question, Request
+from tlx.studies.question import CONFIDENCE, Question, Request, arrays
 from tlx.studies.runs import Plan, Run, SweptRuns
 
 PER_KIND = (
@@ -48,8 +48,9 @@ class Sweep(Question):
         every = [run for runs in swept.cells.values() for run in runs]
         inputs = {"axis": swept.axis, "target": every[0].spec.data.name, "split": "test"}
         data = {value: keys.data_of(runs) for value, runs in swept.cells.items()}
-        options = {"confidence": CONFIDENCE, "selected_on": curves.selected_on(every)}
-        return Request(inputs, data, lambda: _answer(swept, options["selected_on"]), options)
+        selected_on = curves.selected_on(every)
+        options = {"confidence": CONFIDENCE, "selected_on": selected_on}
+        return Request(inputs, data, lambda: _answer(swept, selected_on), options)
 
 
 def _answer(swept: SweptRuns, selected_on: str) -> results.Sweep:
@@ -63,12 +64,15 @@ def _answer(swept: SweptRuns, selected_on: str) -> results.Sweep:
         compared = [_compare(cell, cell, 0, 1) for cell in cells]
         reach = [cell["final_mean"][1] for cell in cells]
     steps_to = [table.steps_to(level) for table, level in zip(tables, reach, strict=True)]
-    differences = {name: np.array([c[name] for c in compared]) for name in compared[0]}
+    differences: dict[str, Any] = {
+        name: np.array([c[name] for c in compared]) for name in compared[0]
+    }
     for name in ("difference", "speed"):
         differences[f"{name}_p_holm"] = inference.holm(differences[f"{name}_p"])
     if swept.axis == "init_step":
         differences["earliest"] = _earliest(list(swept.cells), differences["difference_low"])
-    return results.Sweep(
+    return arrays(
+        results.Sweep,
         values=list(swept.cells),
         plain=swept.plain,
         kinds=list(swept.kinds),

@@ -11,7 +11,7 @@ from tlx.analyses.features.transfer import probes, transferability
 from tlx.analyses.function import inference
 from tlx.records import results
 from tlx.studies import curves, keys, trained
-from tlx.studies.question import Question, Request
+from tlx.studies.question import Question, Request, arrays
 from tlx.studies.runs import Plan, Run, SweptRuns
 
 SCORES = ("LogME", "LEEP", "NCE", "H-score", "k nearest neighbours", "linear probe")
@@ -55,7 +55,8 @@ def _answer(source: Run, swept: SweptRuns) -> results.Transferability:
     ]
     names = ("weighted_tau", "p_weighted_tau", "kendall", "p_kendall")
     by_score = {name: np.array([getattr(rank, name) for rank in ranks]) for name in names}
-    return results.Transferability(
+    return arrays(
+        results.Transferability,
         values=list(swept.cells),
         measured=measured,
         scores=list(SCORES),
