@@ -22,7 +22,7 @@ def test_the_mini_builds():
     spec = build()
     assert spec.finetune.model == spec.scratch.model
     assert isinstance(spec.pretrain, RunSpec)
-    assert isinstance(spec.shuffles, tuple)
+    assert isinstance(spec.axes.shuffle, tuple)
 
 
 def test_the_mini_by_depth_builds():
@@ -32,10 +32,10 @@ def test_the_mini_by_depth_builds():
 
 
 def test_overrides_keep_types():
-    spec = build("finetune.optim.rate=1", "shuffles=('block:8',)", "scratch.data.train_size=100",
+    spec = build("finetune.optim.rate=1", "axes.shuffle=('block:8',)", "scratch.data.train_size=100",
                  "finetune.data.train_size=100")  # fmt: skip
     assert spec.finetune.optim.rate == 1.0
-    assert spec.shuffles == ("block:8",)
+    assert spec.axes.shuffle == ("block:8",)
     assert spec.scratch.data.train_size == 100
 
 
@@ -92,13 +92,16 @@ def test_all_problems_of_a_config_are_told_at_once():
     ("override", "message"),
     [
         ("pretrain.data.name=mnist5", "pretrain.data.name: unknown"),
-        ("shuffles=('block:5',)", "shuffles: shuffle: 'block:5' does not fit image_size 32"),
         (
-            "shuffles=('block:16',) scratch.data.shuffle_seed=1234 finetune.data.shuffle_seed=1234",
-            "shuffles: 'block:16' with shuffle_seed 1234 leaves all 4 blocks where they are",
+            "axes.shuffle=('block:5',)",
+            "axes.shuffle: shuffle: 'block:5' does not fit image_size 32",
         ),
-        ("shuffles=('none',)", "shuffles: expected each once, and not 'none'"),
-        ("replicates=1", "replicates: expected at least 2, since basins"),
+        (
+            "axes.shuffle=('block:16',) scratch.data.shuffle_seed=1234 finetune.data.shuffle_seed=1234",
+            "axes.shuffle: 'block:16' with shuffle_seed 1234 leaves all 4 blocks where they are",
+        ),
+        ("axes.shuffle=('none',)", "axes.shuffle: expected each once, and not 'none'"),
+        ("replicates=1", "replicates: expected at least 2, since basin"),
         ("init_step=latest", "init_step: unknown value 'latest'; did you mean 'last'?"),
         ("pretrain.num_steps=-1", "pretrain.num_steps: expected an integer of at least 0"),
         ("finetune.model.options.width=9", "finetune.model and scratch.model: expected equal"),
