@@ -153,9 +153,7 @@ def test_a_small_study_from_images_to_the_page(name, pretrained, tmp_path):
         "RI-T": 2,
     }
     record, *_ = records.query(study.records, "interpolation")
-    curve = next(
-        r for r in records.query(study.records, "learning_curve") if r.inputs["kind"] == "P-T"
-    )
+    curve, *_ = records.query(study.records, "learning_curve", kind="P-T")
     assert np.isfinite(record.loss).all()
     assert record.num_examples == curve.num_test > 0
     is_multilabel = name == "chexpert"

@@ -22,6 +22,8 @@ examples:
       the default study, four minutes on two cores; ends with the path of its page
   tlx study --config=configs/mini.py --workdir=runs/long --config.finetune.num_steps=2000
       the same with another value; any key of the config can be set this way
+  tlx study --config=configs/mini.py --workdir=runs/basin --config.questions="('basin',)"
+      one question alone; its options stand under its name, as --config.basin.num_draws=64
   tlx train --config=configs/mini.py:scratch --workdir=runs/scratch
       one training run of it
   tlx report --workdir=runs/mini
@@ -180,6 +182,13 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
 
     The workdir holds study.json (the resolved config), runs/ (checkpoints and metrics),
     records/ (what was measured, npz and json) and report.html.
+
+    What is asked: all that the runs allow, or the questions that are named,
+      --config.questions="('interpolation', 'basin')"
+    Options of a question, under its name (python -m pydoc tlx.studies.questions.basin has them):
+      --config.basin.num_draws=64 --config.interpolation.num_alphas=51
+    Other values at which P-T and RI-T are trained too (shuffle, train_size, target, init_step):
+      --config.axes.shuffle="('pixel', 'block:8')" --config.replicates=3
     """
     from tlx import config
     from tlx.report import tables
