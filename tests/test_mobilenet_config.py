@@ -72,7 +72,7 @@ def test_a_small_one_from_imported_weights(imported, tmp_path):
     planned = plan.make(spec, tmp_path / "study")
     p, p_t, ri_t = planned.runs
     probes = LinearProbes()
-    kinds = [probes.ask(probed).inputs["kind"] for probed in probes.subjects(planned)]
+    kinds = [probes.key(probed).inputs["kind"] for probed in probes.subjects(planned)]
     assert kinds == ["P", "P-T", "RI-T", "RI"]
     check_distances(Pair(p_t, ri_t))
     check_distances(Pair(p_t, p))
@@ -84,7 +84,7 @@ def check_distances(pair):
     body = [n for n in a if n.startswith("params/") and "/head/" not in n]
     assert len(body) < len(a) - 2  # there are statistics
     expected = np.sqrt(sum(np.sum((np.float64(a[n]) - np.float64(b[n])) ** 2) for n in body))
-    found = Distances().ask(pair).answer()
+    found = Distances().answer(pair)
     np.testing.assert_allclose(found.total_l2, expected, rtol=1e-5)
     assert found.num_scale_invariant > 0
     assert np.isfinite(found.total_l2_normalised)

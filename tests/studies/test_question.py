@@ -29,7 +29,7 @@ def runs_on(folder, workdir, seeds=(0, 1)):
 
 
 def ask(root, runs, num_alphas=3):
-    return question.answer(root, "interpolation", Interpolation(num_alphas=num_alphas), Pair(*runs))
+    return question.ask(root, "interpolation", Interpolation(num_alphas=num_alphas), Pair(*runs))
 
 
 def losses(record):

@@ -4,16 +4,30 @@ The weights enter by the identity of their origin, the data by their content, so
 asked again is found and not computed.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from tlx import checkpoints
 from tlx.data import loader
 from tlx.studies.runs import Pair, Run
 
 
-def of_pair(pair: Pair, *, on_images: bool = True) -> dict[str, Any]:
-    """The inputs and data of two runs, on the first's test images unless it is of weights alone."""
+class Key(NamedTuple):
+    """What decides an answer, besides the options of the question and its version.
+
+    Attributes:
+      inputs: names and kinds of the runs; records are looked up by them.
+      data: identities of the weights and of the examples.
+      options: that no config sets.
+    """
+
+    inputs: Mapping[str, Any]
+    data: Mapping[str, Any]
+    options: Mapping[str, Any] = {}
+
+
+def of_pair(pair: Pair, *, on_images: bool = True, **options: Any) -> Key:
+    """The key of two runs, on the first's test images unless it is of weights alone."""
     inputs = {
         "a": pair.a.name,
         "b": pair.b.name,
@@ -25,21 +39,21 @@ def of_pair(pair: Pair, *, on_images: bool = True) -> dict[str, Any]:
     if on_images:
         inputs["split"] = "test"
     data = {"a": weights(pair.a), "b": weights(pair.b), "examples": examples(pair.a)}
-    return {"inputs": inputs, "data": data}
+    return Key(inputs, data, options)
 
 
-def of_run(run: Run, split: str, *, by_step: bool) -> dict[str, Any]:
-    """The inputs and data of a run on its images of a split; `by_step`: of all its checkpoints."""
+def of_run(run: Run, split: str, *, by_step: bool, **options: Any) -> Key:
+    """The key of a run on its images of a split; `by_step`: of all its checkpoints."""
     inputs = {**name_of(run), "replicate": run.replicate, "split": split}
     data: dict[str, Any] = {"run": weights(run), "examples": examples(run)}
     if by_step:
         data["checkpoints"] = weights_by_step(run)
-    return {"inputs": inputs, "data": data}
+    return Key(inputs, data, options)
 
 
-def of_checkpoints(run: Run) -> dict[str, Any]:
-    """The inputs and data of the weights of a run at all its checkpoints."""
-    return {"inputs": name_of(run), "data": {"checkpoints": weights_by_step(run)}}
+def of_checkpoints(run: Run) -> Key:
+    """The key of the weights of a run at all its checkpoints."""
+    return Key(name_of(run), {"checkpoints": weights_by_step(run)})
 
 
 def name_of(run: Run) -> dict[str, Any]:

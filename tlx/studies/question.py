@@ -7,9 +7,9 @@ and its version number. A question asked again is found by it and not computed.
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import flax
 import jax
@@ -17,6 +17,7 @@ import numpy as np
 
 import tlx
 from tlx import records
+from tlx.studies.keys import Key
 from tlx.studies.runs import Plan
 from tlx.train import serial
 
@@ -26,22 +27,6 @@ CONFIDENCE = 0.95
 """Of all intervals."""
 
 _SHOWN = 4  # differences in a message
-
-
-class Request(NamedTuple):
-    """A question put to certain runs.
-
-    Attributes:
-      inputs: names and kinds of the runs; records are looked up by them.
-      data: identities of the weights and of the examples, see `tlx.studies.keys`.
-      answer: computes the results, one of the NamedTuples of `tlx.records.results`.
-      options: what decides the answer besides the options of the question.
-    """
-
-    inputs: Mapping[str, Any]
-    data: Mapping[str, Any]
-    answer: Callable[[], Any]
-    options: Mapping[str, Any] = {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,22 +58,26 @@ class Question:
         """What of a study it is asked of, run by run or pair by pair; each gives one record."""
         raise NotImplementedError
 
-    def ask(self, subject: Any) -> Request:
-        """The question put to one of its subjects, whose runs are done."""
+    def key(self, subject: Any) -> Key:
+        """What decides the answer about a subject, whose runs are done."""
+        raise NotImplementedError
+
+    def answer(self, subject: Any) -> Any:
+        """The answer about a subject: a NamedTuple of `tlx.records.results`."""
         raise NotImplementedError
 
 
-def answer(root: Path, name: str, question: Question, subject: Any) -> tuple[records.Record, bool]:
+def ask(root: Path, name: str, question: Question, subject: Any) -> tuple[records.Record, bool]:
     """The record that answers a question about a subject, and whether it had to be computed.
 
     A record of the same question about the same runs that was answered for other weights, other
     data or by another version of the question is set aside, and what differs is told on the log.
     """
-    request = question.ask(subject)
+    inputs, data, options = question.key(subject)
     key: dict[str, Any] = {
-        "options": {**dataclasses.asdict(question), **request.options},
-        "inputs": request.inputs,
-        "data": request.data,
+        "options": {**dataclasses.asdict(question), **options},
+        "inputs": inputs,
+        "data": data,
         "version": question.version,
     }
     record = records.find(root, name, key)
@@ -98,7 +87,7 @@ def answer(root: Path, name: str, question: Question, subject: Any) -> tuple[rec
     for there in outdated.values():
         _tell_outdated(name, there, records.plain(key))
     started = time.perf_counter()
-    results = request.answer()
+    results = question.answer(subject)
     meta = {"seconds": round(time.perf_counter() - started, 3), "versions": packages()}
     record = records.make_record(name, results=results, meta=meta, **key)
     for path in outdated:

@@ -135,7 +135,7 @@ def _answer(root: Path, name: str, asked: Question, planned: Plan, progress: Pro
     subjects, computed = asked.subjects(planned), 0
     for i, subject in enumerate(subjects):
         progress.part(i / len(subjects), f"{i} of {len(subjects)}")
-        computed += question.answer(root, name, asked, subject)[1]
+        computed += question.ask(root, name, asked, subject)[1]
     progress.finish(f"{len(subjects)} records", worked=computed > 0)
 
 

@@ -68,6 +68,11 @@ class SweptRuns(NamedTuple):
     cells: Mapping[str, Sequence[Run]]
     plain: str
 
+    @property
+    def runs(self) -> list[Run]:
+        """All of them, by value."""
+        return [run for runs in self.cells.values() for run in runs]
+
 
 class Plan(NamedTuple):
     """What a study does, and which of its runs are compared.

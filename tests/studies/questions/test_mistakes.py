@@ -11,7 +11,7 @@ import pytest
 
 from tlx.data import loader
 from tlx.data.spec import DataSpec
-from tlx.studies import keys, trained
+from tlx.studies import trained
 from tlx.studies.questions import Mistakes
 
 Image = pytest.importorskip("PIL.Image")
@@ -54,8 +54,7 @@ def test_the_images_are_those_that_are_wrong(
     monkeypatch.setattr(trained, "apply_fn", lambda run: models[run.name])
     monkeypatch.setattr(trained, "params", lambda run: {})
     monkeypatch.setattr(trained, "num_classes", lambda run: 2)
-    monkeypatch.setattr(keys, "data_of", lambda runs: {})
-    found = Mistakes().ask(runs).answer()
+    found = Mistakes().answer(runs)
     assert found.gallery_total.tolist() == [4, 0, 0]
     there = found.gallery_index >= 0
     assert found.gallery_images[there][:, 0, 0, 0].tolist() == WRONG

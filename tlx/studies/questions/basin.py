@@ -10,7 +10,7 @@ from tlx.analyses.landscape import basins
 from tlx.core import tree
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import CONFIDENCE, Question, Request, arrays, increasing
+from tlx.studies.question import CONFIDENCE, Question, arrays, increasing
 from tlx.studies.runs import Pair, Plan
 from tlx.train import problems as check
 
@@ -43,12 +43,12 @@ class Basin(Question):
         """Two P-T, and two RI-T."""
         return plan.recipe_pairs()
 
-    def ask(self, pair: Pair) -> Request:
+    def key(self, pair: Pair) -> keys.Key:
         """One pair."""
-        options = {"loss": "error", "confidence": CONFIDENCE}
-        return Request(**keys.of_pair(pair), options=options, answer=lambda: self._answer(pair))
+        return keys.of_pair(pair, loss="error", confidence=CONFIDENCE)
 
-    def _answer(self, pair: Pair) -> results.Basin:
+    def answer(self, pair: Pair) -> results.Basin:
+        """The verdict, and what it rests on."""
         models = [trained.params(run) for run in pair]
         size = tree.count([x for x in jax.tree.leaves(models[0]) if tree.is_inexact(x)])
         shared = basins.same_basin(

@@ -1,7 +1,6 @@
 """How good P was at its checkpoints, and whether they lie in the basin of its last one."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from tlx.core import evaluate, intervals
 from tlx.records import results
 from tlx.studies import keys, lines, trained
-from tlx.studies.question import CONFIDENCE, Question, Request, arrays
+from tlx.studies.question import CONFIDENCE, Question, arrays
 from tlx.studies.runs import Plan, Run
 from tlx.train import problems as check
 
@@ -42,28 +41,35 @@ class Checkpoints(Question):
         """P, if runs start from several of its steps."""
         return [plan] if "init_step" in plan.swept else []
 
-    def ask(self, plan: Plan) -> Request:
+    def key(self, plan: Plan) -> keys.Key:
         """P at all those steps."""
-        run, steps = plan.source, [int(step) for step in plan.swept["init_step"].cells]
+        run = plan.source
         data = {
             "examples": keys.examples(run),
-            "weights": [keys.weights_at(run, step) for step in steps],
+            "weights": [keys.weights_at(run, step) for step in _steps(plan)],
         }
         inputs = {"run": run.name, "split": "test"}
-        return Request(inputs, data, lambda: self._answer(run, steps), {"confidence": CONFIDENCE})
+        return keys.Key(inputs, data, {"confidence": CONFIDENCE})
 
-    def _answer(self, run: Run, steps: Sequence[int]) -> results.Checkpoints:
+    def answer(self, plan: Plan) -> results.Checkpoints:
+        """How good P was there."""
+        run, steps = plan.source, _steps(plan)
         table = [_evaluated(run, step) | _to_the_last(run, step, self.num_alphas) for step in steps]
         columns = {name: np.array([row[name] for row in table]) for name in table[0]}
         ends = zip(columns["barrier_low"], columns["barrier_high"], strict=True)
         return arrays(
             results.Checkpoints,
-            step=list(steps),
+            step=steps,
             **columns,
             verdict=[intervals.verdict(low, high, self.tolerance) for low, high in ends],
             tolerance=self.tolerance,
             num_examples=trained.num_readable(run),
         )
+
+
+def _steps(plan: Plan) -> list[int]:
+    """Those from which runs start."""
+    return [int(step) for step in plan.swept["init_step"].cells]
 
 
 def _evaluated(run: Run, step: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tlx.core import partition, paths
 from tlx.core.types import Labels, PathFn
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import Question, Request, arrays, increasing
+from tlx.studies.question import Question, arrays, increasing
 from tlx.studies.runs import Plan, Run
 from tlx.train import problems as check
 
@@ -67,14 +67,15 @@ class Criticality(Question):
         """The first P-T and the first RI-T, each on both paths."""
         return [RunOnPath(run, path) for run in plan.firsts() for path in PATHS]
 
-    def ask(self, on_path: RunOnPath) -> Request:
+    def key(self, on_path: RunOnPath) -> keys.Key:
         """One run on one path."""
         run, path = on_path
         key = keys.of_run(run, "train", by_step=path != "direct")
-        key["inputs"]["path"] = path
-        return Request(**key, answer=lambda: self._answer(run, path))
+        return key._replace(inputs={**key.inputs, "path": path})
 
-    def _answer(self, run: Run, path: str) -> results.Criticality:
+    def answer(self, on_path: RunOnPath) -> results.Criticality:
+        """The errors on the path, and what they say of each module."""
+        run, path = on_path
         labels = partition.by_depth(trained.params(run), 1)
         path_fn, steps = _path(run, path)
         num_alphas = len(steps) if path == "optimisation" else self.num_alphas

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from tlx.analyses.landscape import barriers
 from tlx.records import results
 from tlx.studies import keys, lines, trained
-from tlx.studies.question import CONFIDENCE, Question, Request, arrays
+from tlx.studies.question import CONFIDENCE, Question, arrays
 from tlx.studies.runs import Pair, Plan
 from tlx.train import problems as check
 
@@ -32,12 +32,12 @@ class Interpolation(Question):
         """Every pair of P-T and RI-T."""
         return plan.all_target_pairs()
 
-    def ask(self, pair: Pair) -> Request:
+    def key(self, pair: Pair) -> keys.Key:
         """One pair."""
-        options = {"confidence": CONFIDENCE}
-        return Request(**keys.of_pair(pair), options=options, answer=lambda: self._answer(pair))
+        return keys.of_pair(pair, confidence=CONFIDENCE)
 
-    def _answer(self, pair: Pair) -> results.Interpolation:
+    def answer(self, pair: Pair) -> results.Interpolation:
+        """The line, and the barrier on it."""
         a, b = (trained.params(run) for run in pair)
         line = lines.line(pair.a, a, b, self.num_alphas)
         loss, dip = (lines.barrier(line, of) for of in ("loss", "error"))

@@ -7,7 +7,7 @@ import numpy as np
 
 from tlx.records import results
 from tlx.studies import curves, keys
-from tlx.studies.question import Question, Request, arrays
+from tlx.studies.question import Question, arrays
 from tlx.studies.runs import Plan, Run
 
 
@@ -24,7 +24,7 @@ class LearningCurve(Question):
         """Every run."""
         return plan.runs
 
-    def ask(self, run: Run) -> Request:
+    def key(self, run: Run) -> keys.Key:
         """One run."""
         inputs: dict[str, Any] = {
             **keys.name_of(run),
@@ -38,16 +38,16 @@ class LearningCurve(Question):
             inputs["part"] = run.value
         if run.cell:
             inputs["cell"] = run.cell
-        return Request(inputs, keys.weights(run), lambda: _answer(run))
+        return keys.Key(inputs, keys.weights(run))
 
-
-def _answer(run: Run) -> results.LearningCurve:
-    curve = curves.read(run)
-    by_split: dict[str, Any] = {}
-    for split in curves.SPLITS:
-        by_split[f"{split}_accuracy"] = curve.accuracy[split]
-        by_split[f"{split}_loss"] = curve.loss[split]
-        by_split[f"num_{split}"] = curve.num[split]
-    if np.isfinite(curve.auc).any():
-        by_split["test_auc"] = curve.auc
-    return arrays(results.LearningCurve, step=curve.step, **curves.summary(curve), **by_split)
+    def answer(self, run: Run) -> results.LearningCurve:
+        """Its curve, and what it comes to."""
+        curve = curves.read(run)
+        by_split: dict[str, Any] = {}
+        for split in curves.SPLITS:
+            by_split[f"{split}_accuracy"] = curve.accuracy[split]
+            by_split[f"{split}_loss"] = curve.loss[split]
+            by_split[f"num_{split}"] = curve.num[split]
+        if np.isfinite(curve.auc).any():
+            by_split["test_auc"] = curve.auc
+        return arrays(results.LearningCurve, step=curve.step, **curves.summary(curve), **by_split)

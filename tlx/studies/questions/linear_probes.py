@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 from tlx.analyses.features.transfer import probes
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import Question, Request, arrays
+from tlx.studies.question import Question, arrays
 from tlx.studies.runs import Plan, Run
 
 
@@ -33,7 +33,7 @@ class LinearProbes(Question):
         probed = [Probed(run, target, run.spec.num_steps) for run, target in ends]
         return [*probed, Probed(ri_t, ri_t, 0)]
 
-    def ask(self, probed: Probed) -> Request:
+    def key(self, probed: Probed) -> keys.Key:
         """One run after one step; of step 0 of a run from random weights the kind is "RI"."""
         run, target, step = probed
         inputs = {
@@ -44,28 +44,28 @@ class LinearProbes(Question):
             "split": "test",
         }
         data = {"weights": keys.weights_at(run, step), "examples": keys.examples(target)}
-        return Request(inputs, data, lambda: _answer(probed))
+        return keys.Key(inputs, data)
 
-
-def _answer(probed: Probed) -> results.LinearProbes:
-    run, target, step = probed
-    found = probes.linear_probes(
-        trained.features(run),
-        trained.params(run, step),
-        trained.stream(target, "train"),
-        trained.stream(target, "test"),
-        num_classes=trained.num_classes(target),
-    )
-    return arrays(
-        results.LinearProbes,
-        layers=list(found.layers),
-        accuracy=found.accuracy,
-        low=found.low,
-        high=found.high,
-        ridge=found.ridge,
-        num_features=found.num_features,
-        num_train=found.num_train,
-        num_examples=found.num_test,
-        num_classes=found.num_classes,
-        spatial=found.spatial,
-    )
+    def answer(self, probed: Probed) -> results.LinearProbes:
+        """The accuracy at each layer."""
+        run, target, step = probed
+        found = probes.linear_probes(
+            trained.features(run),
+            trained.params(run, step),
+            trained.stream(target, "train"),
+            trained.stream(target, "test"),
+            num_classes=trained.num_classes(target),
+        )
+        return arrays(
+            results.LinearProbes,
+            layers=list(found.layers),
+            accuracy=found.accuracy,
+            low=found.low,
+            high=found.high,
+            ridge=found.ridge,
+            num_features=found.num_features,
+            num_train=found.num_train,
+            num_examples=found.num_test,
+            num_classes=found.num_classes,
+            spatial=found.spatial,
+        )

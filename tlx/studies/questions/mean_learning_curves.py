@@ -10,7 +10,7 @@ from tlx.analyses.function import inference, learning
 from tlx.records import results
 from tlx.studies import curves, keys
 from tlx.studies.curves import Curve
-from tlx.studies.question import CONFIDENCE, Question, Request, arrays
+from tlx.studies.question import CONFIDENCE, Question, arrays
 from tlx.studies.runs import Plan, Run
 
 
@@ -27,27 +27,27 @@ class MeanLearningCurves(Question):
         """All plain runs at once."""
         return [plan.plain()]
 
-    def ask(self, runs: Sequence[Run]) -> Request:
+    def key(self, runs: Sequence[Run]) -> keys.Key:
         """Runs on one target."""
         options = {"confidence": CONFIDENCE, "selected_on": curves.selected_on(runs)}
         inputs = {"target": runs[0].spec.data.name, "split": "test"}
-        return Request(inputs, keys.data_of(runs), lambda: _answer(runs), options)
+        return keys.Key(inputs, keys.data_of(runs), options)
 
-
-def _answer(runs: Sequence[Run]) -> results.MeanLearningCurves:
-    recipes = curves.by_recipe(runs)
-    read = [[curves.read(run) for run in of_recipe] for of_recipe in recipes.values()]
-    first = read[0][0]
-    bands = [_bands(of_recipe) for of_recipe in read]
-    return arrays(
-        results.MeanLearningCurves,
-        step=first.step,
-        kinds=[kind for kind, _ in recipes],
-        rates=[rate for _, rate in recipes],
-        **{name: np.array([of_recipe[name] for of_recipe in bands]) for name in bands[0]},
-        num_examples=first.num["test"],
-        num_valid=first.num["valid"],
-    )
+    def answer(self, runs: Sequence[Run]) -> results.MeanLearningCurves:
+        """The bands of each recipe."""
+        recipes = curves.by_recipe(runs)
+        read = [[curves.read(run) for run in of_recipe] for of_recipe in recipes.values()]
+        first = read[0][0]
+        bands = [_bands(of_recipe) for of_recipe in read]
+        return arrays(
+            results.MeanLearningCurves,
+            step=first.step,
+            kinds=[kind for kind, _ in recipes],
+            rates=[rate for _, rate in recipes],
+            **{name: np.array([of_recipe[name] for of_recipe in bands]) for name in bands[0]},
+            num_examples=first.num["test"],
+            num_valid=first.num["valid"],
+        )
 
 
 def _bands(recipe: Sequence[Curve]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from tlx.analyses.function import inference, mistakes, predictions
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import CONFIDENCE, Question, Request, arrays
+from tlx.studies.question import CONFIDENCE, Question, arrays
 from tlx.studies.runs import Plan, Run
 
 THRESHOLD = 0.5
@@ -32,7 +32,7 @@ class Mistakes(Question):
         """All plain runs at the rate of their config, P-T first."""
         return [[*plan.of_kind("P-T"), *plan.of_kind("RI-T")]]
 
-    def ask(self, runs: Sequence[Run]) -> Request:
+    def key(self, runs: Sequence[Run]) -> keys.Key:
         """Runs on one target."""
         inputs = {
             "models": [run.name for run in runs],
@@ -42,26 +42,26 @@ class Mistakes(Question):
         }
         threshold = THRESHOLD if _is_multilabel(runs) else None
         options = {"confidence": CONFIDENCE, "threshold": threshold, "shown": SHOWN}
-        return Request(inputs, keys.data_of(runs), lambda: _answer(runs), options)
+        return keys.Key(inputs, keys.data_of(runs), options)
+
+    def answer(self, runs: Sequence[Run]) -> results.Mistakes:
+        """The mistakes, with a gallery where there are P-T and RI-T."""
+        models = [(trained.apply_fn(run), trained.params(run)) for run in runs]
+        answers = predictions.collect(models, trained.stream(runs[0]), threshold=THRESHOLD)
+        first = [next((i for i, r in enumerate(runs) if r.kind == k), -1) for k in ("P-T", "RI-T")]
+        return arrays(
+            results.Mistakes,
+            models=[run.name for run in runs],
+            kinds=[run.kind for run in runs],
+            num_classes=trained.num_classes(runs[0]),
+            is_multilabel=_is_multilabel(runs),
+            **_compared(answers),
+            **({} if -1 in first else _gallery(runs, answers, first)),
+        )
 
 
 def _is_multilabel(runs: Sequence[Run]) -> bool:
     return runs[0].spec.loss == "multilabel"
-
-
-def _answer(runs: Sequence[Run]) -> results.Mistakes:
-    models = [(trained.apply_fn(run), trained.params(run)) for run in runs]
-    answers = predictions.collect(models, trained.stream(runs[0]), threshold=THRESHOLD)
-    first = [next((i for i, r in enumerate(runs) if r.kind == k), -1) for k in ("P-T", "RI-T")]
-    return arrays(
-        results.Mistakes,
-        models=[run.name for run in runs],
-        kinds=[run.kind for run in runs],
-        num_classes=trained.num_classes(runs[0]),
-        is_multilabel=_is_multilabel(runs),
-        **_compared(answers),
-        **({} if -1 in first else _gallery(runs, answers, first)),
-    )
 
 
 def _compared(answers: predictions.Predictions) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from tlx.analyses.parameters import movement
 from tlx.core import partition
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import Question, Request, arrays
+from tlx.studies.question import Question, arrays
 from tlx.studies.runs import Plan, Run
 
 FIELDS = ("norm", "displacement", "path", "straightness", "to_end")
@@ -25,24 +25,24 @@ class Movement(Question):
         """The first P-T and the first RI-T."""
         return plan.firsts()
 
-    def ask(self, run: Run) -> Request:
+    def key(self, run: Run) -> keys.Key:
         """One run."""
-        return Request(**keys.of_checkpoints(run), answer=lambda: _answer(run))
+        return keys.of_checkpoints(run)
 
-
-def _answer(run: Run) -> results.Movement:
-    steps = checkpoints.steps(run.workdir)
-    end = trained.weights(run)
-    moved = movement.trajectory(
-        (trained.weights(run, step) for step in steps),
-        partition.by_depth(end, 1),
-        modules=trained.modules(run),
-        end=end,
-    )
-    return arrays(
-        results.Movement,
-        modules=list(moved.modules),
-        step=list(steps),
-        **{name: getattr(moved.by_module, name) for name in FIELDS},
-        **{f"total_{name}": getattr(moved.total, name) for name in FIELDS},
-    )
+    def answer(self, run: Run) -> results.Movement:
+        """The movement."""
+        steps = checkpoints.steps(run.workdir)
+        end = trained.weights(run)
+        moved = movement.trajectory(
+            (trained.weights(run, step) for step in steps),
+            partition.by_depth(end, 1),
+            modules=trained.modules(run),
+            end=end,
+        )
+        return arrays(
+            results.Movement,
+            modules=list(moved.modules),
+            step=list(steps),
+            **{name: getattr(moved.by_module, name) for name in FIELDS},
+            **{f"total_{name}": getattr(moved.total, name) for name in FIELDS},
+        )

@@ -7,7 +7,7 @@ from tlx.analyses.parameters import movement
 from tlx.core import partition, tree
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import Question, Request, arrays
+from tlx.studies.question import Question, arrays
 from tlx.studies.runs import Pair, Plan
 from tlx.train import problems as check
 
@@ -33,12 +33,12 @@ class MovementAlignment(Question):
         """Two P-T, and two RI-T."""
         return plan.recipe_pairs()
 
-    def ask(self, pair: Pair) -> Request:
+    def key(self, pair: Pair) -> keys.Key:
         """One pair."""
-        key = keys.of_pair(pair, on_images=False)
-        return Request(**key, answer=lambda: self._answer(pair))
+        return keys.of_pair(pair, on_images=False)
 
-    def _answer(self, pair: Pair) -> results.MovementAlignment:
+    def answer(self, pair: Pair) -> results.MovementAlignment:
+        """The cosines, and the overlap of the leading directions."""
         a, b = (trained.weights(run) for run in pair)
         start_a, start_b = (trained.weights(run, 0) for run in pair)
         labels, modules = partition.by_depth(a, 1), trained.modules(pair.a)

@@ -10,7 +10,7 @@ from tlx.analyses.landscape.permutations import alignment
 from tlx.core.types import Params
 from tlx.records import results
 from tlx.studies import keys, lines, trained
-from tlx.studies.question import CONFIDENCE, Question, Request, arrays
+from tlx.studies.question import CONFIDENCE, Question, arrays
 from tlx.studies.runs import Pair, Plan
 from tlx.train import problems as check
 
@@ -36,12 +36,12 @@ class Permutation(Question):
         """Two RI-T."""
         return plan.recipe_pairs()[1:]
 
-    def ask(self, pair: Pair) -> Request:
+    def key(self, pair: Pair) -> keys.Key:
         """One pair."""
-        options = {"confidence": CONFIDENCE}
-        return Request(**keys.of_pair(pair), options=options, answer=lambda: self._answer(pair))
+        return keys.of_pair(pair, confidence=CONFIDENCE)
 
-    def _answer(self, pair: Pair) -> results.Permutation:
+    def answer(self, pair: Pair) -> results.Permutation:
+        """The line, plain and with hidden units in one order."""
         a, b = (trained.params(run) for run in pair)
         inputs = trained.first_inputs(pair.a)
         apply_fn, calibration = trained.apply_fn(pair.a), trained.stream(pair.a, "train")

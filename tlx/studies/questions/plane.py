@@ -7,7 +7,7 @@ from typing import ClassVar
 from tlx.analyses.landscape import planes
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import Question, Request, arrays
+from tlx.studies.question import Question, arrays
 from tlx.studies.runs import Plan, Run
 from tlx.train import problems as check
 
@@ -33,16 +33,17 @@ class Plane(Question):
         """The first two P-T and the first RI-T."""
         return [plan.plane_corners()]
 
-    def ask(self, runs: Sequence[Run]) -> Request:
+    def key(self, runs: Sequence[Run]) -> keys.Key:
         """Three runs."""
         inputs = {
             "models": [run.name for run in runs],
             "kinds": [run.kind for run in runs],
             "split": "test",
         }
-        return Request(inputs, keys.data_of(runs), lambda: self._answer(runs))
+        return keys.Key(inputs, keys.data_of(runs))
 
-    def _answer(self, runs: Sequence[Run]) -> results.Plane:
+    def answer(self, runs: Sequence[Run]) -> results.Plane:
+        """The grid."""
         plane = planes.through(*(trained.params(run) for run in runs))
         xs, ys = planes.cover(plane.coordinates, num=self.num_points)
         grid = planes.grid(

@@ -13,7 +13,7 @@ from tlx.core import metrics, partition
 from tlx.core.types import Metric
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import CONFIDENCE, Question, Request, arrays
+from tlx.studies.question import CONFIDENCE, Question, arrays
 from tlx.studies.runs import Plan, Run
 from tlx.train.losses import make_loss
 
@@ -31,44 +31,42 @@ class Rewinding(Question):
         """The first P-T and the first RI-T."""
         return plan.firsts()
 
-    def ask(self, run: Run) -> Request:
+    def key(self, run: Run) -> keys.Key:
         """One run."""
-        options = {"confidence": CONFIDENCE}
-        key = keys.of_run(run, "test", by_step=True)
-        return Request(**key, options=options, answer=lambda: _answer(run))
+        return keys.of_run(run, "test", by_step=True, confidence=CONFIDENCE)
 
-
-def _answer(run: Run) -> results.Rewinding:
-    steps = checkpoints.steps(run.workdir)
-    params = trained.params(run)
-    rewound = rewinding.rewind(
-        trained.apply_fn(run),
-        _mean_and_error(run.spec.loss, trained.num_examples(run)),
-        params,
-        [trained.params(run, step) for step in steps],
-        trained.stream(run),
-        labels=partition.by_depth(params, 1),
-        modules=trained.modules(run),
-        statistics="interpolate",
-    )
-    mean, end = rewound.results["mean"], rewound.trained["mean"]
-    low, high = _drop_interval(
-        np.asarray(rewound.trained["error"]), np.asarray(rewound.results["error"])
-    )
-    return arrays(
-        results.Rewinding,
-        modules=list(rewound.modules),
-        step=list(steps),
-        accuracy=mean["accuracy"],
-        accuracy_drop=rewound.drops["mean"]["accuracy"],
-        accuracy_drop_low=low,
-        accuracy_drop_high=high,
-        loss=mean["loss"],
-        trained_accuracy=end["accuracy"],
-        trained_loss=end["loss"],
-        num_examples=end["count"],
-        statistics=rewound.statistics,
-    )
+    def answer(self, run: Run) -> results.Rewinding:
+        """What each module costs at each checkpoint."""
+        steps = checkpoints.steps(run.workdir)
+        params = trained.params(run)
+        rewound = rewinding.rewind(
+            trained.apply_fn(run),
+            _mean_and_error(run.spec.loss, trained.num_examples(run)),
+            params,
+            [trained.params(run, step) for step in steps],
+            trained.stream(run),
+            labels=partition.by_depth(params, 1),
+            modules=trained.modules(run),
+            statistics="interpolate",
+        )
+        mean, end = rewound.results["mean"], rewound.trained["mean"]
+        low, high = _drop_interval(
+            np.asarray(rewound.trained["error"]), np.asarray(rewound.results["error"])
+        )
+        return arrays(
+            results.Rewinding,
+            modules=list(rewound.modules),
+            step=list(steps),
+            accuracy=mean["accuracy"],
+            accuracy_drop=rewound.drops["mean"]["accuracy"],
+            accuracy_drop_low=low,
+            accuracy_drop_high=high,
+            loss=mean["loss"],
+            trained_accuracy=end["accuracy"],
+            trained_loss=end["loss"],
+            num_examples=end["count"],
+            statistics=rewound.statistics,
+        )
 
 
 @functools.cache  # the same object for every run, so that compiled code is found again

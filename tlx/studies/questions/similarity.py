@@ -5,7 +5,7 @@ import dataclasses
 from tlx.records import results
 from tlx.studies import keys, trained
 from tlx.studies.cka import EVIDENCE, CkaQuestion
-from tlx.studies.question import CONFIDENCE, Request, arrays
+from tlx.studies.question import CONFIDENCE, arrays
 from tlx.studies.runs import Pair, Plan
 
 
@@ -17,12 +17,12 @@ class Similarity(CkaQuestion):
         """Two P-T, two RI-T, one of each, P-T and P; and the same on shuffled targets."""
         return plan.target_pairs() + plan.source_pairs()[:1] + plan.shuffled_pairs()
 
-    def ask(self, pair: Pair) -> Request:
+    def key(self, pair: Pair) -> keys.Key:
         """One pair."""
-        options = {"confidence": CONFIDENCE}
-        return Request(**keys.of_pair(pair), options=options, answer=lambda: self._answer(pair))
+        return keys.of_pair(pair, confidence=CONFIDENCE)
 
-    def _answer(self, pair: Pair) -> results.Similarity:
+    def answer(self, pair: Pair) -> results.Similarity:
+        """The alignment, with the evidence for it."""
         aligned = self.aligned(pair, trained.params(pair.a))
         return arrays(
             results.Similarity,

@@ -9,7 +9,7 @@ from tlx import checkpoints
 from tlx.records import results
 from tlx.studies import keys, trained
 from tlx.studies.cka import EVIDENCE, CkaQuestion
-from tlx.studies.question import CONFIDENCE, Request, arrays
+from tlx.studies.question import CONFIDENCE, arrays
 from tlx.studies.runs import Pair, Plan
 
 
@@ -26,14 +26,13 @@ class SimilarityByStep(CkaQuestion):
         """P-T and P, RI-T and P."""
         return plan.source_pairs()
 
-    def ask(self, pair: Pair) -> Request:
+    def key(self, pair: Pair) -> keys.Key:
         """One pair."""
-        key = keys.of_pair(pair)
-        key["data"]["checkpoints"] = keys.weights_by_step(pair.a)
-        options = {"confidence": CONFIDENCE}
-        return Request(**key, options=options, answer=lambda: self._answer(pair))
+        key = keys.of_pair(pair, confidence=CONFIDENCE)
+        return key._replace(data={**key.data, "checkpoints": keys.weights_by_step(pair.a)})
 
-    def _answer(self, pair: Pair) -> results.SimilarityByStep:
+    def answer(self, pair: Pair) -> results.SimilarityByStep:
+        """The alignment, with the evidence for it."""
         steps = checkpoints.steps(pair.a.workdir)
         by_step = [self.aligned(pair, trained.params(pair.a, step)) for step in steps]
         first = by_step[0]

@@ -10,7 +10,7 @@ from tlx.analyses.parameters import spectra
 from tlx.core import checks
 from tlx.records import results
 from tlx.studies import keys, trained
-from tlx.studies.question import Question, Request, arrays
+from tlx.studies.question import Question, arrays
 from tlx.studies.runs import Plan, Run
 
 QUANTILES = np.linspace(0, 1, 101)
@@ -44,11 +44,12 @@ class Spectra(Question):
         """P, the first P-T and the first RI-T."""
         return [plan.source, *plan.firsts()]
 
-    def ask(self, run: Run) -> Request:
+    def key(self, run: Run) -> keys.Key:
         """One run."""
-        return Request(**keys.of_checkpoints(run), answer=lambda: self._answer(run))
+        return keys.of_checkpoints(run)
 
-    def _answer(self, run: Run) -> results.Spectra:
+    def answer(self, run: Run) -> results.Spectra:
+        """Their quantiles, and a summary by step."""
         steps = checkpoints.steps(run.workdir)
         apply_fn, inputs = trained.apply_fn(run), trained.first_inputs(run)
         by_step = [

@@ -1,15 +1,14 @@
 """The study itself: its config, and how long each run took."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from tlx.records import results
 from tlx.studies import keys
-from tlx.studies.question import Question, Request, arrays
-from tlx.studies.runs import Plan, Run
+from tlx.studies.question import Question, arrays
+from tlx.studies.runs import Plan
 from tlx.train.workdir import read_result
 
 
@@ -26,20 +25,17 @@ class Study(Question):
         """The study."""
         return [plan]
 
-    def ask(self, plan: Plan) -> Request:
+    def key(self, plan: Plan) -> keys.Key:
         """All its runs."""
-        return Request(
-            {"name": plan.name},
-            {run.name: keys.weights(run) for run in plan.runs},
-            lambda: _answer(plan.runs),
-            {"config": plan.config},
+        data = {run.name: keys.weights(run) for run in plan.runs}
+        return keys.Key({"name": plan.name}, data, {"config": plan.config})
+
+    def answer(self, plan: Plan) -> results.Study:
+        """The times."""
+        runs = plan.runs
+        ends = [read_result(run.workdir) for run in runs]
+        return arrays(
+            results.Study,
+            run=[run.name for run in runs],
+            seconds=[np.nan if end is None else end.seconds for end in ends],
         )
-
-
-def _answer(runs: Sequence[Run]) -> results.Study:
-    ends = [read_result(run.workdir) for run in runs]
-    return arrays(
-        results.Study,
-        run=[run.name for run in runs],
-        seconds=[np.nan if end is None else end.seconds for end in ends],
-    )

@@ -13,7 +13,7 @@ import numpy as np
 from tlx.analyses.function import inference, learning, predictions
 from tlx.records import results
 from tlx.studies import curves, keys, trained
-from tlx.studies.question import CONFIDENCE, Question, Request, arrays
+from tlx.studies.question import CONFIDENCE, Question, arrays
 from tlx.studies.runs import Plan, Run, SweptRuns
 
 PER_KIND = (
@@ -43,50 +43,37 @@ class Sweep(Question):
         """Every axis that has values besides the plain one."""
         return list(plan.swept.values())
 
-    def ask(self, swept: SweptRuns) -> Request:
+    def key(self, swept: SweptRuns) -> keys.Key:
         """The runs along one axis."""
-        every = [run for runs in swept.cells.values() for run in runs]
+        every = swept.runs
         inputs = {"axis": swept.axis, "target": every[0].spec.data.name, "split": "test"}
         data = {value: keys.data_of(runs) for value, runs in swept.cells.items()}
-        selected_on = curves.selected_on(every)
-        options = {"confidence": CONFIDENCE, "selected_on": selected_on}
-        return Request(inputs, data, lambda: _answer(swept, selected_on), options)
+        options = {"confidence": CONFIDENCE, "selected_on": curves.selected_on(every)}
+        return keys.Key(inputs, data, options)
 
-
-def _answer(swept: SweptRuns, selected_on: str) -> results.Sweep:
-    tables = [_table(runs, swept.kinds) for runs in swept.cells.values()]
-    cells = [_at_chosen(table) for table in tables]
-    if swept.axis == "init_step":
-        compared = [_compare(cells[-1], cell, 0, 0) for cell in cells[:-1]]
-        compared.append(dict.fromkeys(compared[0], np.nan) | {"chance": ""})
-        reach = [cells[-1]["final_mean"][0]] * len(tables)
-    else:
-        compared = [_compare(cell, cell, 0, 1) for cell in cells]
-        reach = [cell["final_mean"][1] for cell in cells]
-    steps_to = [table.steps_to(level) for table, level in zip(tables, reach, strict=True)]
-    differences: dict[str, Any] = {
-        name: np.array([c[name] for c in compared]) for name in compared[0]
-    }
-    for name in ("difference", "speed"):
-        differences[f"{name}_p_holm"] = inference.holm(differences[f"{name}_p"])
-    if swept.axis == "init_step":
-        differences["earliest"] = _earliest(list(swept.cells), differences["difference_low"])
-    return arrays(
-        results.Sweep,
-        values=list(swept.cells),
-        plain=swept.plain,
-        kinds=list(swept.kinds),
-        rates=tables[0].rates,
-        **{name: _kind_first([t.values[name] for t in tables]) for name in tables[0].values},
-        steps_to=_kind_first(steps_to),
-        reach=reach,
-        **{name: _kind_first([cell[name] for cell in cells]) for name in PER_KIND},
-        **differences,
-        num_examples=[t.num_test for t in tables],
-        train_size=[t.train_size for t in tables],
-        num_classes=[trained.num_classes(runs[0]) for runs in swept.cells.values()],
-        chosen_on=selected_on if tables[0].rates.shape[1] > 1 else "",
-    )
+    def answer(self, swept: SweptRuns) -> results.Sweep:
+        """The numbers along the axis."""
+        tables = [_table(runs, swept.kinds) for runs in swept.cells.values()]
+        cells = [_at_chosen(table) for table in tables]
+        to_reach = cells[-1:] * len(cells) if swept.axis == "init_step" else cells
+        reach = [cell["final_mean"][-1] for cell in to_reach]  # of RI-T, or of the last start
+        steps_to = [table.steps_to(level) for table, level in zip(tables, reach, strict=True)]
+        return arrays(
+            results.Sweep,
+            values=list(swept.cells),
+            plain=swept.plain,
+            kinds=list(swept.kinds),
+            rates=tables[0].rates,
+            **{name: _kind_first([t.values[name] for t in tables]) for name in tables[0].values},
+            steps_to=_kind_first(steps_to),
+            reach=reach,
+            **{name: _kind_first([cell[name] for cell in cells]) for name in PER_KIND},
+            **_differences(swept, cells),
+            num_examples=[t.num_test for t in tables],
+            train_size=[t.train_size for t in tables],
+            num_classes=[trained.num_classes(runs[0]) for runs in swept.cells.values()],
+            chosen_on=curves.selected_on(swept.runs) if tables[0].rates.shape[1] > 1 else "",
+        )
 
 
 class Table(NamedTuple):
@@ -171,6 +158,21 @@ def _at_chosen(table: Table) -> dict[str, Any]:
             out[f"{name}_mean"].append(mean.value)
             out[f"{name}_low"].append(mean.low)
             out[f"{name}_high"].append(mean.high)
+    return out
+
+
+def _differences(swept: SweptRuns, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of P-T and RI-T at each value; along "init_step" of the last and each earlier start."""
+    if swept.axis == "init_step":
+        compared = [_compare(cells[-1], cell, 0, 0) for cell in cells[:-1]]
+        compared.append(dict.fromkeys(compared[0], np.nan) | {"chance": ""})
+    else:
+        compared = [_compare(cell, cell, 0, 1) for cell in cells]
+    out: dict[str, Any] = {name: np.array([c[name] for c in compared]) for name in compared[0]}
+    for name in ("difference", "speed"):
+        out[f"{name}_p_holm"] = inference.holm(out[f"{name}_p"])
+    if swept.axis == "init_step":
+        out["earliest"] = _earliest(list(swept.cells), out["difference_low"])
     return out
 
 

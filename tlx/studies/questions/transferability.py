@@ -11,7 +11,7 @@ from tlx.analyses.features.transfer import probes, transferability
 from tlx.analyses.function import inference
 from tlx.records import results
 from tlx.studies import curves, keys, trained
-from tlx.studies.question import Question, Request, arrays
+from tlx.studies.question import Question, arrays
 from tlx.studies.runs import Plan, Run, SweptRuns
 
 SCORES = ("LogME", "LEEP", "NCE", "H-score", "k nearest neighbours", "linear probe")
@@ -34,37 +34,37 @@ class Transferability(Question):
         """P and the runs from its steps, if there are several; of targets of one class an image."""
         return [plan] if "init_step" in plan.swept and not plan.is_multilabel else []
 
-    def ask(self, plan: Plan) -> Request:
+    def key(self, plan: Plan) -> keys.Key:
         """All steps at once."""
         source, swept = plan.source, plan.swept["init_step"]
         target = _target(swept)
-        return Request(
+        return keys.Key(
             {"axis": "init_step", "target": target.spec.data.name, "split": "train"},
             {value: keys.data_of(runs) for value, runs in swept.cells.items()},
-            lambda: _answer(source, swept),
             {"layer": trained.penultimate_layer(source), "probe_split": _probe_split(target)},
         )
 
-
-def _answer(source: Run, swept: SweptRuns) -> results.Transferability:
-    target = _target(swept)
-    table = np.array([_scores(source, int(step), target) for step in swept.cells]).T
-    measured = [_final_accuracy(runs) for runs in swept.cells.values()]
-    ranks = [
-        transferability.rank_correlation(row, measured, key=jax.random.key(0)) for row in table
-    ]
-    names = ("weighted_tau", "p_weighted_tau", "kendall", "p_kendall")
-    by_score = {name: np.array([getattr(rank, name) for rank in ranks]) for name in names}
-    return arrays(
-        results.Transferability,
-        values=list(swept.cells),
-        measured=measured,
-        scores=list(SCORES),
-        score=table,
-        **by_score,
-        p_holm=inference.holm(by_score["p_weighted_tau"]),
-        num_examples=trained.num_readable(target, "train"),
-    )
+    def answer(self, plan: Plan) -> results.Transferability:
+        """The scores, and how they rank."""
+        source, swept = plan.source, plan.swept["init_step"]
+        target = _target(swept)
+        table = np.array([_scores(source, int(step), target) for step in swept.cells]).T
+        measured = [_final_accuracy(runs) for runs in swept.cells.values()]
+        ranks = [
+            transferability.rank_correlation(row, measured, key=jax.random.key(0)) for row in table
+        ]
+        names = ("weighted_tau", "p_weighted_tau", "kendall", "p_kendall")
+        by_score = {name: np.array([getattr(rank, name) for rank in ranks]) for name in names}
+        return arrays(
+            results.Transferability,
+            values=list(swept.cells),
+            measured=measured,
+            scores=list(SCORES),
+            score=table,
+            **by_score,
+            p_holm=inference.holm(by_score["p_weighted_tau"]),
+            num_examples=trained.num_readable(target, "train"),
+        )
 
 
 def _scores(source: Run, step: int, target: Run) -> list[float]:
