@@ -22,7 +22,7 @@ EVIDENCE = ("debiased", "biased", "chance", "z", "low", "high", "too_few")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CkaQuestion(Question):
-    """What all questions about the similarity of features can be told.
+    """The options of every question about the similarity of features.
 
     Attributes:
       batch_size: rows of a batch, at least 4; the memory grows with layers × rows².

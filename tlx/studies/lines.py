@@ -61,7 +61,9 @@ def barrier(on_line: Line, of: str) -> barriers.BarrierInterval:
     )
 
 
-@functools.cache  # the same object for every line, so that compiled code is found again
+@functools.lru_cache(
+    maxsize=8
+)  # the same object for every line, so that compiled code is found again
 def _mean_and_each(loss: str, num_examples: int, num_classes: int) -> Metric:
     """The means over the examples, and what each example contributes to them.
 

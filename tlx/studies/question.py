@@ -71,7 +71,7 @@ def ask(root: Path, name: str, question: Question, subject: Any) -> tuple[record
     """The record that answers a question about a subject, and whether it had to be computed.
 
     A record of the same question about the same runs that was answered for other weights, other
-    data or by another version of the question is set aside, and what differs is told on the log.
+    data or by another version of the question is set aside, and what differs is logged.
     """
     inputs, data, options = question.key(subject)
     key: dict[str, Any] = {
@@ -85,7 +85,7 @@ def ask(root: Path, name: str, question: Question, subject: Any) -> tuple[record
         return record, False
     outdated = records.outdated(root, name, key)
     for there in outdated.values():
-        _tell_outdated(name, there, records.plain(key))
+        _log_outdated(name, there, records.plain(key))
     started = time.perf_counter()
     results = question.answer(subject)
     meta = {"seconds": round(time.perf_counter() - started, 3), "versions": packages()}
@@ -96,7 +96,7 @@ def ask(root: Path, name: str, question: Question, subject: Any) -> tuple[record
     return record, True
 
 
-def _tell_outdated(name: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+def _log_outdated(name: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     old, new = (
         {part: key[part] for part in ("version", "options", "data") if part in key}
         for key in (there, here)

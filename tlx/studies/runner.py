@@ -73,7 +73,7 @@ def run(spec: StudySpec, workdir: Path, *, progress: Progress | None = None) -> 
 
 
 def run_one(spec: RunSpec, workdir: Path, *, progress: Progress | None = None) -> RunResult:
-    """One training run, with its progress told.
+    """One training run, with its progress shown.
 
     Raises:
       ValueError: if the config cannot run or the workdir holds another one; before any work.
@@ -93,7 +93,7 @@ def run_one(spec: RunSpec, workdir: Path, *, progress: Progress | None = None) -
 
 
 def redraw(workdir: Path) -> Path:
-    """Draws the page of a study again from its records, and returns its path.
+    """The path of a study's page, drawn again from its records.
 
     Raises:
       ValueError: if there is no study in the workdir.
@@ -108,9 +108,9 @@ def redraw(workdir: Path) -> Path:
 def _read_config(path: Path) -> dict[str, Any]:
     """The saved config of a study."""
     try:
-        found = json.loads(path.read_text())
-        if isinstance(found, dict) and isinstance(found.get("title"), str):
-            return found
+        config = json.loads(path.read_text())
+        if isinstance(config, dict) and isinstance(config.get("title"), str):
+            return config
         reason = "it lacks the title"
     except ValueError as error:
         reason = str(error)

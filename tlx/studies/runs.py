@@ -79,7 +79,7 @@ class Plan(NamedTuple):
 
     Attributes:
       name: of the study.
-      config: the whole of it, a dataclass.
+      config: all of it, a dataclass.
       runs: in the order in which they can be done, P first.
       swept: the runs along each axis that has values besides the plain one.
     """

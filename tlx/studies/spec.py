@@ -39,7 +39,7 @@ class StudySpec(Questions):
         takes the first k modules (of the body, so that k is 0 … their number), "except:k" all but
         those; "first:k:frozen" trains the others only.
       questions: names of those that are asked, as `("basin", "plane")`; none: all that the runs
-        allow. Learning curves and times are always told.
+        allow. Learning curves and times are always recorded.
     """
 
     name: str

@@ -44,7 +44,7 @@ class Basin(Question):
         return plan.recipe_pairs()
 
     def key(self, pair: Pair) -> keys.Key:
-        """One pair."""
+        """Of one pair."""
         return keys.of_pair(pair, loss="error", confidence=CONFIDENCE)
 
     def answer(self, pair: Pair) -> results.Basin:

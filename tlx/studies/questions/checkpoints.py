@@ -42,7 +42,7 @@ class Checkpoints(Question):
         return [plan] if "init_step" in plan.swept else []
 
     def key(self, plan: Plan) -> keys.Key:
-        """P at all those steps."""
+        """Of P at all those steps."""
         run = plan.source
         data = {
             "examples": keys.examples(run),

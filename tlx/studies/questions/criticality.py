@@ -68,7 +68,7 @@ class Criticality(Question):
         return [RunOnPath(run, path) for run in plan.firsts() for path in PATHS]
 
     def key(self, on_path: RunOnPath) -> keys.Key:
-        """One run on one path."""
+        """Of one run on one path."""
         run, path = on_path
         key = keys.of_run(run, "train", by_step=path != "direct")
         return key._replace(inputs={**key.inputs, "path": path})

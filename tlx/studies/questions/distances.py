@@ -31,7 +31,7 @@ class Distances(Question):
         return plan.target_pairs() + plan.source_pairs()
 
     def key(self, pair: Pair) -> keys.Key:
-        """One pair."""
+        """Of one pair."""
         return keys.of_pair(pair, on_images=False, totals_without=[HEAD])
 
     def answer(self, pair: Pair) -> results.Distances:

@@ -26,7 +26,7 @@ class Domains(Question):
         return [plan] if "target" in plan.swept else []
 
     def key(self, plan: Plan) -> keys.Key:
-        """All targets at once."""
+        """Of all targets at once."""
         source, targets = plan.source, _targets(plan)
         data = keys.data_of([source, *targets.values()])
         data |= {name: keys.examples(run) for name, run in targets.items()}

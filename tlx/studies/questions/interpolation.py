@@ -33,7 +33,7 @@ class Interpolation(Question):
         return plan.all_target_pairs()
 
     def key(self, pair: Pair) -> keys.Key:
-        """One pair."""
+        """Of one pair."""
         return keys.of_pair(pair, confidence=CONFIDENCE)
 
     def answer(self, pair: Pair) -> results.Interpolation:

@@ -25,7 +25,7 @@ class LearningCurve(Question):
         return plan.runs
 
     def key(self, run: Run) -> keys.Key:
-        """One run."""
+        """Of one run."""
         inputs: dict[str, Any] = {
             **keys.name_of(run),
             "replicate": run.replicate,

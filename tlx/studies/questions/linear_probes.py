@@ -34,7 +34,7 @@ class LinearProbes(Question):
         return [*probed, Probed(ri_t, ri_t, 0)]
 
     def key(self, probed: Probed) -> keys.Key:
-        """One run after one step; of step 0 of a run from random weights the kind is "RI"."""
+        """Of one run after one step; of step 0 of a run from random weights the kind is "RI"."""
         run, target, step = probed
         inputs = {
             "run": run.name,
@@ -49,7 +49,7 @@ class LinearProbes(Question):
     def answer(self, probed: Probed) -> results.LinearProbes:
         """The accuracy at each layer."""
         run, target, step = probed
-        found = probes.linear_probes(
+        probe = probes.linear_probes(
             trained.features(run),
             trained.params(run, step),
             trained.stream(target, "train"),
@@ -58,14 +58,14 @@ class LinearProbes(Question):
         )
         return arrays(
             results.LinearProbes,
-            layers=list(found.layers),
-            accuracy=found.accuracy,
-            low=found.low,
-            high=found.high,
-            ridge=found.ridge,
-            num_features=found.num_features,
-            num_train=found.num_train,
-            num_examples=found.num_test,
-            num_classes=found.num_classes,
-            spatial=found.spatial,
+            layers=list(probe.layers),
+            accuracy=probe.accuracy,
+            low=probe.low,
+            high=probe.high,
+            ridge=probe.ridge,
+            num_features=probe.num_features,
+            num_train=probe.num_train,
+            num_examples=probe.num_test,
+            num_classes=probe.num_classes,
+            spatial=probe.spatial,
         )

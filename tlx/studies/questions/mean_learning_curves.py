@@ -28,7 +28,7 @@ class MeanLearningCurves(Question):
         return [plan.plain()]
 
     def key(self, runs: Sequence[Run]) -> keys.Key:
-        """Runs on one target."""
+        """Of runs on one target."""
         options = {"confidence": CONFIDENCE, "selected_on": curves.selected_on(runs)}
         inputs = {"target": runs[0].spec.data.name, "split": "test"}
         return keys.Key(inputs, keys.data_of(runs), options)

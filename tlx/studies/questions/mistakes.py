@@ -33,7 +33,7 @@ class Mistakes(Question):
         return [[*plan.of_kind("P-T"), *plan.of_kind("RI-T")]]
 
     def key(self, runs: Sequence[Run]) -> keys.Key:
-        """Runs on one target."""
+        """Of runs on one target."""
         inputs = {
             "models": [run.name for run in runs],
             "kinds": [run.kind for run in runs],

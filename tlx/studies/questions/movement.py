@@ -26,7 +26,7 @@ class Movement(Question):
         return plan.firsts()
 
     def key(self, run: Run) -> keys.Key:
-        """One run."""
+        """Of one run."""
         return keys.of_checkpoints(run)
 
     def answer(self, run: Run) -> results.Movement:

@@ -34,7 +34,7 @@ class MovementAlignment(Question):
         return plan.recipe_pairs()
 
     def key(self, pair: Pair) -> keys.Key:
-        """One pair."""
+        """Of one pair."""
         return keys.of_pair(pair, on_images=False)
 
     def answer(self, pair: Pair) -> results.MovementAlignment:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Permutation(Question):
         return plan.recipe_pairs()[1:]
 
     def key(self, pair: Pair) -> keys.Key:
-        """One pair."""
+        """Of one pair."""
         return keys.of_pair(pair, confidence=CONFIDENCE)
 
     def answer(self, pair: Pair) -> results.Permutation:
@@ -74,7 +74,7 @@ class Permutation(Question):
             **self._lines(pair, a, ends),
         )
 
-    def _lines(self, pair: Pair, a: Params, ends: Mapping[str, Params]) -> dict:
+    def _lines(self, pair: Pair, a: Params, ends: Mapping[str, Params]) -> dict[str, Any]:
         each = [
             lines.line(pair.a, a, b, self.num_alphas, repair=variant == "repaired")
             for variant, b in ends.items()

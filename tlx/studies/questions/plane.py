@@ -34,7 +34,7 @@ class Plane(Question):
         return [plan.plane_corners()]
 
     def key(self, runs: Sequence[Run]) -> keys.Key:
-        """Three runs."""
+        """Of three runs."""
         inputs = {
             "models": [run.name for run in runs],
             "kinds": [run.kind for run in runs],

@@ -32,7 +32,7 @@ class Rewinding(Question):
         return plan.firsts()
 
     def key(self, run: Run) -> keys.Key:
-        """One run."""
+        """Of one run."""
         return keys.of_run(run, "test", by_step=True, confidence=CONFIDENCE)
 
     def answer(self, run: Run) -> results.Rewinding:
@@ -69,7 +69,9 @@ class Rewinding(Question):
         )
 
 
-@functools.cache  # the same object for every run, so that compiled code is found again
+@functools.lru_cache(
+    maxsize=8
+)  # the same object for every run, so that compiled code is found again
 def _mean_and_error(loss: str, num_examples: int) -> Metric:
     """The means over the examples, and the error of each."""
     error = metrics.collect(trained.LOSSES[loss]["error"], num_examples)

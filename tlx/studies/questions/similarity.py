@@ -18,7 +18,7 @@ class Similarity(CkaQuestion):
         return plan.target_pairs() + plan.source_pairs()[:1] + plan.shuffled_pairs()
 
     def key(self, pair: Pair) -> keys.Key:
-        """One pair."""
+        """Of one pair."""
         return keys.of_pair(pair, confidence=CONFIDENCE)
 
     def answer(self, pair: Pair) -> results.Similarity:

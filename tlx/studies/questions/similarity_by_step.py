@@ -27,7 +27,7 @@ class SimilarityByStep(CkaQuestion):
         return plan.source_pairs()
 
     def key(self, pair: Pair) -> keys.Key:
-        """One pair."""
+        """Of one pair."""
         key = keys.of_pair(pair, confidence=CONFIDENCE)
         return key._replace(data={**key.data, "checkpoints": keys.weights_by_step(pair.a)})
 

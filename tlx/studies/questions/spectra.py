@@ -45,7 +45,7 @@ class Spectra(Question):
         return [plan.source, *plan.firsts()]
 
     def key(self, run: Run) -> keys.Key:
-        """One run."""
+        """Of one run."""
         return keys.of_checkpoints(run)
 
     def answer(self, run: Run) -> results.Spectra:

@@ -26,7 +26,7 @@ class Study(Question):
         return [plan]
 
     def key(self, plan: Plan) -> keys.Key:
-        """All its runs."""
+        """Of all its runs."""
         data = {run.name: keys.weights(run) for run in plan.runs}
         return keys.Key({"name": plan.name}, data, {"config": plan.config})
 

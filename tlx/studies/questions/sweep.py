@@ -44,7 +44,7 @@ class Sweep(Question):
         return list(plan.swept.values())
 
     def key(self, swept: SweptRuns) -> keys.Key:
-        """The runs along one axis."""
+        """Of the runs along one axis."""
         every = swept.runs
         inputs = {"axis": swept.axis, "target": every[0].spec.data.name, "split": "test"}
         data = {value: keys.data_of(runs) for value, runs in swept.cells.items()}

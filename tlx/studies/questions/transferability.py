@@ -1,4 +1,4 @@
-"""How well scores of P's checkpoints foretell what fine-tuning from each of them gives."""
+"""How well scores of P's checkpoints rank them by what fine-tuning from each gives."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Transferability(Question):
         return [plan] if "init_step" in plan.swept and not plan.is_multilabel else []
 
     def key(self, plan: Plan) -> keys.Key:
-        """All steps at once."""
+        """Of all steps at once."""
         source, swept = plan.source, plan.swept["init_step"]
         target = _target(swept)
         return keys.Key(
