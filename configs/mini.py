@@ -6,6 +6,7 @@ weights do not, and how much is left of the advantage when the images are cut in
 shuffled?
 
 Command: tlx study --config=configs/mini.py --workdir=runs/mini
+Some of its questions only: --config.questions="('interpolation', 'basin')".
 With fine-tuning from some modules of P only: configs/mini.py:depth, fourteen runs more.
 One run of it alone: tlx train --config=configs/mini.py:scratch --workdir=runs/scratch, or
 :pretrain, or :finetune=WORKDIR, which starts from the run in WORKDIR.
