@@ -15,7 +15,7 @@ def make(spec: StudySpec, workdir: Path) -> Plan:
     """The plan of a study in its folder."""
     runs = _runs(spec, workdir)
     swept = {axis: _swept(spec, runs, axis) for axis in axes.NAMES if getattr(spec.axes, axis)}
-    return Plan(spec.name, spec, runs, swept)
+    return Plan(spec.name, spec.saved(), runs, swept)
 
 
 def _runs(spec: StudySpec, workdir: Path) -> tuple[Run, ...]:

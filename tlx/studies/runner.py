@@ -156,7 +156,7 @@ def _train(run: Run, progress: Progress) -> RunResult:
 def _claim(spec: StudySpec, workdir: Path) -> None:
     """Makes the workdir this study's, or checks that it is."""
     path = workdir / CONFIG_FILE
-    ours = json.loads(records.canonical_json(spec))
+    ours = json.loads(records.canonical_json(spec.saved()))
     if not path.exists():
         workdir.mkdir(parents=True, exist_ok=True)
         metrics_log.replace_text(path, json.dumps(ours, indent=2) + "\n")

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tlx.train.spec import RunSpec
 
@@ -79,13 +79,13 @@ class Plan(NamedTuple):
 
     Attributes:
       name: of the study.
-      config: all of it, a dataclass.
+      config: all of it, by field.
       runs: in the order in which they can be done, P first.
       swept: the runs along each axis that has values besides the plain one.
     """
 
     name: str
-    config: object
+    config: Mapping[str, Any]
     runs: tuple[Run, ...]
     swept: Mapping[str, SweptRuns]
 

@@ -1,6 +1,7 @@
 """What a transfer study is: three kinds of run, and what is asked of them and between them."""
 
 import dataclasses
+from typing import Any
 
 from tlx.core import checks
 from tlx.studies import partial
@@ -63,6 +64,15 @@ class StudySpec(Questions):
             for name, question in self.by_name().items()
             if question.is_always_asked or name in names
         }
+
+    def saved(self) -> dict[str, Any]:
+        """What decides the study, by field: all but the options of questions that it does not ask.
+
+        A study is built from it again, and differs from this one in those options alone.
+        """
+        left_out = self.by_name().keys() - self.asked().keys()
+        names = [field.name for field in dataclasses.fields(self)]
+        return {name: getattr(self, name) for name in names if name not in left_out}
 
     def problems(self) -> list[str]:
         """Everything that is wrong, each with its place; empty if nothing is."""
