@@ -38,7 +38,7 @@ With the environment's JAX_DISABLE_MOST_OPTIMIZATIONS=0 all compile as users do:
 both."""
 
 LONG = (
-    "test_local.py",
+    "test_runner.py",
     "test_frameworks_landscape.py",
     "test_notebook.py",
     "test_readme.py",

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 from tlx import records
 from tlx.report import page
-from tlx.studies import agenda, asking, plan
+from tlx.studies import plan, question
 from tlx.studies.progress import Progress
+from tlx.studies.question import Question
+from tlx.studies.runs import Plan, Run
 from tlx.studies.spec import StudySpec
 from tlx.train import distributed, initial, metrics_log, serial
 from tlx.train.loop import train
@@ -54,24 +56,24 @@ def run(spec: StudySpec, workdir: Path, *, progress: Progress | None = None) -> 
     if spec.pretrain.init_from is not None:
         initial.find_origin(spec.pretrain.init_from)  # before anything is written
     _claim(spec, workdir)
-    all_runs = plan.runs(spec, workdir)
-    weights = [max(1.0, float(each.spec.num_steps)) for each in all_runs]
-    asked = agenda.groups(spec, all_runs)
-    total = sum(weights) + sum(group.weight for group in asked)
+    planned = plan.make(spec, workdir)
+    asked = {name: one for name, one in spec.asked().items() if one.subjects(planned)}
+    total = sum(map(_train_weight, planned.runs))
+    total += sum(_answer_weight(one, planned) for one in asked.values())
     progress = progress or Progress(total)
-    for each, weight in zip(all_runs, weights, strict=True):
-        _train(each, weight, progress)
+    for each in planned.runs:
+        _train(each, progress)
     root = workdir / "records"
     if distributed.is_primary():  # training is shared, the questions are small
-        for group in asked:
-            _answer(root, group, progress)
+        for name, one in asked.items():
+            _answer(root, name, one, planned, progress)
         redraw(workdir)
     distributed.wait_for_all("study done")
     return StudyResult(workdir / PAGE_FILE, root, time.perf_counter() - started)
 
 
 def run_one(spec: RunSpec, workdir: Path, *, progress: Progress | None = None) -> RunResult:
-    """One training run, with its progress told.
+    """One training run, with its progress shown.
 
     Raises:
       ValueError: if the config cannot run or the workdir holds another one; before any work.
@@ -86,13 +88,12 @@ def run_one(spec: RunSpec, workdir: Path, *, progress: Progress | None = None) -
             f"a run of kind {spec.kind} starts from random weights, and init_from names others; "
             "leave it out, or call the run P-T"
         )
-    only = plan.Run(spec.name, spec.kind, 1, workdir, spec)
-    weight = max(1.0, float(spec.num_steps))
-    return _train(only, weight, progress or Progress(weight))
+    only = Run(spec.name, spec.kind, 1, workdir, spec)
+    return _train(only, progress or Progress(_train_weight(only)))
 
 
 def redraw(workdir: Path) -> Path:
-    """Draws the page of a study again from its records, and returns its path.
+    """The path of a study's page, drawn again from its records.
 
     Raises:
       ValueError: if there is no study in the workdir.
@@ -107,9 +108,9 @@ def redraw(workdir: Path) -> Path:
 def _read_config(path: Path) -> dict[str, Any]:
     """The saved config of a study."""
     try:
-        found = json.loads(path.read_text())
-        if isinstance(found, dict) and isinstance(found.get("title"), str):
-            return found
+        config = json.loads(path.read_text())
+        if isinstance(config, dict) and isinstance(config.get("title"), str):
+            return config
         reason = "it lacks the title"
     except ValueError as error:
         reason = str(error)
@@ -119,17 +120,27 @@ def _read_config(path: Path) -> dict[str, Any]:
     )
 
 
-def _answer(root: Path, group: agenda.Group, progress: Progress) -> None:
-    progress.start(group.name, group.weight)
-    computed = 0
-    for i, ask in enumerate(group.each):
-        progress.part(i / len(group.each), f"{i} of {len(group.each)}")
-        computed += asking.ask(root, ask())[1]
-    progress.finish(f"{len(group.each)} records", worked=computed > 0)
+def _train_weight(run: Run) -> float:
+    """What a run counts for in the time left: its steps."""
+    return max(1.0, float(run.spec.num_steps))
 
 
-def _train(run: plan.Run, weight: float, progress: Progress) -> RunResult:
-    progress.start(f"train {run.name}", weight)
+def _answer_weight(asked: Question, planned: Plan) -> float:
+    """What a question counts for in the time left, in training steps."""
+    return asked.weight * len(asked.subjects(planned))
+
+
+def _answer(root: Path, name: str, asked: Question, planned: Plan, progress: Progress) -> None:
+    progress.start(name, _answer_weight(asked, planned))
+    subjects, computed = asked.subjects(planned), 0
+    for i, subject in enumerate(subjects):
+        progress.part(i / len(subjects), f"{i} of {len(subjects)}")
+        computed += question.ask(root, name, asked, subject)[1]
+    progress.finish(f"{len(subjects)} records", worked=computed > 0)
+
+
+def _train(run: Run, progress: Progress) -> RunResult:
+    progress.start(f"train {run.name}", _train_weight(run))
     was_done = read_result(run.workdir) is not None
 
     def tell(step: int, num_steps: int, numbers: Mapping[str, float]) -> None:
@@ -145,7 +156,7 @@ def _train(run: plan.Run, weight: float, progress: Progress) -> RunResult:
 def _claim(spec: StudySpec, workdir: Path) -> None:
     """Makes the workdir this study's, or checks that it is."""
     path = workdir / CONFIG_FILE
-    ours = json.loads(records.canonical_json(spec))
+    ours = json.loads(records.canonical_json(spec.saved()))
     if not path.exists():
         workdir.mkdir(parents=True, exist_ok=True)
         metrics_log.replace_text(path, json.dumps(ours, indent=2) + "\n")

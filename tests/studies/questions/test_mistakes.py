@@ -11,7 +11,8 @@ import pytest
 
 from tlx.data import loader
 from tlx.data.spec import DataSpec
-from tlx.studies import asking, mistakes
+from tlx.studies import trained
+from tlx.studies.questions import Mistakes
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -50,15 +51,14 @@ def test_the_images_are_those_that_are_wrong(
         for kind in models
     ]
     monkeypatch.setattr(loader, "load", functools.partial(loader.load, max_bytes=max_bytes))
-    monkeypatch.setattr(asking, "apply_fn", lambda run: models[run.name])
-    monkeypatch.setattr(asking, "params", lambda run: {})
-    monkeypatch.setattr(asking, "data_of", lambda runs: {})
-    monkeypatch.setattr(mistakes, "make_module", lambda spec: SimpleNamespace(num_classes=2))
-    found = mistakes.common(runs).answer()
-    assert found["gallery_total"] == [4, 0, 0]
-    there = found["gallery_index"] >= 0
-    assert found["gallery_images"][there][:, 0, 0, 0].tolist() == WRONG
-    assert found["gallery_index"][there].tolist() == [1, 3, 5, 7]
-    assert (found["gallery_label"][there] == 0).all()
-    assert [asking.num_examples(runs[0], split) for split in ("train", "test")] == [10, 10]
-    assert [asking.num_readable(runs[0], split) for split in ("train", "test")] == [10, 9]
+    monkeypatch.setattr(trained, "apply_fn", lambda run: models[run.name])
+    monkeypatch.setattr(trained, "params", lambda run: {})
+    monkeypatch.setattr(trained, "num_classes", lambda run: 2)
+    found = Mistakes().answer(runs)
+    assert found.gallery_total.tolist() == [4, 0, 0]
+    there = found.gallery_index >= 0
+    assert found.gallery_images[there][:, 0, 0, 0].tolist() == WRONG
+    assert found.gallery_index[there].tolist() == [1, 3, 5, 7]
+    assert (found.gallery_label[there] == 0).all()
+    assert [trained.num_examples(runs[0], split) for split in ("train", "test")] == [10, 10]
+    assert [trained.num_readable(runs[0], split) for split in ("train", "test")] == [10, 9]

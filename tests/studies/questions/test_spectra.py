@@ -3,7 +3,7 @@
 import numpy as np
 
 from tlx.analyses.parameters import spectra
-from tlx.studies import layers
+from tlx.studies.questions.spectra import QUANTILES, _quantiles
 
 
 def test_quantiles_are_those_of_all_values():
@@ -12,5 +12,5 @@ def test_quantiles_are_those_of_all_values():
         ("conv",), "circular", np.array([True]), {"conv": values}, {"conv": times}, {}, None, ()
     )
     every = np.repeat(values, times)
-    place = np.floor(layers.QUANTILES * (len(every) - 1)).astype(int)
-    np.testing.assert_array_equal(layers._quantiles(found, "conv"), every[place])
+    place = np.floor(QUANTILES * (len(every) - 1)).astype(int)
+    np.testing.assert_array_equal(_quantiles(found, "conv"), every[place])

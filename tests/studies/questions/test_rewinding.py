@@ -3,7 +3,7 @@
 import numpy as np
 
 from tlx.analyses.function import inference
-from tlx.studies.modules import _drop_interval
+from tlx.studies.questions.rewinding import _drop_interval
 
 
 def test_the_interval_of_a_cost_is_that_of_two_models_on_the_same_images():
