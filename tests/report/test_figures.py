@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlx.report import drawing, figures
+from tlx.report import figures
+from tlx.report.draw import panels
+from tlx.report.draw.svg import svg
+from tlx.report.questions import PARTS
 
-NAMES = tuple(figures.PANELS)
+NAMES = tuple(PARTS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,17 +38,17 @@ def test_nothing_to_draw(name):
 
 
 def test_axes_have_units(records):
-    for name in ("curves", "barrier", "landscape", "permutation", "distances"):
+    for name in ("training", "interpolation", "landscape", "permutation", "distances"):
         for axes in getattr(figures, name)(records).axes:
             assert axes.get_ylabel()
 
 
 def test_equal_panels_give_equal_svg_and_ids_with_their_prefix(records):
-    (panel, *_) = figures.PANELS["curves"](records)
-    one, again = drawing.svg(panel, "one"), drawing.svg(panel, "one")
+    (panel, *_) = PARTS["training"].panels(records)
+    one, again = svg(panel, "one"), svg(panel, "one")
     assert one == again
     assert "training step" in one
-    other = drawing.svg(panel, "other")
+    other = svg(panel, "other")
     assert not _ids(one) & _ids(other)
     assert all(name.startswith("one-") for name in _ids(one))
 
@@ -57,15 +60,15 @@ def _ids(svg):
 @given(st.lists(st.floats(0, 1), max_size=8))
 def test_labels_are_spread_apart_in_their_order(wanted):
     heights = [0.07] * len(wanted)
-    placed = drawing.spread(wanted, heights)
+    placed = panels.spread(wanted, heights)
     ranked = sorted(range(len(wanted)), key=lambda i: wanted[i])
     for below, above in itertools.pairwise(ranked):
         assert placed[above] - placed[below] >= 0.07 - 1e-9
 
 
 def test_labels_that_do_not_collide_stay():
-    assert drawing.spread([0.2, 0.8], [0.1, 0.1]) == pytest.approx([0.2, 0.8])
-    assert drawing.spread([0.5, 0.5], [0.1, 0.1]) == pytest.approx([0.45, 0.55])
+    assert panels.spread([0.2, 0.8], [0.1, 0.1]) == pytest.approx([0.2, 0.8])
+    assert panels.spread([0.5, 0.5], [0.1, 0.1]) == pytest.approx([0.45, 0.55])
 
 
 @pytest.mark.parametrize(
@@ -73,7 +76,7 @@ def test_labels_that_do_not_collide_stay():
     [
         pytest.param(
             "jax flax matplotlib",
-            "import tlx.report.tables as t; t.summary(sys.argv[1])",
+            "import tlx.report.summary as s; s.text(sys.argv[1])",
             id="summary needs neither jax nor matplotlib",
         ),
         pytest.param(
@@ -85,7 +88,7 @@ def test_labels_that_do_not_collide_stay():
         pytest.param(
             "matplotlib",
             "import tlx.report.page, tlx.report.figures as f\n"
-            "try: f.barrier(sys.argv[1])\n"
+            "try: f.interpolation(sys.argv[1])\n"
             "except ImportError as e: assert \"pip install 'tlx[report]'\" in str(e), e\n"
             "else: raise SystemExit('no error')",
             id="without matplotlib it says the command",

@@ -12,7 +12,8 @@ from tests.report.synthetic import curve
 from tests.report.synthetic_sweeps import shuffled
 from tlx import cli
 from tlx.records import make_record, save
-from tlx.report import page, tables
+from tlx.report import page, summary
+from tlx.report.questions import QUESTIONS
 
 VOID = {"meta", "link", "br", "img", "hr"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # as launch/test.sh looks for them
@@ -65,7 +66,8 @@ class Reader(HTMLParser):
             self.headings[-1] += data
 
 
-HEADINGS = ["What is transferred to synthetic digits?", *tables.TITLES.values(), "Appendix"]
+TITLES = [question.title for question in QUESTIONS.values()]
+HEADINGS = ["What is transferred to synthetic digits?", *TITLES, "Appendix"]
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +130,7 @@ def test_no_records_at_all(tmp_path):
     text = page.write(tmp_path, tmp_path / "page.html").read_text(encoding="utf-8")
     assert Reader(text).headings == ["What is transferred?", *HEADINGS[1:]]
     assert "<figure" not in text
-    assert text.count("No data: this has not been measured yet.") == len(tables.TITLES)
+    assert text.count("No data: this has not been measured yet.") == len(QUESTIONS)
     with pytest.raises(ValueError, match="the folder does not exist"):
         page.write(tmp_path / "typo", tmp_path / "page.html")
 
@@ -138,12 +140,12 @@ def test_a_missing_kind_of_record_is_no_data_in_its_section(records, question):
     # One other question beside the study's is enough: the sections do not know each other.
     kept = {"study", "distances", "mistakes"} - {question}
     text = page.render([r for r in records if r.question in kept])
-    asked = {tables.TITLES[name] for name in kept & {"distances", "mistakes"}}
+    asked = {QUESTIONS[name].title for name in kept & {"distances", "mistakes"}}
     read = Reader(text)
     assert set(read.headings[1:-1]) == asked
     (paragraph,) = re.findall('<p class="not-asked">(.*?)</p>', text)
     named = html.unescape(paragraph).removeprefix("Not asked in this study, or not measured yet: ")
-    assert named == " ".join(title for title in tables.TITLES.values() if title not in asked)
+    assert named == " ".join(title for title in TITLES if title not in asked)
     assert text.count('<li><a href="#') == len(asked)
 
 
@@ -208,7 +210,7 @@ def test_a_misspelt_name_is_told_on_the_page_and_in_the_terminal(tmp_path, capsy
     text = html.unescape(page.write(tmp_path / "records", tmp_path / "p.html").read_text("utf-8"))
     assert told in text
     assert "lacks the results drop_p, speed, speed_high, speed_low, speed_p, speed_p_holm" in text
-    assert told in re.sub(r"\s+", " ", tables.summary(tmp_path / "records"))
+    assert told in re.sub(r"\s+", " ", summary.text(tmp_path / "records"))
     assert cli.main(["report", f"--workdir={tmp_path}"]) == 0
     out = capsys.readouterr()
     assert out.out == f"{tmp_path / 'report.html'}\n"

@@ -12,9 +12,13 @@ from tests.report.synthetic import curve, distances, interpolation, of_distances
 from tests.report.synthetic_mistakes import mistakes
 from tests.report.synthetic_sweeps import learning
 from tlx.records import make_record
-from tlx.report import answers, captions, figures, measures_pairs, page, sections, tables
-from tlx.report.how import HOW
-from tlx.report.verdicts import (
+from tlx.report import page, section, summary
+from tlx.report.questions import PARTS, QUESTIONS
+from tlx.report.questions.distances import numbers
+from tlx.report.questions.distances import words as distances_words
+from tlx.report.questions.interpolation import words as interpolation_words
+from tlx.report.questions.similarity import words as similarity_words
+from tlx.report.words.verdicts import (
     AGREES,
     DIFFERS,
     DIP_TOLERANCE,
@@ -46,7 +50,7 @@ def on_the_line(dip, loss, *, kinds=("rit0", "rit1")):
 def test_a_dip_of_10_from_3_to_18_points_is_not_without_a_barrier():
     made = [on_the_line((0.03, 0.10, 0.18), (0.0, 0.01, 0.02), kinds=k)
             for k in (("pt0", "pt1"), ("rit0", "rit1"))]  # fmt: skip
-    answer = answers.barrier(made)
+    answer = interpolation_words.answer(made)
     assert [c.verdict for c in answer.checks] == [DIFFERS, AGREES]
     assert "without a barrier" not in answer.sentence
     assert "Two RI-T are connected only across a barrier" in answer.sentence
@@ -54,11 +58,11 @@ def test_a_dip_of_10_from_3_to_18_points_is_not_without_a_barrier():
 
 def test_a_loss_barrier_that_reaches_the_tolerance_is_open():
     made = on_the_line((0.0, 0.0, 0.01), (0.0, 0.05, 0.10), kinds=("pt0", "pt1"))
-    answer = answers.barrier([made])
+    answer = interpolation_words.answer([made])
     assert answer.verdict == OPEN
     assert answer.sentence.startswith("Whether a barrier stands between two P-T is open: along")
     at = on_the_line((0.0, 0.0, DIP_TOLERANCE), (0.0, 0.02, LOSS_TOLERANCE), kinds=("pt0", "pt1"))
-    assert answers.barrier([at]).verdict == AGREES
+    assert interpolation_words.answer([at]).verdict == AGREES
 
 
 def test_two_distances_of_one_pair_each_are_no_order():
@@ -66,11 +70,11 @@ def test_two_distances_of_one_pair_each_are_no_order():
         changed(distances(*pair), total_l2=total)
         for pair, total in ((("pt0", "pt1"), 10.0), (("rit0", "rit1"), 10.01))
     ]
-    answer = answers.distances(made)
+    answer = distances_words.answer(made)
     assert answer.verdict == NO_INTERVAL
     assert answer.sentence.startswith("So far apart are two P-T and two RI-T: 10.0 against 10.0")
     assert answer.sentence.endswith("; one pair each, no interval.")
-    row = next(row for row in tables.headline(made).rows if row[0].startswith("Distance"))
+    row = next(row for row in summary.headline(made).rows if row[0].startswith("Distance"))
     assert row[-1] == "no interval"
 
 
@@ -89,19 +93,19 @@ def test_distances_of_several_runs_are_compared(factor, verdict, lead):
         if record.inputs["kind_a"] == "RI-T":
             total *= factor
         made.append(changed(record, total_l2=total))
-    answer = answers.distances(made)
+    answer = distances_words.answer(made)
     assert answer.checks[0].verdict == verdict
     assert answer.sentence.startswith(lead)
     assert ("a factor of" in answer.sentence) == (verdict == AGREES)
 
 
 def test_distances_that_grow_do_so_in_every_run():
-    found = measures_pairs.distances(of_distances())
+    found = numbers.distances(of_distances())
     assert all(above_zero(found[kinds].growth) == AGREES for kinds in (P_T, RI_T))
     flat = [changed(r, l2=np.ones(len(r.results["l2"]))) for r in of_distances()]
-    assert above_zero(measures_pairs.distances(flat)[P_T].growth) == OPEN
+    assert above_zero(numbers.distances(flat)[P_T].growth) == OPEN
     falls = [changed(r, l2=np.asarray(r.results["l2"])[::-1]) for r in of_distances()]
-    assert above_zero(measures_pairs.distances(falls)[P_T].growth) == DIFFERS
+    assert above_zero(numbers.distances(falls)[P_T].growth) == DIFFERS
 
 
 # Sentences with random intervals.
@@ -112,7 +116,7 @@ SHARE = st.tuples(*[st.floats(0, 0.1)] * 3).map(sorted)
 @settings(max_examples=60)
 @given(SHARE, SHARE, st.sampled_from([("pt0", "pt1"), ("rit0", "rit1")]))
 def test_a_barrier_is_said_of_whole_intervals(dip, loss, kinds):
-    sentence = answers.barrier([on_the_line(dip, loss, kinds=kinds)]).sentence
+    sentence = interpolation_words.answer([on_the_line(dip, loss, kinds=kinds)]).sentence
     without = dip[2] <= DIP_TOLERANCE and loss[2] <= LOSS_TOLERANCE
     across = dip[0] > DIP_TOLERANCE or loss[0] > LOSS_TOLERANCE
     assert ("without a barrier" in sentence) == without
@@ -123,7 +127,7 @@ def test_a_barrier_is_said_of_whole_intervals(dip, loss, kinds):
 @given(st.lists(st.sampled_from([0.0, 0.03, 0.1]), min_size=2, max_size=4))
 def test_of_several_pairs_each_has_its_own_verdict(lows):
     made = [on_the_line((low, low, low + 0.015), (0.0, 0.0, 0.01)) for low in lows]
-    answer = answers.barrier(made)
+    answer = interpolation_words.answer(made)
     number = sum(low > 0 for low in lows)
     expected = AGREES if number == len(lows) else DIFFERS
     assert answer.verdict == expected
@@ -162,7 +166,7 @@ COMPARED = {
         lambda one, other: [with_cka(*one, "pt"), with_cka(*other, "rit")],
         "wo P-T share more",
     ),
-    "curves": (lambda one, other: [with_final(one, other), *RUNS], "ends higher"),
+    "training": (lambda one, other: [with_final(one, other), *RUNS], "ends higher"),
 }
 
 
@@ -171,7 +175,7 @@ COMPARED = {
 @given(one=HALF, other=HALF)
 def test_more_is_said_of_intervals_apart(name, one, other):
     make, words = COMPARED[name]
-    answer = answers.QUESTIONS[name](make(one, other))
+    answer = QUESTIONS[name].answer(make(one, other))
     tiny = 1e-9  # means of the ends are rounded
     decided = one[0] > other[2] + tiny or one[2] < other[0] - tiny
     close = abs(one[0] - other[2]) < tiny or abs(one[2] - other[0]) < tiny
@@ -234,11 +238,12 @@ def singles(records):
 
 def said(records):
     """All that the page says of the records, without its figures."""
-    every = [answers.QUESTIONS[name](records) for name in answers.QUESTIONS]
-    text = [sections._checks(answer.checks) for answer in every]
-    text += [caption(records) for name, caption in captions.CAPTIONS.items()
-             if figures.PANELS[name](records)]  # fmt: skip
-    return every, "\n".join([tables.summary(records), *text, *HOW.values()])
+    every = [QUESTIONS[name].answer(records) for name in QUESTIONS]
+    text = [section._checks(answer.checks) for answer in every]
+    text += [part.caption(records) for part in PARTS.values() if part.panels(records)]
+    return every, "\n".join(
+        [summary.text(records), *text, *(question.how for question in QUESTIONS.values())]
+    )
 
 
 @pytest.mark.parametrize("blur", [without_intervals, overlapping])
@@ -249,7 +254,7 @@ def test_no_verdict_where_nothing_is_told_apart(records, blur):
         assert {c.verdict for c in answer.checks} <= {"", OPEN, NO_INTERVAL}
         assert [m[0] for m in CLAIM.finditer(f"{answer.sentence} {answer.short}")] == []
     assert "as in the paper" not in text
-    assert {row[-1] for row in tables.headline(made).rows} <= {"", "too close", "no interval"}
+    assert {row[-1] for row in summary.headline(made).rows} <= {"", "too close", "no interval"}
 
 
 def test_verdicts_where_the_intervals_are_clear(records):
@@ -257,7 +262,7 @@ def test_verdicts_where_the_intervals_are_clear(records):
     assert all(answer.verdict == AGREES for answer in every if answer.checks)
     assert text.count("<b>as in the paper</b>") == sum(len(a.checks) for a in every) > 20
     assert all(CLAIM.search(a.sentence) for a in every)
-    assert "no interval" not in tables.headline(records).text()
+    assert "no interval" not in summary.headline(records).text()
 
 
 def test_the_page_without_intervals(records):
@@ -280,12 +285,12 @@ def test_numbers_that_are_not_finite_decide_nothing(gone):
         if r.question == "sweep" else r for r in made
     ]  # fmt: skip
     for name in ("starts", "amount"):
-        sweeps = answers.QUESTIONS[name]([r for r in spoilt if r.question != "checkpoints"])
+        sweeps = QUESTIONS[name].answer([r for r in spoilt if r.question != "checkpoints"])
         assert {c.verdict for c in sweeps.checks} <= {"", NO_INTERVAL}
 
 
 def test_reversed_ends_decide_nothing():
     made = on_the_line((0.18, 0.1, 0.03), (0.02, 0.01, 0.0))
-    assert answers.barrier([made]).verdict == OPEN
+    assert interpolation_words.answer([made]).verdict == OPEN
     one, other = with_cka(0.9, 0.8, 0.7, "pt"), with_cka(0.3, 0.2, 0.1, "rit")
-    assert answers.similarity([one, other]).verdict == NO_INTERVAL
+    assert similarity_words.answer([one, other]).verdict == NO_INTERVAL

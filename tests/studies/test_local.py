@@ -6,7 +6,7 @@ import pytest
 
 from tests.studies.tiny import tiny_study
 from tlx import records
-from tlx.report import measures
+from tlx.report.read import selection
 from tlx.studies import local, questions
 from tlx.studies.progress import Progress
 
@@ -228,7 +228,7 @@ def test_redraw_needs_a_study(tmp_path):
 
 
 def test_records_have_the_names_of_their_kind(done):
-    assert measures.problems(done.records) == []
+    assert selection.problems(done.records) == []
     (cell,) = records.query(done.records, "rewinding", kind="P-T")
     low, high = (cell.results[f"accuracy_drop_{end}"] for end in ("low", "high"))
     assert low.shape == cell.results["accuracy_drop"].shape

@@ -9,7 +9,7 @@ from tests.studies.tiny import tiny_run, tiny_study
 from tests.train.tiny import make_spec
 from tlx import records
 from tlx.analyses.function import inference, learning
-from tlx.report import measures
+from tlx.report.read import selection
 from tlx.studies import local, plan
 from tlx.studies.spec import SINGLE
 from tlx.train import metrics_log
@@ -171,7 +171,7 @@ def test_domains_are_further_than_the_source_is_from_itself(done):
 
 
 def test_records_have_the_names_of_their_kind(done):
-    assert measures.problems(done[2]) == []
+    assert selection.problems(done[2]) == []
 
 
 def test_mistakes_come_with_images(done):

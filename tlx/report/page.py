@@ -12,13 +12,20 @@ from typing import Any
 import numpy as np
 
 from tlx.records import Record, record_digest, scan
-from tlx.report import answers, measures, sections, tables
-from tlx.report.numbers import NO_DATA, count
-from tlx.report.paper import CITATION
-from tlx.report.table import Table
+from tlx.report import section as sections
+from tlx.report import summary
+from tlx.report.questions import QUESTIONS
+from tlx.report.read import learning
+from tlx.report.read.selection import problems, usable
+from tlx.report.words.numbers import NO_DATA, count
+from tlx.report.words.table import Table
 
 _CSS = Path(__file__).with_name("page.css")
 TITLE = "What is transferred?"
+CITATION = (
+    "B. Neyshabur, H. Sedghi, C. Zhang. What is being transferred in transfer learning? "
+    "NeurIPS 2020. arXiv 2008.11687."
+)
 
 
 def write(
@@ -60,7 +67,7 @@ def render(
     Raises:
         ImportError: no matplotlib; says the install command.
     """
-    made = [sections.make(name, records) for name in answers.QUESTIONS]
+    made = [sections.make(question, records) for question in QUESTIONS.values()]
     heading = html.escape(title if title is not None else _title(records))
     rendered, number = [], 1
     asked = [section for section in made if section.has_data]
@@ -82,8 +89,8 @@ def render(
             f"<header>\n<h1>{heading}</h1>\n{_facts(records)}\n</header>",
             f"<main>\n{_summary(records, asked or made)}",
             *rendered,
-            _not_asked([s.title for s in made if asked and s not in asked]),
-            _appendix(records, [*damaged, *measures.problems(records)]),
+            _not_asked([s.question.title for s in made if asked and s not in asked]),
+            _appendix(records, [*damaged, *problems(records)]),
             "</main>",
             "</body>",
             "</html>",
@@ -93,13 +100,13 @@ def render(
 
 
 def _title(records: Sequence[Record]) -> str:
-    targets = sorted({c.target for c in measures.curves(records, None) if c.target})
+    targets = sorted({c.target for c in learning.curves(records, None) if c.target})
     return f"What is transferred to {' and '.join(targets)}?" if targets else TITLE
 
 
 def _facts(records: Sequence[Record]) -> str:
-    every = [r for r in measures.usable(records, "curves") if not r.inputs.get("part")]
-    found = [measures.curve(r) for r in every if r.inputs.get("kind") != "P"]
+    every = [r for r in usable(records, "curves") if not r.inputs.get("part")]
+    found = [learning.curve(r) for r in every if r.inputs.get("kind") != "P"]
     parts = []
     for kind in sorted({c.kind for c in found}):
         parts.append(count(sum(c.kind == kind for c in found), f"{kind} run"))
@@ -118,10 +125,10 @@ def _facts(records: Sequence[Record]) -> str:
 
 def _summary(records: Sequence[Record], made: Sequence[sections.Section]) -> str:
     items = "\n".join(
-        f'<li><a href="#{s.name}">{sections.prose(s.answer.short or _missing(s))}</a></li>'
+        f'<li><a href="#{s.question.name}">{sections.prose(s.answer.short or _missing(s))}</a></li>'
         for s in made
     )
-    return tables.headline(records).html("headline") + f'\n<ol class="answers">\n{items}\n</ol>'
+    return summary.headline(records).html("headline") + f'\n<ol class="answers">\n{items}\n</ol>'
 
 
 def _not_asked(titles: Sequence[str]) -> str:
@@ -132,14 +139,14 @@ def _not_asked(titles: Sequence[str]) -> str:
 
 
 def _missing(section: sections.Section) -> str:
-    return f"{section.title} {NO_DATA.capitalize()}."
+    return f"{section.question.title} {NO_DATA.capitalize()}."
 
 
-def _appendix(records: Sequence[Record], problems: Sequence[str]) -> str:
+def _appendix(records: Sequence[Record], wrong: Sequence[str]) -> str:
     parts = ['<section id="appendix">', "<h2>Appendix</h2>"]
     parts.append(f"<p>The paper: {html.escape(CITATION)}</p>")
-    if problems:
-        items = "".join(f"<li>{html.escape(p)}</li>" for p in problems)
+    if wrong:
+        items = "".join(f"<li>{html.escape(p)}</li>" for p in wrong)
         parts.append(f"<h3>Records left out or with problems</h3>\n<ul>{items}</ul>")
     parts += [_study(record) for record in records if record.question == "study"]
     parts.append(_records(records))

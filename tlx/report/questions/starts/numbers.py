@@ -1,0 +1,156 @@
+"""P's checkpoints, on the source and as starts, and scores of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tlx.report.read.selection import Records, option, usable
+from tlx.report.read.sweeps import Sweep, difference
+from tlx.report.read.values import number, sized, whole
+from tlx.report.words.numbers import Estimate
+from tlx.report.words.verdicts import NO_INTERVAL, ZERO, above, above_zero
+
+
+class Checkpoints(NamedTuple):
+    """P's own checkpoints on the source's test images: [C], by step; NaN where undefined.
+
+    Attributes:
+        step: int [C].
+        accuracy: [C].
+        barrier: [3, C]: how far the 0-1 error rises above its chord on the line from the
+            checkpoint to the last one, and the ends of the interval.
+        verdict: [C] "yes", "no" or "open": in the basin of the last one, by the interval.
+        tolerance: the largest barrier inside a basin.
+        num_images: test images of the source.
+        confidence: the level of the intervals; NaN where unknown.
+    """
+
+    step: np.ndarray
+    accuracy: np.ndarray
+    barrier: np.ndarray
+    verdict: list[str]
+    tolerance: float
+    num_images: int
+    confidence: float
+
+    def barrier_of(self, i: int) -> Estimate:
+        """Returns the error barrier of checkpoint ``i``, a fraction, with its interval."""
+        value, low, high = map(float, self.barrier[:, i])
+        known = bool(np.isfinite([low, high]).all())
+        return Estimate(value, n=self.num_images, interval=(low, high) if known else None)
+
+
+class Transferability(NamedTuple):
+    """Scores of checkpoints beside what fine-tuning them gave: M scores, C checkpoints.
+
+    Attributes:
+        values: [C] names of the checkpoints.
+        measured: [C] mean final test accuracy.
+        names: [M] of the scores.
+        score: [M, C].
+        weighted_tau, p_weighted_tau, kendall, p_kendall, p_holm: [M].
+        num_images: training images that were scored.
+        layer: whose features they read; "" where unknown.
+    """
+
+    values: list[str]
+    measured: np.ndarray
+    names: list[str]
+    score: np.ndarray
+    weighted_tau: np.ndarray
+    p_weighted_tau: np.ndarray
+    kendall: np.ndarray
+    p_kendall: np.ndarray
+    p_holm: np.ndarray
+    num_images: int
+    layer: str
+
+
+def checkpoints(records: Records) -> Checkpoints | None:
+    """Returns P's checkpoints in the order of their steps; None without a record of them."""
+    record = next(iter(usable(records, "checkpoints")), None)
+    if record is None:
+        return None
+    step = np.atleast_1d(np.asarray(record.results["step"])).astype(np.int64)
+    order = np.argsort(step, kind="stable")
+    ends = ("barrier", "barrier_low", "barrier_high")
+    barrier = np.stack([sized(record, name, step.size)[order] for name in ends])
+    verdicts = np.atleast_1d(record.results["verdict"])[order]
+    level = option(record, "confidence")
+    found = Checkpoints(
+        step[order],
+        sized(record, "accuracy", step.size)[order],
+        barrier,
+        list(map(str, verdicts)),
+        number(record, "tolerance"),
+        whole(record, "count"),
+        float(level) if isinstance(level, int | float) else float("nan"),
+    )
+    return found._replace(verdict=[_inside(found, i) for i in range(step.size)])
+
+
+def _inside(found: Checkpoints, i: int) -> str:
+    """The recorded word, where the interval says the same; else "open"."""
+    inside = {"no": "yes", "yes": "no"}.get(above(found.barrier_of(i), found.tolerance))
+    return inside if inside == found.verdict[i] else "open"
+
+
+def transferability(records: Records) -> Transferability | None:
+    """Returns the scores of P's checkpoints; None without a record of them."""
+    found = usable(records, "transferability")
+    if not found:
+        return None
+    record = found[0]
+    values, names = (
+        [str(v) for v in np.atleast_1d(record.results[name])] for name in ("values", "scores")
+    )
+    tested = {
+        name: sized(record, name, len(names))
+        for name in ("weighted_tau", "p_weighted_tau", "kendall", "p_kendall", "p_holm")
+    }
+    return Transferability(
+        values=values,
+        measured=sized(record, "measured", len(values)),
+        names=names,
+        score=np.asarray(record.results["score"], np.float64).reshape(len(names), len(values)),
+        num_images=whole(record, "count"),
+        layer=str(option(record, "layer") or ""),
+        **tested,
+    )
+
+
+def steps(found: Sweep) -> np.ndarray:
+    """Returns the training steps of P that the sweep starts from, float [C]; NaN for no number."""
+    return np.array([float(v) if v.isdigit() else np.nan for v in found.values])
+
+
+def as_good(found: Sweep) -> int | None:
+    """Returns the first start from which on none ends measurably below the last one.
+
+    Its index, that of the last where the one before it does; None where it is unknown, as where
+    intervals do not cover other runs. Never before the earliest one that is recorded.
+    """
+    first = never_below([difference(found, i) for i in range(len(found.values) - 1)])
+    name = str(found.earliest)
+    if first is None or name not in found.values:
+        return first
+    return max(first, found.values.index(name))
+
+
+def never_below(differences: Sequence[Estimate]) -> int | None:
+    """Returns the first value from which on no difference from the last is above 0.
+
+    Args:
+        differences: the last one's value less each earlier one's.
+
+    Returns:
+        Its index, that of the last where the one before it is measurably lower; None where an
+        interval is unknown, or there is one value only.
+    """
+    if not differences or any(above_zero(d) in ("", NO_INTERVAL) for d in differences):
+        return None
+    lower = [i for i, d in enumerate(differences) if above(d, ZERO) == "yes"]
+    return lower[-1] + 1 if lower else 0

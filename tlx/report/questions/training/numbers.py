@@ -1,0 +1,163 @@
+"""P-T and RI-T on the plain target: where they end, how fast they learn, and what is higher."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tlx.report.read import learning
+from tlx.report.read.selection import Records, option, usable
+from tlx.report.read.sweeps import Sweep, sweep
+from tlx.report.read.values import array, counts, ends, level, names, share, whole
+from tlx.report.words.kinds import TRAINED
+from tlx.report.words.numbers import Estimate
+from tlx.report.words.verdicts import above_zero, order
+
+
+class MeanCurves(NamedTuple):
+    """The runs on the plain target, in groups of one kind and rate: [G], steps [T], seeds [S].
+
+    Attributes:
+        step: [T] at which the models were evaluated.
+        kinds, rates, seeds: [G], the last the number of runs.
+        test, train, loss: [3, G, T]: mean over the runs, and the ends of its interval; test
+            accuracy, training accuracy, test loss in nats.
+        auc: [3, G, T]: likewise the mean area under the labels' ROC curves; NaN where an image
+            has one class.
+        final: [3, G]: test accuracy after the last step.
+        best_step, best: [G, S], the step with the best test accuracy, and that accuracy.
+        selected_step, selected: [G, S], the step chosen on validation images, and its test
+            accuracy; NaN without such images.
+        optimism: [G], the mean of best - selected.
+    """
+
+    target: str
+    step: np.ndarray
+    kinds: list[str]
+    rates: np.ndarray
+    seeds: np.ndarray
+    test: np.ndarray
+    train: np.ndarray
+    loss: np.ndarray
+    auc: np.ndarray
+    final: np.ndarray
+    best_step: np.ndarray
+    best: np.ndarray
+    selected_step: np.ndarray
+    selected: np.ndarray
+    optimism: np.ndarray
+    num_images: int
+    num_valid: int
+    selected_on: str
+    confidence: float
+
+    def final_of(self, group: int) -> Estimate:
+        """Returns the mean final test accuracy of a group, with its interval over seeds.
+
+        What of the interval lies in 0 … 1; so too of `Sweep`.
+        """
+        return share(self.final[:, group], self.num_images)
+
+
+def mean_curves(records: Records) -> MeanCurves | None:
+    """Returns the runs on the plain target; None without a record of them."""
+    found = usable(records, "learning")
+    if not found:
+        return None
+    record = found[0]
+    kinds = names(record, "kinds")
+    step = np.atleast_1d(np.asarray(record.results["step"]))
+    over_seeds = (len(kinds), np.shape(array(record, "best", (len(kinds), 1)))[-1])
+    over_time, groups = (len(kinds), step.size), (len(kinds),)
+    return MeanCurves(
+        target=str(record.inputs.get("target", "")),
+        step=step,
+        kinds=kinds,
+        rates=array(record, "rates", groups),
+        seeds=counts(record, "seeds", groups),
+        test=ends(record, "test_mean", over_time),
+        train=ends(record, "train_mean", over_time),
+        loss=ends(record, "loss_mean", over_time),
+        auc=ends(record, "auc_mean", over_time),
+        final=ends(record, "final_mean", groups),
+        best_step=array(record, "best_step", over_seeds),
+        best=array(record, "best", over_seeds),
+        selected_step=array(record, "selected_step", over_seeds),
+        selected=array(record, "selected", over_seeds),
+        optimism=array(record, "optimism", groups),
+        num_images=whole(record, "count"),
+        num_valid=whole(record, "num_valid"),
+        selected_on=str(option(record, "selected_on") or ""),
+        confidence=level(record),
+    )
+
+
+class Plain(NamedTuple):
+    """P-T and RI-T on the plain target, by kind; and whether P-T is higher, as a verdict.
+
+    Attributes:
+        final: test accuracy after the last step.
+        speed: average training accuracy.
+        rates: the learning rate of these runs; NaN where unknown.
+        ends_higher, learns_faster: of P-T against RI-T; "" where unknown.
+    """
+
+    final: dict[str, Estimate]
+    speed: dict[str, Estimate]
+    rates: dict[str, float]
+    ends_higher: str
+    learns_faster: str
+
+
+def plain(records: Records) -> Plain:
+    """Returns P-T and RI-T on the plain target.
+
+    From a sweep that has both there: at the chosen rates, and the verdicts by the intervals of
+    the differences. Without, from the runs at the study's rate: by their intervals over seeds,
+    which may not overlap, or with too few runs for those by two binomial standard errors.
+    """
+    for axis in ("shuffle", "train_size", "target"):
+        found = sweep(records, axis)
+        at = _plain_value(found) if found else None
+        if found and at is not None:
+            return _of_sweep(found, at)
+    runs = learning.curves(records)
+    final = {kind: learning.final(runs, kind) for kind in TRAINED}
+    speed = {kind: learning.speed(runs, kind) for kind in TRAINED}
+    rates = {kind: next((c.rate for c in runs if c.kind == kind), np.nan) for kind in TRAINED}
+    grouped = mean_curves(records)
+    groups = [group(grouped, kind, rates[kind]) for kind in TRAINED] if grouped else []
+    over_seeds = [grouped.final_of(g) for g in groups if grouped and g is not None]
+    if len(over_seeds) == len(TRAINED) and all(e.interval for e in over_seeds):
+        final = dict(zip(TRAINED, over_seeds, strict=True))
+    return Plain(final, speed, rates, order(*final.values()), order(*speed.values()))
+
+
+def group(found: MeanCurves, kind: str, rate: float) -> int | None:
+    """Returns which group is of a kind and a rate; the kind's first if no rate is given.
+
+    None where there is none.
+    """
+    own = [g for g, name in enumerate(found.kinds) if name == kind]
+    if not np.isfinite(rate):
+        return own[0] if own else None
+    return next((g for g in own if np.isclose(found.rates[g], rate)), None)
+
+
+def _plain_value(found: Sweep) -> int | None:
+    """Returns which value is the plain target; None where P-T or RI-T is not known there."""
+    if found.plain not in found.values:
+        return None
+    at = found.values.index(found.plain)
+    return at if all(found.final_of(kind, at).known for kind in TRAINED) else None
+
+
+def _of_sweep(found: Sweep, at: int) -> Plain:
+    return Plain(
+        {kind: found.final_of(kind, at) for kind in TRAINED},
+        {kind: found.average_of(kind, at) for kind in TRAINED},
+        {kind: found.rate_of(kind, at) for kind in TRAINED},
+        above_zero(found.difference_of(at)),
+        above_zero(found.speed_of(at)),
+    )
