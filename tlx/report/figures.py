@@ -63,20 +63,20 @@ def _drawing(part: Part) -> Callable[[Source], Figure]:
 
 
 def heat_map(result: Any, title: str | None = None) -> Figure:
-    """Returns the similarity of all layers of one model (down) with all of another (across).
+    """The similarity of all layers of one model (down) with all of another (across).
 
     White is 0, the full colour 1, or the greatest value where that is more; grey is below 0;
     undefined values are hatched. Up to 12 layers have their numbers in their cells; more have
     a scale, "−" where a value is negative and "+" where it is above 1.
 
     Args:
-        result: with layers_x, layers_y and values [Lx, Ly], as ``similarity.cka_matrix``
-            returns; numpy or jax arrays.
-        title: None says what the result is, where it says so itself.
+      result: with layers_x, layers_y and values [Lx, Ly], as `similarity.cka_matrix`
+        returns; numpy or jax arrays.
+      title: None says what the result is, where it says so itself.
 
     Raises:
-        TypeError: another kind of result. ValueError: values of another shape.
-        ImportError: no matplotlib; says the install command.
+      TypeError: another kind of result. ValueError: values of another shape.
+      ImportError: no matplotlib; says the install command.
     """
     found = results.matrix(result)
     shown = maps.Map(found.rows, found.columns, found.values, _MAP)
@@ -87,18 +87,18 @@ def heat_map(result: Any, title: str | None = None) -> Figure:
 
 
 def same_layers(results_by_name: Mapping[str, Any], title: str | None = None) -> Figure:
-    """Returns the similarity of each layer with itself in the other model, a line a result.
+    """The similarity of each layer with itself in the other model, a line a result.
 
     The band is the result's interval, where it has a finite one.
 
     Args:
-        results_by_name: label of the line -> result, as of ``heat_map``. "two P-T",
-            "P-T and RI-T" or "P-T / P" have the colours of these kinds.
-        title: None says what the results are, where they say so themselves.
+      results_by_name: label of the line -> result, as of `heat_map`. "two P-T",
+        "P-T and RI-T" or "P-T / P" have the colours of these kinds.
+      title: None says what the results are, where they say so themselves.
 
     Raises:
-        ValueError: no results, or one whose models have no layer of the same name.
-        TypeError, ImportError: as ``heat_map``.
+      ValueError: no results, or one whose models have no layer of the same name.
+      TypeError, ImportError: as `heat_map`.
     """
     if not results_by_name:
         raise ValueError("expected at least one result by name, got none")
@@ -124,20 +124,20 @@ def over_steps(
     names: Sequence[str] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Returns the similarity of the same layers by training step or checkpoint, a line a layer.
+    """The similarity of the same layers by training step or checkpoint, a line a layer.
 
     Steps stand on a logarithmic axis that has step 0; lines go from pale, the first layer, to
     dark, the last. Of more than 6 layers, 6 at equal distances are drawn unless named.
 
     Args:
-        steps: [K], increasing from 0 or more.
-        found: a result a step, as of ``heat_map``, or an array [K, L] with ``names``.
-        names: the layers to draw, in order; of an array, one a column.
-        title: None: "Same layer, by step".
+      steps: [K], increasing from 0 or more.
+      found: a result a step, as of `heat_map`, or an array [K, L] with `names`.
+      names: the layers to draw, in order; of an array, one a column.
+      title: None: "Same layer, by step".
 
     Raises:
-        ValueError: lengths that do not fit, steps that do not increase, an unknown layer.
-        TypeError: an array without names; as ``heat_map``. ImportError: as ``heat_map``.
+      ValueError: lengths that do not fit, steps that do not increase, an unknown layer.
+      TypeError: an array without names; as `heat_map`. ImportError: as `heat_map`.
     """
     by_step = results.trajectory(steps, found, names)
     chosen = layers.thinned(len(by_step.names))
@@ -154,6 +154,6 @@ def _width(wanted: float) -> float:
 
 
 def _measure(result: Any) -> str:
-    """Returns what a result's values are, e.g. "CKA" or the name of its measure."""
+    """What a result's values are, e.g. "CKA" or the name of its measure."""
     given = getattr(result, "measure", None)
     return str(given) if given else "CKA" if hasattr(result, "debiased") else "Similarity"

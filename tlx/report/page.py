@@ -1,7 +1,5 @@
 """The page: a study's records as one self-contained HTML file that reads like a short paper."""
 
-from __future__ import annotations
-
 import html
 import json
 import os
@@ -40,14 +38,14 @@ def write(
     same records give the same bytes. Questions without any record are named in one paragraph.
 
     Args:
-        records_root: the records' folder; may be of an unfinished study, or empty.
-        out_html: where to write; its folder is made where missing. It is replaced as a
-            whole.
-        title: the page's heading; None gives the paper's question and the target's name.
+      records_root: the records' folder; may be of an unfinished study, or empty.
+      out_html: where to write; its folder is made where missing. It is replaced as a
+        whole.
+      title: the page's heading; None gives the paper's question and the target's name.
 
     Raises:
-        ValueError: ``records_root`` is no folder.
-        ImportError: no matplotlib; says the install command.
+      ValueError: `records_root` is no folder.
+      ImportError: no matplotlib; says the install command.
     """
     records, damaged = scan(records_root)
     text = render(records, title=title, damaged=damaged)
@@ -62,10 +60,10 @@ def write(
 def render(
     records: Sequence[Record], *, title: str | None = None, damaged: Sequence[str] = ()
 ) -> str:
-    """Returns the page's HTML; ``damaged`` are messages for its appendix.
+    """The page's HTML; `damaged` are messages for its appendix.
 
     Raises:
-        ImportError: no matplotlib; says the install command.
+      ImportError: no matplotlib; says the install command.
     """
     made = [sections.make(question, records) for question in QUESTIONS.values()]
     heading = html.escape(title if title is not None else _title(records))

@@ -1,7 +1,5 @@
 """A question of the page: the type that each room of `tlx.report.questions` has one of."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The page's sections: question, answer, figure, what was measured, the paper, how."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The key numbers of a study and its answers as text, for the page and for a terminal."""
 
-from __future__ import annotations
-
 import os
 import textwrap
 

@@ -18,7 +18,7 @@ _LONGEST = 20  # letters of a title
 
 
 def grid(images: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
-    """Returns a figure of images, six a row, each below its title.
+    """A figure of images, six a row, each below its title.
 
     Args:
       images: uint8 [H, W, C], C being 1 or 3; sizes may differ.

@@ -27,14 +27,14 @@ class Line(NamedTuple):
     """A line through values by name or by step: [L], NaN where undefined.
 
     Attributes:
-        text: its label.
-        colour: of line, band and label.
-        names: of the layers, or () where the values stand for steps.
-        value: the line.
-        low, high: ends of its band; None draws none.
-        marker: "" for none.
-        dashes: matplotlib's line style.
-        level: a dotted line by it, such as what chance gives.
+      text: its label.
+      colour: of line, band and label.
+      names: of the layers, or () where the values stand for steps.
+      value: the line.
+      low, high: ends of its band; None draws none.
+      marker: "" for none.
+      dashes: matplotlib's line style.
+      level: a dotted line by it, such as what chance gives.
     """
 
     text: str
@@ -49,7 +49,7 @@ class Line(NamedTuple):
 
 
 def trend(name: str, title: str, lines: Sequence[Line], quantity: str = "CKA") -> Panel:
-    """Returns the panel of values of layers, which stand in the order of the first line."""
+    """The panel of values of layers, which stand in the order of the first line."""
     names = list(dict.fromkeys(n for line in lines for n in line.names))
 
     def draw(axes: Axes) -> None:
@@ -69,7 +69,7 @@ def trend(name: str, title: str, lines: Sequence[Line], quantity: str = "CKA") -
 def over_steps(
     name: str, title: str, steps: Sequence[float], lines: Sequence[Line], *, quantity: str = "CKA"
 ) -> Panel:
-    """Returns the panel of values by training step, on a logarithmic axis that has step 0."""
+    """The panel of values by training step, on a logarithmic axis that has step 0."""
     at = [place(step) for step in steps]
 
     def draw(axes: Axes) -> None:
@@ -86,7 +86,7 @@ def over_steps(
 
 
 def place(step: float) -> float:
-    """Returns where a step stands: 0 at 0, one unit before 1, then a unit a doubling."""
+    """Where a step stands: 0 at 0, one unit before 1, then a unit a doubling."""
     return 1 + math.log2(step) if step >= 1 else float(step)
 
 
@@ -136,7 +136,7 @@ def _label(axes: Axes, lines: Sequence[Line], places: Sequence[Sequence[float]])
 
 
 def end(x: Sequence[float], y: np.ndarray, text: str, hue: str) -> list[Label]:
-    """Returns the label of a line's last defined point, if it has one."""
+    """The label of a line's last defined point, if it has one."""
     defined = np.flatnonzero(np.isfinite(y))
     return [Label(x[defined[-1]], float(y[defined[-1]]), text, hue)] if defined.size else []
 
@@ -153,7 +153,7 @@ def names_below(axes: Axes, names: Sequence[str]) -> None:
 
 
 def named(axes: Axes, number: int, axis: int) -> list[int]:
-    """Returns which of so many equal steps along an axis can have a name."""
+    """Which of so many equal steps along an axis can have a name."""
     box, drawn = axes.get_position(), axes.get_figure(root=True)
     assert drawn is not None
     length = (box.width, box.height)[axis] * drawn.get_size_inches()[axis]
@@ -175,7 +175,7 @@ class Steps(NamedTuple):
 
 
 def by_layer(found: Steps, chosen: list[int], base: str) -> list[Line]:
-    """Returns a line a layer over the steps, pale for the first and dark for the last."""
+    """A line a layer over the steps, pale for the first and dark for the last."""
     return [
         Line(short(found.names[i]), hue, (), found.value[:, i], found.low[:, i], found.high[:, i])
         for i, hue in zip(chosen, shades(base, len(chosen)), strict=True)
@@ -183,7 +183,7 @@ def by_layer(found: Steps, chosen: list[int], base: str) -> list[Line]:
 
 
 def thinned(number: int) -> list[int]:
-    """Returns which of so many layers are drawn: MOST at equal distances, the ends included."""
+    """Which of so many layers are drawn: MOST at equal distances, the ends included."""
     if number <= MOST:
         return list(range(number))
     return sorted({round(i) for i in np.linspace(0, number - 1, MOST)})
@@ -198,7 +198,7 @@ def whiskers(
     marker: str,
     ls: str = "-",
 ) -> None:
-    """Draws fractions as percentages at the places ``at``, with their intervals as whiskers."""
+    """Draws fractions as percentages at the places `at`, with their intervals as whiskers."""
     axes.plot(
         at, [100 * v.value for v in values], color=hue, marker=marker, lw=1.4, ls=ls, zorder=3
     )

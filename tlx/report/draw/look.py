@@ -1,7 +1,5 @@
 """What all figures look like: matplotlib, its style, and colours."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib
@@ -16,7 +14,7 @@ _NOT_STYLE = ("backend", "backend_fallback", "interactive", "toolbar", "timezone
 
 
 def matplotlib(name: str) -> Any:
-    """Returns the module ``matplotlib.<name>``; ImportError with the command if it is missing."""
+    """The module `matplotlib.<name>`; ImportError with the command if it is missing."""
     try:
         return importlib.import_module(f"matplotlib.{name}" if name else "matplotlib")
     except ImportError as error:
@@ -44,7 +42,7 @@ GOOD_TO_BAD = ("#fdfcf7", "#e3dbe4", "#bfafcd", "#9482b3", "#6a5a95", "#453c73",
 
 
 def shades(base: str, number: int) -> list[Any]:
-    """Returns so many shades of a colour, from pale for the first to dark for the last."""
+    """So many shades of a colour, from pale for the first to dark for the last."""
     mixed = matplotlib("colors").LinearSegmentedColormap.from_list(
         "depth", [_mixed(base, "#ffffff", 0.5), base, _mixed(base, "#000000", 0.55)]
     )
@@ -53,7 +51,7 @@ def shades(base: str, number: int) -> list[Any]:
 
 
 def tints(base: str, number: int) -> list[Any]:
-    """Returns so many tints of a colour, from pale for the first to itself for the last."""
+    """So many tints of a colour, from pale for the first to itself for the last."""
     shares = [0.6 * (1 - i / max(number - 1, 1)) for i in range(number)]
     return [matplotlib("colors").to_hex(_mixed(base, "#ffffff", share)) for share in shares]
 

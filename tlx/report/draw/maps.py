@@ -31,7 +31,7 @@ class Map(NamedTuple):
 
 
 def heat_map(name: str, title: str, shown: Map, *, width: float = WIDTH) -> Panel:
-    """Returns the panel of a map: numbers where there is room for them, else a scale.
+    """The panel of a map: numbers where there is room for them, else a scale.
 
     White is 0, the full colour the greatest of 1 and the values, grey is below 0, hatched
     undefined. Without numbers "−" marks what is negative and "+" what is above 1.
@@ -98,7 +98,7 @@ def _numbers(axes: Axes, values: np.ndarray, top: float) -> None:
 
 
 def cell(value: float) -> str:
-    """Returns a similarity as short as a cell of a map: ``".62"``, ``"−.01"``, ``"1.04"``."""
+    """A similarity as short as a cell of a map: `".62"`, `"−.01"`, `"1.04"`."""
     if not math.isfinite(value):
         return ""
     if abs(value) >= 10:

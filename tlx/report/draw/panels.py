@@ -19,7 +19,7 @@ WIDTH = 3.6  # inches of a panel: two stand side by side in the page's column, o
 class Panel(NamedTuple):
     """One set of axes: a name (unique in its figure), a title, and a function that draws.
 
-    ``margins`` are left, right, bottom, top in inches; the right one has the labels. ``alt``
+    `margins` are left, right, bottom, top in inches; the right one has the labels. `alt`
     says in the page's SVG what is seen, for those who do not see it. A wide one stands alone
     in its row and fills it.
     """
@@ -34,7 +34,7 @@ class Panel(NamedTuple):
 
 
 class Label(NamedTuple):
-    """A line's label, to stand right of the axes at the height of the line's end ``(x, y)``."""
+    """A line's label, to stand right of the axes at the height of the line's end `(x, y)`."""
 
     x: float
     y: float
@@ -43,12 +43,12 @@ class Label(NamedTuple):
 
 
 def figure(panels: Sequence[Panel], *, width: float = WIDTH) -> Figure:
-    """Returns one Figure with the panels in two columns, each so many inches wide.
+    """One Figure with the panels in two columns, each so many inches wide.
 
     It shows itself in a notebook, without pyplot.
 
     Raises:
-        ValueError: no panels.
+      ValueError: no panels.
     """
     if not panels:
         raise ValueError("nothing to draw: these records hold no data for this figure")
@@ -116,7 +116,7 @@ def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
 
 
 def spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
-    """Returns positions close to ``wanted`` at which things of these heights do not overlap."""
+    """Positions close to `wanted` at which things of these heights do not overlap."""
     ranked = sorted(range(len(wanted)), key=lambda i: wanted[i])
     # Clusters of touching labels, each around the mean of what its members want.
     clusters: list[list[int]] = []

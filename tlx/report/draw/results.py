@@ -1,7 +1,5 @@
 """Results of the similarity analyses as they come, in memory, for figures: numpy only."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +16,7 @@ _WANTED = (
 class Matrix(NamedTuple):
     """The layers of two models, and arrays [Lx, Ly] about each pair of them.
 
-    ``low`` and ``high`` are NaN where there is no interval.
+    `low` and `high` are NaN where there is no interval.
     """
 
     rows: list[str]
@@ -28,10 +26,10 @@ class Matrix(NamedTuple):
     high: np.ndarray
 
     def same_layer(self) -> tuple[list[str], np.ndarray]:
-        """Returns the layers that both models have, [L], and [3, L]: value, low, high.
+        """The layers that both models have, [L], and [3, L]: value, low, high.
 
         Raises:
-            ValueError: there is none.
+          ValueError: there is none.
         """
         names = [n for n in self.rows if n in self.columns]
         if not names:
@@ -44,11 +42,11 @@ class Matrix(NamedTuple):
 
 
 def matrix(result: Any) -> Matrix:
-    """Returns a result's arrays on the host.
+    """A result's arrays on the host.
 
     Raises:
-        TypeError: it lacks layers_x, layers_y or values.
-        ValueError: the values are not [Lx, Ly].
+      TypeError: it lacks layers_x, layers_y or values.
+      ValueError: the values are not [Lx, Ly].
     """
     lacks = [n for n in ("layers_x", "layers_y", "values") if not hasattr(result, n)]
     if lacks:
@@ -69,12 +67,12 @@ def _like(values: np.ndarray, ends: Any) -> np.ndarray:
 
 
 def trajectory(steps: Sequence[float], results: Any, names: Sequence[str] | None) -> Steps:
-    """Returns the same layers' values by step, from a result a step or from an array [K, L].
+    """The same layers' values by step, from a result a step or from an array [K, L].
 
     Raises:
-        TypeError: an array without names; or as ``matrix``.
-        ValueError: not one result or row a step, not one name a column, or steps that do not
-            increase from 0 or more; or as ``matrix`` and ``Matrix.same_layer``.
+      TypeError: an array without names; or as `matrix`.
+      ValueError: not one result or row a step, not one name a column, or steps that do not
+        increase from 0 or more; or as `matrix` and `Matrix.same_layer`.
     """
     at = np.asarray(list(steps))
     is_array = hasattr(results, "shape")

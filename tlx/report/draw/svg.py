@@ -1,7 +1,5 @@
 """Panels as SVG text."""
 
-from __future__ import annotations
-
 import html
 import io
 import re
@@ -11,9 +9,9 @@ from tlx.report.draw.panels import Panel, figure
 
 
 def svg(panel: Panel, prefix: str) -> str:
-    """Returns a panel as an ``<svg>`` element to stand in a page.
+    """A panel as an `<svg>` element to stand in a page.
 
-    Text stays text; every id starts with ``prefix``, so that pictures in one page do not
+    Text stays text; every id starts with `prefix`, so that pictures in one page do not
     clash; equal panels give equal text.
     """
     mpl = matplotlib("")

@@ -1,7 +1,5 @@
 """Single runs on the target: their learning curves and where they end."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -45,7 +43,7 @@ class Curve(NamedTuple):
 
 
 def curves(records: Records, shuffle: str | None = "none") -> list[Curve]:
-    """Returns the runs on the target, P-T first; ``shuffle=None`` returns all of them.
+    """The runs on the target, P-T first; `shuffle=None` returns all of them.
 
     Runs of kind P are left out, which are trained on the source, and those that start from
     only a part of P, are at another learning rate than the study's, or belong to a cell of
@@ -60,7 +58,7 @@ def curves(records: Records, shuffle: str | None = "none") -> list[Curve]:
 
 
 def curve(record: Record) -> Curve:
-    """Returns a record of learning curves as a run."""
+    """A record of learning curves as a run."""
     step = np.atleast_1d(record.results["step"])
 
     def series(name: str) -> np.ndarray:
@@ -86,17 +84,17 @@ def curve(record: Record) -> Curve:
 
 
 def final(found: Sequence[Curve], kind: str) -> Estimate:
-    """Returns the mean final test accuracy of the runs of a kind."""
+    """The mean final test accuracy of the runs of a kind."""
     return mean([c.final for c in found if c.kind == kind])
 
 
 def speed(found: Sequence[Curve], kind: str) -> Estimate:
-    """Returns the mean average training accuracy of the runs of a kind."""
+    """The mean average training accuracy of the runs of a kind."""
     return mean([c.speed for c in found if c.kind == kind])
 
 
 def steps_to(found: Sequence[Curve], kind: str, accuracy: float) -> tuple[int, int] | None:
-    """Returns the first evaluated step at which the kind's mean reaches an accuracy, and the last.
+    """The first evaluated step at which the kind's mean reaches an accuracy, and the last.
 
     None where it never does, or where its runs were evaluated at different steps.
     """

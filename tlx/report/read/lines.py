@@ -1,7 +1,5 @@
 """The line between two models, point by point."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tlx.records import Record
@@ -16,9 +14,9 @@ def nearest(record: Record, alpha: float, field: str = "accuracy") -> Estimate:
 
 
 def dip(record: Record, variant: str = "") -> Estimate:
-    """Returns the accuracy's dip under the chord, with the error of the points it compares.
+    """The accuracy's dip under the chord, with the error of the points it compares.
 
-    ``variant`` is what the names of the results end in, such as ``"_plain"``.
+    `variant` is what the names of the results end in, such as `"_plain"`.
     """
     alphas = np.asarray(record.results["alphas"], np.float64)
     accuracy = np.asarray(record.results[f"accuracy{variant}"], np.float64)

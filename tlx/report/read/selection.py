@@ -1,7 +1,5 @@
 """Which records the page reads, and what they say of themselves."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 
@@ -16,19 +14,19 @@ Source = Iterable[Record] | str | os.PathLike[str]
 
 
 def listed(records: Source) -> list[Record]:
-    """Returns records as a list; a path is scanned, and damaged records are left out."""
+    """Records as a list; a path is scanned, and damaged records are left out."""
     if isinstance(records, str | os.PathLike):
         return scan(records)[0]
     return list(records)
 
 
 def usable(records: Records, question: str) -> list[Record]:
-    """Returns the records of a question that hold the results it needs."""
+    """The records of a question that hold the results it needs."""
     return [r for r in records if r.question == question and not fields.lacking(r)]
 
 
 def problems(records: Source) -> list[str]:
-    """Returns a line for each record with a problem: damaged, or with wrong names in it.
+    """A line for each record with a problem: damaged, or with wrong names in it.
 
     A record that lacks what the page needs is left out of it. Damaged ones are those of a path.
     """
@@ -42,12 +40,12 @@ def problems(records: Source) -> list[str]:
 
 
 def option(record: Record, name: str) -> object:
-    """Returns an option of the analysis; None where the record has none of the name."""
+    """An option of the analysis; None where the record has none of the name."""
     return (record.key.get("options") or {}).get(name)
 
 
 def confidence(records: Records, question: str) -> str:
-    """Returns the level of a question's intervals, e.g. ``"95%"``; "" where it has none."""
+    """The level of a question's intervals, e.g. `"95%"`; "" where it has none."""
     found = [
         option(r, "confidence")
         for r in usable(records, question)
@@ -61,7 +59,7 @@ def confidence(records: Records, question: str) -> str:
 
 
 def statistics(records: Records, question: str) -> list[str]:
-    """Returns the rules by which models off the trained ones got their batch statistics.
+    """The rules by which models off the trained ones got their batch statistics.
 
     Empty where the models have none.
     """
@@ -70,7 +68,7 @@ def statistics(records: Records, question: str) -> list[str]:
 
 
 def by_pair(records: Records, question: str, shuffle: str = "none") -> dict[Pair, list[Record]]:
-    """Returns the records between two models, by kind of pair; test images, of one shuffle.
+    """The records between two models, by kind of pair; test images, of one shuffle.
 
     Where some records of the question are of the test split, those of others are left out.
     """

@@ -1,7 +1,5 @@
 """Runs along an axis of a study."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -16,28 +14,28 @@ class Sweep(NamedTuple):
     """Runs along an axis of a study: kinds K, values C, rates R, seeds S; NaN where undefined.
 
     Attributes:
-        axis: "shuffle", "train_size", "target" or "init_step".
-        values: [C] names, in the record's order.
-        plain: which of them the plain P-T and RI-T have; "" where unknown.
-        kinds: [K] P-T and RI-T; of "init_step" only P-T.
-        rates: [K, R].
-        final, average, area, best, selected, steps_to: [K, C, R, S]: test accuracy after the
-            last step; average training accuracy; area under the test curve; best on test;
-            at the step chosen on validation; first step with a test accuracy of ``reach``.
-        reach: [C].
-        chosen: int [K, C], which rate; -1 where unknown.
-        chosen_on: "valid", "test", or "" where there was nothing to choose.
-        final_mean, average_mean: [3, K, C] at the chosen rate: mean over seeds, low, high.
-        difference, drop, speed: [3, C] with the ends of their intervals: mean P-T - mean RI-T
-            of final test accuracy (of "init_step": the last checkpoint's less this one's); that
-            over P-T, in percent; P-T - RI-T of average training accuracy.
-        difference_p, difference_p_holm, speed_p, speed_p_holm: [C].
-        chance: [C], what the difference's interval covers: "seeds and examples", "seeds",
-            "examples" or "".
-        num_seeds: int [K, C].
-        num_images, train_size, num_classes: int [C], of the test and of the training images.
-        earliest: of "init_step", the earliest step as good as the last; -1 where unknown.
-        confidence: the level of the intervals; NaN where unknown.
+      axis: "shuffle", "train_size", "target" or "init_step".
+      values: [C] names, in the record's order.
+      plain: which of them the plain P-T and RI-T have; "" where unknown.
+      kinds: [K] P-T and RI-T; of "init_step" only P-T.
+      rates: [K, R].
+      final, average, area, best, selected, steps_to: [K, C, R, S]: test accuracy after the
+        last step; average training accuracy; area under the test curve; best on test;
+        at the step chosen on validation; first step with a test accuracy of `reach`.
+      reach: [C].
+      chosen: int [K, C], which rate; -1 where unknown.
+      chosen_on: "valid", "test", or "" where there was nothing to choose.
+      final_mean, average_mean: [3, K, C] at the chosen rate: mean over seeds, low, high.
+      difference, drop, speed: [3, C] with the ends of their intervals: mean P-T - mean RI-T
+        of final test accuracy (of "init_step": the last checkpoint's less this one's); that
+        over P-T, in percent; P-T - RI-T of average training accuracy.
+      difference_p, difference_p_holm, speed_p, speed_p_holm: [C].
+      chance: [C], what the difference's interval covers: "seeds and examples", "seeds",
+        "examples" or "".
+      num_seeds: int [K, C].
+      num_images, train_size, num_classes: int [C], of the test and of the training images.
+      earliest: of "init_step", the earliest step as good as the last; -1 where unknown.
+      confidence: the level of the intervals; NaN where unknown.
     """
 
     axis: str
@@ -73,30 +71,30 @@ class Sweep(NamedTuple):
     confidence: float
 
     def final_of(self, kind: str, i: int) -> Estimate:
-        """Returns the mean final test accuracy of a kind at value ``i``, at its chosen rate.
+        """The mean final test accuracy of a kind at value `i`, at its chosen rate.
 
         With its interval over seeds; UNKNOWN for a kind that the axis does not have.
         """
         return self._of(self.final_mean, kind, i)
 
     def average_of(self, kind: str, i: int) -> Estimate:
-        """Returns the mean average training accuracy of a kind, as ``final_of`` does."""
+        """The mean average training accuracy of a kind, as `final_of` does."""
         return self._of(self.average_mean, kind, i)
 
     def difference_of(self, i: int) -> Estimate:
-        """Returns the difference of final test accuracies at value ``i``, a fraction."""
+        """The difference of final test accuracies at value `i`, a fraction."""
         return of_ends(self.difference[:, i], int(self.num_images[i]))
 
     def drop_of(self, i: int) -> Estimate:
-        """Returns the relative drop from P-T to RI-T at value ``i``, in percent."""
+        """The relative drop from P-T to RI-T at value `i`, in percent."""
         return of_ends(self.drop[:, i], int(self.num_images[i]))
 
     def speed_of(self, i: int) -> Estimate:
-        """Returns the difference of average training accuracies at value ``i``, a fraction."""
+        """The difference of average training accuracies at value `i`, a fraction."""
         return of_ends(self.speed[:, i], int(self.train_size[i]))
 
     def rate_of(self, kind: str, i: int) -> float:
-        """Returns the chosen learning rate of a kind at value ``i``; NaN where unknown."""
+        """The chosen learning rate of a kind at value `i`; NaN where unknown."""
         if kind not in self.kinds:
             return float("nan")
         k = self.kinds.index(kind)
@@ -104,7 +102,7 @@ class Sweep(NamedTuple):
         return float(self.rates[k, at]) if 0 <= at < self.rates.shape[1] else float("nan")
 
     def seeds_of(self, kind: str, i: int) -> int:
-        """Returns the number of runs of a kind at value ``i`` and its chosen rate."""
+        """The number of runs of a kind at value `i` and its chosen rate."""
         return int(self.num_seeds[self.kinds.index(kind), i]) if kind in self.kinds else 0
 
     def _of(self, ends: np.ndarray, kind: str, i: int) -> Estimate:
@@ -114,7 +112,7 @@ class Sweep(NamedTuple):
 
 
 def sweep(records: Records, axis: str) -> Sweep | None:
-    """Returns the runs along an axis of the study; None without a record of them."""
+    """The runs along an axis of the study; None without a record of them."""
     found = [r for r in usable(records, "sweep") if r.inputs.get("axis") == axis]
     if not found:
         return None
@@ -159,12 +157,12 @@ def sweep(records: Records, axis: str) -> Sweep | None:
 
 
 def difference(found: Sweep, i: int) -> Estimate:
-    """Returns the difference of final accuracies; its interval only where it covers other runs."""
+    """The difference of final accuracies; its interval only where it covers other runs."""
     value = found.difference_of(i)
     return value if "seeds" in found.chance[i] else value._replace(interval=None)
 
 
 def adjusted(found: Sweep, i: int) -> str:
-    """Returns the adjusted p of a difference; "" where there is none over several runs."""
+    """The adjusted p of a difference; "" where there is none over several runs."""
     known = difference(found, i).interval is not None
     return p_value(float(found.difference_p_holm[i])) if known else ""

@@ -1,7 +1,5 @@
 """Values of records as estimates, and as arrays of the shape that is expected."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tlx.records import Record
@@ -10,24 +8,24 @@ from tlx.report.words.numbers import Estimate
 
 
 def number(record: Record, name: str) -> float:
-    """Returns a scalar result as float; NaN where the record has none of the name."""
+    """A scalar result as float; NaN where the record has none of the name."""
     return float(np.asarray(record.results.get(name, np.nan)))
 
 
 def whole(record: Record, name: str) -> int:
-    """Returns a scalar result as int; 0 where there is none."""
+    """A scalar result as int; 0 where there is none."""
     value = number(record, name)
     return int(value) if np.isfinite(value) else 0
 
 
 def interval(record: Record, name: str) -> tuple[float, float] | None:
-    """Returns the results ``<name>_low`` and ``<name>_high``; None without both."""
+    """The results `<name>_low` and `<name>_high`; None without both."""
     low, high = number(record, f"{name}_low"), number(record, f"{name}_high")
     return (low, high) if np.isfinite([low, high]).all() else None
 
 
 def estimate(record: Record, name: str, *, ends: str | None = None) -> Estimate:
-    """Returns a scalar result with its interval, which is named by ``ends`` if not by ``name``."""
+    """A scalar result with its interval, which is named by `ends` if not by `name`."""
     n = whole(record, "count")
     return Estimate(number(record, name), n=n, interval=interval(record, ends or name))
 
@@ -39,7 +37,7 @@ def of_ends(ends: np.ndarray, n: int) -> Estimate:
 
 
 def share(ends: np.ndarray, n: int) -> Estimate:
-    """Returns a share; of its interval by Student's t what lies in 0 … 1 (others are no shares)."""
+    """A share; of its interval by Student's t what lies in 0 … 1 (others are no shares)."""
     found = of_ends(ends, n)
     if found.interval is None:
         return found
@@ -51,7 +49,7 @@ def names(record: Record, name: str) -> list[str]:
 
 
 def array(record: Record, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a result as float64 [shape]; NaN where the record has none of the name."""
+    """A result as float64 [shape]; NaN where the record has none of the name."""
     if name not in record.results:
         return np.full(shape, np.nan)
     return np.asarray(record.results[name], np.float64)
@@ -63,7 +61,7 @@ def counts(record: Record, name: str, shape: tuple[int, ...], nothing: int = 0) 
 
 
 def ends(record: Record, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a result and the ends of its interval, [3, shape]; ``x_mean`` has ``x_low``."""
+    """A result and the ends of its interval, [3, shape]; `x_mean` has `x_low`."""
     stem = name.removesuffix("_mean")
     return np.stack([array(record, n, shape) for n in (name, f"{stem}_low", f"{stem}_high")])
 
@@ -74,6 +72,6 @@ def level(record: Record) -> float:
 
 
 def sized(record: Record, name: str, size: int) -> np.ndarray:
-    """Returns a result as float64 [size]; NaN where the record has none, or of another size."""
+    """A result as float64 [size]; NaN where the record has none, or of another size."""
     value = np.asarray(record.results.get(name, np.nan), np.float64)
     return np.array(np.broadcast_to(value.ravel() if value.size in (1, size) else np.nan, size))

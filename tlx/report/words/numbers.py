@@ -1,7 +1,5 @@
 """Numbers as a page prints them: with the digits that their interval supports."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,10 +14,10 @@ class Estimate(NamedTuple):
     """A measured number.
 
     Attributes:
-        value: NaN where it is undefined.
-        error: one standard error, in the value's unit; NaN where none is known.
-        n: examples behind it; 0 where unknown.
-        interval: the ends of a confidence interval; None where none is known.
+      value: NaN where it is undefined.
+      error: one standard error, in the value's unit; NaN where none is known.
+      n: examples behind it; 0 where unknown.
+      interval: the ends of a confidence interval; None where none is known.
     """
 
     value: float
@@ -37,10 +35,10 @@ UNKNOWN = Estimate(math.nan)
 
 
 def proportion(value: float, n: int) -> Estimate:
-    """Returns a proportion of ``n`` examples with its binomial standard error.
+    """A proportion of `n` examples with its binomial standard error.
 
     The error is sqrt(p(1-p)/n), with p = (np + 1) / (n + 2) inside the root, so that it
-    is not 0 at p = 0 or 1. NaN where ``n`` < 1 or ``value`` is not a number.
+    is not 0 at p = 0 or 1. NaN where `n` < 1 or `value` is not a number.
     """
     if n < 1 or not math.isfinite(value):
         return Estimate(float(value), math.nan, max(int(n), 0))
@@ -49,7 +47,7 @@ def proportion(value: float, n: int) -> Estimate:
 
 
 def mean(estimates: Sequence[Estimate]) -> Estimate:
-    """Returns the mean of the known ones; its error is the mean error.
+    """The mean of the known ones; its error is the mean error.
 
     Runs are measured on the same examples, so their errors are not independent, and
     averaging over runs does not lessen them. An interval goes from the mean lower to the
@@ -68,7 +66,7 @@ def mean(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def over_runs(values: Sequence[float]) -> Estimate:
-    """Returns the mean of runs that are independent, with its 95% t interval; none of one run."""
+    """The mean of runs that are independent, with its 95% t interval; none of one run."""
     center = sum(values) / len(values) if values else math.nan
     if len(values) < 2 or not math.isfinite(center):
         return Estimate(center)
@@ -81,7 +79,7 @@ _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.22
 
 
 def student(degrees: int) -> float:
-    """Returns the 0.975 quantile of Student's t, to 0.003: how far a 95% interval reaches."""
+    """The 0.975 quantile of Student's t, to 0.003: how far a 95% interval reaches."""
     if degrees <= len(_STUDENT):
         return _STUDENT[degrees - 1]
     z = 1.959964  # Cornish and Fisher's expansion in 1 / degrees
@@ -89,7 +87,7 @@ def student(degrees: int) -> float:
 
 
 def decimals(error: float) -> int:
-    """Returns how many decimals an error supports: one digit of it, two if it starts with 1."""
+    """How many decimals an error supports: one digit of it, two if it starts with 1."""
     exponent = math.floor(math.log10(error))
     if round(error / 10**exponent) == 10:  # 0.096 is 0.10
         exponent += 1
@@ -100,9 +98,9 @@ def decimals(error: float) -> int:
 def text(
     estimate: Estimate, scale: float = 1.0, *, error: bool = True, most: int | None = None
 ) -> str:
-    """Returns ``"96.4 ± 0.6"``: the value times ``scale``, to the digits of its error.
+    """Returns `"96.4 ± 0.6"`: the value times `scale`, to the digits of its error.
 
-    ``"96.4 [95.8, 97.0]"`` where it has an interval, with ``most`` decimals at the most. Three
+    `"96.4 [95.8, 97.0]"` where it has an interval, with `most` decimals at the most. Three
     significant digits where neither is known, "no data" where the value is not.
     """
     if not estimate.known:
@@ -126,13 +124,13 @@ def text(
 
 
 def percent(estimate: Estimate, *, error: bool = True) -> str:
-    """Returns ``"96.4 ± 0.6%"`` of a fraction."""
+    """Returns `"96.4 ± 0.6%"` of a fraction."""
     number = text(estimate, 100.0, error=error)
     return number if number == NO_DATA else f"{number}%"
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Returns a number to so many significant digits, without an exponent; NaN: "no data"."""
+    """A number to so many significant digits, without an exponent; NaN: "no data"."""
     if not math.isfinite(value):
         return NO_DATA
     if abs(value) < 5e-7:
@@ -142,7 +140,7 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def count(n: int, noun: str, *, words: bool = True) -> str:
-    """Returns ``"1,297 images"``, ``"two runs"``, ``"one run"``; ``words=False``: ``"2 runs"``."""
+    """Returns `"1,297 images"`, `"two runs"`, `"one run"`; `words=False`: `"2 runs"`."""
     names = ("no", "one", "two", "three", "four", "five", "six")
     number = names[n] if words and n < len(names) else f"{n:,}"
     return f"{number} {noun if n == 1 else noun + 's'}"

@@ -1,14 +1,12 @@
 """A table that prints as text and as HTML."""
 
-from __future__ import annotations
-
 import html
 import re
 from typing import NamedTuple
 
 
 def unbroken(text: str) -> str:
-    """Returns text with spaces that do not break inside a number with its error or interval."""
+    """Text with spaces that do not break inside a number with its error or interval."""
     for sign in "±=/":
         text = text.replace(f" {sign} ", f"\u00a0{sign}\u00a0")
     return re.sub(r"(\[[−.,\d]+), ([−.,\d]+\])", "\\1,\u00a0\\2", text)
@@ -21,7 +19,7 @@ class Table(NamedTuple):
     rows: tuple[tuple[str, ...], ...]
 
     def text(self) -> str:
-        """Returns the table as lines of aligned text, the first column flush left."""
+        """The table as lines of aligned text, the first column flush left."""
         lines = [self.columns, *self.rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
         rendered = [
@@ -35,7 +33,7 @@ class Table(NamedTuple):
         return "\n".join([rendered[0], rule, *rendered[1:]])
 
     def html(self, css_class: str = "") -> str:
-        """Returns the table as an HTML ``<table>`` in a box that scrolls where it is too wide."""
+        """The table as an HTML `<table>` in a box that scrolls where it is too wide."""
         attribute = f' class="{html.escape(css_class)}"' if css_class else ""
         head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in self.columns)
         body = "\n".join(

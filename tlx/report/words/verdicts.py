@@ -5,8 +5,6 @@ a sentence claims and what a claim of the paper is held against comes from there
 interval there is no verdict.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Literal
@@ -39,19 +37,19 @@ MIXED = pair("P-T", "RI-T")
 
 
 def above(one: Estimate, other: Estimate | float) -> Verdict:
-    """Returns whether one number lies above another, as far as their intervals tell.
+    """Whether one number lies above another, as far as their intervals tell.
 
     An interval is the recorded one, else two standard errors to both sides (of two estimates
     with errors only: of their difference).
 
     Args:
-        one: what was measured.
-        other: what was measured elsewhere; or a threshold, the largest value that is not above.
+      one: what was measured.
+      other: what was measured elsewhere; or a threshold, the largest value that is not above.
 
     Returns:
-        "yes" where the whole interval of ``one`` lies above; "no" where the whole of it lies
-        below that of ``other``, or at or below the threshold; else "open": also where a number or
-        an interval is unknown, not finite, or has its ends the wrong way round.
+      "yes" where the whole interval of `one` lies above; "no" where the whole of it lies
+      below that of `other`, or at or below the threshold; else "open": also where a number or
+      an interval is unknown, not finite, or has its ends the wrong way round.
     """
     if isinstance(other, Estimate):
         if one.interval is None and other.interval is None:
@@ -66,7 +64,7 @@ _UNKNOWN = (math.nan, math.nan)
 
 
 def ends(estimate: Estimate) -> tuple[float, float]:
-    """Returns the interval of an estimate, as ``above`` takes it; NaN twice where it has none."""
+    """The interval of an estimate, as `above` takes it; NaN twice where it has none."""
     low, high = _UNKNOWN
     if estimate.interval is not None:
         low, high = estimate.interval
@@ -81,12 +79,12 @@ def _difference(one: Estimate, other: Estimate) -> Estimate:
 
 
 def decided(found: Verdict, expected: Verdict = "yes") -> str:
-    """Returns what a verdict makes of a claim of the paper, which expects it."""
+    """What a verdict makes of a claim of the paper, which expects it."""
     return OPEN if found == "open" else AGREES if found == expected else DIFFERS
 
 
 def order(higher: Estimate, lower: Estimate) -> str:
-    """Returns whether one estimate lies above the other, as the paper has it (see ``above``).
+    """Whether one estimate lies above the other, as the paper has it (see `above`).
 
     NO_INTERVAL where one of them has none; "" where one is unknown.
     """
@@ -98,23 +96,23 @@ def order(higher: Estimate, lower: Estimate) -> str:
 
 
 def above_zero(difference: Estimate) -> str:
-    """Returns whether a difference lies above 0, as the paper has it; as ``order``."""
+    """Whether a difference lies above 0, as the paper has it; as `order`."""
     return order(difference, ZERO)
 
 
 def together(verdicts: Iterable[str]) -> str:
-    """Returns what several verdicts make of one claim: one that differs decides, then an open."""
+    """What several verdicts make of one claim: one that differs decides, then an open."""
     found = set(verdicts)
     return next((v for v in (DIFFERS, OPEN, NO_INTERVAL, AGREES) if v in found), "")
 
 
 def of_all(verdicts: Iterable[Verdict], expected: Verdict) -> str:
-    """Returns what the verdicts on several pairs make of a claim about any pair."""
+    """What the verdicts on several pairs make of a claim about any pair."""
     return together(decided(v, expected) for v in verdicts)
 
 
 def capital(sentence: str) -> str:
-    """Returns the sentence with a capital first letter."""
+    """The sentence with a capital first letter."""
     return sentence[0].upper() + sentence[1:]
 
 

@@ -27,7 +27,7 @@ _SIDES = ((0.08, -0.06), (0.06, 0.06), (0.06, -0.18), (0.08, 0.3), (0.08, -0.42)
 
 
 def amount(records: Records) -> list[Panel]:
-    """Returns the panels of final and average accuracy against the number of images."""
+    """The panels of final and average accuracy against the number of images."""
     found = sweeps.sweep(records, "train_size")
     if found is None:
         return []
@@ -70,7 +70,7 @@ def _by_size(found: Sweep, lines: dict[str, list[Estimate]], unit: str) -> Calla
 
 
 def domains(records: Records) -> list[Panel]:
-    """Returns the panels of what P brings, and of both kinds' accuracy, by distance."""
+    """The panels of what P brings, and of both kinds' accuracy, by distance."""
     found, far = sweeps.sweep(records, "target"), numbers.domains(records)
     if found is None or far is None:
         return []
@@ -170,7 +170,7 @@ def _name(
 ) -> None:
     """Writes names beside their points, each on the first side where it covers nothing.
 
-    What is ``drawn`` are points too, and vertical lines at ``walls``.
+    What is `drawn` are points too, and vertical lines at `walls`.
     """
     box, whole = axes.get_position(), axes.get_figure(root=True)
     assert whole is not None

@@ -1,7 +1,5 @@
 """How far targets are from the source."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +13,12 @@ class Domains(NamedTuple):
     """How far targets are from the source, in P's features.
 
     Attributes:
-        distance: target -> Fréchet distance; NaN where undefined.
-        floor: between the source's training and its test images.
-        source: its name.
-        layer: whose features; "" where unknown.
-        num_features: their number.
-        num_images: the fewest images of a target.
+      distance: target -> Fréchet distance; NaN where undefined.
+      floor: between the source's training and its test images.
+      source: its name.
+      layer: whose features; "" where unknown.
+      num_features: their number.
+      num_images: the fewest images of a target.
     """
 
     distance: dict[str, float]
@@ -31,7 +29,7 @@ class Domains(NamedTuple):
     num_images: int
 
     def of(self, target: str) -> Estimate:
-        """Returns the distance of a target, give or take the floor; UNKNOWN for another target.
+        """The distance of a target, give or take the floor; UNKNOWN for another target.
 
         By the triangle inequality it is off by no more than both samples are from their domains.
         Two samples of one domain are the floor apart: half of that each.
@@ -42,7 +40,7 @@ class Domains(NamedTuple):
 
 
 def domains(records: Records) -> Domains | None:
-    """Returns the distances of the targets; None without a record of them."""
+    """The distances of the targets; None without a record of them."""
     found = usable(records, "domains")
     if not found:
         return None

@@ -1,7 +1,5 @@
 """How much data, how far a domain: the answer, its captions and its tables."""
 
-from __future__ import annotations
-
 import math
 
 from tlx.report.question import NOTHING, Answer, Check, Finding
@@ -118,7 +116,7 @@ def _gain(found: Sweep, i: int) -> str:
 
 
 def caption(records: Records) -> str:
-    """Returns the caption of the figure by the number of training images."""
+    """The caption of the figure by the number of training images."""
     found = sweeps.sweep(records, "train_size")
     if found is None:
         return ""
@@ -130,7 +128,7 @@ def caption(records: Records) -> str:
 
 
 def domains_caption(records: Records) -> str:
-    """Returns the caption of the figure by distance."""
+    """The caption of the figure by distance."""
     found, far = sweeps.sweep(records, "target"), numbers.domains(records)
     if found is None or far is None:
         return ""
@@ -159,7 +157,7 @@ _COLUMNS = (
 
 
 def table(records: Records) -> Table | None:
-    """Returns a row a number of training images; None: no data."""
+    """A row a number of training images; None: no data."""
     found = sweeps.sweep(records, "train_size")
     if found is None:
         return None
@@ -171,7 +169,7 @@ def table(records: Records) -> Table | None:
 
 
 def domains_table(records: Records) -> Table | None:
-    """Returns a row a target, the nearest to the source first, and the floor; None: no data."""
+    """A row a target, the nearest to the source first, and the floor; None: no data."""
     found, far = sweeps.sweep(records, "target"), numbers.domains(records)
     if found is None and far is None:
         return None

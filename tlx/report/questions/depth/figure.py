@@ -30,7 +30,7 @@ _MARKERS = {"P": "^", "P-T": "o", "RI-T": "s", "RI": "x"}
 
 
 def linear_probes(records: Records) -> list[Panel]:
-    """Returns the panels of the accuracy of linear probes, and of what training adds to it."""
+    """The panels of the accuracy of linear probes, and of what training adds to it."""
     found = {
         kind: value
         for kind, value in numbers.linear_probes(records).items()
@@ -81,7 +81,7 @@ def _gain(kind: str, trained: Probes, random: Probes) -> Line:
 
 
 def _with_chance(panel: Panel, found: Mapping[str, Probes]) -> Panel:
-    """Returns the panel with a dotted line at what guessing one of the classes gives."""
+    """The panel with a dotted line at what guessing one of the classes gives."""
     classes = max(value.num_classes for value in found.values())
 
     def draw(axes: Axes) -> None:
@@ -97,7 +97,7 @@ def _with_chance(panel: Panel, found: Mapping[str, Probes]) -> Panel:
 
 
 def partial_transfer(records: Records) -> list[Panel]:
-    """Returns the panels of final and average accuracy against the modules taken from P."""
+    """The panels of final and average accuracy against the modules taken from P."""
     runs = numbers.partial(records)
     whole = learning.curves(records)
     panels = []
@@ -163,7 +163,7 @@ def _errors(axes: Axes, way: str, found: Mapping[int, Estimate]) -> Any:
 
 
 def spectra(records: Records) -> list[Panel]:
-    """Returns a panel a layer with its singular values; of many layers some are drawn."""
+    """A panel a layer with its singular values; of many layers some are drawn."""
     found = numbers.spectra(records)
     largest = max((_largest(s.values) for s in found.values()), default=0.0)
     if not largest > 0:
@@ -173,7 +173,7 @@ def spectra(records: Records) -> list[Panel]:
 
 
 def drawn(found: Mapping[str, Spectrum]) -> list[str]:
-    """Returns the layers that are drawn: all, or MOST of them at equal distances."""
+    """The layers that are drawn: all, or MOST of them at equal distances."""
     names = list(dict.fromkeys(name for s in found.values() for name in s.names))
     places = np.linspace(0, len(names) - 1, min(len(names), MOST))
     return [names[round(i)] for i in places.tolist()]

@@ -1,7 +1,5 @@
 """Single layers: what can be read from them, what taking them brings, spectra."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence
@@ -45,18 +43,18 @@ class Probes(NamedTuple):
     num_runs: int
 
     def estimate(self, i: int) -> Estimate:
-        """Returns the accuracy of layer ``i`` as an estimate, with its interval if it has one."""
+        """The accuracy of layer `i` as an estimate, with its interval if it has one."""
         ends = (float(self.low[i]), float(self.high[i]))
         known = bool(np.isfinite(ends).all())
         value = float(self.accuracy[i])
         return Estimate(value, n=self.num_images, interval=ends if known else None)
 
     def of(self, name: str) -> Estimate:
-        """Returns the accuracy of the layer of a name; UNKNOWN where there is none."""
+        """The accuracy of the layer of a name; UNKNOWN where there is none."""
         return mean([self.estimate(i) for i, own in enumerate(self.names) if own == name])
 
     def best(self) -> str | None:
-        """Returns the layer with the highest accuracy, the first of equals; None: no value."""
+        """The layer with the highest accuracy, the first of equals; None: no value."""
         if not np.isfinite(self.accuracy).any():
             return None
         return self.names[int(np.nanargmax(self.accuracy))]
@@ -74,7 +72,7 @@ class Spectrum(NamedTuple):
 
 
 def linear_probes(records: Records) -> dict[str, Probes]:
-    """Returns the probes on the unshuffled target's test images, by kind, in PROBED's order.
+    """The probes on the unshuffled target's test images, by kind, in PROBED's order.
 
     Each run's are those of its last step that was probed; those of RI are of step 0.
     """
@@ -112,7 +110,7 @@ def _probes(found: Sequence[Record]) -> Probes:
 
 
 def gain(trained: Estimate, random: Estimate) -> Estimate:
-    """Returns trained - random, with the interval of R. G. Newcombe (1998, method 10).
+    """Trained - random, with the interval of R. G. Newcombe (1998, method 10).
 
     That is of two proportions in independent samples; of the same images it is wider than it
     needs to be where the two models tend to be right about the same ones.
@@ -126,7 +124,7 @@ def gain(trained: Estimate, random: Estimate) -> Estimate:
 
 
 def partial(records: Records) -> dict[str, dict[int, list[Curve]]]:
-    """Returns the runs that take k modules from P, by way (as in WAYS) and k, rising."""
+    """The runs that take k modules from P, by way (as in WAYS) and k, rising."""
     found: dict[str, dict[int, list[Curve]]] = {way: {} for way in WAYS}
     for record in _plain(records, "curves"):
         match = _PART.fullmatch(str(record.inputs.get("part") or ""))
@@ -137,12 +135,12 @@ def partial(records: Records) -> dict[str, dict[int, list[Curve]]]:
 
 
 def final_by_k(runs: dict[int, list[Curve]]) -> dict[int, Estimate]:
-    """Returns the mean final test accuracy by k, where it is known."""
+    """The mean final test accuracy by k, where it is known."""
     return _known({k: mean([c.final for c in own]) for k, own in runs.items()})
 
 
 def speed_by_k(runs: dict[int, list[Curve]]) -> dict[int, Estimate]:
-    """Returns the mean average training accuracy by k, where it is known."""
+    """The mean average training accuracy by k, where it is known."""
     return _known({k: mean([c.speed for c in own]) for k, own in runs.items()})
 
 
@@ -151,14 +149,14 @@ def _known(values: dict[int, Estimate]) -> dict[int, Estimate]:
 
 
 def spectra(records: Records) -> dict[str, Spectrum]:
-    """Returns the first run of each kind after its last step, as ``operator`` says."""
+    """The first run of each kind after its last step, as `operator` says."""
     wanted = operator(records)
     found = [r for r in _plain(records, "spectra") if str(option(r, "kind") or "") == wanted]
     return {kind: _spectrum(own[0]) for kind, own in _by_kind(found, KINDS).items()}
 
 
 def operator(records: Records) -> str:
-    """Returns as what convolutions are seen in the spectra; of several, the first by name."""
+    """As what convolutions are seen in the spectra; of several, the first by name."""
     kinds = {str(option(r, "kind") or "") for r in _plain(records, "spectra")}
     return min(kinds, default="")
 
@@ -178,7 +176,7 @@ def _spectrum(record: Record) -> Spectrum:
 
 
 def ratios(found: Spectrum, to: Spectrum) -> np.ndarray:
-    """Returns stable rank over that of the same layer of the other, where both are defined."""
+    """Stable rank over that of the same layer of the other, where both are defined."""
     theirs = dict(zip(to.names, to.stable_rank.tolist(), strict=True))
     both = [
         (own, theirs[name])
@@ -190,13 +188,13 @@ def ratios(found: Spectrum, to: Spectrum) -> np.ndarray:
 
 
 def percentages(value: Estimate) -> str:
-    """Returns a share with its interval in percent; "no data" where it is unknown."""
+    """A share with its interval in percent; "no data" where it is unknown."""
     said = text(value, 100.0, most=1)
     return f"{said}%" if value.known else said
 
 
 def _plain(records: Records, question: str) -> list[Record]:
-    """Returns the records of unshuffled runs, by run."""
+    """The records of unshuffled runs, by run."""
     found = [
         r for r in usable(records, question) if str(r.inputs.get("shuffle") or "none") == "none"
     ]

@@ -1,7 +1,5 @@
 """What is in which layer: the answer, its captions and its tables."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 
@@ -151,7 +149,7 @@ OPERATORS = {
 
 
 def probes_caption(records: Records) -> str:
-    """Returns the caption of the linear probes."""
+    """The caption of the linear probes."""
     found = numbers.linear_probes(records)
     runs = ", ".join(f"{v.num_runs} {kind}" for kind, v in found.items())
     train, test = (max(getattr(v, n) for v in found.values()) for n in ("num_train", "num_images"))
@@ -171,7 +169,7 @@ def probes_caption(records: Records) -> str:
 
 
 def partial_transfer_caption(records: Records) -> str:
-    """Returns the caption of the runs that take only some modules from P."""
+    """The caption of the runs that take only some modules from P."""
     runs = numbers.partial(records)
     every = [c for own in runs.values() for found in own.values() for c in found]
     n, train = (max((getattr(c, name) for c in every), default=0)
@@ -192,7 +190,7 @@ def partial_transfer_caption(records: Records) -> str:
 
 
 def spectra_caption(records: Records) -> str:
-    """Returns the caption of the singular values."""
+    """The caption of the singular values."""
     found = numbers.spectra(records)
     names = len({name for s in found.values() for name in s.names})
     shown = len(figure.drawn(found))
@@ -206,7 +204,7 @@ def spectra_caption(records: Records) -> str:
 
 
 def probes_table(records: Records) -> Table | None:
-    """Returns a row a layer: its features, and the accuracy of each kind's probe; None: no data."""
+    """A row a layer: its features, and the accuracy of each kind's probe; None: no data."""
     found = numbers.linear_probes(records)
     if not found:
         return None
@@ -228,7 +226,7 @@ def probes_table(records: Records) -> Table | None:
 
 
 def partial_transfer_table(records: Records) -> Table | None:
-    """Returns a row a k, and rows of P-T and RI-T: final test accuracies; None: no data."""
+    """A row a k, and rows of P-T and RI-T: final test accuracies; None: no data."""
     runs = numbers.partial(records)
     if not runs:
         return None
@@ -250,7 +248,7 @@ def partial_transfer_table(records: Records) -> Table | None:
 
 
 def spectra_table(records: Records) -> Table | None:
-    """Returns a row a layer: stable rank and spectral norm of each kind; None: no data."""
+    """A row a layer: stable rank and spectral norm of each kind; None: no data."""
     found = numbers.spectra(records)
     names = list(dict.fromkeys(name for s in found.values() for name in s.names))
     if not names:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def distances(records: Records) -> list[Panel]:
-    """Returns the panels of distance by module: l2, and relative to the norms."""
+    """The panels of distance by module: l2, and relative to the norms."""
     found = numbers.distances(records)
     panels = []
     fields = (

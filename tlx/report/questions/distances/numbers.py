@@ -1,7 +1,5 @@
 """Distances between two models in parameter space."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,8 +16,8 @@ from tlx.report.words.numbers import UNKNOWN, Estimate, student
 class Distance(NamedTuple):
     """Distances of a kind of pair: module -> mean over its pairs, and the two totals.
 
-    ``growth`` is by how much the mean distance of the upper half of the modules is above the
-    lower half's. It and the totals have intervals over runs, see ``over_pairs``.
+    `growth` is by how much the mean distance of the upper half of the modules is above the
+    lower half's. It and the totals have intervals over runs, see `over_pairs`.
     """
 
     l2: dict[str, float]
@@ -31,7 +29,7 @@ class Distance(NamedTuple):
 
 
 def distances(records: Records) -> dict[Pair, Distance]:
-    """Returns the distances in parameter space, by kind of pair."""
+    """The distances in parameter space, by kind of pair."""
     return {k: _distance(found) for k, found in by_pair(records, "distances").items()}
 
 
@@ -64,7 +62,7 @@ def _growth(record: Record) -> float:
 
 
 def over_pairs(found: Sequence[Record], values: Sequence[float]) -> Estimate:
-    """Returns the mean of a value of each pair of runs, with its 95% interval over the runs.
+    """The mean of a value of each pair of runs, with its 95% interval over the runs.
 
     Pairs that share a run are not independent, so each run in turn is left out with all its
     pairs (the jackknife, of each kind of run by itself; there is one P, which always stays), and

@@ -1,7 +1,5 @@
 """How far apart are they in parameter space: the answer, its caption and its table."""
 
-from __future__ import annotations
-
 from tlx.report.question import NOTHING, Answer, Check, Finding, KeyNumber, of_two
 from tlx.report.questions.distances import numbers
 from tlx.report.read.selection import Records, usable
@@ -77,7 +75,7 @@ def _pairs(p_t: numbers.Distance, ri_t: numbers.Distance) -> str:
 
 
 def caption(records: Records) -> str:
-    """Returns the caption of the distances."""
+    """The caption of the distances."""
     pairs = {k: d.num_pairs for k, d in numbers.distances(records).items()}
     means = f"means over the pairs ({pairs_counted(pairs)})"
     without = sorted(
@@ -92,7 +90,7 @@ def caption(records: Records) -> str:
 
 
 def table(records: Records) -> Table | None:
-    """Returns a row a kind of pair, with both totals; None: no data."""
+    """A row a kind of pair, with both totals; None: no data."""
     columns = ("pair", "pairs", "l2 of all parameters", "sum of l2 over tensors")
     rows = tuple(
         (pair_name(kinds), str(d.num_pairs), text(d.total_l2), text(d.total_sum))

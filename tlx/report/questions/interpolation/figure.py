@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def interpolation(records: Records) -> list[Panel]:
-    """Returns the panels of accuracy and loss along the lines between two models.
+    """The panels of accuracy and loss along the lines between two models.
 
     With several labels an image also that of their mean area under the ROC curve.
     """

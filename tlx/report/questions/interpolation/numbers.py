@@ -1,7 +1,5 @@
 """Barriers on the line between two models."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from tlx.records import Record
@@ -16,7 +14,7 @@ from tlx.report.words.verdicts import DIP_TOLERANCE, LOSS_TOLERANCE, Verdict, ab
 class Barrier(NamedTuple):
     """A kind of pair on the line between its models, averaged over its pairs.
 
-    ``each`` says of every pair by its own intervals whether there is a barrier.
+    `each` says of every pair by its own intervals whether there is a barrier.
     """
 
     loss: Estimate
@@ -33,7 +31,7 @@ class Barrier(NamedTuple):
 
 
 def barriers(records: Records) -> dict[Pair, Barrier]:
-    """Returns the barriers by kind of pair."""
+    """The barriers by kind of pair."""
     return {k: _barrier(found) for k, found in by_pair(records, "interpolation").items()}
 
 

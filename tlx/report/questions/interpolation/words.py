@@ -1,7 +1,5 @@
 """Are two models joined by a straight line: the answer, its caption and its table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from tlx.report.question import NOTHING, Answer, Check, Finding, KeyNumber, of_two
@@ -55,12 +53,12 @@ def _joined(kinds: Pair, barriers: Sequence[Verdict]) -> str:
 
 
 def points(dip: Estimate) -> str:
-    """Returns a difference of accuracies in percentage points."""
+    """A difference of accuracies in percentage points."""
     return f"{text(dip, 100.0)} points" if dip.known else NO_DATA
 
 
 def caption(records: Records) -> str:
-    """Returns the caption of the barrier figure."""
+    """The caption of the barrier figure."""
     found = numbers.barriers(records)
     pairs = {k: b.num_pairs for k, b in found.items() if "P" not in k}
     n = max((b.accuracy.n for b in found.values()), default=0)
@@ -73,7 +71,7 @@ def caption(records: Records) -> str:
 
 
 def table(records: Records) -> Table | None:
-    """Returns a row a kind of pair; None: no data."""
+    """A row a kind of pair; None: no data."""
     columns = (
         "pair",
         "pairs",

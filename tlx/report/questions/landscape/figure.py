@@ -24,7 +24,7 @@ _SIDE = 3.6 - _MARGINS[0] - _MARGINS[1]  # inches
 
 
 def landscape(records: Records) -> list[Panel]:
-    """Returns the panels of loss and accuracy on each plane, then one a kind of basin."""
+    """The panels of loss and accuracy on each plane, then one a kind of basin."""
     planes = numbers.planes(records)
     panels = []
     for i, plane in enumerate(planes, 1):
@@ -34,7 +34,7 @@ def landscape(records: Records) -> list[Panel]:
 
 
 def loss_levels(planes: list[Plane]) -> list[float]:
-    """Returns levels in equal ratios, in round numbers, that span all planes' losses.
+    """Levels in equal ratios, in round numbers, that span all planes' losses.
 
     From 0.001 up, and over four decades at most: far out a loss has no bounds.
     """
@@ -147,7 +147,7 @@ def _models(axes: Axes, plane: Plane) -> None:
 
 
 def _points_per_unit(axes: Axes) -> float:
-    """Returns how long a unit of axes of equal aspect is on paper."""
+    """How long a unit of axes of equal aspect is on paper."""
     box, figure = axes.get_position(), axes.get_figure(root=True)
     assert figure is not None
     inches = figure.get_size_inches() * (box.width, box.height)
@@ -188,7 +188,7 @@ def _basin(kinds: Pair, basin: Basin) -> Panel:
 
 
 def _end(x: np.ndarray, y: np.ndarray, top: float) -> list[tuple[float, float]]:
-    """Returns where a curve ends, or where it leaves through the top; [] if undefined."""
+    """Where a curve ends, or where it leaves through the top; [] if undefined."""
     defined = np.flatnonzero(np.isfinite(y))
     if not defined.size:
         return []
@@ -202,7 +202,7 @@ def _end(x: np.ndarray, y: np.ndarray, top: float) -> list[tuple[float, float]]:
 
 
 def _rise_limits(rises: np.ndarray, needed: float) -> tuple[float, float]:
-    """Returns limits that show the rise where it crosses what is needed, not far beyond."""
+    """Limits that show the rise where it crosses what is needed, not far beyond."""
     known = [0.0, *rises[np.isfinite(rises)], *([needed] if np.isfinite(needed) else [])]
     low, high = min(known), max(known)
     if needed > 0:
@@ -235,7 +235,7 @@ def _mark_delta(axes: Axes, delta: float, needed: float) -> None:
 
 
 def permutation(records: Records) -> list[Panel]:
-    """Returns the panels of accuracy and loss between two RI-T, in each order of the units."""
+    """The panels of accuracy and loss between two RI-T, in each order of the units."""
     found = numbers.permuted(records)
     if not found:
         return []
@@ -263,7 +263,7 @@ def permutation(records: Records) -> list[Panel]:
 
 
 def _shades(found: list[Variant]) -> list[tuple[Any, Any]]:
-    """Returns a colour and a dash pattern for each: the pair's own, then ever darker."""
+    """A colour and a dash pattern for each: the pair's own, then ever darker."""
     ramp = matplotlib("colors").LinearSegmentedColormap.from_list(
         "order", [pair_colour(RI_T), "#2e1500"]
     )

@@ -1,7 +1,5 @@
 """Planes through models, basins, lines after permutation."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -24,7 +22,7 @@ VARIANTS = {
 
 
 class Plane(NamedTuple):
-    """Loss and accuracy [Ky, Kx] on the plane through three models, at ``models`` [3, 2]."""
+    """Loss and accuracy [Ky, Kx] on the plane through three models, at `models` [3, 2]."""
 
     labels: tuple[str, ...]
     kinds: tuple[str, ...]
@@ -39,8 +37,8 @@ class Plane(NamedTuple):
 class Basin(NamedTuple):
     """A pair as an (epsilon, delta)-basin: [D] arrays over the scan of delta.
 
-    ``verdict`` is whether the two are in one basin, by the interval of the error's barrier.
-    ``unit`` is that of epsilon and the rises: "error" (a fraction) or "nats".
+    `verdict` is whether the two are in one basin, by the interval of the error's barrier.
+    `unit` is that of epsilon and the rises: "error" (a fraction) or "nats".
     """
 
     verdict: Verdict
@@ -75,7 +73,7 @@ class Variant(NamedTuple):
 
 
 def planes(records: Records) -> list[Plane]:
-    """Returns the planes, those with more P-T first; test images where there are any."""
+    """The planes, those with more P-T first; test images where there are any."""
     found = [r for r in usable(records, "plane") if len(r.inputs.get("kinds") or ()) == 3]
     test = [r for r in found if str(r.inputs.get("split", "test")) == "test"]
     found = sorted(test or found, key=lambda r: -list(r.inputs["kinds"]).count("P-T"))
@@ -95,7 +93,7 @@ def _plane(record: Record, labels: dict[str, str]) -> Plane:
 
 
 def _labels(found: Iterable[Record]) -> dict[str, str]:
-    """Returns a short name for each model: its kind, numbered where there are more of it."""
+    """A short name for each model: its kind, numbered where there are more of it."""
     kinds: dict[str, str] = {}
     for record in found:
         kinds.update(
@@ -110,7 +108,7 @@ def _labels(found: Iterable[Record]) -> dict[str, str]:
 
 
 def basins(records: Records) -> dict[Pair, list[Basin]]:
-    """Returns a basin a pair, by kind of pair."""
+    """A basin a pair, by kind of pair."""
     return {k: [_basin(r) for r in found] for k, found in by_pair(records, "basin").items()}
 
 
@@ -146,7 +144,7 @@ def _basin(record: Record) -> Basin:
 
 
 def permuted(records: Records) -> list[Variant]:
-    """Returns the lines between two RI-T as trained and in other orders; [] without data."""
+    """The lines between two RI-T as trained and in other orders; [] without data."""
     found = by_pair(records, "permutation").get(RI_T, [])
     found = [r for r in found if r.results["alphas"].shape == found[0].results["alphas"].shape]
     every = [_variant(name, [r for r in found if f"loss_{name}" in r.results]) for name in VARIANTS]

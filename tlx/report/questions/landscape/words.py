@@ -1,7 +1,5 @@
 """What does the landscape look like: the answer, its captions and its tables."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -92,7 +90,7 @@ def _evidence(found: Sequence[Basin]) -> str:
 
 
 def _matched(found: Sequence[Variant]) -> tuple[str, str] | None:
-    """Returns a claim and a sentence on the barriers before and after matching the units.
+    """A claim and a sentence on the barriers before and after matching the units.
 
     None without both, and where there is not measurably a barrier to take away.
     """
@@ -125,7 +123,7 @@ def _is_barrier(found: Variant) -> bool:
 
 
 def caption(records: Records) -> str:
-    """Returns the caption of the planes and the basins."""
+    """The caption of the planes and the basins."""
     planes = numbers.planes(records)
     basins = numbers.basins(records)
     parts = []
@@ -152,7 +150,7 @@ def caption(records: Records) -> str:
 
 
 def permutation_caption(records: Records) -> str:
-    """Returns the caption of the lines between two RI-T with their units matched."""
+    """The caption of the lines between two RI-T with their units matched."""
     found = numbers.permuted(records)
     pairs = count(max((v.num_pairs for v in found), default=0), "pair")
     n = max((v.num_images for v in found), default=0)
@@ -173,7 +171,7 @@ def _verdict(found: list[numbers.Basin]) -> str:
 
 
 def table(records: Records) -> Table | None:
-    """Returns a row a pair: whether it shares a basin, and its (epsilon, delta); None: no data."""
+    """A row a pair: whether it shares a basin, and its (epsilon, delta); None: no data."""
     columns = (
         "pair",
         "same basin?",
@@ -202,7 +200,7 @@ def table(records: Records) -> Table | None:
 
 
 def permutation_table(records: Records) -> Table | None:
-    """Returns a row an order of the units of RI-T: barriers and distance; None: no data."""
+    """A row an order of the units of RI-T: barriers and distance; None: no data."""
     columns = ("RI-T / RI-T", "dip, points", "loss barrier (chord)", "l2 distance")
     rows = tuple(
         (

@@ -40,7 +40,7 @@ _LEFT = 0.95  # inches of the names of pairs
 
 
 def mistakes(records: Records) -> list[Panel]:
-    """Returns the panels: shares of mistakes, coefficients, by class, and how clear they are."""
+    """The panels: shares of mistakes, coefficients, by class, and how clear they are."""
     found = numbers.mistakes(records)
     if found is None or not found.groups:
         return []
@@ -139,7 +139,7 @@ def _interval(axes: Axes, row: float, value: Estimate, hue: str, marker: str) ->
 
 
 def classes(found: Mistakes) -> list[int]:
-    """Returns the classes that are drawn: all, or those with the most mistakes first."""
+    """The classes that are drawn: all, or those with the most mistakes first."""
     cells = sum(group.by_class for group in found.groups.values())
     wrong = np.sum(np.asarray(cells)[:, ONLY_SECOND:], axis=1)
     if len(wrong) <= MOST_CLASSES:
@@ -194,7 +194,7 @@ def _margins(found: Mistakes) -> Panel:
 
 
 def _margin_rows(kinds: Pair, group: Group) -> list[tuple[str, list[tuple[float, str]]]]:
-    """Returns the name of each row, and its margins with the kind of model that has them."""
+    """The name of each row, and its margins with the kind of model that has them."""
     one, other = kinds
     name = pair_name(kinds)
 
@@ -214,7 +214,7 @@ def _margin_rows(kinds: Pair, group: Group) -> list[tuple[str, list[tuple[float,
 
 
 def gallery(records: Records) -> list[Panel]:
-    """Returns a panel a row of the gallery: images that P-T, RI-T or both get wrong."""
+    """A panel a row of the gallery: images that P-T, RI-T or both get wrong."""
     found = numbers.gallery(records)
     if found is None:
         return []
@@ -265,7 +265,7 @@ def _picture(axes: Axes, picture: Picture, at: tuple[float, float], name: str) -
 
 
 def words(picture: Picture, found: Gallery) -> str:
-    """Returns what the image is: its class, or a label and whether it should be on."""
+    """What the image is: its class, or a label and whether it should be on."""
     if found.is_multilabel:
         return f"label {picture.judgement}\ntrue {_named(picture.label, found)}"
     return f"true {picture.label}"

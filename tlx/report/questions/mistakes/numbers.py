@@ -1,7 +1,5 @@
 """Mistakes, in common and apart, by kind of pair; and which images."""
 
-from __future__ import annotations
-
 from itertools import permutations, product
 from typing import NamedTuple
 
@@ -26,20 +24,20 @@ _EXCHANGED = [NEITHER, ONLY_FIRST, ONLY_SECOND, COMMON]
 class Group(NamedTuple):
     """The mistakes of one pair of models, or the means over the pairs of a kind.
 
-    Of two models of one kind neither is the first: over a kind, ``ONLY_FIRST`` and
-    ``ONLY_SECOND`` are then both what one of two gets wrong alone.
+    Of two models of one kind neither is the first: over a kind, `ONLY_FIRST` and
+    `ONLY_SECOND` are then both what one of two gets wrong alone.
 
     Attributes:
-        name: of the models, or of their kinds.
-        cells: [4], judgements by who is wrong.
-        by_class: [C, 4], the same of each class.
-        expected: common mistakes of independent errors at the same rates.
-        expected_by_class: [C], the same within each class.
-        kappa, capa: with the mean of the intervals' ends.
-        disagreement: the share of judgements with different answers.
-        p_value, p_holm: of McNemar's test, the least over the pairs; NaN where there is none.
-        margin: [2, 4], of the first and the second model, mean over the judgements of a cell.
-        num_pairs: how many the means are over.
+      name: of the models, or of their kinds.
+      cells: [4], judgements by who is wrong.
+      by_class: [C, 4], the same of each class.
+      expected: common mistakes of independent errors at the same rates.
+      expected_by_class: [C], the same within each class.
+      kappa, capa: with the mean of the intervals' ends.
+      disagreement: the share of judgements with different answers.
+      p_value, p_holm: of McNemar's test, the least over the pairs; NaN where there is none.
+      margin: [2, 4], of the first and the second model, mean over the judgements of a cell.
+      num_pairs: how many the means are over.
     """
 
     name: str
@@ -60,14 +58,14 @@ class Mistakes(NamedTuple):
     """The mistakes of a study's models, by kind of pair; kinds without a pair are left out.
 
     Attributes:
-        num_models: by kind.
-        groups: means over the pairs of a kind.
-        pairs: each pair of a kind by itself.
-        num_images, num_judgements: those of each pair; with several labels an image, each
-            label is a judgement.
-        num_classes: as many as the labels, where an image has several.
-        threshold: from which probability on a label is answered with "on"; None where an
-            image has one label.
+      num_models: by kind.
+      groups: means over the pairs of a kind.
+      pairs: each pair of a kind by itself.
+      num_images, num_judgements: those of each pair; with several labels an image, each
+        label is a judgement.
+      num_classes: as many as the labels, where an image has several.
+      threshold: from which probability on a label is answered with "on"; None where an
+        image has one label.
     """
 
     num_models: dict[str, int]
@@ -94,12 +92,12 @@ class Picture(NamedTuple):
     """An image that a model gets wrong, and what was said of it.
 
     Attributes:
-        pixels: uint8 [H, W, C].
-        number: of the image in its split, from 0.
-        judgement: which label, with several labels an image.
-        label: the true class, or whether the label should be on (1) or off (0).
-        answers: of P-T and RI-T, as ``label``; -1 for none.
-        confidence: of P-T and RI-T, 0 … 1.
+      pixels: uint8 [H, W, C].
+      number: of the image in its split, from 0.
+      judgement: which label, with several labels an image.
+      label: the true class, or whether the label should be on (1) or off (0).
+      answers: of P-T and RI-T, as `label`; -1 for none.
+      confidence: of P-T and RI-T, 0 … 1.
     """
 
     pixels: np.ndarray
@@ -114,10 +112,10 @@ class Gallery(NamedTuple):
     """Rows of images that a P-T, an RI-T or both get wrong.
 
     Attributes:
-        models: the names of the P-T and the RI-T.
-        rows: name of the row -> how many there are, and those that are kept.
-        is_multilabel: whether an image has several labels.
-        order: by what they are ordered.
+      models: the names of the P-T and the RI-T.
+      rows: name of the row -> how many there are, and those that are kept.
+      is_multilabel: whether an image has several labels.
+      order: by what they are ordered.
     """
 
     models: tuple[str, str]
@@ -127,7 +125,7 @@ class Gallery(NamedTuple):
 
 
 def mistakes(records: Records) -> Mistakes | None:
-    """Returns the mistakes of a study's models on test images; None: no data."""
+    """The mistakes of a study's models on test images; None: no data."""
     record = _record(records)
     if record is None:
         return None
@@ -158,7 +156,7 @@ def _record(records: Records) -> Record | None:
 
 
 def _pairs(kinds: list[str], wanted: Pair) -> list[tuple[int, int]]:
-    """Returns the pairs of a kind, those of models of one kind in both orders."""
+    """The pairs of a kind, those of models of one kind in both orders."""
     one, other = ([i for i, kind in enumerate(kinds) if kind == k] for k in wanted)
     return list(permutations(one, 2) if wanted[0] == wanted[1] else product(one, other))
 
@@ -208,7 +206,7 @@ def _margin(record: Record, a: np.ndarray, b: np.ndarray, cells: np.ndarray) -> 
 
 
 def _least(record: Record, field: str, pairs: list[tuple[int, int]]) -> float:
-    """Returns the least value of the pairs, which may stand for (a, b) or for (b, a)."""
+    """The least value of the pairs, which may stand for (a, b) or for (b, a)."""
     found = np.asarray(record.results.get(field, np.nan), np.float64)
     known = [v for a, b in pairs for v in (found[a, b], found[b, a])] if found.ndim else []
     return min((float(v) for v in known if np.isfinite(v)), default=float("nan"))
@@ -219,7 +217,7 @@ def _is_multilabel(record: Record) -> bool:
 
 
 def gallery(records: Records) -> Gallery | None:
-    """Returns the images that a P-T, an RI-T or both get wrong; None: no data."""
+    """The images that a P-T, an RI-T or both get wrong; None: no data."""
     record = _record(records)
     if record is None or np.size(record.results.get("gallery_models", ())) != 2:
         return None

@@ -1,7 +1,5 @@
 """Do they make the same mistakes: the answer, its captions and its table."""
 
-from __future__ import annotations
-
 import math
 
 from tlx.report.question import NOTHING, Answer, Check, Finding, KeyNumber, of_two
@@ -102,7 +100,7 @@ _ORDER = {
 
 
 def caption(records: Records) -> str:
-    """Returns the caption of the figure of mistakes."""
+    """The caption of the figure of mistakes."""
     found = numbers.mistakes(records)
     if found is None:
         return ""
@@ -134,7 +132,7 @@ def _classes(found: Mistakes) -> str:
 
 
 def gallery_caption(records: Records) -> str:
-    """Returns the caption of the gallery."""
+    """The caption of the gallery."""
     found = numbers.gallery(records)
     if found is None:
         return ""
@@ -167,7 +165,7 @@ _COLUMNS = (
 
 
 def table(records: Records) -> Table | None:
-    """Returns a row a kind of pair, means over its pairs, and a row a pair; None: no data."""
+    """A row a kind of pair, means over its pairs, and a row a pair; None: no data."""
     found = numbers.mistakes(records)
     if found is None or not found.groups:
         return None
@@ -199,7 +197,7 @@ def _row(group: Group) -> tuple[str, ...]:
 
 
 def counted(n: float) -> str:
-    """Returns a count, or a mean of counts to one decimal."""
+    """A count, or a mean of counts to one decimal."""
     if not math.isfinite(n):
         return NO_DATA
     return f"{n:,.0f}" if n == round(n) else f"{n:,.1f}"

@@ -31,7 +31,7 @@ class Bars(dict[str, tuple[np.ndarray, np.ndarray | None]]):
 
 
 def rewinding(records: Records) -> list[Panel]:
-    """Returns the panels of accuracy and loss with a module at its start, then by step."""
+    """The panels of accuracy and loss with a module at its start, then by step."""
     found = numbers.rewound(records)
     if not found:
         return []
@@ -82,7 +82,7 @@ def _below(names: Sequence[str]) -> float:
 
 
 def _places(shown: Bars, kind: str) -> tuple[np.ndarray, float]:
-    """Returns where a kind's bars stand, beside the other's, and how wide they are."""
+    """Where a kind's bars stand, beside the other's, and how wide they are."""
     wide = 0.76 / len(shown)
     number = len(next(iter(shown.values()))[0])
     return np.arange(number) + wide * (list(shown).index(kind) - (len(shown) - 1) / 2), wide
@@ -139,7 +139,7 @@ def _by_step(kind: str, found: Rewound, top: float) -> Panel:
 
 
 def movement(records: Records) -> list[Panel]:
-    """Returns the panels of how far modules went, and whether two runs went the same way."""
+    """The panels of how far modules went, and whether two runs went the same way."""
     panels = []
     found = numbers.moved(records)
     if found:
@@ -191,7 +191,7 @@ _WAYS = {"direct": "straight back", "optimisation": "back through the checkpoint
 
 
 def criticality(records: Records) -> list[Panel]:
-    """Returns a panel a path and a kind of run, of small maps: modules in noise on their way."""
+    """A panel a path and a kind of run, of small maps: modules in noise on their way."""
     found = {
         (kind, path): own for path in PATHS for kind, own in numbers.critical(records, path).items()
     }
@@ -205,7 +205,7 @@ def criticality(records: Records) -> list[Panel]:
 
 
 def drawn(found: Mapping[Any, Critical]) -> list[str]:
-    """Returns the modules that are drawn, from input to output: MOST at the most."""
+    """The modules that are drawn, from input to output: MOST at the most."""
     names = list(dict.fromkeys(n for own in found.values() for n in own.names))
     rank = {name: len(names) for name in names}
     for own in found.values():
@@ -271,7 +271,7 @@ def _map(axes: Axes, found: Critical, i: int, hue: str, look: dict[str, Any]) ->
 
 
 def _outline(inside: np.ndarray, hue: str) -> Any:
-    """Returns the borders between the cells that are inside and those that are not."""
+    """The borders between the cells that are inside and those that are not."""
     rows, columns = np.nonzero(inside[:, 1:] != inside[:, :-1])
     upright = [((c + 1, r), (c + 1, r + 1)) for r, c in zip(rows, columns, strict=True)]
     rows, columns = np.nonzero(inside[1:] != inside[:-1])

@@ -1,7 +1,5 @@
 """Single modules: set back, in noise, and how they moved."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,10 +22,10 @@ class Rewound(NamedTuple):
     """A kind of run with one module at a time set back to a checkpoint.
 
     Attributes:
-        lost: module -> test accuracy lost at the first checkpoint, mean over the runs; its error
-            is the largest that the accuracies allow, see ``drop``.
-        risen: module -> rise of the test loss there, in nats.
-        names, step, drop: by step, of the first run: [M], [T], [M, T].
+      lost: module -> test accuracy lost at the first checkpoint, mean over the runs; its error
+        is the largest that the accuracies allow, see `drop`.
+      risen: module -> rise of the test loss there, in nats.
+      names, step, drop: by step, of the first run: [M], [T], [M, T].
     """
 
     lost: dict[str, Estimate]
@@ -48,14 +46,14 @@ class Critical(NamedTuple):
     """A kind of run on a path: means over the runs, and the surfaces of the first one.
 
     Attributes:
-        value: module -> criticality; inf where no point of the grid is within the threshold.
-        total: their sum.
-        bound: PAC-Bayes, on the error; NaN where it is undefined.
-        names, distances, sigmas, error: [M], [M, A], [S], [M, A, S].
-        threshold: of the error.
-        least: [M, 2], index of the minimiser on the path and in sigma; NaN where there is none.
-        tolerance: of the error above the trained one's; NaN where it was not recorded.
-        over_runs: "total" and "first", of all modules and of the first, with intervals over runs.
+      value: module -> criticality; inf where no point of the grid is within the threshold.
+      total: their sum.
+      bound: PAC-Bayes, on the error; NaN where it is undefined.
+      names, distances, sigmas, error: [M], [M, A], [S], [M, A, S].
+      threshold: of the error.
+      least: [M, 2], index of the minimiser on the path and in sigma; NaN where there is none.
+      tolerance: of the error above the trained one's; NaN where it was not recorded.
+      over_runs: "total" and "first", of all modules and of the first, with intervals over runs.
     """
 
     value: dict[str, float]
@@ -102,7 +100,7 @@ class Alike(NamedTuple):
 
 
 def by_kind(records: Records, question: str) -> dict[str, list[Record]]:
-    """Returns the records of unshuffled runs, P-T first, in the order of their names."""
+    """The records of unshuffled runs, P-T first, in the order of their names."""
     found = [
         r for r in usable(records, question) if str(r.inputs.get("shuffle") or "none") == "none"
     ]
@@ -112,7 +110,7 @@ def by_kind(records: Records, question: str) -> dict[str, list[Record]]:
 
 
 def drop(trained: float, rewound: float, n: int) -> Estimate:
-    """Returns trained − rewound accuracy on the same n images, with the most its error can be.
+    """Trained − rewound accuracy on the same n images, with the most its error can be.
 
     Of d = trained − rewound the variance is (s − d²) / n, where s is the share of images that
     only one of the two gets right. That is at most min(2 − trained − rewound, trained + rewound).
@@ -126,7 +124,7 @@ def drop(trained: float, rewound: float, n: int) -> Estimate:
 
 
 def rewound(records: Records) -> dict[str, Rewound]:
-    """Returns what is lost where a module is set back, by kind of run."""
+    """What is lost where a module is set back, by kind of run."""
     return {kind: _rewound(own) for kind, own in by_kind(records, "rewinding").items()}
 
 
@@ -166,7 +164,7 @@ def _risen(record: Record) -> np.ndarray:
 
 
 def critical(records: Records, path: str = "direct") -> dict[str, Critical]:
-    """Returns how critical the modules are on a path, by kind of run."""
+    """How critical the modules are on a path, by kind of run."""
     groups = by_kind(records, "criticality")
     found = {k: [r for r in v if r.inputs.get("path") == path] for k, v in groups.items()}
     return {kind: _critical(own) for kind, own in found.items() if own}
@@ -202,18 +200,18 @@ def _critical(found: list[Record]) -> Critical:
 
 
 def _index(axis: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Returns where values stand on an axis; NaN where they are NaN."""
+    """Where values stand on an axis; NaN where they are NaN."""
     nearest = np.abs(axis - at[:, None]).argmin(axis=1)
     return np.where(np.isfinite(at), nearest, np.nan)
 
 
 def says(bound: float) -> bool:
-    """Returns whether a bound on an error says something."""
+    """Whether a bound on an error says something."""
     return bound < SAYS_NOTHING
 
 
 def moved(records: Records) -> dict[str, Moved]:
-    """Returns how far the modules went, by kind of run."""
+    """How far the modules went, by kind of run."""
     return {kind: _moved(own) for kind, own in by_kind(records, "movement").items()}
 
 
@@ -226,7 +224,7 @@ def _moved(found: list[Record]) -> Moved:
 
 
 def alike(records: Records) -> dict[Pair, Alike]:
-    """Returns whether two runs moved alike, by kind of pair."""
+    """Whether two runs moved alike, by kind of pair."""
     return {kinds: _alike(own) for kinds, own in by_pair(records, "movement_alike").items()}
 
 
@@ -258,7 +256,7 @@ def _names(found: list[Record]) -> list[str]:
 
 
 def _means(found: list[Record], values: Sequence[np.ndarray]) -> dict[str, float]:
-    """Returns the mean over the runs that have a module, by module, from [M] of each run."""
+    """The mean over the runs that have a module, by module, from [M] of each run."""
     each = [
         dict(zip(map(str, r.results["modules"]), own.tolist(), strict=True))
         for r, own in zip(found, values, strict=True)
@@ -267,7 +265,7 @@ def _means(found: list[Record], values: Sequence[np.ndarray]) -> dict[str, float
 
 
 def rounded(value: float) -> str:
-    """Returns a criticality to two digits, for it is the least on a coarse grid; "∞"."""
+    """A criticality to two digits, for it is the least on a coarse grid; "∞"."""
     if np.isposinf(value):
         return "∞"
     if abs(value) >= 9.95e5 and np.isfinite(value):
@@ -277,6 +275,6 @@ def rounded(value: float) -> str:
 
 
 def worded(module: str) -> str:
-    """Returns a module's name for a sentence: ``"block 1.2"``, ``"head"``."""
+    """A module's name for a sentence: `"block 1.2"`, `"head"`."""
     name = short(module)
     return name if name == module else f"block {name}"

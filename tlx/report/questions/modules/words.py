@@ -1,7 +1,5 @@
 """Which modules carry it: the answer, its captions and its table."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -186,7 +184,7 @@ def _moved(records: Records) -> Iterator[str]:
 
 
 def rewinding_caption(records: Records) -> str:
-    """Returns the caption of what is lost where a module is set back."""
+    """The caption of what is lost where a module is set back."""
     found = numbers.rewound(records)
     n = max((f.num_images for f in found.values()), default=0)
     starts = " or ".join(f"{s:,}" for s in sorted({int(f.step[0]) for f in found.values()}))
@@ -207,7 +205,7 @@ def rewinding_caption(records: Records) -> str:
 
 
 def criticality_caption(records: Records) -> str:
-    """Returns the caption of the maps of criticality."""
+    """The caption of the maps of criticality."""
     by_path = {path: numbers.critical(records, path) for path in PATHS}
     every = {(k, path): own for path, found in by_path.items() for k, own in found.items()}
     runs = _runs(next((found for found in by_path.values() if found), {}))
@@ -248,7 +246,7 @@ def _tolerance(every: Mapping[Any, Critical]) -> str:
 
 
 def movement_caption(records: Records) -> str:
-    """Returns the caption of how far the modules moved, and whether two runs moved alike."""
+    """The caption of how far the modules moved, and whether two runs moved alike."""
     found, alike = numbers.moved(records), numbers.alike(records)
     parts = []
     if found:
@@ -283,7 +281,7 @@ def _runs(found: Mapping[str, Any]) -> str:
 
 
 def table(records: Records) -> Table | None:
-    """Returns a row a module, and one for all of them; None: no data.
+    """A row a module, and one for all of them; None: no data.
 
     Points lost at the first checkpoint, criticality on the direct path, distance moved, for P-T
     and RI-T; the cosine of two runs' movements with its z, "‡" where it is not told from chance.
@@ -326,7 +324,7 @@ def _lost(found: Rewound | None, name: str) -> str:
 
 
 def points(lost: Estimate) -> str:
-    """Returns an accuracy lost in points, with its error."""
+    """An accuracy lost in points, with its error."""
     return text(lost, 100.0)
 
 
@@ -364,12 +362,12 @@ def _cosine(cosine: float, z: float) -> str:
 
 
 def cosine_text(cosine: float) -> str:
-    """Returns a cosine to two decimals."""
+    """A cosine to two decimals."""
     return f"{cosine + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−")
 
 
 def network_criticality(records: Records) -> dict[Pair, str]:
-    """Returns the sum over the modules on the direct path, by kind of run as a pair of it."""
+    """The sum over the modules on the direct path, by kind of run as a pair of it."""
     found = numbers.critical(records)
     return {pair(kind, kind): rounded(own.total) for kind, own in found.items()}
 

@@ -23,7 +23,7 @@ BESIDE = 7
 
 
 def shuffle(records: Records) -> list[Panel]:
-    """Returns the panels of final test and average training accuracy by the way of shuffling.
+    """The panels of final test and average training accuracy by the way of shuffling.
 
     Bars in groups, pale for P-T, solid for RI-T, with the relative drops above them.
     """
@@ -103,7 +103,7 @@ def _drops(axes: Axes, bars: dict[str, list[Estimate]], drops: Sequence[Estimate
 
 
 def _whole(drop: Estimate) -> str:
-    """Returns a drop in percent without decimals; with one where its interval supports it."""
+    """A drop in percent without decimals; with one where its interval supports it."""
     if not drop.known:
         return "–"
     low, high = drop.interval or (0.0, 0.0)

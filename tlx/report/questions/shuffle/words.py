@@ -1,7 +1,5 @@
 """Is it features or low-level statistics: the answer, its caption and its table."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 
@@ -97,7 +95,7 @@ def _at_every(claim: str, found: Sweep, of: Callable[[int], Estimate]) -> Check:
 
 
 def caption(records: Records) -> str:
-    """Returns the caption of the block-shuffling figure."""
+    """The caption of the block-shuffling figure."""
     found = sweep(records, "shuffle")
     if found is None:
         return ""
@@ -127,7 +125,7 @@ def caption(records: Records) -> str:
 
 
 def table(records: Records) -> Table | None:
-    """Returns a row a way of shuffling; None where nothing was shuffled."""
+    """A row a way of shuffling; None where nothing was shuffled."""
     found = sweep(records, "shuffle")
     if found is None or all(name == "none" for name in found.values):
         return None
@@ -157,7 +155,7 @@ def _row(found: Sweep, i: int) -> tuple[str, ...]:
 
 
 def _both(cells: list[str]) -> str:
-    """Returns what both kinds have, once where it is the same."""
+    """What both kinds have, once where it is the same."""
     return " / ".join(dict.fromkeys(cells))
 
 

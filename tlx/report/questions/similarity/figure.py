@@ -1,7 +1,5 @@
 """Panels of similarity: by layer, on shuffled images, by training step."""
 
-from __future__ import annotations
-
 from tlx.report.draw.layers import Line, Steps, by_layer, over_steps, thinned, trend
 from tlx.report.draw.look import tints
 from tlx.report.draw.maps import Map, heat_map
@@ -17,7 +15,7 @@ _NOT_SHOWN = ("P", "RI-T")
 
 
 def similarity(records: Records) -> list[Panel]:
-    """Returns the panels of CKA by layer (both estimators) and a heat map a kind of pair."""
+    """The panels of CKA by layer (both estimators) and a heat map a kind of pair."""
     panels = []
     for estimator in ("debiased", "biased"):
         found = numbers.layers(records, estimator)
@@ -48,7 +46,7 @@ def _of_kind(kinds: Pair, found: Layers) -> Line:
 
 
 def similarity_shuffled(records: Records) -> list[Panel]:
-    """Returns a panel a kind of pair: CKA by layer on whole and on shuffled images."""
+    """A panel a kind of pair: CKA by layer on whole and on shuffled images."""
     by_shuffle = numbers.shuffled(records)
     if not by_shuffle:
         return []
@@ -81,7 +79,7 @@ def _by_shuffle(kinds: Pair, found: dict[str, Layers]) -> Panel:
 
 
 def similarity_by_step(records: Records) -> list[Panel]:
-    """Returns a panel a kind of run: CKA of its layers with those of P, by training step."""
+    """A panel a kind of run: CKA of its layers with those of P, by training step."""
     found = numbers.by_step(records)
     return [_by_step(kinds, value) for kinds, value in found.items()]
 

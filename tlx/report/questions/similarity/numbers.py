@@ -1,7 +1,5 @@
 """The similarity of features: by layer, by shuffle, by training step."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -18,16 +16,16 @@ class Layers(NamedTuple):
     """Similarity layer by layer: [L] over the layers that both models have, means over pairs.
 
     Attributes:
-        names: of the layers.
-        value: of the estimator.
-        low, high: ends of the confidence intervals, averaged over the pairs; without those
-            the least and the greatest of the pairs.
-        is_interval: whether ``low`` and ``high`` are confidence intervals.
-        chance: what the biased estimator has on average where images are paired at random;
-            NaN where it was not recorded, and 0 for the debiased one.
-        z: of the debiased value, the least of the pairs; NaN where it was not recorded.
-        too_few: whether there are too few images for the estimator, in any of the pairs, where
-            there is a value.
+      names: of the layers.
+      value: of the estimator.
+      low, high: ends of the confidence intervals, averaged over the pairs; without those
+        the least and the greatest of the pairs.
+      is_interval: whether `low` and `high` are confidence intervals.
+      chance: what the biased estimator has on average where images are paired at random;
+        NaN where it was not recorded, and 0 for the debiased one.
+      z: of the debiased value, the least of the pairs; NaN where it was not recorded.
+      too_few: whether there are too few images for the estimator, in any of the pairs, where
+        there is a value.
     """
 
     names: list[str]
@@ -42,7 +40,7 @@ class Layers(NamedTuple):
     num_pairs: int
 
     def estimate(self, i: int) -> Estimate:
-        """Returns layer ``i`` as an estimate, with its interval where it has one."""
+        """Layer `i` as an estimate, with its interval where it has one."""
         ends = (float(self.low[i]), float(self.high[i]))
         known = self.is_interval and bool(np.isfinite(ends).all())
         return Estimate(float(self.value[i]), n=self.num_images, interval=ends if known else None)
@@ -60,7 +58,7 @@ class BySteps(NamedTuple):
     num_runs: int
 
     def ends(self) -> tuple[Estimate, Estimate]:
-        """Returns the means at the first and at the last step, as ``mean_similarity`` does.
+        """The means at the first and at the last step, as `mean_similarity` does.
 
         Of the layers that have a value at both: a head that starts from zeros has none at 0.
         """
@@ -79,7 +77,7 @@ class BySteps(NamedTuple):
 def layers(
     records: Records, estimator: str = "debiased", shuffle: str = "none"
 ) -> dict[Pair, Layers]:
-    """Returns the similarity of each layer with itself in the other model, by kind of pair."""
+    """The similarity of each layer with itself in the other model, by kind of pair."""
     groups = by_pair(records, "similarity", shuffle)
     found = {
         k: _layers([r for r in v if estimator in r.results], estimator) for k, v in groups.items()
@@ -119,13 +117,13 @@ def _layers(found: list[Record], estimator: str) -> Layers | None:
 
 
 def _shared(record: Record) -> dict[str, tuple[int, int]]:
-    """Returns the layers that both models have, and where they stand."""
+    """The layers that both models have, and where they stand."""
     rows, columns = (list(map(str, record.results[f"layers_{s}"])) for s in "ab")
     return {n: (i, columns.index(n)) for i, n in enumerate(rows) if n in columns}
 
 
 def _matrix(record: Record, field: str) -> np.ndarray:
-    """Returns a result [La, Lb]; NaN where the record has none of the name."""
+    """A result [La, Lb]; NaN where the record has none of the name."""
     shape = np.shape(record.results["debiased"])
     return np.asarray(record.results.get(field, np.full(shape, np.nan)), np.float64)
 
@@ -133,7 +131,7 @@ def _matrix(record: Record, field: str) -> np.ndarray:
 def matrices(
     records: Records, estimator: str = "debiased"
 ) -> dict[Pair, tuple[list[str], list[str], np.ndarray]]:
-    """Returns the first pair's layers and [La, Lb] similarities, by kind of pair."""
+    """The first pair's layers and [La, Lb] similarities, by kind of pair."""
     result = {}
     for kinds, found in by_pair(records, "similarity").items():
         if estimator in found[0].results:
@@ -143,12 +141,12 @@ def matrices(
 
 
 def mean_similarity(found: Layers) -> Estimate:
-    """Returns the mean over layers, from the mean lower to the mean upper ends; or UNKNOWN."""
+    """The mean over layers, from the mean lower to the mean upper ends; or UNKNOWN."""
     return mean([found.estimate(i) for i in range(len(found.names))])
 
 
 def shuffled(records: Records) -> dict[str, dict[Pair, Layers]]:
-    """Returns the debiased similarities on shuffled images, by shuffle, the finest first."""
+    """The debiased similarities on shuffled images, by shuffle, the finest first."""
     records = usable(records, "similarity")
     names = {str(r.inputs.get("shuffle") or "none") for r in records} - {"none"}
     found = {name: layers(records, shuffle=name) for name in sorted(names, key=rank)}
@@ -156,7 +154,7 @@ def shuffled(records: Records) -> dict[str, dict[Pair, Layers]]:
 
 
 def by_step(records: Records) -> dict[Pair, BySteps]:
-    """Returns the similarity over the checkpoints of the first run of each kind, to P."""
+    """The similarity over the checkpoints of the first run of each kind, to P."""
     found = by_pair(records, "similarity_trajectory")
     return {kinds: _by_step(own) for kinds, own in found.items()}
 
@@ -174,6 +172,6 @@ def _by_step(found: list[Record]) -> BySteps:
 
 
 def spatial(records: Records) -> list[str]:
-    """Returns what was done with the positions of feature maps; empty where it is not recorded."""
+    """What was done with the positions of feature maps; empty where it is not recorded."""
     found = {option(r, "spatial") for r in usable(records, "similarity")}
     return sorted(str(name) for name in found if name)

@@ -1,7 +1,5 @@
 """Do they compute the same features: the answer, its captions and its tables."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -123,7 +121,7 @@ def _over_steps(found: Mapping[Pair, BySteps]) -> str:
 
 
 def cka(value: Estimate) -> str:
-    """Returns a similarity with its interval, or to two decimals where none is known.
+    """A similarity with its interval, or to two decimals where none is known.
 
     To three decimals at the most: further ones near 1 say nothing about the models.
     """
@@ -141,7 +139,7 @@ _SPATIAL = {
 
 
 def caption(records: Records) -> str:
-    """Returns the caption of the similarity figure."""
+    """The caption of the similarity figure."""
     found = numbers.layers(records)
     pairs = pairs_counted({k: v.num_pairs for k, v in found.items()})
     several = any(v.num_pairs > 1 for v in found.values())
@@ -196,7 +194,7 @@ def _marks(found: Iterable[Layers]) -> str:
 
 
 def shuffled_caption(records: Records) -> str:
-    """Returns the caption of the similarity on shuffled images."""
+    """The caption of the similarity on shuffled images."""
     by_shuffle = numbers.shuffled(records)
     every = [v for groups in by_shuffle.values() for v in groups.values()]
     n = max((v.num_images for v in every), default=0)
@@ -210,7 +208,7 @@ def shuffled_caption(records: Records) -> str:
 
 
 def by_step_caption(records: Records) -> str:
-    """Returns the caption of the similarity by training step."""
+    """The caption of the similarity by training step."""
     found = numbers.by_step(records)
     runs = " and ".join(f"one {kind}" for kinds in found for kind in kinds if kind != "P")
     n = max((v.num_images for v in found.values()), default=0)
@@ -231,7 +229,7 @@ PAPERS = (pair("P", "P-T"), P_T, MIXED, RI_T)
 
 
 def table(records: Records) -> Table | None:
-    """Returns a row a kind of pair, a column a layer, as the paper's (debiased CKA); None: no data.
+    """A row a kind of pair, a column a layer, as the paper's (debiased CKA); None: no data.
 
     "†" marks what is of too few images, "‡" what is not told from chance.
     """
@@ -243,7 +241,7 @@ def table(records: Records) -> Table | None:
 
 
 def shuffled_table(records: Records) -> Table | None:
-    """Returns the rows of ``similarity`` on shuffled images, by shuffle; None: no data.
+    """The rows of `similarity` on shuffled images, by shuffle; None: no data.
 
     All of the paper's rows where two runs of a kind were trained, else those that there are.
     """

@@ -30,7 +30,7 @@ _STRIP = 0.17  # of the axes' height, below the data: the row of markers
 
 
 def starts(records: Records) -> list[Panel]:
-    """Returns the panels of final and average accuracy by the start, and of P's basin."""
+    """The panels of final and average accuracy by the start, and of P's basin."""
     found, own = sweeps.sweep(records, "init_step"), numbers.checkpoints(records)
     panels = []
     if found is not None:
@@ -103,7 +103,7 @@ def _limits(axes: Axes, values: Sequence[Estimate], *, strip: bool) -> float:
 
 
 def _source(axes: Axes, own: Checkpoints, base: float) -> None:
-    """Shades P's accuracy on the source, from 0 at ``base`` to 100% at the top."""
+    """Shades P's accuracy on the source, from 0 at `base` to 100% at the top."""
     top = axes.get_ylim()[1]
     at = [place(s) for s in own.step.tolist()]
     axes.fill_between(
@@ -202,7 +202,7 @@ def _barrier(own: Checkpoints) -> Callable[[Axes], None]:
 
 
 def transferability(records: Records) -> list[Panel]:
-    """Returns a panel a score: the measured accuracy of P-T against it, a point a checkpoint."""
+    """A panel a score: the measured accuracy of P-T against it, a point a checkpoint."""
     found = numbers.transferability(records)
     if found is None:
         return []

@@ -1,7 +1,5 @@
 """P's checkpoints, on the source and as starts, and scores of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,14 +16,14 @@ class Checkpoints(NamedTuple):
     """P's own checkpoints on the source's test images: [C], by step; NaN where undefined.
 
     Attributes:
-        step: int [C].
-        accuracy: [C].
-        barrier: [3, C]: how far the 0-1 error rises above its chord on the line from the
-            checkpoint to the last one, and the ends of the interval.
-        verdict: [C] "yes", "no" or "open": in the basin of the last one, by the interval.
-        tolerance: the largest barrier inside a basin.
-        num_images: test images of the source.
-        confidence: the level of the intervals; NaN where unknown.
+      step: int [C].
+      accuracy: [C].
+      barrier: [3, C]: how far the 0-1 error rises above its chord on the line from the
+        checkpoint to the last one, and the ends of the interval.
+      verdict: [C] "yes", "no" or "open": in the basin of the last one, by the interval.
+      tolerance: the largest barrier inside a basin.
+      num_images: test images of the source.
+      confidence: the level of the intervals; NaN where unknown.
     """
 
     step: np.ndarray
@@ -37,7 +35,7 @@ class Checkpoints(NamedTuple):
     confidence: float
 
     def barrier_of(self, i: int) -> Estimate:
-        """Returns the error barrier of checkpoint ``i``, a fraction, with its interval."""
+        """The error barrier of checkpoint `i`, a fraction, with its interval."""
         value, low, high = map(float, self.barrier[:, i])
         known = bool(np.isfinite([low, high]).all())
         return Estimate(value, n=self.num_images, interval=(low, high) if known else None)
@@ -47,13 +45,13 @@ class Transferability(NamedTuple):
     """Scores of checkpoints beside what fine-tuning them gave: M scores, C checkpoints.
 
     Attributes:
-        values: [C] names of the checkpoints.
-        measured: [C] mean final test accuracy.
-        names: [M] of the scores.
-        score: [M, C].
-        weighted_tau, p_weighted_tau, kendall, p_kendall, p_holm: [M].
-        num_images: training images that were scored.
-        layer: whose features they read; "" where unknown.
+      values: [C] names of the checkpoints.
+      measured: [C] mean final test accuracy.
+      names: [M] of the scores.
+      score: [M, C].
+      weighted_tau, p_weighted_tau, kendall, p_kendall, p_holm: [M].
+      num_images: training images that were scored.
+      layer: whose features they read; "" where unknown.
     """
 
     values: list[str]
@@ -70,7 +68,7 @@ class Transferability(NamedTuple):
 
 
 def checkpoints(records: Records) -> Checkpoints | None:
-    """Returns P's checkpoints in the order of their steps; None without a record of them."""
+    """P's checkpoints in the order of their steps; None without a record of them."""
     record = next(iter(usable(records, "checkpoints")), None)
     if record is None:
         return None
@@ -99,7 +97,7 @@ def _inside(found: Checkpoints, i: int) -> str:
 
 
 def transferability(records: Records) -> Transferability | None:
-    """Returns the scores of P's checkpoints; None without a record of them."""
+    """The scores of P's checkpoints; None without a record of them."""
     found = usable(records, "transferability")
     if not found:
         return None
@@ -123,12 +121,12 @@ def transferability(records: Records) -> Transferability | None:
 
 
 def steps(found: Sweep) -> np.ndarray:
-    """Returns the training steps of P that the sweep starts from, float [C]; NaN for no number."""
+    """The training steps of P that the sweep starts from, float [C]; NaN for no number."""
     return np.array([float(v) if v.isdigit() else np.nan for v in found.values])
 
 
 def as_good(found: Sweep) -> int | None:
-    """Returns the first start from which on none ends measurably below the last one.
+    """The first start from which on none ends measurably below the last one.
 
     Its index, that of the last where the one before it does; None where it is unknown, as where
     intervals do not cover other runs. Never before the earliest one that is recorded.
@@ -141,14 +139,14 @@ def as_good(found: Sweep) -> int | None:
 
 
 def never_below(differences: Sequence[Estimate]) -> int | None:
-    """Returns the first value from which on no difference from the last is above 0.
+    """The first value from which on no difference from the last is above 0.
 
     Args:
-        differences: the last one's value less each earlier one's.
+      differences: the last one's value less each earlier one's.
 
     Returns:
-        Its index, that of the last where the one before it is measurably lower; None where an
-        interval is unknown, or there is one value only.
+      Its index, that of the last where the one before it is measurably lower; None where an
+      interval is unknown, or there is one value only.
     """
     if not differences or any(above_zero(d) in ("", NO_INTERVAL) for d in differences):
         return None

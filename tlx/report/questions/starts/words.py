@@ -1,7 +1,5 @@
 """From which checkpoint to start: the answer, its captions and its tables."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -131,14 +129,14 @@ def _speed(found: Sweep) -> str:
 
 
 def enters(verdicts: Sequence[str]) -> str:
-    """Returns whether checkpoints go from outside a basin into it, and stay.
+    """Whether checkpoints go from outside a basin into it, and stay.
 
     Args:
-        verdicts: "yes", "no" or "open" (in the basin), by step, without the last checkpoint.
+      verdicts: "yes", "no" or "open" (in the basin), by step, without the last checkpoint.
 
     Returns:
-        AGREES where some are outside, later ones inside, and only those between are open;
-        OPEN where the open ones might make it so; DIFFERS else; "" of fewer than two.
+      AGREES where some are outside, later ones inside, and only those between are open;
+      OPEN where the open ones might make it so; DIFFERS else; "" of fewer than two.
     """
     outside = [i for i, v in enumerate(verdicts) if v == "no"]
     inside = [i for i, v in enumerate(verdicts) if v == "yes"]
@@ -208,7 +206,7 @@ def _end(found: Sweep, i: int) -> str:
 
 
 def caption(records: Records) -> str:
-    """Returns the caption of the figure of P's checkpoints."""
+    """The caption of the figure of P's checkpoints."""
     found, own = sweeps.sweep(records, "init_step"), numbers.checkpoints(records)
     said = []
     if found is not None:
@@ -238,7 +236,7 @@ def caption(records: Records) -> str:
 
 
 def transferability_caption(records: Records) -> str:
-    """Returns the caption of the scores."""
+    """The caption of the scores."""
     found = numbers.transferability(records)
     if found is None:
         return ""
@@ -253,7 +251,7 @@ def transferability_caption(records: Records) -> str:
 
 
 def table(records: Records) -> Table | None:
-    """Returns a row a checkpoint of P: as a model, and as a start; None: no data."""
+    """A row a checkpoint of P: as a model, and as a start; None: no data."""
     found, own = sweeps.sweep(records, "init_step"), numbers.checkpoints(records)
     if found is None and own is None:
         return None
@@ -296,7 +294,7 @@ def _start(found: Sweep, i: int) -> tuple[str, ...]:
 
 
 def transferability_table(records: Records) -> Table | None:
-    """Returns a row a score: how it ranks the checkpoints; None: no data."""
+    """A row a score: how it ranks the checkpoints; None: no data."""
     found = numbers.transferability(records)
     if found is None:
         return None

@@ -29,7 +29,7 @@ _SERIES = (
 
 
 def training(records: Records) -> list[Panel]:
-    """Returns the panels of test accuracy, test loss and training accuracy against the step.
+    """The panels of test accuracy, test loss and training accuracy against the step.
 
     With a record of the runs taken together, lines are kinds at learning rates and bands their
     intervals over seeds; without, means over the runs and no training accuracy.
@@ -116,7 +116,7 @@ def _grouped(found: MeanCurves, runs: Sequence[Curve]) -> list[Panel]:
 
 
 def _group_name(found: MeanCurves, group: int, *, is_final: bool) -> str:
-    """Returns a group's name at its line's end: the rate where the kind has several."""
+    """A group's name at its line's end: the rate where the kind has several."""
     kind = found.kinds[group]
     rate = f" {found.rates[group]:g}" if found.kinds.count(kind) > 1 else ""
     final = found.final_of(group)

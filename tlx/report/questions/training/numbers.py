@@ -1,7 +1,5 @@
 """P-T and RI-T on the plain target: where they end, how fast they learn, and what is higher."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -19,17 +17,17 @@ class MeanCurves(NamedTuple):
     """The runs on the plain target, in groups of one kind and rate: [G], steps [T], seeds [S].
 
     Attributes:
-        step: [T] at which the models were evaluated.
-        kinds, rates, seeds: [G], the last the number of runs.
-        test, train, loss: [3, G, T]: mean over the runs, and the ends of its interval; test
-            accuracy, training accuracy, test loss in nats.
-        auc: [3, G, T]: likewise the mean area under the labels' ROC curves; NaN where an image
-            has one class.
-        final: [3, G]: test accuracy after the last step.
-        best_step, best: [G, S], the step with the best test accuracy, and that accuracy.
-        selected_step, selected: [G, S], the step chosen on validation images, and its test
-            accuracy; NaN without such images.
-        optimism: [G], the mean of best - selected.
+      step: [T] at which the models were evaluated.
+      kinds, rates, seeds: [G], the last the number of runs.
+      test, train, loss: [3, G, T]: mean over the runs, and the ends of its interval; test
+        accuracy, training accuracy, test loss in nats.
+      auc: [3, G, T]: likewise the mean area under the labels' ROC curves; NaN where an image
+        has one class.
+      final: [3, G]: test accuracy after the last step.
+      best_step, best: [G, S], the step with the best test accuracy, and that accuracy.
+      selected_step, selected: [G, S], the step chosen on validation images, and its test
+        accuracy; NaN without such images.
+      optimism: [G], the mean of best - selected.
     """
 
     target: str
@@ -53,7 +51,7 @@ class MeanCurves(NamedTuple):
     confidence: float
 
     def final_of(self, group: int) -> Estimate:
-        """Returns the mean final test accuracy of a group, with its interval over seeds.
+        """The mean final test accuracy of a group, with its interval over seeds.
 
         What of the interval lies in 0 … 1; so too of `Sweep`.
         """
@@ -61,7 +59,7 @@ class MeanCurves(NamedTuple):
 
 
 def mean_curves(records: Records) -> MeanCurves | None:
-    """Returns the runs on the plain target; None without a record of them."""
+    """The runs on the plain target; None without a record of them."""
     found = usable(records, "learning")
     if not found:
         return None
@@ -97,10 +95,10 @@ class Plain(NamedTuple):
     """P-T and RI-T on the plain target, by kind; and whether P-T is higher, as a verdict.
 
     Attributes:
-        final: test accuracy after the last step.
-        speed: average training accuracy.
-        rates: the learning rate of these runs; NaN where unknown.
-        ends_higher, learns_faster: of P-T against RI-T; "" where unknown.
+      final: test accuracy after the last step.
+      speed: average training accuracy.
+      rates: the learning rate of these runs; NaN where unknown.
+      ends_higher, learns_faster: of P-T against RI-T; "" where unknown.
     """
 
     final: dict[str, Estimate]
@@ -111,7 +109,7 @@ class Plain(NamedTuple):
 
 
 def plain(records: Records) -> Plain:
-    """Returns P-T and RI-T on the plain target.
+    """P-T and RI-T on the plain target.
 
     From a sweep that has both there: at the chosen rates, and the verdicts by the intervals of
     the differences. Without, from the runs at the study's rate: by their intervals over seeds,
@@ -135,7 +133,7 @@ def plain(records: Records) -> Plain:
 
 
 def group(found: MeanCurves, kind: str, rate: float) -> int | None:
-    """Returns which group is of a kind and a rate; the kind's first if no rate is given.
+    """Which group is of a kind and a rate; the kind's first if no rate is given.
 
     None where there is none.
     """
@@ -146,7 +144,7 @@ def group(found: MeanCurves, kind: str, rate: float) -> int | None:
 
 
 def _plain_value(found: Sweep) -> int | None:
-    """Returns which value is the plain target; None where P-T or RI-T is not known there."""
+    """Which value is the plain target; None where P-T or RI-T is not known there."""
     if found.plain not in found.values:
         return None
     at = found.values.index(found.plain)

@@ -1,7 +1,5 @@
 """Does pretraining help on the target: the answer, its caption and its table."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -66,7 +64,7 @@ def _optimism(records: Records, rates: dict[str, float]) -> str:
 
 
 def caption(records: Records) -> str:
-    """Returns the caption of the learning curves."""
+    """The caption of the learning curves."""
     grouped = mean_curves(records)
     if grouped is not None:
         return _groups_caption(grouped, bool(learning.curves(records)))
@@ -119,7 +117,7 @@ def _images(found: Sequence[learning.Curve]) -> str:
 
 
 def table(records: Records) -> Table | None:
-    """Returns a row a kind and rate on the plain target, or a row a run; None: no data."""
+    """A row a kind and rate on the plain target, or a row a run; None: no data."""
     grouped = mean_curves(records)
     if grouped is not None:
         return _groups_table(grouped)
@@ -159,7 +157,7 @@ def _mean(values: np.ndarray) -> str:
 
 
 def _steps(values: np.ndarray) -> str:
-    """Returns the step of all runs, or the first and the last of them."""
+    """The step of all runs, or the first and the last of them."""
     known = values[np.isfinite(values)]
     if not known.size:
         return NO_DATA
