@@ -1,10 +1,9 @@
 """Sentences follow the numbers, also against the paper, and say when there is nothing."""
 
-import numpy as np
 import pytest
 
+from tests.report.made import changed, nan, without
 from tests.report.synthetic import curve, distances, interpolation, similarity
-from tlx.records import make_record
 from tlx.report import question, summary
 from tlx.report.questions import PARTS, QUESTIONS
 from tlx.report.questions.interpolation import words as interpolation_words
@@ -23,13 +22,13 @@ def swapped(record):
         inputs[name] = SWAP.get(inputs[name], inputs[name])
     if "kinds" in inputs:
         inputs["kinds"] = [SWAP.get(k, k) for k in inputs["kinds"]]
-    results = dict(record.results)
+    results = record.results._asdict()
     if "kinds" in results:
         results["kinds"] = [SWAP.get(k, k) for k in map(str, results["kinds"])]
     for name in {"difference", "speed"} & set(results):
         ends = [-results[f"{name}{end}"] for end in ("", "_high", "_low")]
         results |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
-    return make_record(record.question, inputs=inputs, results=results)
+    return changed(record, inputs=inputs, **results)
 
 
 @pytest.mark.parametrize("name", IN_THE_PAPER)
@@ -63,7 +62,7 @@ def test_with_one_kind_only(records, name, kind):
     names = ("kind", "kind_a", "kind_b")
     kinds = [
         {r.inputs[k] for k in names if k in r.inputs}
-        | {*r.inputs.get("kinds", ()), *map(str, r.results.get("kinds", ()))}
+        | {*r.inputs.get("kinds", ()), *map(str, r.results._asdict().get("kinds", ()))}
         for r in records
     ]
     own = [r for r, found in zip(records, kinds, strict=True) if found <= {kind}]
@@ -88,11 +87,6 @@ def test_too_close_to_call():
     answer = training_words.answer(made)
     assert answer.verdict == OPEN
     assert answer.sentence.startswith("Where P-T and RI-T end is too close to call: ")
-
-
-def nan(record, *names):
-    gone = {n: np.full(np.shape(record.results[n]), np.nan) for n in names}
-    return make_record(record.question, inputs=record.inputs, results=record.results | gone)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +116,7 @@ def test_the_barriers_of_the_fixture(records):
 
 
 def without_intervals(record):
-    results = {k: v for k, v in record.results.items() if not k.endswith(("_low", "_high"))}
-    return make_record(record.question, inputs=record.inputs, results=results)
+    return without(record, lambda name: name.endswith(("_low", "_high")))
 
 
 def test_summary_is_plain_text_within_the_line(records, root):

@@ -1,11 +1,14 @@
 """The page is one file, says what was measured, and opens in a browser without complaint."""
 
+import hashlib
 import html
+import json
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from tests.report.synthetic import curve
@@ -119,7 +122,9 @@ def test_the_appendix_has_config_versions_and_records(text):
     assert '"name": "synthetic"' in appendix
     assert '"jax": "0"' in appendix
     assert "Training took 240 seconds in two runs." in appendix
-    assert len(re.findall(r"(?:curves|interpolation|mistakes)/[0-9a-f]{16}", appendix)) == 30
+    assert (
+        len(re.findall(r"(?:learning_curve|interpolation|mistakes)/[0-9a-f]{16}", appendix)) == 30
+    )
 
 
 def test_what_the_totals_leave_out_is_said(text):
@@ -158,11 +163,11 @@ def test_an_unfinished_study(records, done):
 def test_damaged_and_strange_records_are_listed(tmp_path):
     path = save(tmp_path, curve("P-T", "none", 0))
     path.with_suffix(".npz").write_bytes(b"")
-    save(tmp_path, make_record("distances", inputs={"a": "x"}, results={"modules": ["m"]}))
+    save(tmp_path, make_record("distance", inputs={"a": "x"}, results={"modules": ["m"]}))
     text = html.unescape(page.write(tmp_path, tmp_path / "p.html").read_text(encoding="utf-8"))
     assert "Records left out or with problems" in text
     assert "damaged or of another record" in text
-    assert "distances {'a': 'x'}: lacks l2, total_l2" in text
+    assert "distance {'a': 'x'}: is of no kind of the page (nearest: 'distances')" in text
 
 
 PROBE = """<script>
@@ -198,21 +203,33 @@ def test_in_a_browser(text, tmp_path):
     assert rows[-1] == "overflow 0"
 
 
+def renamed(path, old, new):
+    """Renames the results in a record's files, as if another program had written them."""
+    with np.load(path.with_suffix(".npz")) as file:
+        arrays = {name.replace(old, new): file[name] for name in file}
+    np.savez(path.with_suffix(".npz"), **arrays)
+    described = json.loads(path.read_text())
+    described["arrays"] = {
+        name.replace(old, new): value for name, value in described["arrays"].items()
+    }
+    packed = path.with_suffix(".npz").read_bytes()
+    described["npz_sha256"] = hashlib.sha256(packed).hexdigest()
+    path.write_text(json.dumps(described))
+
+
 def test_a_misspelt_name_is_told_on_the_page_and_in_the_terminal(tmp_path, capsys):
     (tmp_path / "study.json").write_text('{"title": "a study"}')
-    made = shuffled()
-    results = {k.replace("speed", "sped"): v for k, v in made.results.items()}
-    save(tmp_path / "records", make_record("sweep", inputs=made.inputs, results=results))
+    renamed(save(tmp_path / "records", shuffled()), "speed", "sped")
     told = (
-        "has an unknown result 'sped' (nearest: 'speed'); "
-        "has an unknown result 'sped_high' (nearest: 'speed_high')"
+        "have an unknown name 'sped' (nearest: 'speed'); "
+        "the results of 'sweep' have an unknown name 'sped_high' (nearest: 'speed_high')"
     )
     text = html.unescape(page.write(tmp_path / "records", tmp_path / "p.html").read_text("utf-8"))
     assert told in text
-    assert "lacks the results drop_p, speed, speed_high, speed_low, speed_p, speed_p_holm" in text
+    assert "the results of 'sweep' lack speed, speed_high, speed_low, speed_p, speed_p_holm" in text
     assert told in re.sub(r"\s+", " ", summary.text(tmp_path / "records"))
     assert cli.main(["report", f"--workdir={tmp_path}"]) == 0
     out = capsys.readouterr()
     assert out.out == f"{tmp_path / 'report.html'}\n"
-    assert out.err.startswith("tlx report: sweep {'axis': 'shuffle', ")
+    assert out.err.startswith("tlx report: record ")
     assert told in out.err

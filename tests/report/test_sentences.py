@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.report import synthetic_starts
+from tests.report.made import changed, without
 from tests.report.synthetic import curve, distances, interpolation, of_distances, similarity
 from tests.report.synthetic_mistakes import mistakes
 from tests.report.synthetic_sweeps import learning
-from tlx.records import make_record
 from tlx.report import page, section, summary
 from tlx.report.questions import PARTS, QUESTIONS
 from tlx.report.questions.distances import numbers
@@ -31,20 +31,11 @@ from tlx.report.words.verdicts import (
 )
 
 
-def changed(record, **results):
-    return make_record(
-        record.question,
-        inputs=record.inputs,
-        options=record.key["options"],
-        results={**record.results, **results},
-    )
-
-
 def on_the_line(dip, loss, *, kinds=("rit0", "rit1")):
     (low, value, high), (least, height, most) = dip, loss
     ends = {"accuracy_barrier": value, "accuracy_barrier_low": low, "accuracy_barrier_high": high}
     ends |= {"barrier_chord": height, "barrier_chord_low": least, "barrier_chord_high": most}
-    return changed(interpolation(*kinds), **ends, count=50)
+    return changed(interpolation(*kinds), **ends, num_examples=50)
 
 
 def test_a_dip_of_10_from_3_to_18_points_is_not_without_a_barrier():
@@ -102,9 +93,9 @@ def test_distances_of_several_runs_are_compared(factor, verdict, lead):
 def test_distances_that_grow_do_so_in_every_run():
     found = numbers.distances(of_distances())
     assert all(above_zero(found[kinds].growth) == AGREES for kinds in (P_T, RI_T))
-    flat = [changed(r, l2=np.ones(len(r.results["l2"]))) for r in of_distances()]
+    flat = [changed(r, l2=np.ones(len(r.results.l2))) for r in of_distances()]
     assert above_zero(numbers.distances(flat)[P_T].growth) == OPEN
-    falls = [changed(r, l2=np.asarray(r.results["l2"])[::-1]) for r in of_distances()]
+    falls = [changed(r, l2=np.asarray(r.results.l2)[::-1]) for r in of_distances()]
     assert above_zero(numbers.distances(falls)[P_T].growth) == DIFFERS
 
 
@@ -137,7 +128,7 @@ def test_of_several_pairs_each_has_its_own_verdict(lows):
 
 def with_kappa(p_t, ri_t):
     record = MISTAKES
-    is_p_t = np.asarray(record.results["kinds"]) == "P-T"
+    is_p_t = np.asarray(record.results.kinds) == "P-T"
     table = np.where(is_p_t[:, None, None], p_t, ri_t)
     table = np.broadcast_to(table, (len(is_p_t), *table.shape[1:])) + np.zeros((1, len(is_p_t), 1))
     low, value, high = np.moveaxis(table, -1, 0)
@@ -189,7 +180,7 @@ def test_more_is_said_of_intervals_apart(name, one, other):
 
 # The whole page.
 
-COUNTS = {"count", "num_test", "num_train", "num_images", "train_size"}
+COUNTS = {"num_examples", "num_test", "num_train", "num_images", "train_size"}
 ENDS = re.compile(r"(^|.*_)(low|high)")
 CLAIM = re.compile(
     r"[Uu]nlike in the paper|closer together|farther apart|without a barrier|only across|"
@@ -203,26 +194,25 @@ CLAIM = re.compile(
 
 def without_intervals(record):
     """As it would be of one run each and no interval: nothing says how well a number is known."""
-    results = {}
-    for name, value in record.results.items():
-        if name in COUNTS:
-            results[name] = np.zeros_like(value)
-        elif not ENDS.fullmatch(name):
-            results[name] = value
+    gone = without(record, ENDS.fullmatch)
+    results = gone.results._asdict()
+    results = {name: np.zeros_like(results[name]) for name in COUNTS & set(results)}
     if record.question == "sweep":
-        results["chance"] = np.full(np.shape(results["values"]), "")
-    return record._replace(results=results)
+        results["chance"] = np.full(np.shape(record.values), "")
+    return gone._replace(results=gone.results._replace(**results))
 
 
 def overlapping(record):
     """With ends of all intervals so far out that nothing is told from anything."""
     far = {"low": -1e3, "high": 1e3}
+    arrays = record.results._asdict()
     results = {
-        name: np.full(np.shape(value), far[found[2]]) if (found := ENDS.fullmatch(name)) else value
-        for name, value in record.results.items()
+        name: np.full(np.shape(value), far[found[2]])
+        for name, value in arrays.items()
+        if (found := ENDS.fullmatch(name))
     }
-    results |= {name: np.ones_like(results[name]) for name in COUNTS & set(results)}
-    return record._replace(results=results)
+    results |= {name: np.ones_like(arrays[name]) for name in COUNTS & set(arrays)}
+    return record._replace(results=record.results._replace(**results))
 
 
 def singles(records):
@@ -281,7 +271,7 @@ def test_numbers_that_are_not_finite_decide_nothing(gone):
     made = synthetic_starts.starts_records()
     fields = [f"{name}{end}" for name in NAMES for end in ("_low", "_high")]
     spoilt = [
-        changed(r, **{f: np.full(np.shape(r.results[f]), gone) for f in fields})
+        changed(r, **{f: np.full(np.shape(getattr(r, f)), gone) for f in fields})
         if r.question == "sweep" else r for r in made
     ]  # fmt: skip
     for name in ("starts", "amount"):

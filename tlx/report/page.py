@@ -14,7 +14,7 @@ from tlx.report import section as sections
 from tlx.report import summary
 from tlx.report.questions import QUESTIONS
 from tlx.report.read import learning
-from tlx.report.read.selection import problems, usable
+from tlx.report.read.selection import of_kind, problems
 from tlx.report.words.numbers import NO_DATA, count
 from tlx.report.words.table import Table
 
@@ -103,12 +103,16 @@ def _title(records: Sequence[Record]) -> str:
 
 
 def _facts(records: Sequence[Record]) -> str:
-    every = [r for r in usable(records, "curves") if not r.inputs.get("part")]
+    every = [
+        r
+        for r in of_kind(records, "learning_curve", "step", "test_accuracy")
+        if not r.inputs.get("part")
+    ]
     found = [learning.curve(r) for r in every if r.inputs.get("kind") != "P"]
     parts = []
     for kind in sorted({c.kind for c in found}):
         parts.append(count(sum(c.kind == kind for c in found), f"{kind} run"))
-    sizes = sorted({c.train_size for c in found if c.train_size})
+    sizes = sorted({c.num_train for c in found if c.num_train})
     tests = sorted({c.num_test for c in found if c.num_test})
     for numbers, noun in ((sizes, "training images"), (tests, "test images")):
         if numbers:
@@ -167,9 +171,8 @@ def _records(records: Sequence[Record]) -> str:
 
 
 def _study(record: Record) -> str:
-    options = record.key.get("options") or {}
-    seconds = np.asarray(record.results.get("seconds", np.nan), np.float64)
-    folded = {"config": options.get("config"), **record.meta}
+    seconds = np.asarray(record.results.seconds, np.float64)
+    folded = {"config": record.options.get("config"), **record.meta}
     parts = []
     if np.isfinite(seconds).any():
         runs = count(int(np.isfinite(seconds).sum()), "run")

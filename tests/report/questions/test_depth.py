@@ -5,27 +5,18 @@ import math
 import numpy as np
 import pytest
 
+from tests.report.made import changed, record_of
 from tests.report.synthetic import curve, layers, part, probes, spectra
-from tlx.records import make_record
 from tlx.report import figures, summary
 from tlx.report.question import NOTHING
 from tlx.report.questions import PARTS, QUESTIONS
 from tlx.report.questions.depth import figure, numbers, words
-from tlx.report.read import learning, selection
+from tlx.report.read import learning
 from tlx.report.section import make, render
 from tlx.report.words.kinds import colour
 from tlx.report.words.numbers import Estimate, proportion
 
 PROBES = ("P", "P-T", "RI-T", "RI")
-
-
-def changed(record, *, inputs=None, options=None, **results):
-    return make_record(
-        record.question,
-        inputs={**record.inputs, **(inputs or {})},
-        options={**record.key["options"], **(options or {})},
-        results={**record.results, **results},
-    )
 
 
 def test_the_answer_of_the_fixture(records):
@@ -121,7 +112,8 @@ def test_random_weights_that_are_as_good():
     assert sentence.startswith(
         "The target's classes can be read from P not measurably better than from random weights: "
     )
-    best = changed(probes("RI", 0.4), accuracy=[0.5, 0.1, 0.1, 0.2, 0.2, 0.2], low=0.1, high=0.6)
+    ends = {"low": [0.1] * 6, "high": [0.6] * 6}
+    best = changed(probes("RI", 0.4), accuracy=[0.5, 0.1, 0.1, 0.2, 0.2, 0.2], **ends)
     sentence = words.answer([probes("P", 0.9), best]).sentence
     assert sentence.endswith(
         "against 20 [10, 60]% with random weights (50 [10, 60]% at their highest, stem)."
@@ -208,7 +200,7 @@ def test_partial_runs_by_way_and_k():
     assert list(found) == ["first", "except:frozen"]
     assert list(found["first"]) == [2, 10]
     value = numbers.final_by_k(found["first"])[2]
-    each = [proportion(r.results["test_accuracy"][-1], 1_397) for r in made[1:3]]
+    each = [proportion(r.results.test_accuracy[-1], 1_397) for r in made[1:3]]
     assert value.value == pytest.approx(np.mean([e.value for e in each]))
     assert value.error == pytest.approx(np.mean([e.error for e in each]))
     table = PARTS["partial_transfer"].table(made)
@@ -280,7 +272,7 @@ def test_of_many_layers_some_are_drawn():
 def test_singular_values_stand_at_their_logarithms():
     made = spectra("P", 1.0)
     axes = figures.spectra([made]).axes[3]
-    values = np.asarray(made.results["singular_values"])[3]
+    values = np.asarray(made.results.singular_values)[3]
     shown = values >= figure.CUT * 4
     (line,) = axes.lines
     np.testing.assert_allclose(line.get_ydata()[shown], np.log10(values[shown]))
@@ -304,11 +296,10 @@ def test_spectra_without_values(value):
     assert len(figure.spectra([made, spectra("P-T", 1.0)])) == 4
 
 
-def test_a_record_that_lacks_results_is_left_out():
-    made = make_record("probes", inputs={"kind": "P"}, results={"layers": ["stem"]})
+def test_a_record_without_what_is_needed_is_left_out():
+    inputs = {"run": "P", "kind": "P"}
+    made = record_of("linear_probes", inputs=inputs, results={"layers": ["stem"]})
     assert words.answer([made]) == NOTHING
-    (line,) = selection.problems([made])
-    assert line.startswith("probes {'kind': 'P'}: lacks accuracy, without which it is left out; ")
 
 
 def test_the_section_with_and_without_its_parts(records):
@@ -322,7 +313,7 @@ def test_the_section_with_and_without_its_parts(records):
     places = [text.index(words) for words in headings]
     assert places == sorted(places)
     assert text.count("not in the paper") == 2
-    for question, gone in (("probes", 0), ("curves", 1), ("spectra", 2)):
+    for question, gone in (("linear_probes", 0), ("learning_curve", 1), ("spectra", 2)):
         left = [r for r in layers() if r.question != question]
         section = make(QUESTIONS["depth"], left)
         assert section.num_figures == 2

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from tests.report.made import changed
 from tests.report.synthetic import basin, permutation, plane
-from tlx.records import make_record
 from tlx.report import figures, summary
 from tlx.report.question import NOTHING
 from tlx.report.questions import QUESTIONS
@@ -15,15 +15,6 @@ from tlx.report.read import selection
 from tlx.report.section import make, render
 from tlx.report.words.kinds import pair
 from tlx.report.words.verdicts import AGREES, DIFFERS, OPEN, P_T, RI_T
-
-
-def changed(record, *, inputs=None, options=None, **results):
-    return make_record(
-        record.question,
-        inputs={**record.inputs, **(inputs or {})},
-        options={**record.key["options"], **(options or {})},
-        results={**record.results, **results},
-    )
 
 
 def test_the_answer_of_the_fixture(records):
@@ -127,7 +118,7 @@ def test_planes_alone():
 )
 def test_a_plane_of_any_loss(change):
     made = plane("pt0", "pt1", "rit0")
-    loss = change(np.asarray(made.results["loss"]))
+    loss = change(np.asarray(made.results.loss))
     assert len(figures.landscape([changed(made, loss=loss)]).axes) == 2
 
 
@@ -151,10 +142,21 @@ def test_labels_of_neighbours_in_a_plane_go_apart():
     assert sides == {"P-T 1": "right", "P-T 2": "left", "RI-T": "center"}
 
 
+OF_VARIANTS = ("variants", "loss", "accuracy", "distance", *(
+    f"{name}{end}" for name in ("barrier", "accuracy_barrier") for end in ("", "_low", "_high")
+))  # fmt: skip
+
+
+def of_variant(record, i, name, value, half):
+    """The record with another value of a variant, so far from both ends of its interval."""
+    ends = {name: value, f"{name}_low": value - half, f"{name}_high": value + half}
+    each = np.arange(len(record.variants)) == i
+    return changed(record, **{n: np.where(each, v, getattr(record, n)) for n, v in ends.items()})
+
+
 def test_permutations_with_some_variants_only():
     made = permutation("rit0", "rit1")
-    results = {k: v for k, v in made.results.items() if not k.endswith(("activations", "repaired"))}
-    kept = make_record("permutation", inputs=made.inputs, results=results)
+    kept = changed(made, **{n: getattr(made, n)[:2] for n in OF_VARIANTS})
     sentence = landscape_words.answer([kept]).sentence
     assert sentence.endswith("to 1.30 [1.28, 1.32] nats and 56 [54, 58] points of accuracy matched "
                              "by weights.")  # fmt: skip
@@ -175,8 +177,7 @@ def test_permutations_with_some_variants_only():
     ],
 )
 def test_a_matching_lowers_a_barrier_where_its_interval_says_so(height, half, said):
-    ends = {"barrier_weights_low": height - half, "barrier_weights_high": height + half}
-    made = changed(permutation("rit0", "rit1"), barrier_weights=height, **ends)
+    made = of_variant(permutation("rit0", "rit1"), 1, "barrier", height, half)
     assert (
         f"Putting the units of two RI-T in one order {said}"
         in landscape_words.answer([made]).sentence
@@ -185,9 +186,9 @@ def test_a_matching_lowers_a_barrier_where_its_interval_says_so(height, half, sa
 
 def test_without_a_barrier_there_is_nothing_to_take_away():
     made = permutation("rit0", "rit1")
-    ends = {"barrier_plain_low": 0.0, "barrier_plain_high": 0.06}
-    ends |= {"accuracy_barrier_plain_low": 0.0, "accuracy_barrier_plain_high": 0.01}
-    assert landscape_words.answer([changed(made, barrier_plain=0.03, **ends)]) == NOTHING
+    made = of_variant(made, 0, "barrier", 0.03, 0.03)
+    made = of_variant(made, 0, "accuracy_barrier", 0.005, 0.005)
+    assert landscape_words.answer([made]) == NOTHING
 
 
 def test_only_pairs_of_ri_t_are_permuted():

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.report.made import changed, without
 from tests.report.synthetic_mistakes import NUM, mistakes
 from tlx.analyses.function.mistakes import CELLS
-from tlx.records import make_record
 from tlx.report import figures, summary
 from tlx.report.draw.svg import svg as as_svg
 from tlx.report.question import NOTHING
@@ -21,16 +21,6 @@ from tlx.report.words.verdicts import AGREES, DIFFERS, MIXED, OPEN, P_T, RI_T
 
 NEITHER, ONLY_B, ONLY_A, COMMON = range(4)
 ONE_EACH = ("P-T", "RI-T")
-
-
-def changed(record, *, without=(), inputs=None, **results):
-    kept = {k: v for k, v in record.results.items() if k not in without}
-    return make_record(
-        record.question,
-        inputs={**record.inputs, **(inputs or {})},
-        options=record.key["options"],
-        results={**kept, **results},
-    )
 
 
 def texts(axes):
@@ -70,21 +60,24 @@ def test_means_over_pairs(kinds):
         ]
         assert group.num_pairs == len({frozenset(p) for p in pairs}) == len(found.pairs[wanted])
         for field, got in (("cells", group.cells), ("cells_by_class", group.by_class)):
-            np.testing.assert_allclose(got, np.mean([results[field][p] for p in pairs], axis=0))
+            np.testing.assert_allclose(
+                got, np.mean([getattr(results, field)[p] for p in pairs], axis=0)
+            )
         for name in ("kappa", "capa"):
             got = getattr(group, name)
             value, low, high = (
-                np.mean([results[name + end][p] for p in pairs]) for end in ("", "_low", "_high")
+                np.mean([getattr(results, name + end)[p] for p in pairs])
+                for end in ("", "_low", "_high")
             )
             np.testing.assert_allclose((got.value, *got.interval), (value, low, high))
-        assert group.p_holm == min(results["p_holm"][p] for p in pairs)
+        assert group.p_holm == min(results.p_holm[p] for p in pairs)
         # every judgement of a cell counts once: sums over the pairs, not means of means
         for cell in (ONLY_A, COMMON):
-            counts = [results["cells"][p][cell] for p in pairs]
-            margins = [results["margin"][p][cell] for p in pairs]
+            counts = [results.cells[p][cell] for p in pairs]
+            margins = [results.margin[p][cell] for p in pairs]
             np.testing.assert_allclose(group.margin[0, cell], np.average(margins, weights=counts))
             exchanged = {ONLY_A: ONLY_B, COMMON: COMMON}[cell]
-            margins = [results["margin"][b, a][exchanged] for a, b in pairs]
+            margins = [results.margin[b, a][exchanged] for a, b in pairs]
             np.testing.assert_allclose(group.margin[1, cell], np.average(margins, weights=counts))
 
 
@@ -100,7 +93,7 @@ def test_the_first_of_a_mixed_pair_is_p_t_and_of_a_kind_neither_is():
 
 def test_p_values_may_stand_on_one_side_of_the_diagonal():
     record = mistakes(("RI-T", "P-T", "P-T"), num=500)
-    upper = np.where(np.tri(3, dtype=bool), np.nan, record.results["p_holm"])
+    upper = np.where(np.tri(3, dtype=bool), np.nan, record.results.p_holm)
     one, both = (numbers.mistakes([r]) for r in (changed(record, p_holm=upper), record))
     for kinds in (P_T, MIXED):
         assert one.groups[kinds].p_holm == both.groups[kinds].p_holm
@@ -116,7 +109,7 @@ def test_p_values_may_stand_on_one_side_of_the_diagonal():
 )
 def test_alike_is_said_where_the_intervals_do_not_overlap(p_t, ri_t, verdict, lead):
     record = mistakes(num=500)
-    kinds = record.results["kinds"]
+    kinds = record.results.kinds
     table = np.where((kinds == "P-T")[:, None, None], p_t, ri_t)
     table = np.broadcast_to(table, (4, 4, 3))
     made = changed(record, kappa=table[..., 0], kappa_low=table[..., 1], kappa_high=table[..., 2])
@@ -176,7 +169,8 @@ def test_what_was_not_measured_is_no_data():
     record = mistakes(num=500)
     nan = np.full((4, 4), np.nan)
     lacks = ("margin", "p_holm", "disagreement", "expected_common_by_class")
-    made = [changed(record, without=lacks, capa=nan, capa_low=nan, capa_high=nan)]
+    gone = {"capa": nan, "capa_low": nan, "capa_high": nan}
+    made = [without(changed(record, **gone), lambda name: name in lacks)]
     row = PARTS["mistakes"].table(made).rows[0]
     assert (row[7], row[8], row[10]) == ("no data",) * 3
     drawn = figures.mistakes(made)
@@ -186,7 +180,7 @@ def test_what_was_not_measured_is_no_data():
     assert texts(drawn.axes[1]) == ["no data"] * 3  # the three of CAPA
     assert words.answer([changed(record, kappa=nan)]) == NOTHING
     assert summary.headline([changed(record, kappa=nan)]).rows[-1][1] == "no data"
-    without_gallery = changed(record, without=[n for n in record.results if "gallery" in n])
+    without_gallery = without(record, lambda name: "gallery" in name)
     assert figure.gallery([without_gallery]) == []
     assert PARTS["gallery"].caption([without_gallery]) == ""
 
@@ -274,10 +268,10 @@ def test_the_page_has_the_images_pixel_by_pixel(pixels):
     record = mistakes(num=500, pixels=pixels, shown=5)
     for row, panel in enumerate(figure.gallery([record])):
         svg = as_svg(panel, "gallery")
-        number = int((record.results["gallery_index"][row] >= 0).sum())
+        number = int((record.results.gallery_index[row] >= 0).sum())
         found = pixels_of(svg)
         assert len(found) == number > 0
-        for image, wanted in zip(found, record.results["gallery_images"][row], strict=False):
+        for image, wanted in zip(found, record.results.gallery_images[row], strict=False):
             np.testing.assert_array_equal(image[..., :3], np.broadcast_to(wanted, (*pixels[:2], 3)))
         assert svg.count("image-rendering:crisp-edges;image-rendering:pixelated") == number
         assert "Interpolation" not in svg
@@ -285,7 +279,7 @@ def test_the_page_has_the_images_pixel_by_pixel(pixels):
 
 def test_the_images_can_be_read_without_being_seen():
     record = mistakes(num=500, shown=2)
-    found = record.results
+    found = record.results._asdict()
     svg = as_svg(figure.gallery([record])[1], "gallery-x")
     total = found["gallery_total"][1]
     assert f'<title id="gallery-x-title">Only RI-T is wrong: 2 of {total}</title>' in svg
@@ -298,11 +292,11 @@ def test_the_images_can_be_read_without_being_seen():
 
 def test_a_row_without_images_says_none():
     record = mistakes(ONE_EACH, num=40, shown=6)
-    assert record.results["gallery_total"].tolist()[2] == 0
+    assert record.results.gallery_total.tolist()[2] == 0
     drawn = figures.gallery([record]).axes
     assert drawn[2].get_title(loc="left") == "Both are wrong"
     assert texts(drawn[2]) == ["none"]
-    assert [len(axes.images) for axes in drawn] == record.results["gallery_total"].tolist()
+    assert [len(axes.images) for axes in drawn] == record.results.gallery_total.tolist()
     empty = mistakes(ONE_EACH, num=40, shown=0)  # there are some, and none was kept
     drawn = figures.gallery([empty]).axes
     assert texts(drawn[0]) == ["no data"]
@@ -317,8 +311,8 @@ def test_several_labels_an_image():
     results = record.results
     lines = texts(figures.gallery([record]).axes[0])[:4]
     said = ("off", "on")
-    label, answer = results["gallery_label"][0, 0], results["gallery_answer"][0, 0]
-    assert lines[:2] == [f"label {results['gallery_judgement'][0, 0]}", f"true {said[label]}"]
+    label, answer = results.gallery_label[0, 0], results.gallery_answer[0, 0]
+    assert lines[:2] == [f"label {results.gallery_judgement[0, 0]}", f"true {said[label]}"]
     assert lines[2].startswith(f"P-T {said[answer[0]]}, ")
     assert lines[3].startswith(f"RI-T {said[answer[1]]}, ")
     assert answer[0] != label == answer[1]
@@ -327,7 +321,7 @@ def test_several_labels_an_image():
 
 def test_one_image_may_stand_in_a_row_twice():
     record = mistakes(num=500, shown=3)
-    images = np.repeat(record.results["gallery_images"][:, :1], 3, axis=1)
+    images = np.repeat(record.results.gallery_images[:, :1], 3, axis=1)
     made = changed(record, gallery_images=images)
     svg = as_svg(figure.gallery([made])[0], "g")
     ids = re.findall(r'\bid="([^"]+)"', svg)

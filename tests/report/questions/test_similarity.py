@@ -6,23 +6,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from tests.report.made import changed
 from tests.report.synthetic import LAYERS, similarity, trajectory
-from tlx.records import make_record
 from tlx.report import figures, page, summary
 from tlx.report.draw import layers, maps
 from tlx.report.questions import PARTS
 from tlx.report.questions.similarity import numbers, words
 from tlx.report.words.kinds import colour_of_words, pair, pair_colour
 from tlx.report.words.verdicts import AGREES, DIFFERS, MIXED, NO_INTERVAL, OPEN, P_T, RI_T
-
-
-def changed(record, **results):
-    return make_record(
-        record.question,
-        inputs=record.inputs,
-        options=record.key["options"],
-        results={**record.results, **results},
-    )
 
 
 def test_the_answer_of_the_fixture(records):
@@ -46,11 +37,11 @@ def test_the_answer_of_the_fixture(records):
 
 def test_of_several_pairs_the_least_evidence_counts():
     one, other = similarity("pt0", "pt1"), similarity("pt0", "pt1")
-    z = np.array(other.results["z"])
+    z = np.array(other.results.z)
     z[2, 2] = 1.5
     found = numbers.layers([one, changed(other, z=z)])[P_T]
     assert found.z[2] == 1.5
-    assert found.z[1] == one.results["z"][1, 1]
+    assert found.z[1] == one.results.z[1, 1]
 
 
 def without_evidence():

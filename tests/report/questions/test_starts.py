@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report import synthetic_starts as made
+from tests.report.made import changed
 from tests.report.synthetic import curve
-from tlx.records import make_record
 from tlx.report import figures
 from tlx.report.questions import PARTS, QUESTIONS
 from tlx.report.questions.starts import figure, numbers, words
@@ -19,19 +19,10 @@ from tlx.report.words.verdicts import AGREES, DIFFERS, NO_INTERVAL, OPEN
 BASIN = "early checkpoints lie outside the last one's basin, later ones in it"
 
 
-def changed(record, **results):
-    return make_record(
-        record.question,
-        inputs=record.inputs,
-        options=record.key["options"],
-        results={**record.results, **results},
-    )
-
-
 def without_numbers(record):
     numbers = {
         name: np.full(np.shape(value), np.nan)
-        for name, value in record.results.items()
+        for name, value in record.results._asdict().items()
         if np.asarray(value).dtype.kind == "f"
     }
     return changed(record, **numbers)
@@ -227,7 +218,7 @@ def test_what_is_said_of_the_basin(verdicts, said):
 def test_checkpoints_are_put_in_order():
     forward = made.checkpoints()
     names = ("step", "accuracy", "barrier", "barrier_low", "barrier_high", "verdict")
-    backward = changed(forward, **{n: np.asarray(forward.results[n])[::-1] for n in names})
+    backward = changed(forward, **{n: getattr(forward, n)[::-1] for n in names})
     one, other = (numbers.checkpoints([r]) for r in (forward, backward))
     assert one.verdict == other.verdict
     for x, y in zip(one[:3], other[:3], strict=True):
@@ -343,12 +334,11 @@ def test_undefined_numbers_are_no_data(name):
 
 def test_some_undefined_numbers_are_left_out_of_the_figure():
     record = made.starts()
-    ends = ("final_mean", "final_low", "final_high")
-    half = {n: np.where(np.arange(8) == 3, np.nan, record.results[n]) for n in ends}
-    gone = {n: np.where(np.arange(8) == 3, np.nan, record.results[n]) for n in ("difference_low",)}
-    final, _ = figures.starts([changed(record, **half, **gone, earliest=-1)]).axes
+    ends = ("final_mean", "final_low", "final_high", "difference_low")
+    half = {n: np.where(np.arange(8) == 3, np.nan, getattr(record, n)) for n in ends}
+    final, _ = figures.starts([changed(record, **half, earliest=-1)]).axes
     assert np.isfinite(final.get_ylim()).all()
-    assert verdicts_of(changed(record, **half, **gone, earliest=-1)) == [NO_INTERVAL]
+    assert verdicts_of(changed(record, **half, earliest=-1)) == [NO_INTERVAL]
 
 
 def test_a_page_of_only_one_of_the_questions():

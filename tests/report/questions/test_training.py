@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from tests.report.made import changed
 from tests.report.synthetic import curve
 from tests.report.synthetic_sweeps import PAPERS, learning, shuffled
-from tlx.records import make_record
 from tlx.report import figures, page
 from tlx.report.questions import PARTS
 from tlx.report.questions.shuffle import words as shuffle_words
@@ -27,12 +27,12 @@ def test_a_sweep_is_read_at_the_chosen_rate():
     assert found.values[0] == "pixel"
     assert found.values[-1] == "none"
     value = found.final_of("RI-T", 2)
-    assert value.value == pytest.approx(results["final"][1, 2, 0].mean())
-    assert value.interval == (results["final_low"][1, 2], results["final_high"][1, 2])
+    assert value.value == pytest.approx(results.final[1, 2, 0].mean())
+    assert value.interval == (results.final_low[1, 2], results.final_high[1, 2])
     assert value.n == 1_397
-    assert found.difference_of(2).value == results["difference"][2]
-    assert found.drop_of(2).interval == (results["drop_low"][2], results["drop_high"][2])
-    assert found.speed_of(2).interval == (results["speed_low"][2], results["speed_high"][2])
+    assert found.difference_of(2).value == results.difference[2]
+    assert found.drop_of(2).interval == (results.drop_low[2], results.drop_high[2])
+    assert found.speed_of(2).interval == (results.speed_low[2], results.speed_high[2])
     assert (found.rate_of("P-T", 2), found.seeds_of("P-T", 2)) == (0.05, 3)
     assert not found.final_of("P", 2).known
     assert sweeps.sweep([record], "target") is None
@@ -42,7 +42,7 @@ def test_a_sweep_is_read_at_the_chosen_rate():
 def test_the_plain_target_is_taken_from_the_sweep_where_it_has_it():
     record = shuffled()
     found = numbers.plain([record, *RUNS])
-    assert found.final["P-T"].value == record.results["final_mean"][0, -1]
+    assert found.final["P-T"].value == record.results.final_mean[0, -1]
     assert found.ends_higher == found.learns_faster == AGREES
     without = numbers.plain([shuffled(("pixel", "block:1")), *RUNS])
     assert without.final["P-T"].interval is None
@@ -56,9 +56,9 @@ def test_the_plain_target_is_taken_from_the_sweep_where_it_has_it():
 )
 def test_without_a_sweep_intervals_over_seeds_decide(wider, swap, verdict):
     made = learning(rates=(0.05,), swap=swap)
-    ends = {"final_low": made.results["final_low"] - wider}
-    ends |= {"final_high": made.results["final_high"] + wider}
-    made = make_record("learning", inputs=made.inputs, results=made.results | ends)
+    ends = {"final_low": made.results.final_low - wider}
+    ends |= {"final_high": made.results.final_high + wider}
+    made = changed(made, **ends)
     answer = training_words.answer([made, *RUNS])
     assert answer.verdict == verdict
     assert "above the step chosen on validation images." in answer.sentence
@@ -83,10 +83,10 @@ def test_an_interval_with_0_in_it_leaves_the_claim_open():
 
 def test_an_undefined_drop_is_a_dash():
     record = shuffled()
-    gone = {n: record.results[n].copy() for n in ("drop", "drop_low", "drop_high")}
+    gone = {n: getattr(record, n).copy() for n in ("drop", "drop_low", "drop_high")}
     for values in gone.values():
         values[0] = NAN
-    made = make_record("sweep", inputs=record.inputs, results=record.results | gone)
+    made = changed(record, **gone)
     table = PARTS["shuffle"].table([made])
     assert table.rows[0][table.columns.index("drop, %")] == "–"
     texts = [t.get_text() for t in figures.shuffle([made]).axes[0].texts]
@@ -136,7 +136,7 @@ def test_one_run_has_no_band_and_no_validation_no_diamond():
 
 def test_the_interval_of_a_share_ends_at_all_images():
     record = shuffled()
-    results = {**record.results, "final_high": np.full((2, len(record.results["values"])), 1.3)}
-    found = sweeps.sweep([record._replace(results=results)], "shuffle")
+    made = changed(record, final_high=np.full((2, len(record.values)), 1.3))
+    found = sweeps.sweep([made], "shuffle")
     assert found.final_of("P-T", 0).interval[1] == 1
-    assert found.final_of("P-T", 0).interval[0] == record.results["final_low"][0, 0]
+    assert found.final_of("P-T", 0).interval[0] == record.results.final_low[0, 0]

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from tests.report.made import changed, record_of
 from tests.report.synthetic import NUM_TEST, curve, interpolation
 from tlx.records import make_record
 from tlx.report.questions.interpolation import numbers
 from tlx.report.read import learning, lines, selection
 from tlx.report.words import shuffles
 from tlx.report.words.kinds import KINDS, pair, pair_colour, pair_name, pair_rank, pair_words
+from tlx.report.words.numbers import Estimate
 
 
 def test_pairs_have_one_order_and_name():
@@ -25,24 +27,25 @@ def test_pairs_have_one_order_and_name():
 
 def test_final_and_speed():
     step = np.array([0, 10, 30])
-    results = {"step": step, "num_test": 100, "train_size": 50}
+    results = {"step": step, "num_test": 100, "num_train": 50}
     results |= {"test_accuracy": [0.1, 0.9, np.nan], "train_accuracy": [0.0, 1.0, 0.5]}
     results |= {"average_train_accuracy": 0.75}
     inputs = {"run": "r", "kind": "P-T", "shuffle": "none", "target": "t"}
-    (found,) = learning.curves([make_record("curves", inputs=inputs, results=results)])
+    (found,) = learning.curves([record_of("learning_curve", inputs=inputs, results=results)])
     assert found.final.value == 0.9
     assert found.final.n == 100
     assert found.speed.value == 0.75  # as the record has it
     assert found.speed.n == 50
     del results["average_train_accuracy"]
-    (old,) = learning.curves([make_record("curves", inputs=inputs, results=results)])
+    (old,) = learning.curves([record_of("learning_curve", inputs=inputs, results=results)])
     assert not old.speed.known
 
 
 def test_source_runs_and_series_of_other_lengths_are_left_out():
     def made(kind):
         results = {"step": [0, 9], "test_accuracy": [0.1, 0.5], "train_accuracy": [0.5]}
-        return make_record("curves", inputs={"kind": kind, "shuffle": "none"}, results=results)
+        inputs = {"run": "r", "kind": kind, "shuffle": "none"}
+        return record_of("learning_curve", inputs=inputs, results=results)
 
     (found,) = learning.curves([made("P"), made("P-T")])
     assert found.kind == "P-T"
@@ -54,7 +57,7 @@ def test_source_runs_and_series_of_other_lengths_are_left_out():
 def test_runs_of_other_questions_are_left_out(name):
     made = curve("P-T", "none", 0)
     more = {"part": "first:2", "cell": "train_size:100", "further_rate": True}
-    other = make_record("curves", inputs=made.inputs | {name: more[name]}, results=made.results)
+    other = changed(made, inputs={name: more[name]})
     assert len(learning.curves([made, other])) == 1
 
 
@@ -84,9 +87,8 @@ def test_the_dip_has_the_error_of_what_it_compares():
 
 
 def test_the_dip_is_under_the_chord_of_its_own_ends():
-    made = interpolation("rit0", "rit1")
-    results = {"alphas": [0.0, 0.25, 0.75, 1.0], "accuracy": [0.9, 0.6, 0.45, 0.5], "count": 100}
-    found = lines.dip(made._replace(results={**made.results, **results}))
+    alphas, accuracy = np.array([0.0, 0.25, 0.75, 1.0]), np.array([0.9, 0.6, 0.45, 0.5])
+    found = lines.dip(alphas, accuracy, Estimate(0.2, n=100))
     # furthest under it at 0.25, of 0.8 there; not at 0.75, where it is 0.6
     counts = [(0.6, 1.0), (0.9, 0.75), (0.5, 0.25)]
     inner = [((100 * p + 1) / 102, weight) for p, weight in counts]
@@ -95,18 +97,24 @@ def test_the_dip_is_under_the_chord_of_its_own_ends():
 
 
 def test_pairs_of_the_other_split_or_of_shuffled_images_are_left_out(records):
-    def changed(**inputs):
-        r = interpolation("pt0", "pt1")
-        return make_record(r.question, inputs={**r.inputs, **inputs}, results=r.results)
-
-    made = [*records, changed(split="train"), changed(shuffle="block:4")]
+    other, shuffled = (
+        changed(interpolation("pt0", "pt1"), inputs=inputs)
+        for inputs in ({"split": "train"}, {"shuffle": "block:4"})
+    )
+    made = [*records, other, shuffled]
     assert len(selection.by_pair(made, "interpolation")[("P-T", "P-T")]) == 1
-    assert len(selection.by_pair([changed(split="train")], "interpolation")) == 1
+    assert len(selection.by_pair([other], "interpolation")) == 1
 
 
-def test_records_without_the_results_they_need_are_named():
-    made = make_record("similarity", inputs={"a": "x"}, results={"debiased": np.eye(2)})
-    assert selection.usable([made], "similarity") == []
+def test_records_without_the_results_that_are_needed_are_left_out():
+    inputs = {"a": "x", "b": "y", "kind_a": "P-T", "kind_b": "P-T"}
+    made = record_of("similarity", inputs=inputs, results={"debiased": np.eye(2)})
+    assert selection.of_kind([made], "similarity", "debiased") == [made]
+    assert selection.of_kind([made], "similarity", "debiased", "layers_a") == []
+
+
+def test_a_kind_that_the_page_does_not_have_is_named():
+    made = make_record("similarty", inputs={"a": "x"}, results={})
     (line,) = selection.problems([made])
-    start = "similarity {'a': 'x'}: lacks layers_a, layers_b, without which it is left out; "
-    assert line.startswith(start + "lacks the inputs b, kind_a,")
+    assert line == "similarty {'a': 'x'}: is of no kind of the page (nearest: 'similarity')"
+    assert selection.problems([interpolation("pt0", "pt1")]) == []

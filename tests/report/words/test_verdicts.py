@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlx.records import make_record
+from tests.report.made import record_of
 from tlx.report.questions.distances.numbers import over_pairs
 from tlx.report.words.numbers import UNKNOWN, Estimate
 from tlx.report.words.verdicts import (
@@ -141,8 +141,8 @@ def test_together_one_that_differs_decides_then_an_open_one():
 def pairs_of(values):
     kinds = {"P": "P", "a": "P-T", "b": "RI-T"}
     return [
-        make_record("distances", inputs={"a": a, "b": b, "kind_a": kinds[a[0]],
-                                         "kind_b": kinds[b[0]]}, results={"value": v})
+        record_of("distances", inputs={"a": a, "b": b, "kind_a": kinds[a[0]],
+                                         "kind_b": kinds[b[0]]}, results={"total_l2": v})
         for (a, b), v in values.items()
     ]  # fmt: skip
 

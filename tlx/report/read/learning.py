@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlx.records import Record
-from tlx.report.read.selection import Records, usable
-from tlx.report.read.values import number, whole
+from tlx.records import Record, results
+from tlx.report.read.selection import Records, of_kind, shuffle_of
+from tlx.report.read.values import array, whole
 from tlx.report.words.kinds import pair_rank
 from tlx.report.words.numbers import UNKNOWN, Estimate, mean, proportion
 
@@ -25,7 +25,7 @@ class Curve(NamedTuple):
     train_accuracy: np.ndarray
     test_auc: np.ndarray
     num_test: int
-    train_size: int
+    num_train: int
     average: float
     rate: float
 
@@ -39,7 +39,7 @@ class Curve(NamedTuple):
     def speed(self) -> Estimate:
         """Mean training accuracy of the evaluations after step 0."""
         # How well a point is known from the training images, as if all were at the mean.
-        return proportion(self.average, self.train_size)
+        return proportion(self.average, self.num_train)
 
 
 def curves(records: Records, shuffle: str | None = "none") -> list[Curve]:
@@ -50,36 +50,29 @@ def curves(records: Records, shuffle: str | None = "none") -> list[Curve]:
     another axis than the shuffles.
     """
     apart = ("part", "cell", "further_rate")
-    found = [
-        curve(r) for r in usable(records, "curves") if not any(r.inputs.get(name) for name in apart)
-    ]
+    every = of_kind(records, "learning_curve", "step", "test_accuracy")
+    found = [curve(r) for r in every if not any(r.inputs.get(name) for name in apart)]
     found = [c for c in found if c.kind != "P" and shuffle in (None, c.shuffle)]
     return sorted(found, key=lambda c: (pair_rank((c.kind, c.kind)), c.shuffle, c.run))
 
 
 def curve(record: Record) -> Curve:
-    """A record of learning curves as a run."""
-    step = np.atleast_1d(record.results["step"])
-
-    def series(name: str) -> np.ndarray:
-        values = np.atleast_1d(np.asarray(record.results.get(name, np.nan), np.float64))
-        return values if values.shape == step.shape else np.full(step.shape, np.nan)
-
-    given = {k: str(record.inputs.get(k, "")) for k in ("run", "kind", "shuffle", "target")}
+    """A record of a learning curve as a run."""
+    found: results.LearningCurve = record.results
+    step = np.atleast_1d(found.step)
+    given = {k: str(record.inputs.get(k, "")) for k in ("run", "kind", "target")}
     return Curve(
-        given["run"],
-        given["kind"],
-        given["shuffle"] or "none",
-        given["target"],
-        step,
-        series("test_accuracy"),
-        series("test_loss"),
-        series("train_accuracy"),
-        series("test_auc"),
-        whole(record, "num_test"),
-        whole(record, "train_size") or whole(record, "num_train"),
-        number(record, "average_train_accuracy"),
-        float(record.inputs.get("rate", np.nan)),
+        shuffle=shuffle_of(record),
+        step=step,
+        test_accuracy=array(found.test_accuracy, step.shape),
+        test_loss=array(found.test_loss, step.shape),
+        train_accuracy=array(found.train_accuracy, step.shape),
+        test_auc=array(found.test_auc, step.shape),
+        num_test=whole(found.num_test),
+        num_train=whole(found.num_train),
+        average=float(found.average_train_accuracy),
+        rate=float(record.inputs.get("rate", np.nan)),
+        **given,
     )
 
 

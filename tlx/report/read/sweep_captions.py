@@ -23,6 +23,7 @@ def _range(numbers: Sequence[int]) -> str:
 
 
 def whiskers_said(found: Sweep) -> str:
+    """Over what the intervals of the means are."""
     known = [found.final_of(k, i).interval for k in found.kinds for i in range(len(found.values))]
     if not any(known):
         return "No intervals: one run each."
@@ -48,4 +49,5 @@ def rate_said(found: Sweep) -> str:
 
 
 def level_said(confidence: float) -> str:
+    """The level of intervals, e.g. "95%"; "" where it is unknown."""
     return f"{100 * confidence:g}%" if math.isfinite(confidence) else ""

@@ -4,8 +4,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlx.report.read.selection import Records, usable
-from tlx.report.read.values import array, counts, ends, level, names, number, of_ends, share
+from tlx.records import results
+from tlx.report.read.selection import Records, of_kind
+from tlx.report.read.values import (
+    array,
+    confidence_of,
+    counts,
+    ends,
+    estimate,
+    share,
+    word,
+    words,
+)
 from tlx.report.words.differences import p_value
 from tlx.report.words.numbers import UNKNOWN, Estimate
 
@@ -83,15 +93,15 @@ class Sweep(NamedTuple):
 
     def difference_of(self, i: int) -> Estimate:
         """The difference of final test accuracies at value `i`, a fraction."""
-        return of_ends(self.difference[:, i], int(self.num_images[i]))
+        return estimate(*self.difference[:, i], n=int(self.num_images[i]))
 
     def drop_of(self, i: int) -> Estimate:
         """The relative drop from P-T to RI-T at value `i`, in percent."""
-        return of_ends(self.drop[:, i], int(self.num_images[i]))
+        return estimate(*self.drop[:, i], n=int(self.num_images[i]))
 
     def speed_of(self, i: int) -> Estimate:
         """The difference of average training accuracies at value `i`, a fraction."""
-        return of_ends(self.speed[:, i], int(self.train_size[i]))
+        return estimate(*self.speed[:, i], n=int(self.train_size[i]))
 
     def rate_of(self, kind: str, i: int) -> float:
         """The chosen learning rate of a kind at value `i`; NaN where unknown."""
@@ -108,51 +118,52 @@ class Sweep(NamedTuple):
     def _of(self, ends: np.ndarray, kind: str, i: int) -> Estimate:
         if kind not in self.kinds:
             return UNKNOWN
-        return share(ends[:, self.kinds.index(kind), i], int(self.num_images[i]))
+        return share(*ends[:, self.kinds.index(kind), i], n=int(self.num_images[i]))
 
 
 def sweep(records: Records, axis: str) -> Sweep | None:
     """The runs along an axis of the study; None without a record of them."""
-    found = [r for r in usable(records, "sweep") if r.inputs.get("axis") == axis]
-    if not found:
+    every = of_kind(records, "sweep", "values", "kinds", "final")
+    record = next((r for r in every if r.inputs.get("axis") == axis), None)
+    if record is None:
         return None
-    record = found[0]
-    values, kinds = names(record, "values"), names(record, "kinds")
-    final = np.asarray(record.results["final"], np.float64)
+    found: results.Sweep = record.results
+    values, kinds = words(found.values), words(found.kinds)
+    final = np.asarray(found.final, np.float64)
     cells, each = (len(values),), (len(kinds), len(values))
-    runs = {
-        name: array(record, name, final.shape)
-        for name in ("average", "area", "best", "selected", "steps_to")
-    }
-    tested = {
-        name: array(record, name, cells)
-        for name in ("reach", "difference_p", "difference_p_holm", "speed_p", "speed_p_holm")
-    }
-    earliest = number(record, "earliest")
+    earliest = float(found.earliest)
     return Sweep(
         axis=axis,
         target=str(record.inputs.get("target", "")),
         values=values,
-        plain=str(record.results.get("plain", "")),
+        plain=word(found.plain),
         kinds=kinds,
-        rates=array(record, "rates", (len(kinds), final.shape[2])),
+        rates=array(found.rates, (len(kinds), final.shape[2])),
         final=final,
-        chosen=counts(record, "chosen", each, nothing=-1),
-        chosen_on=str(record.results.get("chosen_on", "")),
-        final_mean=ends(record, "final_mean", each),
-        average_mean=ends(record, "average_mean", each),
-        difference=ends(record, "difference", cells),
-        drop=ends(record, "drop", cells),
-        speed=ends(record, "speed", cells),
-        chance=names(record, "chance") or [""] * len(values),
-        num_seeds=counts(record, "num_seeds", each),
-        num_images=counts(record, "count", cells),
-        train_size=counts(record, "train_size", cells),
-        num_classes=counts(record, "num_classes", cells),
+        average=array(found.average, final.shape),
+        area=array(found.area, final.shape),
+        best=array(found.best, final.shape),
+        selected=array(found.selected, final.shape),
+        steps_to=array(found.steps_to, final.shape),
+        reach=array(found.reach, cells),
+        chosen=counts(found.chosen, each, nothing=-1),
+        chosen_on=word(found.chosen_on),
+        final_mean=ends(each, found.final_mean, found.final_low, found.final_high),
+        average_mean=ends(each, found.average_mean, found.average_low, found.average_high),
+        difference=ends(cells, found.difference, found.difference_low, found.difference_high),
+        drop=ends(cells, found.drop, found.drop_low, found.drop_high),
+        speed=ends(cells, found.speed, found.speed_low, found.speed_high),
+        difference_p=array(found.difference_p, cells),
+        difference_p_holm=array(found.difference_p_holm, cells),
+        speed_p=array(found.speed_p, cells),
+        speed_p_holm=array(found.speed_p_holm, cells),
+        chance=words(found.chance) or [""] * len(values),
+        num_seeds=counts(found.num_seeds, each),
+        num_images=counts(found.num_examples, cells),
+        train_size=counts(found.train_size, cells),
+        num_classes=counts(found.num_classes, cells),
         earliest=int(earliest) if np.isfinite(earliest) else -1,
-        confidence=level(record),
-        **runs,
-        **tested,
+        confidence=confidence_of(record),
     )
 
 

@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlx.report.read.selection import Records, option, usable
-from tlx.report.read.values import number, sized, whole
+from tlx.records import results
+from tlx.report.read.selection import Records, of_kind
+from tlx.report.read.values import array, counts, whole, word, words
 from tlx.report.words.numbers import Estimate
 
 
@@ -41,19 +42,19 @@ class Domains(NamedTuple):
 
 def domains(records: Records) -> Domains | None:
     """The distances of the targets; None without a record of them."""
-    found = usable(records, "domains")
-    if not found:
+    every = of_kind(records, "domains", "targets", "distance")
+    if not every:
         return None
-    record = found[0]
-    targets = [str(name) for name in np.atleast_1d(record.results["targets"])]
-    distance = sized(record, "distance", len(targets))
-    counts = sized(record, "count", len(targets))
-    known = counts[np.isfinite(counts)]
+    record = every[0]
+    found: results.Domains = record.results
+    targets = words(found.targets)
+    distance = array(found.distance, (len(targets),))
+    images = counts(found.num_examples, (len(targets),))
     return Domains(
         dict(zip(targets, distance.tolist(), strict=True)),
-        number(record, "floor"),
-        str(record.results.get("source", "")),
-        str(option(record, "layer") or ""),
-        whole(record, "num_features"),
-        int(known.min()) if known.size else 0,
+        float(found.floor),
+        word(found.source),
+        str(record.options.get("layer") or ""),
+        whole(found.num_features),
+        min((int(n) for n in images if n > 0), default=0),
     )

@@ -2,15 +2,14 @@
 
 import math
 import re
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from tlx.records import Record
+from tlx.records import Record, results
 from tlx.report.read.learning import Curve, curve
-from tlx.report.read.selection import Records, option, usable
-from tlx.report.read.values import whole
+from tlx.report.read.selection import Records, by_kind, unshuffled
+from tlx.report.read.values import array, estimate, whole, word, words
 from tlx.report.words.kinds import KINDS
 from tlx.report.words.numbers import Estimate, mean, text
 
@@ -44,10 +43,7 @@ class Probes(NamedTuple):
 
     def estimate(self, i: int) -> Estimate:
         """The accuracy of layer `i` as an estimate, with its interval if it has one."""
-        ends = (float(self.low[i]), float(self.high[i]))
-        known = bool(np.isfinite(ends).all())
-        value = float(self.accuracy[i])
-        return Estimate(value, n=self.num_images, interval=ends if known else None)
+        return estimate(self.accuracy[i], self.low[i], self.high[i], n=self.num_images)
 
     def of(self, name: str) -> Estimate:
         """The accuracy of the layer of a name; UNKNOWN where there is none."""
@@ -78,21 +74,21 @@ def linear_probes(records: Records) -> dict[str, Probes]:
     """
     found = [
         r
-        for r in _plain(records, "probes")
-        if str(r.inputs.get("split", "test")) == "test" and np.size(r.results["layers"])
+        for r in unshuffled(records, "linear_probes", "layers", "accuracy")
+        if str(r.inputs.get("split", "test")) == "test" and r.results.layers.size
     ]
     found.sort(key=lambda r: int(r.inputs.get("step") or 0))
     last = {(r.inputs.get("run"), r.inputs.get("kind")): r for r in found}
-    return {kind: _probes(own) for kind, own in _by_kind(list(last.values()), PROBED).items()}
+    groups = by_kind(list(last.values()), PROBED)
+    return {kind: _probes([r.results for r in group]) for kind, group in groups.items()}
 
 
-def _probes(found: Sequence[Record]) -> Probes:
-    names = [str(n) for n in np.atleast_1d(found[0].results["layers"])]
-    found = [r for r in found if list(map(str, np.atleast_1d(r.results["layers"]))) == names]
+def _probes(every: list[results.LinearProbes]) -> Probes:
+    names = words(every[0].layers)
+    found = [f for f in every if words(f.layers) == names]
 
     def average(field: str) -> np.ndarray:
-        rows = [np.asarray(r.results.get(field, np.nan), np.float64) for r in found]
-        values = np.mean([np.broadcast_to(row, len(names)) for row in rows], axis=0)
+        values = np.mean([array(getattr(f, field), (len(names),)) for f in found], axis=0)
         return np.where(np.isfinite(values), values, np.nan)
 
     return Probes(
@@ -101,10 +97,10 @@ def _probes(found: Sequence[Record]) -> Probes:
         average("low"),
         average("high"),
         average("num_features"),
-        num_train=whole(found[0], "num_train"),
-        num_images=whole(found[0], "count"),
-        num_classes=whole(found[0], "num_classes"),
-        spatial=str(found[0].results.get("spatial", "")),
+        num_train=whole(found[0].num_train),
+        num_images=whole(found[0].num_examples),
+        num_classes=whole(found[0].num_classes),
+        spatial=word(found[0].spatial),
         num_runs=len(found),
     )
 
@@ -126,7 +122,7 @@ def gain(trained: Estimate, random: Estimate) -> Estimate:
 def partial(records: Records) -> dict[str, dict[int, list[Curve]]]:
     """The runs that take k modules from P, by way (as in WAYS) and k, rising."""
     found: dict[str, dict[int, list[Curve]]] = {way: {} for way in WAYS}
-    for record in _plain(records, "curves"):
+    for record in unshuffled(records, "learning_curve", "step", "test_accuracy"):
         match = _PART.fullmatch(str(record.inputs.get("part") or ""))
         if match:
             own = found[match[1] + (match[3] or "")]
@@ -151,27 +147,30 @@ def _known(values: dict[int, Estimate]) -> dict[int, Estimate]:
 def spectra(records: Records) -> dict[str, Spectrum]:
     """The first run of each kind after its last step, as `operator` says."""
     wanted = operator(records)
-    found = [r for r in _plain(records, "spectra") if str(option(r, "kind") or "") == wanted]
-    return {kind: _spectrum(own[0]) for kind, own in _by_kind(found, KINDS).items()}
+    found = [r for r in _spectra(records) if str(r.options.get("kind") or "") == wanted]
+    return {kind: _spectrum(group[0]) for kind, group in by_kind(found, KINDS).items()}
 
 
 def operator(records: Records) -> str:
     """As what convolutions are seen in the spectra; of several, the first by name."""
-    kinds = {str(option(r, "kind") or "") for r in _plain(records, "spectra")}
+    kinds = {str(r.options.get("kind") or "") for r in _spectra(records)}
     return min(kinds, default="")
 
 
-def _spectrum(record: Record) -> Spectrum:
-    def last(field: str) -> np.ndarray:
-        return np.atleast_2d(np.asarray(record.results[field], np.float64))[-1]
+def _spectra(records: Records) -> list[Record]:
+    needed = ("layers", "stable_rank", "spectral_norm", "quantiles", "singular_values")
+    return unshuffled(records, "spectra", *needed)
 
+
+def _spectrum(record: Record) -> Spectrum:
+    found: results.Spectra = record.results
     return Spectrum(
         str(record.inputs.get("run", "")),
-        [str(n) for n in np.atleast_1d(record.results["layers"])],
-        np.asarray(record.results["quantiles"], np.float64),
-        np.atleast_2d(np.asarray(record.results["singular_values"], np.float64)),
-        last("stable_rank"),
-        last("spectral_norm"),
+        words(found.layers),
+        np.asarray(found.quantiles, np.float64),
+        np.atleast_2d(np.asarray(found.singular_values, np.float64)),
+        np.atleast_2d(np.asarray(found.stable_rank, np.float64))[-1],
+        np.atleast_2d(np.asarray(found.spectral_norm, np.float64))[-1],
     )
 
 
@@ -191,16 +190,3 @@ def percentages(value: Estimate) -> str:
     """A share with its interval in percent; "no data" where it is unknown."""
     said = text(value, 100.0, most=1)
     return f"{said}%" if value.known else said
-
-
-def _plain(records: Records, question: str) -> list[Record]:
-    """The records of unshuffled runs, by run."""
-    found = [
-        r for r in usable(records, question) if str(r.inputs.get("shuffle") or "none") == "none"
-    ]
-    return sorted(found, key=lambda r: str(r.inputs.get("run", "")))
-
-
-def _by_kind(found: Sequence[Record], kinds: Sequence[str]) -> dict[str, list[Record]]:
-    groups = {k: [r for r in found if str(r.inputs.get("kind", "")) == k] for k in kinds}
-    return {k: own for k, own in groups.items() if own}

@@ -173,7 +173,7 @@ def partial_transfer_caption(records: Records) -> str:
     runs = numbers.partial(records)
     every = [c for own in runs.values() for found in own.values() for c in found]
     n, train = (max((getattr(c, name) for c in every), default=0)
-                for name in ("num_test", "train_size"))  # fmt: skip
+                for name in ("num_test", "num_train"))  # fmt: skip
     frozen = (
         " Dashed: those taken from P stay as they are." if any("frozen" in w for w in runs) else ""
     )

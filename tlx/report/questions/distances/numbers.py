@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlx.records import Record
-from tlx.report.read.selection import Records, by_pair
-from tlx.report.read.values import number
+from tlx.records import Record, results
+from tlx.report.read.selection import Records, by_pair, of_kind
+from tlx.report.read.values import is_known, words
 from tlx.report.words.kinds import Pair
 from tlx.report.words.numbers import UNKNOWN, Estimate, student
 
@@ -30,33 +30,38 @@ class Distance(NamedTuple):
 
 def distances(records: Records) -> dict[Pair, Distance]:
     """The distances in parameter space, by kind of pair."""
-    return {k: _distance(found) for k, found in by_pair(records, "distances").items()}
+    groups = by_pair(records, "distances", "modules", "l2")
+    return {kinds: _distance(group) for kinds, group in groups.items()}
 
 
-def _distance(found: list[Record]) -> Distance:
-    def by_module(field: str) -> dict[str, float]:
-        values: dict[str, list[float]] = {}
-        for record in found:
-            names = map(str, record.results["modules"])
-            for name, value in zip(names, record.results.get(field, ()), strict=False):
-                values.setdefault(name, []).append(float(value))
-        return {name: float(np.mean(own)) for name, own in values.items()}
+def totals_without(records: Records) -> list[str]:
+    """The modules that the totals leave out."""
+    every = of_kind(records, "distances")
+    return sorted({str(name) for r in every for name in r.options.get("totals_without", ())})
 
-    def total(field: str) -> Estimate:
-        return over_pairs(found, [number(r, field) for r in found])
 
+def _distance(group: list[Record]) -> Distance:
+    found: list[results.Distances] = [r.results for r in group]
     return Distance(
-        by_module("l2"),
-        by_module("relative"),
-        total("total_l2"),
-        total("total_sum_of_tensor_norms"),
-        over_pairs(found, [_growth(r) for r in found]),
-        len(found),
+        _by_module([(f.modules, f.l2) for f in found]),
+        _by_module([(f.modules, f.relative) for f in found if is_known(f.relative)]),
+        over_pairs(group, [float(f.total_l2) for f in found]),
+        over_pairs(group, [float(f.total_sum_of_tensor_norms) for f in found]),
+        over_pairs(group, [_growth(f.l2) for f in found]),
+        len(group),
     )
 
 
-def _growth(record: Record) -> float:
-    l2 = np.atleast_1d(np.asarray(record.results["l2"], np.float64))
+def _by_module(found: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """The mean over the pairs that have a module, by module."""
+    values: dict[str, list[float]] = {}
+    for modules, each in found:
+        for name, value in zip(words(modules), each, strict=True):
+            values.setdefault(name, []).append(float(value))
+    return {name: float(np.mean(own)) for name, own in values.items()}
+
+
+def _growth(l2: np.ndarray) -> float:
     half = l2.size // 2
     return float(l2[-half:].mean() - l2[:half].mean()) if half else np.nan
 

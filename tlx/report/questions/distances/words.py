@@ -2,7 +2,7 @@
 
 from tlx.report.question import NOTHING, Answer, Check, Finding, KeyNumber, of_two
 from tlx.report.questions.distances import numbers
-from tlx.report.read.selection import Records, usable
+from tlx.report.read.selection import Records
 from tlx.report.words.kinds import pair, pair_name, pairs_counted
 from tlx.report.words.numbers import count, significant, text
 from tlx.report.words.table import Table
@@ -78,13 +78,7 @@ def caption(records: Records) -> str:
     """The caption of the distances."""
     pairs = {k: d.num_pairs for k, d in numbers.distances(records).items()}
     means = f"means over the pairs ({pairs_counted(pairs)})"
-    without = sorted(
-        {
-            str(name)
-            for r in usable(records, "distances")
-            for name in (r.key.get("options") or {}).get("totals_without", ())
-        }
-    )
+    without = numbers.totals_without(records)
     totals = f" The totals leave out: {', '.join(without)}." if without else ""
     return f"Distances between two models' parameters by module, {means}.{totals}"
 

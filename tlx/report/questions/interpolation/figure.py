@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tlx.report.draw.panels import Label, Panel, label_ends
-from tlx.report.read.selection import Records, by_pair
-from tlx.report.words.kinds import pair_colour, pair_name
+from tlx.report.questions.interpolation import numbers
+from tlx.report.questions.interpolation.numbers import Line
+from tlx.report.read.selection import Records
+from tlx.report.words.kinds import Pair, pair_colour, pair_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+_QUANTITIES = (
+    ("accuracy", "Accuracy between two models", "test accuracy, %", 100.0),
+    ("loss", "Loss between two models", "test loss, nats", 1.0),
+    ("auc", "Area under the ROC curve", "mean AUC of the labels", 1.0),
+)
 
 
 def interpolation(records: Records) -> list[Panel]:
@@ -19,52 +29,37 @@ def interpolation(records: Records) -> list[Panel]:
 
     With several labels an image also that of their mean area under the ROC curve.
     """
-    groups = {k: v for k, v in by_pair(records, "interpolation").items() if "P" not in k}
-    if not groups:
-        return []
+    groups = numbers.lines(records)
+    return [
+        Panel(name, title, _lines(groups, name, unit, scale), margins=(0.5, 0.9, 0.45, 0.35))
+        for name, title, unit, scale in _QUANTITIES
+        if groups
+        and all(getattr(line, name) is not None for group in groups.values() for line in group)
+    ]
 
-    def lines(axes: Axes, field: str, scale: float) -> None:
+
+def _lines(
+    groups: dict[Pair, list[Line]], quantity: str, unit: str, scale: float
+) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
         ends = []
-        for kinds, found in groups.items():
+        for kinds, group in groups.items():
             hue = pair_colour(kinds)
-            drawn = []
-            for record in found:
-                alphas = np.asarray(record.results["alphas"], np.float64)
-                values = scale * np.asarray(record.results[field], np.float64)
-                if str(record.inputs.get("kind_a")) != kinds[0]:
-                    alphas = 1.0 - alphas
-                axes.plot(alphas, values, color=hue, lw=1.8 if len(found) == 1 else 1.1)
-                drawn.append(values[int(np.argmax(alphas))])
-            ends.append(Label(float(alphas.max()), float(np.mean(drawn)), pair_name(kinds), hue))
-        limits = [
-            float(f(r.results["alphas"])) for g in groups.values() for r in g for f in (min, max)
-        ]
-        axes.set_xlim(min(limits), max(limits))
+            for line in group:
+                values = scale * getattr(line, quantity)
+                axes.plot(line.alphas, values, color=hue, lw=1.8 if len(group) == 1 else 1.1)
+            last = [scale * getattr(line, quantity)[np.argmax(line.alphas)] for line in group]
+            x = float(group[-1].alphas.max())
+            ends.append(Label(x, float(np.mean(last)), pair_name(kinds), hue))
+        alphas = np.concatenate([line.alphas for group in groups.values() for line in group])
+        axes.set_xlim(float(alphas.min()), float(alphas.max()))
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
         axes.set_xlabel("alpha, from the first model to the second")
-        if field == "auc":
+        if quantity == "auc":
             axes.set_ylim(top=1)
         else:
             axes.set_ylim(bottom=0, top=100 if scale > 1 else None)
+        axes.set_ylabel(unit)
         label_ends(axes, ends)
 
-    def accuracy(axes: Axes) -> None:
-        lines(axes, "accuracy", 100.0)
-        axes.set_ylabel("test accuracy, %")
-
-    def loss(axes: Axes) -> None:
-        lines(axes, "loss", 1.0)
-        axes.set_ylabel("test loss, nats")
-
-    def auc(axes: Axes) -> None:
-        lines(axes, "auc", 1.0)
-        axes.set_ylabel("mean AUC of the labels")
-
-    margins = (0.5, 0.9, 0.45, 0.35)
-    panels = [
-        Panel("accuracy", "Accuracy between two models", accuracy, margins=margins),
-        Panel("loss", "Loss between two models", loss, margins=margins),
-    ]
-    if all("auc" in record.results for own in groups.values() for record in own):
-        panels.append(Panel("auc", "Area under the ROC curve", auc, margins=margins))
-    return panels
+    return draw

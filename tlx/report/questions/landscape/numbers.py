@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlx.records import Record
+from tlx.records import Record, results
 from tlx.report.read.lines import dip
-from tlx.report.read.selection import Records, by_pair, option, usable
-from tlx.report.read.values import estimate, number, whole
+from tlx.report.read.selection import Records, by_pair, of_kind, of_test
+from tlx.report.read.values import array, estimate, whole, word, words
 from tlx.report.words.kinds import Pair
 from tlx.report.words.numbers import Estimate, mean
 from tlx.report.words.verdicts import RI_T, Verdict, above
@@ -74,22 +74,26 @@ class Variant(NamedTuple):
 
 def planes(records: Records) -> list[Plane]:
     """The planes, those with more P-T first; test images where there are any."""
-    found = [r for r in usable(records, "plane") if len(r.inputs.get("kinds") or ()) == 3]
-    test = [r for r in found if str(r.inputs.get("split", "test")) == "test"]
-    found = sorted(test or found, key=lambda r: -list(r.inputs["kinds"]).count("P-T"))
+    every = of_kind(records, "plane", "x", "y", "loss", "accuracy", "models_xy")
+    found = of_test([r for r in every if len(r.inputs.get("kinds") or ()) == 3])
+    found = sorted(found, key=lambda r: -list(r.inputs["kinds"]).count("P-T"))
     labels = _labels(found)
     return [_plane(r, labels) for r in found]
 
 
 def _plane(record: Record, labels: dict[str, str]) -> Plane:
     models = [str(m) for m in record.inputs.get("models") or range(3)]
-    x, y, loss, accuracy, xy = (
-        np.asarray(record.results[name], np.float64)
-        for name in ("x", "y", "loss", "accuracy", "models_xy")
+    found: results.Plane = record.results
+    return Plane(
+        tuple(labels[m] for m in models),
+        tuple(map(str, record.inputs["kinds"])),
+        np.asarray(found.x, np.float64),
+        np.asarray(found.y, np.float64),
+        np.asarray(found.loss, np.float64),
+        np.asarray(found.accuracy, np.float64),
+        np.asarray(found.models_xy, np.float64),
+        whole(found.num_examples),
     )
-    kinds = tuple(map(str, record.inputs["kinds"]))
-    names = tuple(labels[m] for m in models)
-    return Plane(names, kinds, x, y, loss, accuracy, xy, whole(record, "count"))
 
 
 def _labels(found: Iterable[Record]) -> dict[str, str]:
@@ -109,65 +113,79 @@ def _labels(found: Iterable[Record]) -> dict[str, str]:
 
 def basins(records: Records) -> dict[Pair, list[Basin]]:
     """A basin a pair, by kind of pair."""
-    return {k: [_basin(r) for r in found] for k, found in by_pair(records, "basin").items()}
+    needed = ("verdict", "deltas", "noise_rise", "beyond_rise")
+    return {
+        k: [_basin(r) for r in group] for k, group in by_pair(records, "basin", *needed).items()
+    }
 
 
 def _basin(record: Record) -> Basin:
-    deltas = np.atleast_1d(np.asarray(record.results["deltas"], np.float64))
-
-    def series(name: str) -> np.ndarray:
-        values = np.atleast_1d(np.asarray(record.results.get(name, np.nan), np.float64))
-        return values if values.shape == deltas.shape else np.full(deltas.shape, np.nan)
-
-    unit = "nats" if option(record, "loss") in ("loss", "cross_entropy", "nats") else "error"
-    error, tolerance = estimate(record, "error_barrier", ends="error"), number(record, "tolerance")
+    found: results.Basin = record.results
+    n, deltas = whole(found.num_examples), np.atleast_1d(np.asarray(found.deltas, np.float64))
+    tolerance = float(found.tolerance)
+    error = estimate(found.error_barrier, found.error_low, found.error_high, n=n)
     # The recorded word stands where the recorded interval says the same.
     inside: dict[Verdict, Verdict] = {"no": "yes", "yes": "no", "open": "open"}
     verdict = inside[above(error, tolerance)]
+    is_loss = record.options.get("loss") in ("loss", "cross_entropy", "nats")
     return Basin(
-        verdict if verdict == str(record.results["verdict"]) else "open",
-        estimate(record, "barrier"),
+        verdict if verdict == word(found.verdict) else "open",
+        estimate(found.barrier, found.barrier_low, found.barrier_high, n=n),
         error,
         tolerance,
-        unit,
-        Estimate(number(record, "epsilon"), number(record, "epsilon_error")),
-        number(record, "delta"),
+        "nats" if is_loss else "error",
+        Estimate(float(found.epsilon), float(found.epsilon_error)),
+        float(found.delta),
         deltas,
-        series("noise_rise"),
-        series("noise_rise_error"),
-        series("beyond_rise"),
-        series("beyond_rise_error"),
-        whole(record, "num_draws"),
-        whole(record, "num_parameters"),
-        whole(record, "count"),
+        array(found.noise_rise, deltas.shape),
+        array(found.noise_rise_error, deltas.shape),
+        array(found.beyond_rise, deltas.shape),
+        array(found.beyond_rise_error, deltas.shape),
+        whole(found.num_draws),
+        whole(found.num_parameters),
+        n,
     )
 
 
 def permuted(records: Records) -> list[Variant]:
     """The lines between two RI-T as trained and in other orders; [] without data."""
-    found = by_pair(records, "permutation").get(RI_T, [])
-    found = [r for r in found if r.results["alphas"].shape == found[0].results["alphas"].shape]
-    every = [_variant(name, [r for r in found if f"loss_{name}" in r.results]) for name in VARIANTS]
-    return [v for v in every if v is not None]
+    groups = by_pair(records, "permutation", "alphas", "variants", "loss", "accuracy")
+    every: list[results.Permutation] = [r.results for r in groups.get(RI_T, [])]
+    same = [found for found in every if found.alphas.shape == every[0].alphas.shape]
+    variants = {
+        name: [(found, words(found.variants).index(name)) for found in same
+               if name in words(found.variants)]
+        for name in VARIANTS
+    }  # fmt: skip
+    return [_variant(name, found) for name, found in variants.items() if found]
 
 
-def _variant(name: str, found: list[Record]) -> Variant | None:
-    if not found:
-        return None
-
-    def line(field: str) -> np.ndarray:
-        values = [np.asarray(r.results[f"{field}_{name}"], np.float64) for r in found]
-        return np.asarray(np.mean(values, axis=0))
-
-    distance = {"plain": "distance_before"}.get(name, f"distance_{name}")
+def _variant(name: str, each: list[tuple[results.Permutation, int]]) -> Variant:
+    alphas = np.asarray(each[0][0].alphas, np.float64)
     return Variant(
         name,
-        np.asarray(found[0].results["alphas"], np.float64),
-        line("loss"),
-        line("accuracy"),
-        mean([estimate(r, f"barrier_{name}") for r in found]),
-        mean([dip(r, f"_{name}") for r in found]),
-        mean([Estimate(number(r, distance)) for r in found]),
-        len(found),
-        min(whole(r, "count") for r in found),
+        alphas,
+        np.mean([array(found.loss[i], alphas.shape) for found, i in each], axis=0),
+        np.mean([array(found.accuracy[i], alphas.shape) for found, i in each], axis=0),
+        mean([_rise(found, i) for found, i in each]),
+        mean([_dip(found, i) for found, i in each]),
+        mean([Estimate(_of(found.distance, found, i)) for found, i in each]),
+        len(each),
+        min(whole(found.num_examples) for found, _ in each),
     )
+
+
+def _rise(found: results.Permutation, i: int) -> Estimate:
+    ends = (found.barrier, found.barrier_low, found.barrier_high)
+    return estimate(*(_of(end, found, i) for end in ends), n=whole(found.num_examples))
+
+
+def _dip(found: results.Permutation, i: int) -> Estimate:
+    ends = (found.accuracy_barrier, found.accuracy_barrier_low, found.accuracy_barrier_high)
+    barrier = estimate(*(_of(end, found, i) for end in ends), n=whole(found.num_examples))
+    return dip(found.alphas, found.accuracy[i], barrier)
+
+
+def _of(values: np.ndarray, found: results.Permutation, i: int) -> float:
+    """The value of a variant; NaN where it was not measured."""
+    return float(array(values, found.variants.shape)[i])

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlx.records import Record
-from tlx.report.read.selection import Records, option, usable
-from tlx.report.read.values import whole
+from tlx.records import Record, results
+from tlx.report.read.selection import Records, of_kind, of_test
+from tlx.report.read.values import estimate, is_known, whole, word, words
 from tlx.report.words.kinds import Pair, pair_name
 from tlx.report.words.numbers import Estimate, mean
 from tlx.report.words.verdicts import MIXED, P_T, RI_T
@@ -129,30 +129,30 @@ def mistakes(records: Records) -> Mistakes | None:
     record = _record(records)
     if record is None:
         return None
-    kinds = [str(k) for k in record.results["kinds"]]
-    every = {k: found for k in PAIRS if (found := _pairs(kinds, k))}
-    names = [str(name) for name in record.results["models"]]
-    cells = np.asarray(record.results["cells"])
+    found: results.Mistakes = record.results
+    kinds, names = words(found.kinds), words(found.models)
+    every = {k: pairs for k in PAIRS if (pairs := _pairs(kinds, k))}
+    threshold = record.options.get("threshold")
     return Mistakes(
         {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
-        {k: _group(record, pair_name(k), found) for k, found in every.items()},
+        {k: _group(found, pair_name(k), pairs) for k, pairs in every.items()},
         {
-            k: [_group(record, f"{names[a]} & {names[b]}", [(a, b)]) for a, b in found
+            k: [_group(found, f"{names[a]} & {names[b]}", [(a, b)]) for a, b in pairs
                 if k[0] != k[1] or a < b]
-            for k, found in every.items()
+            for k, pairs in every.items()
         },
-        whole(record, "count"),
-        int(cells[0, 0].sum()),
-        np.shape(record.results["cells_by_class"])[2],
-        _is_multilabel(record),
-        value if isinstance(value := option(record, "threshold"), float) else None,
+        whole(found.num_examples),
+        int(found.cells[0, 0].sum()),
+        found.cells_by_class.shape[2],
+        _is_multilabel(found),
+        threshold if isinstance(threshold, float) else None,
     )  # fmt: skip
 
 
 def _record(records: Records) -> Record | None:
-    found = [r for r in usable(records, "mistakes") if len(r.results["models"])]
-    test = [r for r in found if str(r.inputs.get("split", "test")) == "test"]
-    return next(iter(test or found), None)
+    needed = ("models", "kinds", "cells", "cells_by_class", "expected_common", "kappa")
+    found = of_test([r for r in of_kind(records, "mistakes", *needed) if r.results.models.size])
+    return next(iter(found), None)
 
 
 def _pairs(kinds: list[str], wanted: Pair) -> list[tuple[int, int]]:
@@ -161,89 +161,78 @@ def _pairs(kinds: list[str], wanted: Pair) -> list[tuple[int, int]]:
     return list(permutations(one, 2) if wanted[0] == wanted[1] else product(one, other))
 
 
-def _group(record: Record, name: str, pairs: list[tuple[int, int]]) -> Group:
+def _group(found: results.Mistakes, name: str, pairs: list[tuple[int, int]]) -> Group:
     a, b = np.transpose(pairs)
 
-    def values(field: str) -> np.ndarray:
-        found = np.asarray(record.results.get(field, np.nan), np.float64)
-        return found[a, b] if found.ndim else np.full(len(a), np.nan)
+    def of(values: np.ndarray) -> np.ndarray:
+        return np.asarray(values, np.float64)[a, b] if is_known(values) else np.full(len(a), np.nan)
 
-    def estimate(field: str) -> Estimate:
-        n = whole(record, "count")
-        ends = zip(values(f"{field}_low").tolist(), values(f"{field}_high").tolist(), strict=True)
-        return mean(
-            [
-                Estimate(value, n=n, interval=end if np.isfinite(end).all() else None)
-                for value, end in zip(values(field).tolist(), ends, strict=True)
-            ]
-        )
+    def over(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> Estimate:
+        n = whole(found.num_examples)
+        each = zip(of(value), of(low), of(high), strict=True)
+        return mean([estimate(*triple, n=n) for triple in each])
 
-    cells, by_class = values("cells"), values("cells_by_class")
-    chance = values("expected_common_by_class").mean(0)
+    cells, by_class = of(found.cells), of(found.cells_by_class)
+    chance = of(found.expected_common_by_class).mean(0)
     return Group(
         name,
         cells.mean(0),
         by_class.mean(0),
-        float(values("expected_common").mean()),
+        float(of(found.expected_common).mean()),
         np.broadcast_to(chance, by_class.shape[1:2]),
-        estimate("kappa"),
-        estimate("capa"),
-        float(values("disagreement").mean()),
-        _least(record, "p_value", pairs),
-        _least(record, "p_holm", pairs),
-        _margin(record, a, b, cells),
-        len({frozenset(found) for found in pairs}),
+        over(found.kappa, found.kappa_low, found.kappa_high),
+        over(found.capa, found.capa_low, found.capa_high),
+        float(of(found.disagreement).mean()),
+        _least(found.p_value, pairs),
+        _least(found.p_holm, pairs),
+        _margin(found.margin, pairs, cells),
+        len({frozenset(pair) for pair in pairs}),
     )
 
 
-def _margin(record: Record, a: np.ndarray, b: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    margin = np.asarray(record.results.get("margin", np.nan), np.float64)
-    if not margin.ndim:
+def _margin(margin: np.ndarray, pairs: list[tuple[int, int]], cells: np.ndarray) -> np.ndarray:
+    if not is_known(margin):
         return np.full((2, 4), np.nan)
+    a, b = np.transpose(pairs)
     each = np.stack([margin[a, b], margin[b, a][:, _EXCHANGED]])
     total = np.where(cells > 0, cells * each, 0).sum(1)
     return np.divide(total, cells.sum(0), out=np.full((2, 4), np.nan), where=cells.sum(0) > 0)
 
 
-def _least(record: Record, field: str, pairs: list[tuple[int, int]]) -> float:
+def _least(values: np.ndarray, pairs: list[tuple[int, int]]) -> float:
     """The least value of the pairs, which may stand for (a, b) or for (b, a)."""
-    found = np.asarray(record.results.get(field, np.nan), np.float64)
-    known = [v for a, b in pairs for v in (found[a, b], found[b, a])] if found.ndim else []
+    known = [v for a, b in pairs for v in (values[a, b], values[b, a])] if is_known(values) else []
     return min((float(v) for v in known if np.isfinite(v)), default=float("nan"))
 
 
-def _is_multilabel(record: Record) -> bool:
-    return bool(np.asarray(record.results.get("is_multilabel", False)))
+def _is_multilabel(found: results.Mistakes) -> bool:
+    return is_known(found.is_multilabel) and bool(found.is_multilabel)
 
 
 def gallery(records: Records) -> Gallery | None:
     """The images that a P-T, an RI-T or both get wrong; None: no data."""
     record = _record(records)
-    if record is None or np.size(record.results.get("gallery_models", ())) != 2:
+    if record is None or record.results.gallery_models.size != 2:
         return None
-    found = record.results
-    first, second = (str(name) for name in found["gallery_models"])
+    found: results.Mistakes = record.results
+    first, second = words(found.gallery_models)
     rows = {
-        str(name): (int(found["gallery_total"][row]), _pictures(record, row))
-        for row, name in enumerate(found["gallery_names"])
+        name: (int(found.gallery_total[row]), _pictures(found, row))
+        for row, name in enumerate(words(found.gallery_names))
     }
-    order = str(found.get("gallery_order", ""))
-    return Gallery((first, second), rows, _is_multilabel(record), order)
+    return Gallery((first, second), rows, _is_multilabel(found), word(found.gallery_order))
 
 
-def _pictures(record: Record, row: int) -> list[Picture]:
-    fields = ("images", "index", "judgement", "label", "answer", "confidence")
-    images, index, judgement, label, answer, sure = (
-        np.asarray(record.results[f"gallery_{name}"])[row] for name in fields
-    )
+def _pictures(found: results.Mistakes, row: int) -> list[Picture]:
+    answer, sure = found.gallery_answer[row], found.gallery_confidence[row]
     return [
         Picture(
-            images[i],
-            int(index[i]),
-            int(judgement[i]),
-            int(label[i]),
+            found.gallery_images[row, i],
+            int(found.gallery_index[row, i]),
+            int(found.gallery_judgement[row, i]),
+            int(found.gallery_label[row, i]),
             (int(answer[i, 0]), int(answer[i, 1])),
             (float(sure[i, 0]), float(sure[i, 1])),
         )
-        for i in np.flatnonzero(index >= 0)
+        for i in np.flatnonzero(found.gallery_index[row] >= 0)
     ]

@@ -5,11 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlx.records import Record
-from tlx.report.read.selection import Records, by_pair, option, usable
-from tlx.report.read.values import number, whole
+from tlx.records import Record, results
+from tlx.report.read.selection import Records, by_kind, by_pair, unshuffled
+from tlx.report.read.values import array, estimate, is_known, whole, words
 from tlx.report.words.kinds import TRAINED, Pair, short
 from tlx.report.words.numbers import UNKNOWN, Estimate, mean, over_runs, significant
+
+_OfModules = results.Rewinding | results.Criticality | results.Movement
 
 PATHS = ("direct", "optimisation")
 """From a module's start to its trained value: straight, or through the run's checkpoints."""
@@ -99,16 +101,6 @@ class Alike(NamedTuple):
         return self.chance >= 1
 
 
-def by_kind(records: Records, question: str) -> dict[str, list[Record]]:
-    """The records of unshuffled runs, P-T first, in the order of their names."""
-    found = [
-        r for r in usable(records, question) if str(r.inputs.get("shuffle") or "none") == "none"
-    ]
-    found = sorted(found, key=lambda r: str(r.inputs.get("run")))
-    groups = {kind: [r for r in found if r.inputs.get("kind") == kind] for kind in TRAINED}
-    return {kind: own for kind, own in groups.items() if own}
-
-
 def drop(trained: float, rewound: float, n: int) -> Estimate:
     """Trained − rewound accuracy on the same n images, with the most its error can be.
 
@@ -125,76 +117,75 @@ def drop(trained: float, rewound: float, n: int) -> Estimate:
 
 def rewound(records: Records) -> dict[str, Rewound]:
     """What is lost where a module is set back, by kind of run."""
-    return {kind: _rewound(own) for kind, own in by_kind(records, "rewinding").items()}
+    found = unshuffled(records, "rewinding", "modules", "step", "accuracy_drop")
+    groups = by_kind(found, TRAINED)
+    return {kind: _rewound([r.results for r in group]) for kind, group in groups.items()}
 
 
-def _rewound(found: list[Record]) -> Rewound:
-    each = [_lost(r) for r in found]
+def _rewound(found: list[results.Rewinding]) -> Rewound:
+    each = [_lost(f) for f in found]
     first = found[0]
     return Rewound(
-        {name: mean([own.get(name, UNKNOWN) for own in each]) for name in _names(found)},
-        _means(found, [_risen(r) for r in found]),
-        list(map(str, first.results["modules"])),
-        np.atleast_1d(first.results["step"]),
-        _array(first, "accuracy_drop"),
-        min(whole(r, "count") for r in found),
+        {name: mean([lost.get(name, UNKNOWN) for lost in each]) for name in _names(found)},
+        _means(found, [_first(f.loss, f) - float(f.trained_loss) for f in found]),
+        words(first.modules),
+        np.atleast_1d(first.step),
+        np.asarray(first.accuracy_drop, np.float64),
+        min(whole(f.num_examples) for f in found),
         len(found),
     )
 
 
-def _lost(record: Record) -> dict[str, Estimate]:
-    lost, trained = _array(record, "accuracy_drop")[:, 0], number(record, "trained_accuracy")
-    names, n = list(map(str, record.results["modules"])), whole(record, "count")
-    # Without the trained accuracy the difference stands alone.
-    found = [
-        drop(trained, trained - d, n) if np.isfinite(trained) else Estimate(float(d), n=n)
-        for d in lost.tolist()
-    ]
-    if {"accuracy_drop_low", "accuracy_drop_high"} <= set(record.results):
-        ends = (_array(record, f"accuracy_drop_{end}")[:, 0].tolist() for end in ("low", "high"))
-        found = [e._replace(interval=own) for e, own in zip(found, zip(*ends, strict=True),
-                                                            strict=True)]  # fmt: skip
-    return dict(zip(names, found, strict=True))
+def _first(values: np.ndarray, found: results.Rewinding) -> np.ndarray:
+    """Values [M] of the modules at the first checkpoint."""
+    return array(values, found.accuracy_drop.shape)[:, 0]
 
 
-def _risen(record: Record) -> np.ndarray:
-    if "loss" not in record.results:
-        return np.full(len(record.results["modules"]), np.nan)
-    return _array(record, "loss")[:, 0] - number(record, "trained_loss")
+def _lost(found: results.Rewinding) -> dict[str, Estimate]:
+    n, trained = whole(found.num_examples), float(found.trained_accuracy)
+    ends = (found.accuracy_drop, found.accuracy_drop_low, found.accuracy_drop_high)
+    made = {}
+    for name, *triple in zip(words(found.modules), *(_first(e, found) for e in ends), strict=True):
+        lost = estimate(*triple, n=n)
+        # Without the trained accuracy the difference stands alone.
+        bound = drop(trained, trained - lost.value, n) if np.isfinite(trained) else lost
+        made[name] = bound._replace(interval=lost.interval)
+    return made
 
 
 def critical(records: Records, path: str = "direct") -> dict[str, Critical]:
     """How critical the modules are on a path, by kind of run."""
-    groups = by_kind(records, "criticality")
-    found = {k: [r for r in v if r.inputs.get("path") == path] for k, v in groups.items()}
-    return {kind: _critical(own) for kind, own in found.items() if own}
+    needed = ("modules", "alphas", "sigmas", "distances", "error", "criticality")
+    every = unshuffled(records, "criticality", *needed)
+    groups = by_kind([r for r in every if r.inputs.get("path") == path], TRAINED)
+    return {kind: _critical(group) for kind, group in groups.items()}
 
 
-def _critical(found: list[Record]) -> Critical:
-    first = found[0]
-    each = [_array(r, "criticality") for r in found]
+def _critical(group: list[Record]) -> Critical:
+    found: list[results.Criticality] = [r.results for r in group]
+    first, tolerance = found[0], group[0].options.get("tolerance")
+    each = [np.asarray(f.criticality, np.float64) for f in found]
     value = _means(found, each)
-    axes = {"alpha": _array(first, "alphas"), "sigma": _array(first, "sigmas")}
-    least = [_index(axis, _optional(first, name)) for name, axis in axes.items()]
-    tolerance = option(first, "tolerance")
+    sigmas = np.asarray(first.sigmas, np.float64)
+    places = ((first.alphas, first.alpha), (sigmas, first.sigma))
     return Critical(
         value,
         float(np.sum(list(value.values()))),
-        float(np.mean([number(r, "bound") for r in found])),
-        list(map(str, first.results["modules"])),
-        _array(first, "distances"),
-        axes["sigma"],
-        _array(first, "error"),
-        number(first, "threshold"),
-        np.stack(least, axis=1),
+        float(np.mean([float(f.bound) for f in found])),
+        words(first.modules),
+        np.asarray(first.distances, np.float64),
+        sigmas,
+        np.asarray(first.error, np.float64),
+        float(first.threshold),
+        np.stack([_index(axis, array(at, first.modules.shape)) for axis, at in places], axis=1),
         float(tolerance) if isinstance(tolerance, int | float) else np.nan,
-        np.atleast_1d(first.results.get("step", [])).astype(int).tolist(),
-        whole(first, "num_draws"),
-        min(whole(r, "count") for r in found),
+        np.atleast_1d(first.step).astype(int).tolist() if is_known(first.step) else [],
+        whole(first.num_draws),
+        min(whole(f.num_examples) for f in found),
         len(found),
         {
-            "total": over_runs([float(own.sum()) for own in each]),
-            "first": over_runs([float(own[0]) for own in each if own.size]),
+            "total": over_runs([float(values.sum()) for values in each]),
+            "first": over_runs([float(values[0]) for values in each if values.size]),
         },
     )
 
@@ -212,54 +203,48 @@ def says(bound: float) -> bool:
 
 def moved(records: Records) -> dict[str, Moved]:
     """How far the modules went, by kind of run."""
-    return {kind: _moved(own) for kind, own in by_kind(records, "movement").items()}
+    groups = by_kind(unshuffled(records, "movement", "modules", "displacement", "path"), TRAINED)
+    return {kind: _moved([r.results for r in group]) for kind, group in groups.items()}
 
 
-def _moved(found: list[Record]) -> Moved:
-    distance, path = (
-        _means(found, [_array(r, name)[-1] for r in found]) for name in ("displacement", "path")
+def _moved(found: list[results.Movement]) -> Moved:
+    return Moved(
+        _means(found, [f.displacement[-1] for f in found]),
+        _means(found, [f.path[-1] for f in found]),
+        float(np.mean([np.ravel(f.total_displacement)[-1] for f in found])),
+        len(found),
     )
-    totals = [np.ravel(r.results.get("total_displacement", np.nan))[-1] for r in found]
-    return Moved(distance, path, float(np.mean(totals)), len(found))
 
 
 def alike(records: Records) -> dict[Pair, Alike]:
     """Whether two runs moved alike, by kind of pair."""
-    return {kinds: _alike(own) for kinds, own in by_pair(records, "movement_alike").items()}
+    groups = by_pair(records, "movement_alignment", "modules", "cosine", "z")
+    return {kinds: _alike([r.results for r in group]) for kinds, group in groups.items()}
 
 
-def _alike(found: list[Record]) -> Alike:
-    names = list(map(str, found[0].results["modules"]))
-    same = [r for r in found if list(map(str, r.results["modules"])) == names]
+def _alike(every: list[results.MovementAlignment]) -> Alike:
+    names = words(every[0].modules)
+    same = [f for f in every if words(f.modules) == names]
     return Alike(
         names,
-        np.mean([_array(r, "cosine") for r in same], axis=0),
-        np.mean([_optional(r, "chance") for r in same], axis=0),
-        np.min([_array(r, "z") for r in same], axis=0),
-        float(np.mean([number(r, "total_cosine") for r in same])),
-        float(np.min([number(r, "total_z") for r in same])),
+        np.mean([array(f.cosine, (len(names),)) for f in same], axis=0),
+        np.mean([array(f.chance, (len(names),)) for f in same], axis=0),
+        np.min([np.asarray(f.z, np.float64) for f in same], axis=0),
+        float(np.mean([float(f.total_cosine) for f in same])),
+        float(np.min([float(f.total_z) for f in same])),
         len(same),
     )
 
 
-def _array(record: Record, name: str) -> np.ndarray:
-    return np.asarray(record.results[name], np.float64)
+def _names(found: Sequence[_OfModules]) -> list[str]:
+    return list(dict.fromkeys(name for f in found for name in words(f.modules)))
 
 
-def _optional(record: Record, name: str) -> np.ndarray:
-    missing = np.full(len(record.results["modules"]), np.nan)
-    return np.asarray(record.results.get(name, missing), np.float64)
-
-
-def _names(found: list[Record]) -> list[str]:
-    return list(dict.fromkeys(str(n) for r in found for n in r.results["modules"]))
-
-
-def _means(found: list[Record], values: Sequence[np.ndarray]) -> dict[str, float]:
+def _means(found: Sequence[_OfModules], values: Sequence[np.ndarray]) -> dict[str, float]:
     """The mean over the runs that have a module, by module, from [M] of each run."""
     each = [
-        dict(zip(map(str, r.results["modules"]), own.tolist(), strict=True))
-        for r, own in zip(found, values, strict=True)
+        dict(zip(words(f.modules), own.tolist(), strict=True))
+        for f, own in zip(found, values, strict=True)
     ]
     return {n: float(np.mean([own[n] for own in each if n in own])) for n in _names(found)}
 

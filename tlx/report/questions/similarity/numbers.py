@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlx.records import Record
-from tlx.report.read.selection import Records, by_pair, option, usable
-from tlx.report.read.values import whole
+from tlx.records import Record, results
+from tlx.report.read.selection import Records, by_pair, of_kind, shuffle_of
+from tlx.report.read.values import array, estimate, whole, words
 from tlx.report.words.kinds import Pair
 from tlx.report.words.numbers import Estimate, mean
 from tlx.report.words.shuffles import rank
@@ -41,9 +41,8 @@ class Layers(NamedTuple):
 
     def estimate(self, i: int) -> Estimate:
         """Layer `i` as an estimate, with its interval where it has one."""
-        ends = (float(self.low[i]), float(self.high[i]))
-        known = self.is_interval and bool(np.isfinite(ends).all())
-        return Estimate(float(self.value[i]), n=self.num_images, interval=ends if known else None)
+        found = estimate(self.value[i], self.low[i], self.high[i], n=self.num_images)
+        return found if self.is_interval else found._replace(interval=None)
 
 
 class BySteps(NamedTuple):
@@ -67,35 +66,31 @@ class BySteps(NamedTuple):
         return first, last
 
     def _estimate(self, k: int, i: int) -> Estimate:
-        ends = (float(self.low[k, i]), float(self.high[k, i]))
-        known = bool(np.isfinite(ends).all())
-        return Estimate(
-            float(self.value[k, i]), n=self.num_images, interval=ends if known else None
-        )
+        return estimate(self.value[k, i], self.low[k, i], self.high[k, i], n=self.num_images)
 
 
 def layers(
     records: Records, estimator: str = "debiased", shuffle: str = "none"
 ) -> dict[Pair, Layers]:
     """The similarity of each layer with itself in the other model, by kind of pair."""
-    groups = by_pair(records, "similarity", shuffle)
-    found = {
-        k: _layers([r for r in v if estimator in r.results], estimator) for k, v in groups.items()
-    }
-    return {k: value for k, value in found.items() if value is not None}
+    groups = _by_pair(records, estimator, shuffle)
+    return {k: _layers([r.results for r in group], estimator) for k, group in groups.items()}
 
 
-def _layers(found: list[Record], estimator: str) -> Layers | None:
-    shared = [_shared(r) for r in found]
-    if not shared:
-        return None
+def _by_pair(records: Records, estimator: str, shuffle: str = "none") -> dict[Pair, list[Record]]:
+    needed = ("layers_a", "layers_b", "debiased", estimator)
+    return by_pair(records, "similarity", *needed, shuffle=shuffle)
+
+
+def _layers(found: list[results.Similarity], estimator: str) -> Layers:
+    shared = [_shared(f) for f in found]
     names = [n for n in shared[0] if all(n in other for other in shared)]
 
     def diagonal(field: str) -> np.ndarray:
         rows = []
-        for record, own in zip(found, shared, strict=True):
-            matrix = _matrix(record, field)
-            rows.append([matrix[own[n]] for n in names])
+        for f, places in zip(found, shared, strict=True):
+            matrix = array(getattr(f, field), f.debiased.shape)
+            rows.append([matrix[places[n]] for n in names])
         return np.array(rows, np.float64).reshape(len(found), len(names))
 
     values = diagonal(estimator)
@@ -111,33 +106,27 @@ def _layers(found: list[Record], estimator: str) -> Layers | None:
         np.zeros(len(names)) if estimator == "debiased" else diagonal("chance").mean(axis=0),
         diagonal("z").min(axis=0),
         (diagonal("too_few") == 1).any(axis=0) & np.isfinite(values.mean(axis=0)),
-        min(whole(r, "count") for r in found),
+        min(whole(f.num_examples) for f in found),
         len(found),
     )
 
 
-def _shared(record: Record) -> dict[str, tuple[int, int]]:
+def _shared(found: results.Similarity) -> dict[str, tuple[int, int]]:
     """The layers that both models have, and where they stand."""
-    rows, columns = (list(map(str, record.results[f"layers_{s}"])) for s in "ab")
+    rows, columns = words(found.layers_a), words(found.layers_b)
     return {n: (i, columns.index(n)) for i, n in enumerate(rows) if n in columns}
-
-
-def _matrix(record: Record, field: str) -> np.ndarray:
-    """A result [La, Lb]; NaN where the record has none of the name."""
-    shape = np.shape(record.results["debiased"])
-    return np.asarray(record.results.get(field, np.full(shape, np.nan)), np.float64)
 
 
 def matrices(
     records: Records, estimator: str = "debiased"
 ) -> dict[Pair, tuple[list[str], list[str], np.ndarray]]:
     """The first pair's layers and [La, Lb] similarities, by kind of pair."""
-    result = {}
-    for kinds, found in by_pair(records, "similarity").items():
-        if estimator in found[0].results:
-            rows, columns = (list(map(str, found[0].results[f"layers_{s}"])) for s in "ab")
-            result[kinds] = rows, columns, _matrix(found[0], estimator)
-    return result
+    made = {}
+    for kinds, group in _by_pair(records, estimator).items():
+        found: results.Similarity = group[0].results
+        values = np.asarray(getattr(found, estimator), np.float64)
+        made[kinds] = words(found.layers_a), words(found.layers_b), values
+    return made
 
 
 def mean_similarity(found: Layers) -> Estimate:
@@ -147,31 +136,32 @@ def mean_similarity(found: Layers) -> Estimate:
 
 def shuffled(records: Records) -> dict[str, dict[Pair, Layers]]:
     """The debiased similarities on shuffled images, by shuffle, the finest first."""
-    records = usable(records, "similarity")
-    names = {str(r.inputs.get("shuffle") or "none") for r in records} - {"none"}
+    names = {shuffle_of(r) for r in of_kind(records, "similarity")} - {"none"}
     found = {name: layers(records, shuffle=name) for name in sorted(names, key=rank)}
     return {name: groups for name, groups in found.items() if groups}
 
 
 def by_step(records: Records) -> dict[Pair, BySteps]:
     """The similarity over the checkpoints of the first run of each kind, to P."""
-    found = by_pair(records, "similarity_trajectory")
-    return {kinds: _by_step(own) for kinds, own in found.items()}
+    groups = by_pair(records, "similarity_by_step", "step", "layers", "debiased")
+    return {kinds: _by_step([r.results for r in group]) for kinds, group in groups.items()}
 
 
-def _by_step(found: list[Record]) -> BySteps:
-    results = found[0].results
-    step = np.atleast_1d(results["step"])
-    value = np.asarray(results["debiased"], np.float64)
-    low, high = (
-        np.asarray(results.get(name, np.full(value.shape, np.nan)), np.float64)
-        for name in ("low", "high")
+def _by_step(found: list[results.SimilarityByStep]) -> BySteps:
+    first = found[0]
+    value = np.asarray(first.debiased, np.float64)
+    return BySteps(
+        words(first.layers),
+        np.atleast_1d(first.step),
+        value,
+        array(first.low, value.shape),
+        array(first.high, value.shape),
+        whole(first.num_examples),
+        len(found),
     )
-    names = list(map(str, results["layers"]))
-    return BySteps(names, step, value, low, high, whole(found[0], "count"), len(found))
 
 
 def spatial(records: Records) -> list[str]:
     """What was done with the positions of feature maps; empty where it is not recorded."""
-    found = {option(r, "spatial") for r in usable(records, "similarity")}
+    found = {r.options.get("spatial") for r in of_kind(records, "similarity")}
     return sorted(str(name) for name in found if name)

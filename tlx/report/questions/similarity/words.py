@@ -214,7 +214,7 @@ def by_step_caption(records: Records) -> str:
     n = max((v.num_images for v in found.values()), default=0)
     most = max((len(v.names) for v in found.values()), default=0)
     drawn = f"of {most} layers some are drawn" if most > layers.MOST else "all layers"
-    level = confidence(records, "similarity_trajectory")
+    level = confidence(records, "similarity_by_step")
     band = any(np.isfinite(v.low).any() for v in found.values())
     return (
         f"Debiased CKA of the layers of {runs} with the same layers of the trained P, at the "

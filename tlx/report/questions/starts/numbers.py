@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlx.report.read.selection import Records, option, usable
+from tlx.records import results
+from tlx.report.read.selection import Records, of_kind
 from tlx.report.read.sweeps import Sweep, difference
-from tlx.report.read.values import number, sized, whole
+from tlx.report.read.values import array, confidence_of, ends, estimate, whole, words
 from tlx.report.words.numbers import Estimate
 from tlx.report.words.verdicts import NO_INTERVAL, ZERO, above, above_zero
 
@@ -36,9 +37,7 @@ class Checkpoints(NamedTuple):
 
     def barrier_of(self, i: int) -> Estimate:
         """The error barrier of checkpoint `i`, a fraction, with its interval."""
-        value, low, high = map(float, self.barrier[:, i])
-        known = bool(np.isfinite([low, high]).all())
-        return Estimate(value, n=self.num_images, interval=(low, high) if known else None)
+        return estimate(*self.barrier[:, i], n=self.num_images)
 
 
 class Transferability(NamedTuple):
@@ -69,25 +68,24 @@ class Transferability(NamedTuple):
 
 def checkpoints(records: Records) -> Checkpoints | None:
     """P's checkpoints in the order of their steps; None without a record of them."""
-    record = next(iter(usable(records, "checkpoints")), None)
-    if record is None:
+    every = of_kind(records, "checkpoints", "step", "accuracy", "barrier", "verdict")
+    if not every:
         return None
-    step = np.atleast_1d(np.asarray(record.results["step"])).astype(np.int64)
+    record = every[0]
+    found: results.Checkpoints = record.results
+    step = np.atleast_1d(found.step).astype(np.int64)
     order = np.argsort(step, kind="stable")
-    ends = ("barrier", "barrier_low", "barrier_high")
-    barrier = np.stack([sized(record, name, step.size)[order] for name in ends])
-    verdicts = np.atleast_1d(record.results["verdict"])[order]
-    level = option(record, "confidence")
-    found = Checkpoints(
+    barrier = ends(step.shape, found.barrier, found.barrier_low, found.barrier_high)
+    made = Checkpoints(
         step[order],
-        sized(record, "accuracy", step.size)[order],
-        barrier,
-        list(map(str, verdicts)),
-        number(record, "tolerance"),
-        whole(record, "count"),
-        float(level) if isinstance(level, int | float) else float("nan"),
+        array(found.accuracy, step.shape)[order],
+        barrier[:, order],
+        [words(found.verdict)[i] for i in order],
+        float(found.tolerance),
+        whole(found.num_examples),
+        confidence_of(record),
     )
-    return found._replace(verdict=[_inside(found, i) for i in range(step.size)])
+    return made._replace(verdict=[_inside(made, i) for i in range(step.size)])
 
 
 def _inside(found: Checkpoints, i: int) -> str:
@@ -98,25 +96,25 @@ def _inside(found: Checkpoints, i: int) -> str:
 
 def transferability(records: Records) -> Transferability | None:
     """The scores of P's checkpoints; None without a record of them."""
-    found = usable(records, "transferability")
-    if not found:
+    every = of_kind(records, "transferability", "values", "measured", "scores", "score")
+    if not every:
         return None
-    record = found[0]
-    values, names = (
-        [str(v) for v in np.atleast_1d(record.results[name])] for name in ("values", "scores")
-    )
-    tested = {
-        name: sized(record, name, len(names))
-        for name in ("weighted_tau", "p_weighted_tau", "kendall", "p_kendall", "p_holm")
-    }
+    record = every[0]
+    found: results.Transferability = record.results
+    values, scores = words(found.values), words(found.scores)
+    each = (len(scores),)
     return Transferability(
         values=values,
-        measured=sized(record, "measured", len(values)),
-        names=names,
-        score=np.asarray(record.results["score"], np.float64).reshape(len(names), len(values)),
-        num_images=whole(record, "count"),
-        layer=str(option(record, "layer") or ""),
-        **tested,
+        measured=array(found.measured, (len(values),)),
+        names=scores,
+        score=array(found.score, (len(scores), len(values))),
+        weighted_tau=array(found.weighted_tau, each),
+        p_weighted_tau=array(found.p_weighted_tau, each),
+        kendall=array(found.kendall, each),
+        p_kendall=array(found.p_kendall, each),
+        p_holm=array(found.p_holm, each),
+        num_images=whole(found.num_examples),
+        layer=str(record.options.get("layer") or ""),
     )
 
 

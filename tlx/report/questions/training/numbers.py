@@ -4,10 +4,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tlx.records import results
 from tlx.report.read import learning
-from tlx.report.read.selection import Records, option, usable
+from tlx.report.read.selection import Records, of_kind
 from tlx.report.read.sweeps import Sweep, sweep
-from tlx.report.read.values import array, counts, ends, level, names, share, whole
+from tlx.report.read.values import (
+    array,
+    confidence_of,
+    counts,
+    ends,
+    share,
+    whole,
+    words,
+)
 from tlx.report.words.kinds import TRAINED
 from tlx.report.words.numbers import Estimate
 from tlx.report.words.verdicts import above_zero, order
@@ -55,39 +64,39 @@ class MeanCurves(NamedTuple):
 
         What of the interval lies in 0 … 1; so too of `Sweep`.
         """
-        return share(self.final[:, group], self.num_images)
+        return share(*self.final[:, group], n=self.num_images)
 
 
 def mean_curves(records: Records) -> MeanCurves | None:
     """The runs on the plain target; None without a record of them."""
-    found = usable(records, "learning")
-    if not found:
+    every = of_kind(records, "mean_learning_curves", "step", "kinds", "test_mean")
+    if not every:
         return None
-    record = found[0]
-    kinds = names(record, "kinds")
-    step = np.atleast_1d(np.asarray(record.results["step"]))
-    over_seeds = (len(kinds), np.shape(array(record, "best", (len(kinds), 1)))[-1])
-    over_time, groups = (len(kinds), step.size), (len(kinds),)
+    record = every[0]
+    found: results.MeanLearningCurves = record.results
+    kinds, step = words(found.kinds), np.atleast_1d(found.step)
+    groups, over_time = (len(kinds),), (len(kinds), step.size)
+    over_seeds = (len(kinds), np.shape(np.atleast_1d(found.best))[-1])
     return MeanCurves(
         target=str(record.inputs.get("target", "")),
         step=step,
         kinds=kinds,
-        rates=array(record, "rates", groups),
-        seeds=counts(record, "seeds", groups),
-        test=ends(record, "test_mean", over_time),
-        train=ends(record, "train_mean", over_time),
-        loss=ends(record, "loss_mean", over_time),
-        auc=ends(record, "auc_mean", over_time),
-        final=ends(record, "final_mean", groups),
-        best_step=array(record, "best_step", over_seeds),
-        best=array(record, "best", over_seeds),
-        selected_step=array(record, "selected_step", over_seeds),
-        selected=array(record, "selected", over_seeds),
-        optimism=array(record, "optimism", groups),
-        num_images=whole(record, "count"),
-        num_valid=whole(record, "num_valid"),
-        selected_on=str(option(record, "selected_on") or ""),
-        confidence=level(record),
+        rates=array(found.rates, groups),
+        seeds=counts(found.seeds, groups),
+        test=ends(over_time, found.test_mean, found.test_low, found.test_high),
+        train=ends(over_time, found.train_mean, found.train_low, found.train_high),
+        loss=ends(over_time, found.loss_mean, found.loss_low, found.loss_high),
+        auc=ends(over_time, found.auc_mean, found.auc_low, found.auc_high),
+        final=ends(groups, found.final_mean, found.final_low, found.final_high),
+        best_step=array(found.best_step, over_seeds),
+        best=array(found.best, over_seeds),
+        selected_step=array(found.selected_step, over_seeds),
+        selected=array(found.selected, over_seeds),
+        optimism=array(found.optimism, groups),
+        num_images=whole(found.num_examples),
+        num_valid=whole(found.num_valid),
+        selected_on=str(record.options.get("selected_on") or ""),
+        confidence=confidence_of(record),
     )
 
 
