@@ -80,12 +80,6 @@ def test_labels_that_do_not_collide_stay():
             id="summary needs neither jax nor matplotlib",
         ),
         pytest.param(
-            "jax flax",
-            "import tlx.report.page as p; p.write(sys.argv[1], sys.argv[2]); "
-            "assert 'matplotlib.pyplot' not in sys.modules",
-            id="the page needs no jax and no pyplot",
-        ),
-        pytest.param(
             "matplotlib",
             "import tlx.report.page, tlx.report.figures as f\n"
             "try: f.interpolation(sys.argv[1])\n"
@@ -95,8 +89,8 @@ def test_labels_that_do_not_collide_stay():
         ),
     ],
 )
-def test_imports(root, tmp_path, blocked, code):
+def test_imports(root, blocked, code):
     start = f"import sys; sys.modules.update(dict.fromkeys({blocked.split()!r}))\n"
     env = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
-    command = [sys.executable, "-c", start + code, str(root), str(tmp_path / "page.html")]
+    command = [sys.executable, "-c", start + code, str(root)]
     subprocess.run(command, check=True, env=env, timeout=120)

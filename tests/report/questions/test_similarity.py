@@ -196,8 +196,8 @@ def test_panels_of_the_section(records):
     assert (0.07,) * len(LAYERS) in {tuple(line.get_ydata()) for line in biased.get_lines()}
 
 
-def test_additions_have_their_own_heading_after_the_paper(records):
-    text = html.unescape(page.render(records))
+def test_additions_have_their_own_heading_after_the_paper(text):
+    text = html.unescape(text)
     section = text[text.index('<section id="similarity">') :]
     section = section[: section.index("</section>")]
     order = ["In the paper", "<h3>On shuffled", "<h3>Over the training", "How it was computed"]

@@ -21,7 +21,7 @@ from tlx.report.words.numbers import UNKNOWN, Estimate
 
 
 class Sweep(NamedTuple):
-    """Runs along an axis of a study: kinds K, values C, rates R, seeds S; NaN where undefined.
+    """Runs along an axis of a study: kinds K, values C, rates R; NaN where undefined.
 
     Attributes:
       axis: "shuffle", "train_size", "target" or "init_step".
@@ -29,17 +29,13 @@ class Sweep(NamedTuple):
       plain: which of them the plain P-T and RI-T have; "" where unknown.
       kinds: [K] P-T and RI-T; of "init_step" only P-T.
       rates: [K, R].
-      final, average, area, best, selected, steps_to: [K, C, R, S]: test accuracy after the
-        last step; average training accuracy; area under the test curve; best on test;
-        at the step chosen on validation; first step with a test accuracy of `reach`.
-      reach: [C].
       chosen: int [K, C], which rate; -1 where unknown.
       chosen_on: "valid", "test", or "" where there was nothing to choose.
       final_mean, average_mean: [3, K, C] at the chosen rate: mean over seeds, low, high.
       difference, drop, speed: [3, C] with the ends of their intervals: mean P-T - mean RI-T
         of final test accuracy (of "init_step": the last checkpoint's less this one's); that
         over P-T, in percent; P-T - RI-T of average training accuracy.
-      difference_p, difference_p_holm, speed_p, speed_p_holm: [C].
+      difference_p_holm, speed_p_holm: [C], adjusted for all values.
       chance: [C], what the difference's interval covers: "seeds and examples", "seeds",
         "examples" or "".
       num_seeds: int [K, C].
@@ -49,18 +45,10 @@ class Sweep(NamedTuple):
     """
 
     axis: str
-    target: str
     values: list[str]
     plain: str
     kinds: list[str]
     rates: np.ndarray
-    final: np.ndarray
-    average: np.ndarray
-    area: np.ndarray
-    best: np.ndarray
-    selected: np.ndarray
-    steps_to: np.ndarray
-    reach: np.ndarray
     chosen: np.ndarray
     chosen_on: str
     final_mean: np.ndarray
@@ -68,9 +56,7 @@ class Sweep(NamedTuple):
     difference: np.ndarray
     drop: np.ndarray
     speed: np.ndarray
-    difference_p: np.ndarray
     difference_p_holm: np.ndarray
-    speed_p: np.ndarray
     speed_p_holm: np.ndarray
     chance: list[str]
     num_seeds: np.ndarray
@@ -129,23 +115,14 @@ def sweep(records: Records, axis: str) -> Sweep | None:
         return None
     found: results.Sweep = record.results
     values, kinds = words(found.values), words(found.kinds)
-    final = np.asarray(found.final, np.float64)
     cells, each = (len(values),), (len(kinds), len(values))
     earliest = float(found.earliest)
     return Sweep(
         axis=axis,
-        target=str(record.inputs.get("target", "")),
         values=values,
         plain=word(found.plain),
         kinds=kinds,
-        rates=array(found.rates, (len(kinds), final.shape[2])),
-        final=final,
-        average=array(found.average, final.shape),
-        area=array(found.area, final.shape),
-        best=array(found.best, final.shape),
-        selected=array(found.selected, final.shape),
-        steps_to=array(found.steps_to, final.shape),
-        reach=array(found.reach, cells),
+        rates=array(found.rates, (len(kinds), found.final.shape[2])),
         chosen=counts(found.chosen, each, nothing=-1),
         chosen_on=word(found.chosen_on),
         final_mean=ends(each, found.final_mean, found.final_low, found.final_high),
@@ -153,9 +130,7 @@ def sweep(records: Records, axis: str) -> Sweep | None:
         difference=ends(cells, found.difference, found.difference_low, found.difference_high),
         drop=ends(cells, found.drop, found.drop_low, found.drop_high),
         speed=ends(cells, found.speed, found.speed_low, found.speed_high),
-        difference_p=array(found.difference_p, cells),
         difference_p_holm=array(found.difference_p_holm, cells),
-        speed_p=array(found.speed_p, cells),
         speed_p_holm=array(found.speed_p_holm, cells),
         chance=words(found.chance) or [""] * len(values),
         num_seeds=counts(found.num_seeds, each),

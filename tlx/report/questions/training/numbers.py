@@ -39,7 +39,6 @@ class MeanCurves(NamedTuple):
       optimism: [G], the mean of best - selected.
     """
 
-    target: str
     step: np.ndarray
     kinds: list[str]
     rates: np.ndarray
@@ -56,7 +55,6 @@ class MeanCurves(NamedTuple):
     optimism: np.ndarray
     num_images: int
     num_valid: int
-    selected_on: str
     confidence: float
 
     def final_of(self, group: int) -> Estimate:
@@ -78,7 +76,6 @@ def mean_curves(records: Records) -> MeanCurves | None:
     groups, over_time = (len(kinds),), (len(kinds), step.size)
     over_seeds = (len(kinds), np.shape(np.atleast_1d(found.best))[-1])
     return MeanCurves(
-        target=str(record.inputs.get("target", "")),
         step=step,
         kinds=kinds,
         rates=array(found.rates, groups),
@@ -95,7 +92,6 @@ def mean_curves(records: Records) -> MeanCurves | None:
         optimism=array(found.optimism, groups),
         num_images=whole(found.num_examples),
         num_valid=whole(found.num_valid),
-        selected_on=str(record.options.get("selected_on") or ""),
         confidence=confidence_of(record),
     )
 
