@@ -1,9 +1,9 @@
 """What a caption says of the runs along an axis."""
 
-import math
 from collections.abc import Sequence
 
 from tlx.report.read.sweeps import Sweep
+from tlx.report.words.numbers import level
 
 
 def runs_counted(found: Sweep) -> str:
@@ -27,8 +27,8 @@ def whiskers_said(found: Sweep) -> str:
     known = [found.final_of(k, i).interval for k in found.kinds for i in range(len(found.values))]
     if not any(known):
         return "No intervals: one run each."
-    level = level_said(found.confidence)
-    return f"Whiskers are {f'{level} ' if level else ''}intervals over runs."
+    of = level(found.confidence)
+    return f"Whiskers are {f'{of} ' if of else ''}intervals over runs."
 
 
 def chance_covered(found: Sweep) -> str:
@@ -46,8 +46,3 @@ def rate_said(found: Sweep) -> str:
         f" Of {found.rates.shape[1]} learning rates each mean is at the one with the highest mean "
         f"accuracy on {images[found.chosen_on]}."
     )
-
-
-def level_said(confidence: float) -> str:
-    """The level of intervals, e.g. "95%"; "" where it is unknown."""
-    return f"{100 * confidence:g}%" if math.isfinite(confidence) else ""

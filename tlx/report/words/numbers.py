@@ -75,6 +75,12 @@ def over_runs(values: Sequence[float]) -> Estimate:
     return Estimate(center, interval=(center - half, center + half))
 
 
+def difference(one: Estimate, other: Estimate) -> Estimate:
+    """One number less another, with the error of independent ones."""
+    error = math.hypot(one.error, other.error)
+    return Estimate(one.value - other.value, error, min(one.n, other.n))
+
+
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
@@ -137,6 +143,11 @@ def significant(value: float, digits: int = 3) -> str:
         return "0"
     places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return _minus(f"{value:,.{min(places, MOST)}f}")
+
+
+def level(confidence: float) -> str:
+    """The level of an interval, e.g. "95%"; "" where it is unknown."""
+    return f"{100 * confidence:g}%" if math.isfinite(confidence) else ""
 
 
 def count(n: int, noun: str, *, words: bool = True) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from tlx.report.words.kinds import pair
-from tlx.report.words.numbers import Estimate
+from tlx.report.words.numbers import Estimate, difference
 
 Verdict = Literal["yes", "no", "open"]
 
@@ -27,6 +27,9 @@ LOSS_TOLERANCE = 0.05
 # What is called little of an accuracy, a fraction: a module that costs no more can be done
 # without, a start that ends no more below another is as good.
 LITTLE = 0.01
+
+LEAST_Z = 3.0
+"""Standard deviations under random pairing below which a value may be chance."""
 
 ZERO = Estimate(0.0, interval=(0.0, 0.0))
 """What a difference is held against."""
@@ -53,7 +56,7 @@ def above(one: Estimate, other: Estimate | float) -> Verdict:
     """
     if isinstance(other, Estimate):
         if one.interval is None and other.interval is None:
-            one, other = _difference(one, other), ZERO
+            one, other = difference(one, other), ZERO
         (low, high), (least, most) = ends(one), ends(other)
         return "yes" if low > most else "no" if high < least else "open"
     low, high = ends(one) if math.isfinite(other) else _UNKNOWN
@@ -72,10 +75,6 @@ def ends(estimate: Estimate) -> tuple[float, float]:
         low, high = estimate.value - 2 * estimate.error, estimate.value + 2 * estimate.error
     is_one = all(map(math.isfinite, (estimate.value, low, high))) and low <= high
     return (low, high) if is_one else _UNKNOWN
-
-
-def _difference(one: Estimate, other: Estimate) -> Estimate:
-    return Estimate(one.value - other.value, math.hypot(one.error, other.error))
 
 
 def decided(found: Verdict, expected: Verdict = "yes") -> str:
@@ -109,12 +108,3 @@ def together(verdicts: Iterable[str]) -> str:
 def of_all(verdicts: Iterable[Verdict], expected: Verdict) -> str:
     """What the verdicts on several pairs make of a claim about any pair."""
     return together(decided(v, expected) for v in verdicts)
-
-
-def capital(sentence: str) -> str:
-    """The sentence with a capital first letter."""
-    return sentence[0].upper() + sentence[1:]
-
-
-LEAST_Z = 3.0
-"""Standard deviations under random pairing below which a value is not told from chance."""

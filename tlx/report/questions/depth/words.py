@@ -1,6 +1,5 @@
 """What is in which layer: the answer, its captions and its tables."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,7 +10,16 @@ from tlx.report.questions.depth.numbers import WAYS, Probes, Spectrum, percentag
 from tlx.report.read import learning
 from tlx.report.read.selection import Records
 from tlx.report.words.kinds import short
-from tlx.report.words.numbers import NO_DATA, UNKNOWN, Estimate, count, percent, significant, text
+from tlx.report.words.numbers import (
+    NO_DATA,
+    UNKNOWN,
+    Estimate,
+    count,
+    difference,
+    percent,
+    significant,
+    text,
+)
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import OPEN, above, order
 
@@ -95,7 +103,7 @@ def _freezing(records: Records) -> str:
     """What it changes that the modules taken from P are not trained."""
     runs = numbers.partial(records)
     tuned, frozen = (numbers.final_by_k(runs.get(way, {})) for way in ("first", "first:frozen"))
-    changes = {k: _difference(frozen[k], tuned[k]) for k in tuned if k in frozen and k > 0}
+    changes = {k: difference(frozen[k], tuned[k]) for k in tuned if k in frozen and k > 0}
     if not changes:
         return ""
     ends = sorted(changes, key=lambda k: changes[k].value)
@@ -104,11 +112,6 @@ def _freezing(records: Records) -> str:
     if all(order(frozen[k], tuned[k]) == OPEN for k in changes):
         lead = "Freezing the modules taken from P makes no measurable difference:"
     return f"{lead} {' to '.join(said)}."
-
-
-def _difference(one: Estimate, other: Estimate) -> Estimate:
-    error = math.hypot(one.error, other.error)
-    return Estimate(one.value - other.value, error, min(one.n, other.n))
 
 
 def _signed(change: Estimate) -> str:

@@ -8,8 +8,9 @@ from tlx.report.read.selection import Records, brackets, in_brackets, statistics
 from tlx.report.words import verdicts
 from tlx.report.words.kinds import Pair, pair_name, pair_words, pairs_counted
 from tlx.report.words.numbers import NO_DATA, Estimate, percent, text
+from tlx.report.words.sentences import capital
 from tlx.report.words.table import Table
-from tlx.report.words.verdicts import DIFFERS, MIXED, P_T, RI_T, Verdict, capital, of_all
+from tlx.report.words.verdicts import DIFFERS, MIXED, P_T, RI_T, Verdict, of_all
 
 
 def answer(records: Records) -> Answer:

@@ -14,6 +14,7 @@ from tlx.report.questions.landscape.numbers import VARIANTS, Basin, Plane, Varia
 from tlx.report.read.selection import Records
 from tlx.report.words.kinds import Pair, colour, pair_colour, pair_name, pair_words
 from tlx.report.words.numbers import significant
+from tlx.report.words.sentences import listed
 from tlx.report.words.verdicts import RI_T
 
 if TYPE_CHECKING:
@@ -77,12 +78,8 @@ def _plane(plane: Plane, name: str, quantity: str, levels: list[float]) -> Panel
 
     height = _MARGINS[2] + _MARGINS[3] + _SIDE * min(max(ratio, 0.5), 1.25)
     unit = "nats" if is_loss else "%"
-    title = f"{quantity} ({unit}) around {_listed(plane.labels)}"
+    title = f"{quantity} ({unit}) around {listed(plane.labels)}"
     return Panel(name, title, draw, height, _MARGINS)
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:-1]) + f" and {names[-1]}"
 
 
 def _contours(

@@ -9,6 +9,7 @@ from tlx.report.questions.landscape.numbers import Basin, Variant
 from tlx.report.read.selection import Records, brackets, statistics_rule
 from tlx.report.words.kinds import Pair, pair_name, pair_words, pairs_counted
 from tlx.report.words.numbers import count, mean, significant, text
+from tlx.report.words.sentences import capital
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import (
     AGREES,
@@ -20,7 +21,6 @@ from tlx.report.words.verdicts import (
     RI_T,
     Verdict,
     above,
-    capital,
     of_all,
     order,
     together,

@@ -13,8 +13,10 @@ from tlx.report.questions.mistakes.numbers import (
     Mistakes,
 )
 from tlx.report.read.selection import Records, confidence, in_brackets
+from tlx.report.words.differences import p_value
 from tlx.report.words.kinds import pair_name, pair_words, pairs_counted
 from tlx.report.words.numbers import NO_DATA, Estimate, count, significant, text
+from tlx.report.words.sentences import capital
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import (
     AGREES,
@@ -25,7 +27,6 @@ from tlx.report.words.verdicts import (
     P_T,
     RI_T,
     above_zero,
-    capital,
     order,
 )
 
@@ -191,8 +192,8 @@ def _row(group: Group) -> tuple[str, ...]:
         text(group.kappa),
         text(group.capa),
         differ if differ == NO_DATA else f"{differ}%",
-        _p(group.p_value),
-        _p(group.p_holm),
+        p_value(group.p_value) or NO_DATA,
+        p_value(group.p_holm) or NO_DATA,
     )
 
 
@@ -201,12 +202,6 @@ def counted(n: float) -> str:
     if not math.isfinite(n):
         return NO_DATA
     return f"{n:,.0f}" if n == round(n) else f"{n:,.1f}"
-
-
-def _p(value: float) -> str:
-    if not math.isfinite(value):
-        return NO_DATA
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def key_numbers(records: Records) -> list[KeyNumber]:

@@ -23,6 +23,7 @@ from tlx.report.read.selection import Records, statistics_rule
 from tlx.report.words import kinds
 from tlx.report.words.kinds import TRAINED, Pair, pair, pairs_counted, short
 from tlx.report.words.numbers import NO_DATA, UNKNOWN, Estimate, count, significant, text
+from tlx.report.words.sentences import listed
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import (
     AGREES,
@@ -106,11 +107,7 @@ def _most(found: Rewound) -> str:
 def _some(names: list[str]) -> str:
     """The first MOST names, and how many others there are."""
     more = len(names) - MOST
-    return _listed([*names[:MOST], *([count(more, "other")] if more > 0 else [])])
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+    return listed([*names[:MOST], *([count(more, "other")] if more > 0 else [])])
 
 
 def _without(found: Rewound) -> Iterator[str]:
@@ -124,7 +121,7 @@ def _without(found: Rewound) -> Iterator[str]:
     elif len(without) == len(found.lost):
         yield "P-T can do without the training of any one module."
     elif without:
-        yield f"P-T can do without the training of {_listed(without)}, one at a time."
+        yield f"P-T can do without the training of {listed(without)}, one at a time."
     if undecided:
         named = _some(undecided)
         yield f"Whether P-T can do without the training of {named} is too close to call."
@@ -155,7 +152,7 @@ def _bounds(found: Mapping[str, Critical]) -> Iterator[str]:
     silent = [kind for kind in found if kind not in useful]
     parts = [f"is {bound:.2f} for {kind}" for kind, bound in useful.items()]
     if silent:
-        parts.append(f"says nothing about {_listed(silent)}")
+        parts.append(f"says nothing about {listed(silent)}")
     if parts:
         yield f"The PAC-Bayes bound on the expected error {' and '.join(parts)}."
 

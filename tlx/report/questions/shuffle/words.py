@@ -11,8 +11,7 @@ from tlx.report.read.sweeps import Sweep, adjusted, difference, sweep
 from tlx.report.words import shuffles
 from tlx.report.words.differences import as_fraction, p_value, points
 from tlx.report.words.kinds import TRAINED
-from tlx.report.words.numbers import Estimate, count, percent
-from tlx.report.words.shuffles import words
+from tlx.report.words.numbers import Estimate, count, level, percent
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import (
     AGREES,
@@ -51,7 +50,7 @@ def answer(records: Records) -> Answer:
         NO_INTERVAL: "Whether what survives shuffling helps is open",
         DIFFERS: "Unlike in the paper, pretraining hurts what survives shuffling",
     }[above_zero(difference(found, finest))]
-    short = f"{lead}: with {words(found.values[finest])} P-T reaches {p_t}, RI-T {ri_t}"
+    short = f"{lead}: with {shuffles.words(found.values[finest])} P-T reaches {p_t}, RI-T {ri_t}"
     if difference(found, finest).interval is None:
         short += " (no interval over several runs)"
     checks = (
@@ -101,14 +100,14 @@ def caption(records: Records) -> str:
         return ""
     runs = " or ".join(count(n, "run") for n in sorted(set(found.num_seeds.ravel().tolist())))
     sizes = " or ".join(f"{n:,}" for n in sorted(set(found.num_images.tolist())))
-    level = f"{100 * found.confidence:g}% " if math.isfinite(found.confidence) else ""
+    of = f"{level(found.confidence)} ".lstrip()
     covers = [c for c in dict.fromkeys(found.chance) if c]
     parts = [
         "Accuracy where the blocks of an image are shuffled, pale of P-T, solid of RI-T: means "
         f"of {runs} on n = {sizes} test images."
     ]
     if np.isfinite(found.final_mean[1:]).any():
-        parts.append(f"Whiskers are {level}t intervals over seeds.")
+        parts.append(f"Whiskers are {of}t intervals over seeds.")
     if np.isfinite(found.difference[1:]).any() and covers:
         parts.append(
             f"The intervals of the differences and drops in the table cover the chance of "

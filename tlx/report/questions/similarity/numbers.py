@@ -7,9 +7,9 @@ import numpy as np
 from tlx.records import Record, results
 from tlx.report.read.selection import Records, by_pair, of_kind, shuffle_of
 from tlx.report.read.values import array, estimate, whole, words
+from tlx.report.words import shuffles
 from tlx.report.words.kinds import Pair
 from tlx.report.words.numbers import Estimate, mean
-from tlx.report.words.shuffles import rank
 
 
 class Layers(NamedTuple):
@@ -137,7 +137,7 @@ def mean_similarity(found: Layers) -> Estimate:
 def shuffled(records: Records) -> dict[str, dict[Pair, Layers]]:
     """The debiased similarities on shuffled images, by shuffle, the finest first."""
     names = {shuffle_of(r) for r in of_kind(records, "similarity")} - {"none"}
-    found = {name: layers(records, shuffle=name) for name in sorted(names, key=rank)}
+    found = {name: layers(records, shuffle=name) for name in sorted(names, key=shuffles.rank)}
     return {name: groups for name, groups in found.items() if groups}
 
 

@@ -13,7 +13,7 @@ from tlx.report.read.selection import Records, confidence, in_brackets
 from tlx.report.words import shuffles
 from tlx.report.words.kinds import Pair, pair, pair_name, pair_words, pairs_counted, short
 from tlx.report.words.numbers import NO_DATA, UNKNOWN, Estimate, count, significant, text
-from tlx.report.words.shuffles import words
+from tlx.report.words.sentences import capital
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import (
     AGREES,
@@ -25,7 +25,6 @@ from tlx.report.words.verdicts import (
     P_T,
     RI_T,
     above,
-    capital,
     order,
 )
 
@@ -97,7 +96,7 @@ def _shuffled(name: str, groups: Mapping[Pair, Layers]) -> str:
     one, other = means.get(P_T, UNKNOWN), means.get(RI_T, UNKNOWN)
     if not (one.known and other.known):
         return ""
-    where = capital(f"with {words(name)}")
+    where = capital(f"with {shuffles.words(name)}")
     sentence = f". {where} it is {cka(one)} between two P-T, {cka(other)} between two RI-T"
     if means.get(_SOURCE, UNKNOWN).known:
         sentence += f" and {cka(means[_SOURCE])} between P-T and P"

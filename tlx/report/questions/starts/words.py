@@ -12,7 +12,6 @@ from tlx.report.read import learning, sweeps
 from tlx.report.read.selection import Records
 from tlx.report.read.sweep_captions import (
     chance_covered,
-    level_said,
     rate_said,
     runs_counted,
     whiskers_said,
@@ -20,7 +19,7 @@ from tlx.report.read.sweep_captions import (
 from tlx.report.read.sweeps import Sweep, adjusted
 from tlx.report.words import verdicts
 from tlx.report.words.differences import chance, in_points, p_value, points
-from tlx.report.words.numbers import count, percent, proportion, significant
+from tlx.report.words.numbers import count, level, percent, proportion, significant
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import AGREES, DIFFERS, LITTLE, NO_INTERVAL, OPEN, ZERO, above
 
@@ -224,8 +223,8 @@ def caption(records: Records) -> str:
             said.append("The horizontal line is RI-T.")
     if own is not None:
         shaded = "Shaded: the accuracy of P's checkpoints on the source. " if found else ""
-        level = level_said(own.confidence)
-        band = f", the band its {level} interval" if level else ""
+        of = level(own.confidence)
+        band = f", the band its {of} interval" if of else ""
         said.append(
             f"{shaded}The barrier is the largest rise of the 0-1 error above the chord on the "
             f"straight line to P's last checkpoint{band}; "

@@ -11,7 +11,7 @@ from tlx.report.read import learning
 from tlx.report.read.selection import Records
 from tlx.report.words.differences import in_points
 from tlx.report.words.kinds import TRAINED
-from tlx.report.words.numbers import NO_DATA, Estimate, count, percent
+from tlx.report.words.numbers import NO_DATA, Estimate, count, level, percent
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import AGREES, DIFFERS, OPEN
 
@@ -89,8 +89,8 @@ def _groups_caption(found: MeanCurves, has_runs: bool) -> str:
         + f", n = {found.num_images:,} test images."
     ]
     if seeds and seeds[-1] > 1:
-        level = f"{100 * found.confidence:g}% " if math.isfinite(found.confidence) else ""
-        parts.append(f"Bands are {level}t intervals of the mean over seeds, step by step.")
+        of = f"{level(found.confidence)} ".lstrip()
+        parts.append(f"Bands are {of}t intervals of the mean over seeds, step by step.")
     if seeds and seeds[0] == 1:
         parts.append("Of one run there is no band.")
     if has_runs:
