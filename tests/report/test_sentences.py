@@ -19,9 +19,9 @@ from tlx.report.questions.distances import words as distances_words
 from tlx.report.questions.interpolation import words as interpolation_words
 from tlx.report.questions.similarity import words as similarity_words
 from tlx.report.words.verdicts import (
+    ACCURACY_TOLERANCE,
     AGREES,
     DIFFERS,
-    DIP_TOLERANCE,
     LOSS_TOLERANCE,
     NO_INTERVAL,
     OPEN,
@@ -52,7 +52,9 @@ def test_a_loss_barrier_that_reaches_the_tolerance_is_open():
     answer = interpolation_words.answer([made])
     assert answer.verdict == OPEN
     assert answer.sentence.startswith("Whether a barrier stands between two P-T is open: along")
-    at = on_the_line((0.0, 0.0, DIP_TOLERANCE), (0.0, 0.02, LOSS_TOLERANCE), kinds=("pt0", "pt1"))
+    at = on_the_line(
+        (0.0, 0.0, ACCURACY_TOLERANCE), (0.0, 0.02, LOSS_TOLERANCE), kinds=("pt0", "pt1")
+    )
     assert interpolation_words.answer([at]).verdict == AGREES
 
 
@@ -108,8 +110,8 @@ SHARE = st.tuples(*[st.floats(0, 0.1)] * 3).map(sorted)
 @given(SHARE, SHARE, st.sampled_from([("pt0", "pt1"), ("rit0", "rit1")]))
 def test_a_barrier_is_said_of_whole_intervals(dip, loss, kinds):
     sentence = interpolation_words.answer([on_the_line(dip, loss, kinds=kinds)]).sentence
-    without = dip[2] <= DIP_TOLERANCE and loss[2] <= LOSS_TOLERANCE
-    across = dip[0] > DIP_TOLERANCE or loss[0] > LOSS_TOLERANCE
+    without = dip[2] <= ACCURACY_TOLERANCE and loss[2] <= LOSS_TOLERANCE
+    across = dip[0] > ACCURACY_TOLERANCE or loss[0] > LOSS_TOLERANCE
     assert ("without a barrier" in sentence) == without
     assert ("only across a barrier" in sentence) == across
     assert ("is open" in sentence) == (not without and not across)

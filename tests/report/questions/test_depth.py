@@ -23,8 +23,8 @@ def test_the_answer_of_the_fixture(records):
     answer = words.answer(records)
     probed = (
         "The target's classes can be read from P better than from random weights: from layer 3.1, "
-        "P's highest, a linear map gets 90.0 [88.0, 91.0]% of the test images right, against 40.0 "
-        "[38.0, 41.0]% with random weights"
+        "P's highest, a linear probe gets 90.0 [88.0, 91.0]% of the test images right, against "
+        "40.0 [38.0, 41.0]% with random weights"
     )
     assert answer.sentence == (
         f"{probed}; after training on the target it is 96.0 [94.0, 97.0]% in P-T and 93.0 [91.0, "
@@ -40,7 +40,7 @@ def test_the_answer_of_the_fixture(records):
 
 def test_captions(records):
     assert PARTS["linear_probes"].caption(records) == (
-        "The target's classes as a linear map reads them from each layer, fitted to 400 training "
+        "The target's classes as a linear probe reads them from each layer, fitted to 400 training "
         "images; bands are 95% intervals over n = 1,397 test images (1 P, 1 P-T, 1 RI-T, 1 RI). RI "
         "has random weights, before any training. The second panel is what training added to "
         "random weights, with the intervals of a difference between independent samples. Feature "
@@ -126,7 +126,7 @@ def test_probes_without_p_or_random_weights():
         answer.sentence
         == answer.short
         == (
-            "The most of the target's test images that a linear map was measured to get right is "
+            "The most of the target's test images that a linear probe was measured to get right is "
             "96.0 [94.0, 97.0]% from layer 3.1 of P-T and 40.0 [38.0, 41.0]% from layer "
             "3.1 of random weights."
         )
@@ -305,7 +305,7 @@ def test_a_record_without_what_is_needed_is_left_out():
 def test_the_section_with_and_without_its_parts(records):
     text = render(make(QUESTIONS["depth"], records), 3)
     headings = (
-        "What a linear map reads",
+        "Linear probes",
         "Starting from some",
         "The singular values of the layers",
         "In the paper",

@@ -23,8 +23,8 @@ def test_the_answer_of_the_fixture(records):
         "Two P-T live in one basin: on the line between them the error rises 0.6 [0.1, 1.4] "
         "points above the chord (2 allowed), the loss 0.010 [0.000, 0.030] nats. Two RI-T do not "
         "live in one basin: on the line between them the error rises 78.0 [77.5, 78.8] points "
-        "above the chord (2 allowed), the loss 2.10 [2.03, 2.17] nats. Putting the units of two "
-        "RI-T in one order lowers the loss barrier between them: from 2.10 [2.08, 2.12] nats and "
+        "above the chord (2 allowed), the loss 2.10 [2.03, 2.17] nats. Permutation alignment of "
+        "two RI-T lowers the loss barrier between them: from 2.10 [2.08, 2.12] nats and "
         "78 [76, 80] points of accuracy as trained to 1.30 [1.28, 1.32] nats and 56 [54, 58] "
         "points of accuracy matched by weights, 1.05 [1.03, 1.07] nats and 48 [46, 50] points of "
         "accuracy matched by activations, 0.36 [0.34, 0.38] nats and 23 [21, 25] points of "
@@ -178,10 +178,7 @@ def test_permutations_with_some_variants_only():
 )
 def test_a_matching_lowers_a_barrier_where_its_interval_says_so(height, half, said):
     made = of_variant(permutation("rit0", "rit1"), 1, "barrier", height, half)
-    assert (
-        f"Putting the units of two RI-T in one order {said}"
-        in landscape_words.answer([made]).sentence
-    )
+    assert f"Permutation alignment of two RI-T {said}" in landscape_words.answer([made]).sentence
 
 
 def test_without_a_barrier_there_is_nothing_to_take_away():

@@ -1,4 +1,4 @@
-"""The section about modules: set back, in noise, moved; and what is missing."""
+"""The section about modules: rewound, in noise, moved; and what is missing."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def both(make, **options):
 def test_the_answer_of_the_fixture():
     answer = words.answer(modules())
     assert answer.sentence == (
-        "Single modules of P-T carry less than those of RI-T: set back to step 0, one costs 19.8 "
+        "Single modules of P-T carry less than those of RI-T: rewound to step 0, one costs 19.8 "
         "± 1.1 points of test accuracy on average, against 56 ± 2. P-T loses measurably more "
         "than a point with head (86.0 ± 1.4 points) and block 3.1 (30.0 ± 1.7); RI-T loses "
         "measurably more than a point with block 3.1 (80.0 ± 1.8 points), head (75.0 ± 1.9), stem "
@@ -49,11 +49,11 @@ def test_the_answer_of_the_fixture():
         "RI-T moved 9.04 in l2 (cosine between two runs 0.06)."
     )
     assert answer.short == (
-        "Single modules of P-T carry less than those of RI-T: set back to step 0, one costs 19.8 "
+        "Single modules of P-T carry less than those of RI-T: rewound to step 0, one costs 19.8 "
         "± 1.1 points of test accuracy on average, against 56 ± 2."
     )
     assert [c.claim for c in answer.checks] == [
-        "a module set back costs P-T less than RI-T, on average",
+        "a module rewound costs P-T less than RI-T, on average",
         "the last module (head) costs P-T most",
         "the first module costs RI-T more than P-T",
         "the first module is less critical in P-T than in RI-T",
@@ -80,7 +80,7 @@ def test_the_table_names_what_was_measured():
 def test_the_captions_of_the_fixture():
     made = modules()
     rewound, critical, moved = (PARTS[name].caption(made) for name in FIGURES)
-    assert "set back to its weights at step 0, the others as trained" in rewound
+    assert "rewound to its weights at step 0, the others as trained" in rewound
     assert "One P-T run and one RI-T run, n = 1,000 test images;" in rewound
     assert "named" not in rewound
     assert "(steps 0, 8, 32, 100; 0, 8, 99, 100)" in critical

@@ -118,7 +118,7 @@ def test_too_few_images_and_chance_are_marked():
     assert row[3].endswith("]")
     caption = words.caption([made])
     assert "†: too few images" in caption
-    assert "‡: not told from images paired at random (z below 3)" in caption
+    assert "‡: no more than images paired at random may give (z below 3)" in caption
     undefined = changed(made, debiased=np.full((6, 6), np.nan), z=np.full((6, 6), np.nan))
     assert set(words.table([undefined]).rows[1][1:]) == {"no data"}
     assert "†" not in words.caption([undefined])

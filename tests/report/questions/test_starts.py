@@ -285,8 +285,8 @@ def test_captions():
         "which on none ends measurably below the last; the interval of that difference covers "
         "runs and test images. The horizontal line is RI-T. Shaded: the accuracy of P's "
         "checkpoints on the source. The barrier is the largest rise of the 0-1 error above the "
-        "chord on the straight line to P's last checkpoint, the band its 95% interval; filled "
-        "marks are in the basin of the last, crosses outside, hollow ones undecided (n = 2,000 "
+        "chord on the linear interpolation to P's last checkpoint, the band its 95% "
+        "interval; filled marks are in the basin of the last, crosses outside, hollow ones undecided (n = 2,000 "
         "test images of the source)."
     )
     assert PARTS["domains"].caption(records) == (

@@ -88,7 +88,7 @@ def test_the_dip_has_the_error_of_what_it_compares():
 
 def test_the_dip_is_under_the_chord_of_its_own_ends():
     alphas, accuracy = np.array([0.0, 0.25, 0.75, 1.0]), np.array([0.9, 0.6, 0.45, 0.5])
-    found = lines.dip(alphas, accuracy, Estimate(0.2, n=100))
+    found = lines.accuracy_barrier(alphas, accuracy, Estimate(0.2, n=100))
     # furthest under it at 0.25, of 0.8 there; not at 0.75, where it is 0.6
     counts = [(0.6, 1.0), (0.9, 0.75), (0.5, 0.25)]
     inner = [((100 * p + 1) / 102, weight) for p, weight in counts]

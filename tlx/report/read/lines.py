@@ -10,13 +10,13 @@ def nearest(alphas: np.ndarray, accuracy: np.ndarray, alpha: float, n: int) -> E
     return proportion(float(accuracy[int(np.argmin(np.abs(alphas - alpha)))]), n)
 
 
-def dip(alphas: np.ndarray, accuracy: np.ndarray, barrier: Estimate) -> Estimate:
-    """The accuracy's dip under the chord, with the error of the points it compares.
+def accuracy_barrier(alphas: np.ndarray, accuracy: np.ndarray, barrier: Estimate) -> Estimate:
+    """The accuracy barrier, with the error of the points it compares.
 
     Args:
       alphas: [K], where the points of the line are.
       accuracy: [K], there.
-      barrier: the dip as it was recorded, of so many images.
+      barrier: as it was recorded, of so many images.
     """
     first, last = (nearest(alphas, accuracy, alpha, barrier.n) for alpha in (0.0, 1.0))
     under = (1 - alphas) * first.value + alphas * last.value - accuracy

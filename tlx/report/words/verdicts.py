@@ -19,9 +19,9 @@ DIFFERS = "not as in the paper"
 OPEN = "too close to call"
 NO_INTERVAL = "no interval"
 
-# A pair is said to have no barrier where the whole interval of its accuracy's dip is at most so
+# A pair is said to have no barrier where the whole interval of its accuracy barrier is at most so
 # much (a fraction), and that of the rise of its loss above the chord (nats).
-DIP_TOLERANCE = 0.02
+ACCURACY_TOLERANCE = 0.02
 LOSS_TOLERANCE = 0.05
 
 # What is called little of an accuracy, a fraction: a module that costs no more can be done

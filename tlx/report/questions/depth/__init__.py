@@ -13,7 +13,7 @@ QUESTION = Question(
             figure.linear_probes,
             words.probes_caption,
             words.probes_table,
-            heading="What a linear map reads from each layer",
+            heading="Linear probes",
             is_addition=True,
         ),
         Part(

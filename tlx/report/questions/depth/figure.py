@@ -42,7 +42,7 @@ def linear_probes(records: Records) -> list[Panel]:
         _line(kind, value.names, [value.estimate(i) for i in range(len(value.names))])
         for kind, value in found.items()
     ]
-    panels = [_with_chance(trend("accuracy", "Read by a linear map", lines, _UNIT), found)]
+    panels = [_with_chance(trend("accuracy", "Read by a linear probe", lines, _UNIT), found)]
     random = found.get("RI")
     gains = [_gain(kind, found[kind], random) for kind in found if random and kind != "RI"]
     gains = [line for line in gains if np.isfinite(line.value).any()]

@@ -45,7 +45,9 @@ def _probes(records: Records) -> tuple[str, str]:
             f"{percentages(found[kind].of(name))} from layer {short(name)} of {_named(kind)}"
             for kind, name in best.items()
         ]
-        lead = "The most of the target's test images that a linear map was measured to get right is"
+        lead = (
+            "The most of the target's test images that a linear probe was measured to get right is"
+        )
         return (f"{lead} {' and '.join(every)}" if every else ""), ""
     layer = best["P"]
     p, random = found["P"].of(layer), found["RI"].of(best["RI"])
@@ -56,7 +58,7 @@ def _probes(records: Records) -> tuple[str, str]:
         there += f" ({percentages(random)} at their highest, {short(best['RI'])})"
     probed = (
         f"The target's classes can be read from P {better} than from random weights: from layer "
-        f"{short(layer)}, P's highest, a linear map gets {percentages(p)} of the test images "
+        f"{short(layer)}, P's highest, a linear probe gets {percentages(p)} of the test images "
         f"right, against {there}"
     )
     return probed, _trained(found, layer)
@@ -165,7 +167,7 @@ def probes_caption(records: Records) -> str:
     )
     spatial = sorted({v.spatial for v in found.values()})
     return (
-        "The target's classes as a linear map reads them from each layer, fitted to "
+        "The target's classes as a linear probe reads them from each layer, fitted to "
         f"{train:,} training images; bands are 95% intervals over n = {test:,} test images "
         f"({runs}).{random}{gains}" + "".join(_SPATIAL.get(name, "") for name in spatial)
     )

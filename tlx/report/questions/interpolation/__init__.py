@@ -1,11 +1,11 @@
-"""Are two models joined by a straight line?"""
+"""Is there a loss barrier between two models?"""
 
 from tlx.report.question import Part, Question
 from tlx.report.questions.interpolation import figure, words
 
 QUESTION = Question(
     name="interpolation",
-    title="Are two models joined by a straight line?",
+    title="Is there a loss barrier between two models?",
     answer=words.answer,
     parts=(Part("interpolation", figure.interpolation, words.caption, words.table),),
     how=words.HOW,

@@ -5,12 +5,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tlx.records import Record, results
-from tlx.report.read.lines import dip, nearest
+from tlx.report.read.lines import accuracy_barrier, nearest
 from tlx.report.read.selection import Records, by_pair
 from tlx.report.read.values import array, estimate, is_known, whole
 from tlx.report.words.kinds import Pair
 from tlx.report.words.numbers import Estimate, mean
-from tlx.report.words.verdicts import DIP_TOLERANCE, LOSS_TOLERANCE, Verdict, above
+from tlx.report.words.verdicts import ACCURACY_TOLERANCE, LOSS_TOLERANCE, Verdict, above
 
 
 class Barrier(NamedTuple):
@@ -93,7 +93,7 @@ def _rise(found: results.Interpolation) -> Estimate:
 def _dip(found: results.Interpolation) -> Estimate:
     n = whole(found.num_examples)
     depth = (found.accuracy_barrier, found.accuracy_barrier_low, found.accuracy_barrier_high)
-    return dip(found.alphas, found.accuracy, estimate(*depth, n=n))
+    return accuracy_barrier(found.alphas, found.accuracy, estimate(*depth, n=n))
 
 
 def _accuracy(found: results.Interpolation, alpha: float) -> Estimate:
@@ -102,5 +102,5 @@ def _accuracy(found: results.Interpolation, alpha: float) -> Estimate:
 
 def _has_barrier(found: results.Interpolation) -> Verdict:
     """There is one if accuracy or loss shows it, and none if neither does."""
-    either = {above(_dip(found), DIP_TOLERANCE), above(_rise(found), LOSS_TOLERANCE)}
+    either = {above(_dip(found), ACCURACY_TOLERANCE), above(_rise(found), LOSS_TOLERANCE)}
     return "yes" if "yes" in either else "open" if "open" in either else "no"

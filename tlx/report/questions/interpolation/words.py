@@ -1,4 +1,4 @@
-"""Are two models joined by a straight line: the answer, its caption and its table."""
+"""Is there a loss barrier between two models: the answer, its caption and its table."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from tlx.report.words.verdicts import DIFFERS, MIXED, P_T, RI_T, Verdict, of_all
 
 
 def answer(records: Records) -> Answer:
-    """Are two models joined by a straight line?"""
+    """Is there a loss barrier between two models?"""
     found = {
         k: b
         for k, b in numbers.barriers(records).items()
@@ -34,8 +34,8 @@ def answer(records: Records) -> Answer:
         checks.append(Check(claim, of_all(found[kinds].each, expected)))
         lead = "unlike in the paper, " if checks[-1].verdict == DIFFERS else ""
         claims.append(lead + _joined(kinds, found[kinds].each))
-        dip, loss = points(found[kinds].accuracy), text(found[kinds].loss)
-        heights = f"the accuracy falls {dip} below the chord, the loss rises {loss} above it"
+        fall, rise = points(found[kinds].accuracy), text(found[kinds].loss)
+        heights = f"the accuracy falls {fall} below the chord, the loss rises {rise} above it"
         parts.append(capital(f"{claims[-1]}: along the line {heights}."))
     return Answer(" ".join(parts), capital("; ".join(claims)) + ".", tuple(checks))
 
@@ -53,9 +53,9 @@ def _joined(kinds: Pair, barriers: Sequence[Verdict]) -> str:
     }[barriers[0]]
 
 
-def points(dip: Estimate) -> str:
+def points(difference: Estimate) -> str:
     """A difference of accuracies in percentage points."""
-    return f"{text(dip, 100.0)} points" if dip.known else NO_DATA
+    return f"{text(difference, 100.0)} points" if difference.known else NO_DATA
 
 
 def caption(records: Records) -> str:
@@ -64,7 +64,7 @@ def caption(records: Records) -> str:
     pairs = {k: b.num_pairs for k, b in found.items() if "P" not in k}
     n = max((b.accuracy.n for b in found.values()), default=0)
     return (
-        f"Models on the straight line between two, on n = {n:,} test images; a line a pair "
+        f"Models on the linear interpolation between two, on n = {n:,} test images; a line a pair "
         f"({pairs_counted(pairs)}). Between P-T and RI-T, alpha is 0 at P-T."
         + brackets(records, "interpolation")
         + statistics_rule(records, "interpolation")
@@ -78,7 +78,7 @@ def table(records: Records) -> Table | None:
         "pairs",
         "accuracy, ends",
         "accuracy, middle",
-        "dip, points",
+        "accuracy barrier, points",
         "loss barrier (chord)",
         "loss barrier (endpoint mean)",
     )
@@ -98,27 +98,27 @@ def table(records: Records) -> Table | None:
 
 
 def key_numbers(records: Records) -> list[KeyNumber]:
-    """The dip of the accuracy between two models, and the rise of the loss."""
+    """The barriers of accuracy and loss between two models."""
     found, level = numbers.barriers(records), in_brackets(records, "interpolation")
-    dips = of_two({k: text(b.accuracy, 100.0) for k, b in found.items()})
+    accuracies = of_two({k: text(b.accuracy, 100.0) for k, b in found.items()})
     losses = of_two({k: text(b.loss) for k, b in found.items()})
     return [
-        KeyNumber(f"Accuracy dip between two, points{level}", dips),
+        KeyNumber(f"Accuracy barrier between two, points{level}", accuracies),
         KeyNumber(f"Loss barrier between two, nats{level}", losses),
     ]
 
 
 HOW = (
     "All parameters, the head included, are interpolated linearly, θ = (1−α)·θ₁ + α·θ₂, and "
-    "accuracy and loss are evaluated on all test images at each α. The dip is the largest "
-    "difference between the chord, the straight line between the two end accuracies, and "
+    "accuracy and loss are evaluated on all test images at each α. The accuracy barrier is the "
+    "largest difference between the chord, the straight line between the two end accuracies, and "
     "the accuracy; the loss barrier is the largest rise of the loss above its chord "
     "(kind “chord”), or above the mean of the two ends (kind “endpoint mean”). A pair is said "
-    "to have no barrier where the whole interval of the dip is at most "
-    f"{100 * verdicts.DIP_TOLERANCE:g} points and that of the rise of the loss at most "
+    "to have no barrier where the whole interval of the accuracy barrier is at most "
+    f"{100 * verdicts.ACCURACY_TOLERANCE:g} points and that of the rise of the loss at most "
     f"{verdicts.LOSS_TOLERANCE} nats, to have one where all of either is above that, and it is "
-    "left open else; ± of a dip is one binomial standard error, of which two to both sides are "
-    "taken for an interval. Intervals in brackets are percentiles of "
+    "left open else; ± of an accuracy barrier is one binomial standard error, of which two to both "
+    "sides are taken for an interval. Intervals in brackets are percentiles of "
     "the bootstrap over test images, the same resample for every point of a line; for "
     "several pairs of a kind, tested on the same images, they go from the mean of the lower "
     "to the mean of the upper ends. Batch statistics, where a model has them, belong to one "

@@ -14,7 +14,7 @@ QUESTION = Question(
             figure.permutation,
             words.permutation_caption,
             words.permutation_table,
-            heading="With the units in one order",
+            heading="After permutation alignment",
             is_addition=True,
         ),
     ),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tlx.records import Record, results
-from tlx.report.read.lines import dip
+from tlx.report.read.lines import accuracy_barrier
 from tlx.report.read.selection import Records, by_pair, of_kind, of_test
 from tlx.report.read.values import array, estimate, whole, word, words
 from tlx.report.words.kinds import Pair
@@ -183,7 +183,7 @@ def _rise(found: results.Permutation, i: int) -> Estimate:
 def _dip(found: results.Permutation, i: int) -> Estimate:
     ends = (found.accuracy_barrier, found.accuracy_barrier_low, found.accuracy_barrier_high)
     barrier = estimate(*(_of(end, found, i) for end in ends), n=whole(found.num_examples))
-    return dip(found.alphas, found.accuracy[i], barrier)
+    return accuracy_barrier(found.alphas, found.accuracy[i], barrier)
 
 
 def _of(values: np.ndarray, found: results.Permutation, i: int) -> float:

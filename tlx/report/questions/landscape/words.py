@@ -12,9 +12,9 @@ from tlx.report.words.numbers import count, mean, significant, text
 from tlx.report.words.sentences import capital
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import (
+    ACCURACY_TOLERANCE,
     AGREES,
     DIFFERS,
-    DIP_TOLERANCE,
     LOSS_TOLERANCE,
     OPEN,
     P_T,
@@ -99,7 +99,7 @@ def _matched(found: Sequence[Variant]) -> tuple[str, str] | None:
     if plain is None or not own or not _is_barrier(plain):
         return None
     after = [f"{_heights(v)} {numbers.VARIANTS[v.name]}" for v in own.values()]
-    lead = "putting the units of two RI-T in one order"
+    lead = "permutation alignment of two RI-T"
     orders = [own[name] for name in ("weights", "activations") if name in own]
     lower = together(order(plain.loss_barrier, v.loss_barrier) for v in orders)
     verb = {
@@ -112,13 +112,13 @@ def _matched(found: Sequence[Variant]) -> tuple[str, str] | None:
 
 
 def _heights(found: Variant) -> str:
-    dip = text(found.accuracy_barrier, 100.0)
-    return f"{text(found.loss_barrier)} nats and {dip} points of accuracy"
+    accuracy = text(found.accuracy_barrier, 100.0)
+    return f"{text(found.loss_barrier)} nats and {accuracy} points of accuracy"
 
 
 def _is_barrier(found: Variant) -> bool:
     """Whether the loss or the accuracy shows a barrier by its interval."""
-    either = (found.loss_barrier, LOSS_TOLERANCE), (found.accuracy_barrier, DIP_TOLERANCE)
+    either = (found.loss_barrier, LOSS_TOLERANCE), (found.accuracy_barrier, ACCURACY_TOLERANCE)
     return any(above(height, allowed) == "yes" for height, allowed in either)
 
 
@@ -155,8 +155,8 @@ def permutation_caption(records: Records) -> str:
     pairs = count(max((v.num_pairs for v in found), default=0), "pair")
     n = max((v.num_images for v in found), default=0)
     return (
-        f"The straight line between two RI-T on n = {n:,} test images, as trained and with the "
-        f"hidden units of the second put in the order of the first's; {pairs}. This study's "
+        f"The linear interpolation between two RI-T on n = {n:,} test images, as trained and with "
+        f"the hidden units of the second put in the order of the first's; {pairs}. This study's "
         "addition (Ainsworth et al. 2023; Jordan et al. 2023)."
         + statistics_rule(records, "permutation")
     )
@@ -201,7 +201,7 @@ def table(records: Records) -> Table | None:
 
 def permutation_table(records: Records) -> Table | None:
     """A row an order of the units of RI-T: barriers and distance; None: no data."""
-    columns = ("RI-T / RI-T", "dip, points", "loss barrier (chord)", "l2 distance")
+    columns = ("RI-T / RI-T", "accuracy barrier, points", "loss barrier (chord)", "l2 distance")
     rows = tuple(
         (
             numbers.VARIANTS[v.name],

@@ -208,7 +208,7 @@ def key_numbers(records: Records) -> list[KeyNumber]:
     """How alike the mistakes of two models are."""
     found, level = numbers.mistakes(records), in_brackets(records, "mistakes")
     kappa = of_two({k: text(g.kappa) for k, g in found.groups.items()} if found else {})
-    return [KeyNumber(f"Agreement in mistakes of two, kappa{level}", kappa)]
+    return [KeyNumber(f"Error agreement of two, kappa{level}", kappa)]
 
 
 HOW = (

@@ -129,7 +129,7 @@ def _by_step(kind: str, found: Rewound, top: float) -> Panel:
         axes.set_xlim(0, x[-1])
         axes.set_ylim(min(-0.03 * top, 100 * float(np.nanmin(found.drop))), 1.05 * top)
         axes.axhline(0, color=PALE, lw=0.6)
-        axes.set_xlabel("step to which the module is set back")
+        axes.set_xlabel("step to which the module is rewound")
         axes.set_ylabel("accuracy lost, points")
         label_ends(axes, ends)
 

@@ -1,4 +1,4 @@
-"""Single modules: set back, in noise, and how they moved."""
+"""Single modules: rewound, in noise, and how they moved."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,7 +21,7 @@ SAYS_NOTHING = 0.99
 
 
 class Rewound(NamedTuple):
-    """A kind of run with one module at a time set back to a checkpoint.
+    """A kind of run with one module at a time rewound to a checkpoint.
 
     Attributes:
       lost: module -> test accuracy lost at the first checkpoint, mean over the runs; its error
@@ -116,7 +116,7 @@ def drop(trained: float, rewound: float, n: int) -> Estimate:
 
 
 def rewound(records: Records) -> dict[str, Rewound]:
-    """What is lost where a module is set back, by kind of run."""
+    """What is lost where a module is rewound, by kind of run."""
     found = unshuffled(records, "rewinding", "modules", "step", "accuracy_drop")
     groups = by_kind(found, TRAINED)
     return {kind: _rewound([r.results for r in group]) for kind, group in groups.items()}

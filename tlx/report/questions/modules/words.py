@@ -65,7 +65,7 @@ def _set_back(p_t: Rewound, ri_t: Rewound) -> list[Check]:
     first = [next(iter(f.lost.values()), UNKNOWN) for f in (ri_t, p_t)]
     head = worded(list(p_t.lost)[-1])
     found = [
-        Check("a module set back costs P-T less than RI-T, on average", order(ri_t.mean, p_t.mean)),
+        Check("a module rewound costs P-T less than RI-T, on average", order(ri_t.mean, p_t.mean)),
         Check(f"the last module ({head}) costs P-T most", together(order(last, e) for e in others)),
         Check("the first module costs RI-T more than P-T", order(*first)),
     ]
@@ -79,7 +79,7 @@ def _lead(p_t: Rewound, ri_t: Rewound, verdict: str) -> str:
     }.get(verdict, "Single modules of P-T carry not measurably less than those of RI-T")
     step = f"step {p_t.step[0]:,}" if p_t.step[0] == ri_t.step[0] else "the first checkpoint"
     return (
-        f"{lead}: set back to {step}, one costs {points(p_t.mean)} points of test accuracy on "
+        f"{lead}: rewound to {step}, one costs {points(p_t.mean)} points of test accuracy on "
         f"average, against {points(ri_t.mean)}."
     )
 
@@ -181,7 +181,7 @@ def _moved(records: Records) -> Iterator[str]:
 
 
 def rewinding_caption(records: Records) -> str:
-    """The caption of what is lost where a module is set back."""
+    """The caption of what is lost where a module is rewound."""
     found = numbers.rewound(records)
     n = max((f.num_images for f in found.values()), default=0)
     starts = " or ".join(f"{s:,}" for s in sorted({int(f.step[0]) for f in found.values()}))
@@ -190,11 +190,11 @@ def rewinding_caption(records: Records) -> str:
         most = max(len(f.names) for f in found.values())
         named = f"; named are the {LABELLED} with the highest lines" if most > LABELLED else ""
         below = (
-            " Below, set back to each checkpoint that was kept, from the last to the first (of the "
+            " Below, rewound to each checkpoint that was kept, from the last to the first (of the "
             f"first run of a kind; pale is the first module, dark the last{named})."
         )
     return (
-        f"What is lost where one module is set back to its weights at step {starts}, the others "
+        f"What is lost where one module is rewound to its weights at step {starts}, the others "
         "as trained, from input to output; of P-T these are the pretrained ones and a new head. "
         f"{_runs(found)}, n = {n:,} test images; whiskers are at most one standard error.{below}"
         + statistics_rule(records, "rewinding")
@@ -281,7 +281,7 @@ def table(records: Records) -> Table | None:
     """A row a module, and one for all of them; None: no data.
 
     Points lost at the first checkpoint, criticality on the direct path, distance moved, for P-T
-    and RI-T; the cosine of two runs' movements with its z, "‡" where it is not told from chance.
+    and RI-T; the cosine of two runs' movements with its z, "‡" where it may be chance.
     """
     lost, moved = numbers.rewound(records), numbers.moved(records)
     critical = numbers.critical(records)
@@ -376,7 +376,7 @@ def key_numbers(records: Records) -> list[KeyNumber]:
 
 
 HOW = (
-    "One module at a time is set back to its weights at a checkpoint of the same run, the "
+    "One module at a time is rewound to its weights at a checkpoint of the same run, the "
     "others stay as trained (Zhang et al. 2019), and the network is evaluated on all test "
     "images. Both networks see the same images, but it is not recorded on which they differ: "
     "± is the largest standard error of the difference that their accuracies allow. Where it "
@@ -405,9 +405,9 @@ HOW = (
 
 FINDING = Finding(
     "Figures 5 and 6",
-    "One module at a time set back to checkpoint 0 on CheXpert, test AUC, read off the figure "
-    "to about ±.005: P-T, .734 as trained, falls to .693 with the fully connected layer set "
-    "back and stays at .710 or above with any other; RI-T falls from .704 to .507 with conv1 "
+    "One module at a time rewound to checkpoint 0 on CheXpert, test AUC, read off the figure "
+    "to about ±.005: P-T, .734 as trained, falls to .693 with the fully connected layer "
+    "rewound and stays at .710 or above with any other; RI-T falls from .704 to .507 with conv1 "
     "(learning rate .02), and from .702 to .543 with the first block of stage 3 and .562 with "
     "conv1 (.1). The only difference to the supervised case, its text says, is that the fully "
     "connected layer becomes critical for P-T, which is expected. In noise and on the way to "

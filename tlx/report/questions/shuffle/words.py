@@ -72,7 +72,7 @@ def _drops(found: Sweep, finest: int, every: list[int]) -> str:
     how = {
         AGREES: ", measurably more",
         DIFFERS: ", measurably less",
-        OPEN: ", not told apart from it",
+        OPEN: ", too close to call",
     }.get(order(whole[0], drop), "")
     return f"{said}; on whole images the drop is {percent(as_fraction(whole[0]))}{how}"
 

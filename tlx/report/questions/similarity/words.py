@@ -185,7 +185,7 @@ def _chance(found: Iterable[Layers]) -> str:
 def _marks(found: Iterable[Layers]) -> str:
     marks = {
         "†: too few images for the number of features.": any(v.too_few.any() for v in found),
-        f"‡: not told from images paired at random (z below {LEAST_Z:g}).": any(
+        f"‡: no more than images paired at random may give (z below {LEAST_Z:g}).": any(
             (v.z < LEAST_Z).any() for v in found
         ),
     }
@@ -230,7 +230,7 @@ PAPERS = (pair("P", "P-T"), P_T, MIXED, RI_T)
 def table(records: Records) -> Table | None:
     """A row a kind of pair, a column a layer, as the paper's (debiased CKA); None: no data.
 
-    "†" marks what is of too few images, "‡" what is not told from chance.
+    "†" marks what is of too few images, "‡" what may be chance.
     """
     found = numbers.layers(records)
     names = _names(found)
@@ -283,7 +283,7 @@ def key_numbers(records: Records) -> list[KeyNumber]:
     """How similar the features of two models are."""
     layers, level = numbers.layers(records), in_brackets(records, "similarity")
     shared = of_two({k: cka(numbers.mean_similarity(v)) for k, v in layers.items()})
-    return [KeyNumber(f"Feature similarity of two, mean CKA{level}", shared)]
+    return [KeyNumber(f"Representation similarity of two, mean CKA{level}", shared)]
 
 
 HOW = (

@@ -14,7 +14,7 @@ QUESTION = Question(
             figure.transferability,
             words.transferability_caption,
             words.transferability_table,
-            heading="Scores that need no fine-tuning",
+            heading="Transferability scores",
             is_addition=True,
         ),
     ),

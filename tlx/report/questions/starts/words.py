@@ -227,7 +227,7 @@ def caption(records: Records) -> str:
         band = f", the band its {of} interval" if of else ""
         said.append(
             f"{shaded}The barrier is the largest rise of the 0-1 error above the chord on the "
-            f"straight line to P's last checkpoint{band}; "
+            f"linear interpolation to P's last checkpoint{band}; "
             "filled marks are in the basin of the last, crosses outside, hollow ones undecided "
             f"(n = {own.num_images:,} test images of the source)."
         )
@@ -323,7 +323,7 @@ HOW = (
     "the evaluations after step 0. Without intervals over several runs nothing is said to be "
     "as good.\n\n"
     "A checkpoint of P is in the basin of the last one if the 0-1 error on the source's test "
-    "images rises above the chord on the straight line between them by no more than what is "
+    "images rises above the chord on the linear interpolation between them by no more than what is "
     "allowed: “yes” or “no” where the bootstrap interval over images lies on one side of "
     "that, “open” where it does not. The barrier of a net that has learned little is bounded "
     "by its own large error, which the chord starts from.\n\n"
