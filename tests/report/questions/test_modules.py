@@ -167,7 +167,7 @@ def test_an_infinite_criticality_is_said_and_drawn():
         "The PAC-Bayes bound on the expected error is 0.53 for P-T and says nothing about RI-T."
     )
     assert answer.short.endswith("straight back.")
-    table = words.table(made)
+    table = PARTS["criticality"].table(made)
     assert (table.rows[3][4], table.rows[-1][4]) == ("∞", "∞")
     (_, axes) = figures.criticality(made).axes
     titles = [own.get_title(loc="left") for own in axes.child_axes[:6]]
@@ -233,7 +233,7 @@ def test_a_part_of_one_kind_is_drawn_without_an_answer(name, kind):
     assert words.answer(made).sentence
     assert PARTS[name].panels(own)
     assert PARTS[name].caption(own)
-    assert "no data" in words.table(own).text()
+    assert "no data" in PARTS["criticality"].table(own).text()
 
 
 def test_undefined_numbers_decide_nothing():
@@ -246,7 +246,7 @@ def test_undefined_numbers_decide_nothing():
     made = [nan(r, *fields[r.question]) for r in modules()]
     sentence = words.answer(made).sentence
     assert sentence == "The PAC-Bayes bound on the expected error says nothing about P-T and RI-T."
-    assert set(words.table(made).rows[0][1:]) == {"no data"}
+    assert set(PARTS["criticality"].table(made).rows[0][1:]) == {"no data"}
     for name in FIGURES:
         for panel in PARTS[name].panels(made):
             panels.figure([panel])
@@ -263,7 +263,7 @@ def test_records_with_only_what_is_needed():
     made = [r._replace(key={**r.key, "options": {}}) for r in made]
     sentence = words.answer(made).sentence
     assert sentence.startswith("Single modules of P-T carry not measurably less")
-    assert words.table(made).rows[0][1] == "0"
+    assert PARTS["criticality"].table(made).rows[0][1] == "0"
     panels = [len(PARTS[name].panels(made)) for name in FIGURES]
     assert panels == [3, 4, 2]
     assert "and a tolerance; without" in PARTS["criticality"].caption(made)
@@ -354,7 +354,7 @@ def test_a_record_without_what_is_needed_is_left_out():
 def test_modules_that_only_one_run_has():
     short = {"modules": NAMES[:2], "displacement": np.ones((4, 2)), "path": np.ones((4, 2))}
     made = [movement("P-T"), changed(movement("RI-T"), **short)]
-    rows = words.table(made).rows
+    rows = PARTS["criticality"].table(made).rows
     assert rows[1][6] == "1.00"
     assert rows[2][6] == ""
     assert figures.movement(made).axes

@@ -286,8 +286,8 @@ def test_captions():
         "runs and test images. The horizontal line is RI-T. Shaded: the accuracy of P's "
         "checkpoints on the source. The barrier is the largest rise of the 0-1 error above the "
         "chord on the linear interpolation to P's last checkpoint, the band its 95% "
-        "interval; filled marks are in the basin of the last, crosses outside, hollow ones undecided (n = 2,000 "
-        "test images of the source)."
+        "interval; filled marks are in the basin of the last, crosses outside, hollow ones "
+        "undecided (n = 2,000 test images of the source)."
     )
     assert PARTS["domains"].caption(records) == (
         "What P-T ends above RI-T, and where both end, by target, against the Fréchet distance of "

@@ -1,7 +1,7 @@
 """Which modules carry it?"""
 
 from tlx.report.question import Part, Question
-from tlx.report.questions.modules import figure, words
+from tlx.report.questions.modules import figure, table, words
 
 QUESTION = Question(
     name="modules",
@@ -9,7 +9,7 @@ QUESTION = Question(
     answer=words.answer,
     parts=(
         Part("rewinding", figure.rewinding, words.rewinding_caption),
-        Part("criticality", figure.criticality, words.criticality_caption, words.table),
+        Part("criticality", figure.criticality, words.criticality_caption, table.table),
         Part(
             "movement",
             figure.movement,

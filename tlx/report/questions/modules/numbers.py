@@ -263,3 +263,8 @@ def worded(module: str) -> str:
     """A module's name for a sentence: `"block 1.2"`, `"head"`."""
     name = short(module)
     return name if name == module else f"block {name}"
+
+
+def cosine_text(cosine: float) -> str:
+    """A cosine to two decimals."""
+    return f"{cosine + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−")

@@ -1,7 +1,7 @@
-"""Which modules carry it: the answer, its captions and its table."""
+"""Which modules carry it: the answer and its captions."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,20 +11,18 @@ from tlx.report.questions.modules import figure, numbers
 from tlx.report.questions.modules.figure import LABELLED
 from tlx.report.questions.modules.numbers import (
     PATHS,
-    Alike,
     Critical,
-    Moved,
     Rewound,
+    cosine_text,
     rounded,
     says,
     worded,
 )
 from tlx.report.read.selection import Records, statistics_rule
 from tlx.report.words import kinds
-from tlx.report.words.kinds import TRAINED, Pair, pair, pairs_counted, short
-from tlx.report.words.numbers import NO_DATA, UNKNOWN, Estimate, count, significant, text
+from tlx.report.words.kinds import pair, pairs_counted
+from tlx.report.words.numbers import UNKNOWN, count, significant, text
 from tlx.report.words.sentences import listed
-from tlx.report.words.table import Table
 from tlx.report.words.verdicts import (
     AGREES,
     DIFFERS,
@@ -79,8 +77,8 @@ def _lead(p_t: Rewound, ri_t: Rewound, verdict: str) -> str:
     }.get(verdict, "Single modules of P-T carry not measurably less than those of RI-T")
     step = f"step {p_t.step[0]:,}" if p_t.step[0] == ri_t.step[0] else "the first checkpoint"
     return (
-        f"{lead}: rewound to {step}, one costs {points(p_t.mean)} points of test accuracy on "
-        f"average, against {points(ri_t.mean)}."
+        f"{lead}: rewound to {step}, one costs {text(p_t.mean, 100.0)} points of test accuracy on "
+        f"average, against {text(ri_t.mean, 100.0)}."
     )
 
 
@@ -100,7 +98,7 @@ def _most(found: Rewound) -> str:
             return "loses no more than a point with any module"
         return "loses measurably more than a point with no module"
     units = [" points", *[""] * len(missed)]
-    named = [f"{worded(n)} ({points(e)}{u})" for (n, e), u in zip(missed, units, strict=False)]
+    named = [f"{worded(n)} ({text(e, 100.0)}{u})" for (n, e), u in zip(missed, units, strict=False)]
     return f"loses measurably more than a point with {_some(named)}"
 
 
@@ -277,101 +275,10 @@ def _runs(found: Mapping[str, Any]) -> str:
     return (runs[:1].upper() + runs[1:]) + (", means" if several else "")
 
 
-def table(records: Records) -> Table | None:
-    """A row a module, and one for all of them; None: no data.
-
-    Points lost at the first checkpoint, criticality on the direct path, distance moved, for P-T
-    and RI-T; the cosine of two runs' movements with its z, "‡" where it may be chance.
-    """
-    lost, moved = numbers.rewound(records), numbers.moved(records)
-    critical = numbers.critical(records)
-    alike = numbers.alike(records)
-    own = {k: v for k, v in alike.items() if k in (P_T, RI_T)}
-    each: list[Iterable[str]] = [
-        *(f.lost for f in lost.values()),
-        *(f.value for f in critical.values()),
-        *(f.distance for f in moved.values()),
-        *(f.names for f in own.values()),
-    ]
-    names = list(dict.fromkeys(n for found in each for n in found))
-    if not names:
-        return None
-    rows = [
-        (
-            short(name),
-            *(_lost(lost.get(k), name) for k in TRAINED),
-            *(_critical(critical.get(k), name) for k in TRAINED),
-            *(_distance(moved.get(k), name) for k in TRAINED),
-            *(_alike(alike.get(k), name) for k in (P_T, RI_T)),
-        )
-        for name in (*names, "")
-    ]
-    rows[-1] = ("all", *rows[-1][1:])
-    columns = [f"{what}, {kind}" for what in ("points lost", "μ", "moved") for kind in TRAINED]
-    return Table(("module", *columns, "cosine (z), two P-T", "two RI-T"), tuple(rows))
-
-
-# The name "" is that of all modules together.
-def _lost(found: Rewound | None, name: str) -> str:
-    if found is None:
-        return NO_DATA
-    if not name:
-        return ""
-    return points(found.lost[name]) if name in found.lost else ""
-
-
-def points(lost: Estimate) -> str:
-    """An accuracy lost in points, with its error."""
-    return text(lost, 100.0)
-
-
-def _critical(found: Critical | None, name: str) -> str:
-    if found is None:
-        return NO_DATA
-    value = found.value.get(name) if name else found.total
-    return "" if value is None else rounded(value)
-
-
-def _distance(found: Moved | None, name: str) -> str:
-    if found is None:
-        return NO_DATA
-    value = found.distance.get(name) if name else found.total
-    return "" if value is None else significant(value)
-
-
-def _alike(found: Alike | None, name: str) -> str:
-    if found is None:
-        return NO_DATA
-    if not name:
-        return _cosine(found.total, found.total_z)
-    if name not in found.names:
-        return ""
-    i = found.names.index(name)
-    return "one weight" if found.single[i] else _cosine(found.cosine[i], found.z[i])
-
-
-def _cosine(cosine: float, z: float) -> str:
-    if not np.isfinite(cosine):
-        return NO_DATA
-    mark = "‡" if z < LEAST_Z else ""
-    shown = f" ({significant(z, 2)})" if np.isfinite(z) else ""
-    return f"{cosine_text(cosine)}{shown}{mark}"
-
-
-def cosine_text(cosine: float) -> str:
-    """A cosine to two decimals."""
-    return f"{cosine + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−")
-
-
-def network_criticality(records: Records) -> dict[Pair, str]:
-    """The sum over the modules on the direct path, by kind of run as a pair of it."""
-    found = numbers.critical(records)
-    return {pair(kind, kind): rounded(own.total) for kind, own in found.items()}
-
-
 def key_numbers(records: Records) -> list[KeyNumber]:
     """How critical the modules of P-T and of RI-T are, in sum."""
-    cells = of_two(network_criticality(records))
+    found = numbers.critical(records)
+    cells = of_two({pair(kind, kind): rounded(own.total) for kind, own in found.items()})
     return [KeyNumber("Criticality of all modules", cells, "")]
 
 
