@@ -75,22 +75,22 @@ def _line(record: Record, kinds: Pair) -> Line:
 
 def _barrier(found: list[results.Interpolation]) -> Barrier:
     return Barrier(
-        mean([_rise(f) for f in found]),
+        mean([_loss_barrier(f) for f in found]),
         mean([Estimate(float(f.barrier_endpoint_mean)) for f in found]),
-        mean([_dip(f) for f in found]),
+        mean([_accuracy_barrier(f) for f in found]),
         mean([_accuracy(f, alpha) for f in found for alpha in (0.0, 1.0)]),
         mean([_accuracy(f, 0.5) for f in found]),
         tuple(_has_barrier(f) for f in found),
     )
 
 
-def _rise(found: results.Interpolation) -> Estimate:
+def _loss_barrier(found: results.Interpolation) -> Estimate:
     n = whole(found.num_examples)
     height = (found.barrier_chord, found.barrier_chord_low, found.barrier_chord_high)
     return estimate(*height, n=n)
 
 
-def _dip(found: results.Interpolation) -> Estimate:
+def _accuracy_barrier(found: results.Interpolation) -> Estimate:
     n = whole(found.num_examples)
     depth = (found.accuracy_barrier, found.accuracy_barrier_low, found.accuracy_barrier_high)
     return accuracy_barrier(found.alphas, found.accuracy, estimate(*depth, n=n))
@@ -102,5 +102,5 @@ def _accuracy(found: results.Interpolation, alpha: float) -> Estimate:
 
 def _has_barrier(found: results.Interpolation) -> Verdict:
     """There is one if accuracy or loss shows it, and none if neither does."""
-    either = {above(_dip(found), ACCURACY_TOLERANCE), above(_rise(found), LOSS_TOLERANCE)}
+    either = {above(_accuracy_barrier(found), ACCURACY_TOLERANCE), above(_loss_barrier(found), LOSS_TOLERANCE)}
     return "yes" if "yes" in either else "open" if "open" in either else "no"

@@ -167,20 +167,20 @@ def _variant(name: str, each: list[tuple[results.Permutation, int]]) -> Variant:
         alphas,
         np.mean([array(found.loss[i], alphas.shape) for found, i in each], axis=0),
         np.mean([array(found.accuracy[i], alphas.shape) for found, i in each], axis=0),
-        mean([_rise(found, i) for found, i in each]),
-        mean([_dip(found, i) for found, i in each]),
+        mean([_loss_barrier(found, i) for found, i in each]),
+        mean([_accuracy_barrier(found, i) for found, i in each]),
         mean([Estimate(_of(found.distance, found, i)) for found, i in each]),
         len(each),
         min(whole(found.num_examples) for found, _ in each),
     )
 
 
-def _rise(found: results.Permutation, i: int) -> Estimate:
+def _loss_barrier(found: results.Permutation, i: int) -> Estimate:
     ends = (found.barrier, found.barrier_low, found.barrier_high)
     return estimate(*(_of(end, found, i) for end in ends), n=whole(found.num_examples))
 
 
-def _dip(found: results.Permutation, i: int) -> Estimate:
+def _accuracy_barrier(found: results.Permutation, i: int) -> Estimate:
     ends = (found.accuracy_barrier, found.accuracy_barrier_low, found.accuracy_barrier_high)
     barrier = estimate(*(_of(end, found, i) for end in ends), n=whole(found.num_examples))
     return accuracy_barrier(found.alphas, found.accuracy[i], barrier)
