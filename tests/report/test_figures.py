@@ -15,14 +15,26 @@ NAMES = tuple(PARTS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_figure_in_one_call(records, root, name):
+def test_a_figure_in_one_call(records, name):
     before = dict(mpl.rcParams)
     drawn = getattr(figures, name)(records)
     assert dict(mpl.rcParams) == before
     assert isinstance(drawn, mpl.figure.Figure)
     assert all(axes.get_title(loc="left") for axes in drawn.axes)
+
+
+def test_a_figure_reads_a_folder_and_shows_itself_in_a_notebook(records, root):
+    drawn = figures.distances(root)
+    assert len(drawn.axes) == len(figures.distances(records).axes)
     assert "<svg" in drawn._repr_svg_()
-    assert len(getattr(figures, name)(root).axes) == len(drawn.axes)
+
+
+def test_the_figures_are_named_and_described():
+    assert {*NAMES, "heat_map", "same_layers", "over_steps"} == set(dir(figures))
+    assert figures.distances.__name__ == "distances"
+    assert figures.distances.__doc__.startswith("The panels of distance by module")
+    with pytest.raises(AttributeError, match="there is no figure 'distance': expected one of"):
+        _ = figures.distance
 
 
 @pytest.mark.parametrize("name", NAMES)

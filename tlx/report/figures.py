@@ -51,7 +51,8 @@ def _drawing(part: Part) -> Callable[[Source], Figure]:
         return figure(part.panels(listed(records)))
 
     draw.__name__ = draw.__qualname__ = part.name
-    draw.__doc__ = f"""{part.panels.__doc__ or ""}
+    draw.__doc__ = f"""{(part.panels.__doc__ or "").rstrip()}
+
     Args:
       records: a study's records, or the path of their folder.
 
