@@ -102,5 +102,8 @@ def _accuracy(found: results.Interpolation, alpha: float) -> Estimate:
 
 def _has_barrier(found: results.Interpolation) -> Verdict:
     """There is one if accuracy or loss shows it, and none if neither does."""
-    either = {above(_accuracy_barrier(found), ACCURACY_TOLERANCE), above(_loss_barrier(found), LOSS_TOLERANCE)}
+    either = {
+        above(_accuracy_barrier(found), ACCURACY_TOLERANCE),
+        above(_loss_barrier(found), LOSS_TOLERANCE),
+    }
     return "yes" if "yes" in either else "open" if "open" in either else "no"
