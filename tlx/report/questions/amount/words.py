@@ -7,10 +7,23 @@ from tlx.report.questions.amount import numbers
 from tlx.report.questions.amount.numbers import Domains
 from tlx.report.read import sweeps
 from tlx.report.read.selection import Records
-from tlx.report.read.sweep_captions import chance_covered, rate_said, runs_counted, whiskers_said
-from tlx.report.read.sweeps import Sweep, adjusted
-from tlx.report.words.differences import in_points, points
-from tlx.report.words.numbers import NO_DATA, Estimate, count, percent, significant
+from tlx.report.read.sweeps import (
+    Sweep,
+    adjusted,
+    chance_covered,
+    rate_said,
+    runs_counted,
+    whiskers_said,
+)
+from tlx.report.words.numbers import (
+    NO_DATA,
+    Estimate,
+    count,
+    in_points,
+    percent,
+    points,
+    significant,
+)
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import AGREES, DIFFERS, OPEN, above_zero, order, together
 

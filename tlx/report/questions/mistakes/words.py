@@ -13,9 +13,8 @@ from tlx.report.questions.mistakes.numbers import (
     Mistakes,
 )
 from tlx.report.read.selection import Records, confidence, in_brackets
-from tlx.report.words.differences import p_value
 from tlx.report.words.kinds import pair_name, pair_words, pairs_counted
-from tlx.report.words.numbers import NO_DATA, Estimate, count, significant, text
+from tlx.report.words.numbers import NO_DATA, Estimate, count, p_value, significant, text
 from tlx.report.words.sentences import capital
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import (

@@ -9,9 +9,8 @@ from tlx.report.question import NOTHING, Answer, Check, Finding
 from tlx.report.read.selection import Records
 from tlx.report.read.sweeps import Sweep, adjusted, difference, sweep
 from tlx.report.words import shuffles
-from tlx.report.words.differences import as_fraction, p_value, points
 from tlx.report.words.kinds import TRAINED
-from tlx.report.words.numbers import Estimate, count, level, percent
+from tlx.report.words.numbers import Estimate, as_fraction, count, level, p_value, percent, points
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import (
     AGREES,

@@ -10,16 +10,26 @@ from tlx.report.questions.starts import numbers
 from tlx.report.questions.starts.numbers import Checkpoints, Transferability
 from tlx.report.read import learning, sweeps
 from tlx.report.read.selection import Records
-from tlx.report.read.sweep_captions import (
+from tlx.report.read.sweeps import (
+    Sweep,
+    adjusted,
     chance_covered,
     rate_said,
     runs_counted,
     whiskers_said,
 )
-from tlx.report.read.sweeps import Sweep, adjusted
 from tlx.report.words import verdicts
-from tlx.report.words.differences import chance, in_points, p_value, points
-from tlx.report.words.numbers import count, level, percent, proportion, significant
+from tlx.report.words.numbers import (
+    chance,
+    count,
+    in_points,
+    level,
+    p_value,
+    percent,
+    points,
+    proportion,
+    significant,
+)
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import AGREES, DIFFERS, LITTLE, NO_INTERVAL, OPEN, ZERO, above
 

@@ -9,9 +9,8 @@ from tlx.report.question import NOTHING, Answer, Check, Finding, KeyNumber
 from tlx.report.questions.training.numbers import MeanCurves, group, mean_curves, plain
 from tlx.report.read import learning
 from tlx.report.read.selection import Records
-from tlx.report.words.differences import in_points
 from tlx.report.words.kinds import TRAINED
-from tlx.report.words.numbers import NO_DATA, Estimate, count, level, percent
+from tlx.report.words.numbers import NO_DATA, Estimate, count, in_points, level, percent
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import AGREES, DIFFERS, OPEN
 
