@@ -191,7 +191,7 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
       --config.axes.shuffle="('pixel', 'block:8')" --config.replicates=3
     """
     from tlx import config
-    from tlx.report import tables
+    from tlx.report import summary
     from tlx.studies import progress, runner
     from tlx.studies.spec import StudySpec
     from tlx.train import distributed
@@ -204,7 +204,7 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
     result = runner.run(spec, args.workdir)
     if not distributed.is_primary():
         return
-    print(tables.summary(result.records))
+    print(summary.text(result.records))
     print(f"\n{progress.clock(result.seconds)}; the report: {result.page}")
 
 
@@ -256,7 +256,7 @@ def _data_check(args: argparse.Namespace, overrides: list[str]) -> None:
     Ends with status 1 if something is wrong.
     """
     from tlx.data import check
-    from tlx.report import grid
+    from tlx.report.draw.grid import grid
 
     is_terminal = sys.stderr.isatty()
 
@@ -267,7 +267,7 @@ def _data_check(args: argparse.Namespace, overrides: list[str]) -> None:
     found = check.check(args.name, args.split, args.folder, every=args.all, tell=tell)
     print(check.summary(found))
     if args.out and found.images:
-        grid.grid(found.images, found.titles).savefig(args.out, dpi=150)
+        grid(found.images, found.titles).savefig(args.out, dpi=150)
         print(args.out)
     if found.bad:
         raise ValueError(f"{len(found.bad)} of {args.name}'s images cannot be read; they are above")
@@ -317,13 +317,13 @@ def _export(args: argparse.Namespace, overrides: list[str]) -> None:
 
 def _report(args: argparse.Namespace, overrides: list[str]) -> None:
     """Draws the page again from the records of a study's workdir."""
-    from tlx.report import measures
+    from tlx.report.read.selection import problems
     from tlx.studies import runner
 
     if overrides:
         raise ValueError("report takes no config: it draws what the records hold")
     page = runner.redraw(args.workdir)
-    for problem in measures.problems(args.workdir / "records"):
+    for problem in problems(args.workdir / "records"):
         print(f"tlx report: {problem}", file=sys.stderr)
     print(page)
 
