@@ -166,6 +166,20 @@ def test_files_are_short():
     assert {n: count for n, count in lines.items() if count > 400} == {}
 
 
+def test_caches_are_bounded():
+    """A registry is no cache; a function whose arguments are few may keep them all."""
+    few = {"tlx.data.sources.digits", "tlx.data.sources.mnist5k"}  # splits
+    held = [
+        f"{module_name(path)}.{node.name}"
+        for path in MODULES
+        if module_name(path) not in few and "studies" not in path.parts  # losses, of which few
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.args.args
+        if "functools.cache" in map(ast.unparse, node.decorator_list)
+    ]
+    assert not held, f"give {held} a bound: functools.lru_cache(maxsize=…)"
+
+
 def test_nothing_is_called_utils():
     banned = {"util", "utils", "helper", "helpers", "misc", "common"}
     assert not [n for n in map(module_name, MODULES) if banned & set(n.split("."))]

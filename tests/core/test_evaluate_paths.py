@@ -257,6 +257,13 @@ def test_fastest_width_looks_one_further(monkeypatch, by_width, expected):
     assert MODULE.fastest_width(apply_fn, metrics.classification(), A, batch, 8) == expected
 
 
+def test_what_auto_has_measured_is_forgotten_after_many_functions():
+    MODULE._pace.cache_clear()
+    for number in range(100):
+        MODULE._pace(lambda params, inputs, number=number: inputs, (), "cpu").spent = 1.0
+    assert MODULE._pace.cache_info().currsize == 64
+
+
 @pytest.mark.parametrize(("seconds", "trials"), [(0.0, 1), (1e9, 0)])
 def test_auto_is_measured_once_and_changes_no_result(monkeypatch, seconds, trials):
     calls = []
@@ -266,7 +273,7 @@ def test_auto_is_measured_once_and_changes_no_result(monkeypatch, seconds, trial
         return 4
 
     monkeypatch.setattr(MODULE, "PATIENCE_SECONDS", seconds)
-    monkeypatch.setattr(MODULE, "_chosen", {})
+    MODULE._pace.cache_clear()
     monkeypatch.setattr(MODULE, "fastest_width", widest)
     stream = streams.from_arrays(*make_data(50), batch_size=16)
     alphas = np.linspace(0, 1, 7, dtype=np.float32)

@@ -57,7 +57,7 @@ def area_under_roc(
     return jax.vmap(one, in_axes=(1, 1))(scores, targets)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def ranking(num_examples: int, num_labels: int) -> Metric:
     """How well logits [B, L] rank each of several labels [B, L], over a whole set.
 

@@ -1,5 +1,6 @@
 """Evaluation of a metric: for one model, or along a path for many in one pass over the data."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Iterable, Iterator
@@ -236,9 +237,18 @@ def _groups(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
         yield group
 
 
-_single: dict[Any, float] = {}
-_spent: dict[Any, float] = {}
-_chosen: dict[Any, int] = {}
+@dataclasses.dataclass
+class _Pace:
+    """What `chunk="auto"` has measured of a function at some shapes, in seconds."""
+
+    single: float | None = None
+    spent: float = 0.0
+    width: int | None = None
+
+
+@functools.lru_cache(maxsize=64)  # functions and shapes; one that is dropped is measured anew
+def _pace(apply_fn: ApplyFn, shapes: tuple[Any, ...], device_kind: str) -> _Pace:
+    return _Pace()
 
 
 def _auto_chunk(
@@ -248,13 +258,13 @@ def _auto_chunk(
     one = form(path_fn, jax.tree.map(lambda x: x[:1], coordinates), 1)
     device = next(iter(jax.tree.leaves(group[0])[0].devices()))
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((one, group[0])))
-    key = (apply_fn, shapes, device.device_kind)
-    if key not in _single:
-        _single[key] = _seconds(apply_fn, metric, one, group[0], 1)
-    _spent[key] = _spent.get(key, 0.0) + _single[key] * num_points * len(group)
-    if key not in _chosen and _spent[key] > PATIENCE_SECONDS:
-        _chosen[key] = fastest_width(apply_fn, metric, one, group[0], MOST_POINTS)
-    num_chunks = -(-num_points // _chosen.get(key, 1))
+    pace = _pace(apply_fn, shapes, device.device_kind)
+    if pace.single is None:
+        pace.single = _seconds(apply_fn, metric, one, group[0], 1)
+    pace.spent += pace.single * num_points * len(group)
+    if pace.width is None and pace.spent > PATIENCE_SECONDS:
+        pace.width = fastest_width(apply_fn, metric, one, group[0], MOST_POINTS)
+    num_chunks = -(-num_points // (pace.width or 1))
     return -(-num_points // num_chunks)  # as wide as chosen at most, and none half empty
 
 

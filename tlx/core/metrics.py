@@ -84,7 +84,7 @@ def sigmoid_error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     return 1 - sigmoid_accuracy(outputs, batch)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def mean(per_example: PerExampleFn) -> Metric:
     """The mean of a per-example function: a float scalar, NaN where there are no examples.
 
@@ -151,7 +151,7 @@ def regression() -> Metric:
     return _means((("loss", squared_error), ("mae", absolute_error)))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def ratio(numerator: PerExampleFn, weight: PerExampleFn) -> Metric:
     """Σ numerator / Σ weight over the examples: a weighted mean, a float scalar.
 
@@ -171,7 +171,7 @@ def ratio(numerator: PerExampleFn, weight: PerExampleFn) -> Metric:
     return joint._replace(compute=lambda state: joint.compute(state)["ratio"])
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def tokens(ignore: int | None = None) -> Metric:
     """Softmax cross-entropy and top-1 accuracy over the positions of sequences.
 
@@ -356,7 +356,7 @@ def combine(metrics: Mapping[str, Metric]) -> Metric:
     )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def collect(per_example: PerExampleFn, num_examples: int) -> Metric:
     """The per-example values themselves, in the stream's order: float [num_examples].
 

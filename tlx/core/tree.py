@@ -59,7 +59,7 @@ def _is_box(node: Any) -> bool:
     return _boxes(kind)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1024)
 def _boxes(kind: type) -> bool:
     """Told by the names of classes, since nothing here imports a framework."""
     return any((c.__module__.partition(".")[0], c.__name__) in _BOXES for c in kind.__mro__)

@@ -36,6 +36,7 @@ TOLD_SECONDS = 10.0
 MOST_FOLDERS = 100
 """Of so many folders the files are remembered."""
 
+_KEPT = 16  # folders whose digests a process holds; others are loaded again from the cache
 _THREADS = 16  # reading waits for discs, and hashing leaves Python to others
 _PART = 128  # files a thread takes at a time
 _FORMAT = "1"  # of what is remembered; other ones are not read
@@ -74,6 +75,8 @@ def of_files(folder: Path, names: Iterable[str]) -> list[str]:
     """
     root, wanted = os.path.realpath(folder), list(names)
     if root not in _REMEMBERED:
+        while len(_REMEMBERED) >= _KEPT:
+            _REMEMBERED.pop(next(iter(_REMEMBERED)))
         _REMEMBERED[root] = _load(root)
     table = _REMEMBERED[root]
     unique = list(dict.fromkeys(wanted))

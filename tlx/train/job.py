@@ -134,13 +134,13 @@ def _metric(loss: str, num_examples: int, num_classes: int) -> Metric:
     return losses.make_loss(loss).metric()
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _of_states(metric: Metric) -> Metric:
     """The metric whose result is its state, for processes to merge; one for each, as jit asks."""
     return metric._replace(compute=lambda state: state)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _computed(metric: Metric) -> Any:
     return jax.jit(metric.compute)
 

@@ -73,13 +73,13 @@ def tolerances(losses: Mapping[str, PerExampleFn], given: Mapping[str, float]) -
     return {name: float(given[name]) for name in losses}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def mean_of_each(losses: tuple[tuple[str, PerExampleFn], ...]) -> Metric:
     """The means of the losses by name."""
     return metrics.combine({name: metrics.mean(fn) for name, fn in losses})
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _collected(losses: tuple[tuple[str, PerExampleFn], ...], num_examples: int) -> Metric:
     """The losses of each example by name; an example beyond their number is an error."""
     return metrics.combine({name: metrics.collect(fn, num_examples) for name, fn in losses})

@@ -270,7 +270,7 @@ def evaluate_curve(
     )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _both(loss: PerExampleFn, metric: Metric | None) -> Metric:
     named = {"loss": metrics.mean(loss)}
     return metrics.combine(named if metric is None else {**named, "metric": metric})

@@ -24,6 +24,8 @@ class Comparison(NamedTuple):
         without its work.
       least: the fewest examples for which the measure is defined.
       name: what messages call it.
+      from_moments: how it is computed from second moments, a `_second_moments.FromMoments`;
+        None for a measure that needs the examples.
     """
 
     prepare: Callable[[Array], Any]
@@ -31,6 +33,7 @@ class Comparison(NamedTuple):
     reorder: Callable[[Any, Array], Any]
     least: int
     name: str
+    from_moments: Any = None
 
 
 @undefined.allowed

@@ -88,7 +88,7 @@ def comparison(measure: OfSpectra, *, name: str, whitens: bool, right: bool = Fa
     form = _second_moments.FromMoments(
         lambda layer: _scattered(layer, right=right), from_moments, whitens=whitens
     )
-    return _second_moments.register(made, form)
+    return made._replace(from_moments=form)
 
 
 def decomposed(features: Float[Array, "n D"], *, right: bool) -> Decomposed:
@@ -182,8 +182,8 @@ def whitened(spectrum: Spectrum, alpha: float) -> Spectrum:
     if alpha in (0, 1):  # blind to the scale
         values = s if alpha else jnp.ones_like(s)
     else:  # in units of 2^e or of 1, whichever is larger
-        scale, unit = (scale.power_of_two(jnp.minimum(part, 0)) for part in (e, -e))
-        values = alpha * scale * s + (1 - alpha) * unit
+        factor, unit = (scale.power_of_two(jnp.minimum(part, 0)) for part in (e, -e))
+        values = alpha * factor * s + (1 - alpha) * unit
     values = jnp.where(jnp.isnan(s), s, values)
     return spectrum._replace(s=jnp.where(spectrum.kept(), values, 0))
 

@@ -5,7 +5,7 @@ not grow with the number of examples:
 
     fold = _moments.metric((("conv", 64), ("head", 10)), (("conv", 64),))
     moments = evaluate(Pair(feature_fn_x, feature_fn_y), fold, (params_x, params_y), stream)
-    form = _moments.from_moments(comparison)      # None: the measure needs the examples
+    form = comparison.from_moments      # None: the measure needs the examples
     values = _moments.table(form, moments)        # [Lx, Ly]; entry [i, j] compares x_i with y_j
 
 `size` says how many numbers the state holds. Each layer's centre moves as batches come; all
@@ -25,7 +25,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from tlx.analyses.features.similarity import _features, _hsic, _scatter
-from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.core import undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, Metric
@@ -103,20 +102,6 @@ class FromMoments(NamedTuple):
     whitens: bool
 
 
-_FORMS: dict[Comparison, FromMoments] = {}
-
-
-def register(comparison: Comparison, form: FromMoments) -> Comparison:
-    """Says how a comparison is computed from moments; called by the comparison's builder."""
-    _FORMS[comparison] = form
-    return comparison
-
-
-def from_moments(comparison: Comparison) -> FromMoments | None:
-    """How a comparison is computed from moments; None where it cannot be."""
-    return _FORMS.get(comparison)
-
-
 @undefined.allowed
 def table(form: FromMoments, moments: Moments) -> Float[Array, "Lx Ly"]:
     """The measure of every layer of x with every layer of y; each is prepared once."""
@@ -142,7 +127,7 @@ def size(layers_x: Layers, layers_y: Layers | None) -> int:
     return own + sum(x) * (sum(y) + len(y)) + len(x) * (sum(y) + len(y))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def metric(
     layers_x: Layers, layers_y: Layers | None, spatial: _features.Spatial = "flatten"
 ) -> Metric:
@@ -226,7 +211,7 @@ def _moments(state: _scatter.State, columns: tuple[_scatter.Columns, _scatter.Co
     return Moments(x, y, cross, n)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def linear_cka(estimator: str) -> FromMoments:
     """Linear CKA from moments: "biased", or "debiased".
 

@@ -155,7 +155,9 @@ def make_svcca(variance: float = 0.99) -> Comparison:
     return _svcca(float(variance))
 
 
-@functools.cache  # on plain positions: the same object whichever way the options were given
+@functools.lru_cache(
+    maxsize=256
+)  # on plain positions: the same object whichever way the options were given
 def _svcca(variance: float) -> Comparison:
     measure = functools.partial(_overlaps.restricted, variance=variance)
     return _overlaps.comparison(measure, name=f"SVCCA ({variance:g})", whitens=variance > 0.99)

@@ -145,7 +145,9 @@ def make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
     return _make_cka(kernel, estimator)
 
 
-@functools.cache  # on plain positions: the same object whichever way the options were given
+@functools.lru_cache(
+    maxsize=256
+)  # on plain positions: the same object whichever way the options were given
 def _make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
     corrected = estimator == "feature_corrected"
 
@@ -166,7 +168,7 @@ def _make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
     name = f"CKA ({kernel.name}, {estimator})"
     comparison = Comparison(prepare, compare, reorder, _hsic.LEAST_ROWS, name)
     if kernel.is_linear and estimator != "feature_corrected":
-        return _second_moments.register(comparison, _second_moments.linear_cka(estimator))
+        return comparison._replace(from_moments=_second_moments.linear_cka(estimator))
     return comparison
 
 

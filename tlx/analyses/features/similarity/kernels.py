@@ -114,7 +114,7 @@ def _distance_gram(x: Array, mask: Array) -> tuple[Array, Array]:
     return -jnp.sqrt(squares), exponent
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _rbf(bandwidth: float) -> Kernel:
     def gram(x: Array, mask: Array) -> tuple[Array, Array]:
         squares, _ = _scaled_squares(x, mask)
@@ -128,7 +128,7 @@ def _rbf(bandwidth: float) -> Kernel:
     return Kernel(f"rbf({bandwidth:g})", gram)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _polynomial(degree: int, offset: float) -> Kernel:
     weights = [math.comb(degree, k) * offset ** (degree - k) for k in range(1, degree + 1)]
 

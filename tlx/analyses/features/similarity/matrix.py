@@ -166,7 +166,7 @@ def _form(
     entry: measures.Measure, source: _examples.Source, hold: Hold
 ) -> _second_moments.FromMoments | None:
     """How the measure is had from moments; None where rows are to be kept."""
-    form = _second_moments.from_moments(entry.comparison)
+    form: _second_moments.FromMoments | None = entry.comparison.from_moments
     is_even = len({layer.positions for layer in (*source.x, *source.y)}) == 1
     if hold != "moments":
         return form if hold == "auto" and is_even and form and not form.whitens else None

@@ -154,7 +154,9 @@ class _Kernel(NamedTuple):
     own: Float[Array, ""]
 
 
-@functools.cache  # on plain positions: the same object whichever way the options were given
+@functools.lru_cache(
+    maxsize=256
+)  # on plain positions: the same object whichever way the options were given
 def _mutual_knn(k: int, dissimilarity: Dissimilarity) -> Comparison:
     # the squares rank as the distances do, and their rounding is known
     squared = rsa.dissimilarity_of(
@@ -174,7 +176,7 @@ def _mutual_knn(k: int, dissimilarity: Dissimilarity) -> Comparison:
     return Comparison(prepare, compare, reorder, k + 2, f"mutual_knn with k = {k}")
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _cknna(k: int) -> Comparison:
     def prepare(x: Array) -> _Kernel:
         near, defined = _neighbors(rsa.dissimilarity_of("cosine")(x), k)

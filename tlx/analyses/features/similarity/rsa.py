@@ -109,7 +109,9 @@ def make_rsa(
     return _make(dissimilarity, compare)
 
 
-@functools.cache  # on plain positions: the same object whichever way the options were given
+@functools.lru_cache(
+    maxsize=256
+)  # on plain positions: the same object whichever way the options were given
 def _make(dissimilarity: Dissimilarity, compare: Compare) -> Comparison:
     def prepare(x: Array) -> Float[Array, "n n"]:
         return COMPARISONS[compare](DISSIMILARITIES[dissimilarity](x))

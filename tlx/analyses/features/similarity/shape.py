@@ -96,7 +96,9 @@ def make_shape_distance(alpha: float = 1.0) -> Comparison:
     return _shape_distance(float(alpha))
 
 
-@functools.cache  # on plain positions: the same object whichever way the options were given
+@functools.lru_cache(
+    maxsize=256
+)  # on plain positions: the same object whichever way the options were given
 def _shape_distance(alpha: float) -> Comparison:
     def angle(x: Spectrum, y: Spectrum, overlap: Array) -> Array:
         x, y = _overlaps.whitened(x, alpha), _overlaps.whitened(y, alpha)
