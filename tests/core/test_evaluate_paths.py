@@ -141,7 +141,7 @@ def test_devices_change_nothing(devices):
 
 def test_rows_that_the_devices_do_not_divide():
     mesh = sharding.make_mesh(jax.devices()[:4])
-    with pytest.raises(ValueError, match="a batch that 4 devices divide, got 6 rows"):
+    with pytest.raises(ValueError, match="a batch divisible by 4 devices, got 6 rows"):
         sharding.shard_batch({"inputs": np.ones(6)}, mesh)
 
 
@@ -193,7 +193,7 @@ def test_noise_keeps_shapes_dtypes_and_counters():
 
 def test_counters_must_agree():
     a, b = {"n": jnp.asarray(1), "w": jnp.ones(1)}, {"n": jnp.asarray(2), "w": jnp.ones(1)}
-    with pytest.raises(ValueError, match="these differ: n"):
+    with pytest.raises(ValueError, match="different values of n"):
         paths.line(a, b)
     assert paths.line(a, a)(0.5)["n"] == 1
 

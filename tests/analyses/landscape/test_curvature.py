@@ -341,7 +341,7 @@ ERRORS = {
     ),
     "a direction of another net": (
         lambda: _net().ravel(models.make_params(0, width=9)),
-        "direction and params must have the same leaves",
+        "direction and params with the same leaves",
     ),
     "a loss that reduces": (
         lambda: curvature.hessian(

@@ -156,7 +156,7 @@ def test_half_precision_and_counters():
         ),
         ([START] * 4, r"they are within 0 of it, which is no more than rounding"),
         ([START, U, models.make_params(0, width=9)], "3 of 4 differ"),
-        ([{"n": jnp.int32(i), "w": jnp.ones(2)} for i in range(3)], "these differ: n"),
+        ([{"n": jnp.int32(i), "w": jnp.ones(2)} for i in range(3)], "different values of n"),
         ([{"n": jnp.int32(1)}] * 3, "within 0 of it"),
     ],
 )

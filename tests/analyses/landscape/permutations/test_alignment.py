@@ -295,5 +295,5 @@ def test_errors_of_match_many():
     a = mlp_params(*WIDTHS)
     with pytest.raises(ValueError, match="at least two models, got 1"):
         alignment.match_many(symmetry, [a])
-    with pytest.raises(ValueError, match=r"models\[0\] and models\[2\] must have the same leaves"):
+    with pytest.raises(ValueError, match=r"models\[0\] and models\[2\] with the same leaves"):
         alignment.match_many(symmetry, [a, a, mlp_params(6, 15, 16, 3)])

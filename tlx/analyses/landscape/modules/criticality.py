@@ -112,7 +112,9 @@ def surface(
     trained = paths.at(path_fn, jnp.ones((), float))
     chosen = _module_sweep.chosen(trained, labels, modules)
     first, stream = streams.peek(stream)
-    still = statistics_lib.told_apart(apply_fn, trained, first["inputs"]) if first else frozenset()
+    still = (
+        statistics_lib.checked_leaves(apply_fn, trained, first["inputs"]) if first else frozenset()
+    )
     metric = _losses.mean_of_each(tuple(losses.items()))
     at_end, rule = statistics_lib.along(
         apply_fn, metric, path_fn, jnp.ones(1), stream, source=statistics

@@ -193,7 +193,7 @@ def noisy_errors(
     number = {module: i for i, module in enumerate(modules)}
     places = [number[label] for label in jax.tree.leaves(labels)]
     mean = _mean(path_fn, places, alphas)
-    if statistics_lib.told_apart(apply_fn, mean, first["inputs"]):
+    if statistics_lib.checked_leaves(apply_fn, mean, first["inputs"]):
         raise ValueError(
             "the model has batch statistics, which depend on the training examples and are in no "
             "module's divergence: there is no such bound for it"
