@@ -56,7 +56,7 @@ import tlx
 from tlx.analyses import landscape
 from tlx.analyses.landscape.permutations import alignment
 from tlx.core import metrics, streams
-from tlx.records import make_record, query, save
+from tlx.records import incomplete, make_record, query, results, save
 from tlx.report import figures
 
 # %% [markdown]
@@ -80,12 +80,13 @@ def synthetic_records(root):
             make_record(
                 "interpolation",
                 inputs={"a": f"{kind} 0", "b": f"{kind} 1", "kind_a": kind, "kind_b": kind},
-                results={
-                    "alphas": alphas,
-                    "loss": 0.2 + height * hill,
-                    "accuracy": 0.95 * np.exp(-0.9 * height * hill),
-                    "count": 1000,
-                },
+                results=incomplete(
+                    results.Interpolation,
+                    alphas=alphas,
+                    loss=0.2 + height * hill,
+                    accuracy=0.95 * np.exp(-0.9 * height * hill),
+                    num_examples=1000,
+                ),
                 meta={"synthetic": True},
             ),
         )
@@ -97,7 +98,7 @@ if not RECORDS.is_dir():
     print("No study here: the figure below shows MADE-UP numbers, not a result.")
 
 for record in query(RECORDS, "interpolation"):
-    worst = float(np.min(record.results["accuracy"]))
+    worst = float(np.min(record.accuracy))
     print(f"{record.inputs['a']} to {record.inputs['b']}: lowest accuracy {worst:.1%}")
 
 # %%
@@ -190,13 +191,14 @@ for kind, (params_a, params_b) in pairs.items():
         make_record(
             "interpolation",
             inputs={"a": f"{kind} 0", "b": f"{kind} 1", "kind_a": kind, "kind_b": kind},
-            results={
-                "alphas": alphas,
-                "loss": line.results["loss"],
-                "accuracy": line.results["accuracy"],
-                "count": line.results["count"][0],
-                "barrier_chord": barrier.height,
-            },
+            results=incomplete(
+                results.Interpolation,
+                alphas=alphas,
+                loss=line.results["loss"],
+                accuracy=line.results["accuracy"],
+                num_examples=line.results["count"][0],
+                barrier_chord=barrier.height,
+            ),
         )
     )
 

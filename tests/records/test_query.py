@@ -16,7 +16,7 @@ def root(tmp_path):
         for replicate in (1, 0):
             inputs = {"run": f"{kind}{replicate}", "kind": kind, "replicate": replicate}
             save(tmp_path, make_record("curves", inputs=inputs, results={"n": replicate}))
-    save(tmp_path, make_record("similarity", inputs={"a": "x", "sizes": (1, 2)}, results={}))
+    save(tmp_path, make_record("my_similarity", inputs={"a": "x", "sizes": (1, 2)}, results={}))
     return tmp_path
 
 
@@ -25,7 +25,7 @@ def runs(records):
 
 
 def test_every_record_in_a_fixed_order(root):
-    assert [r.question for r in query(root)] == ["curves"] * 4 + ["similarity"]
+    assert [r.question for r in query(root)] == ["curves"] * 4 + ["my_similarity"]
     assert runs(query(root, "curves")) == ["P-T0", "P-T1", "RI-T0", "RI-T1"]
     assert query(root) == scan(root)[0]
 
@@ -33,7 +33,7 @@ def test_every_record_in_a_fixed_order(root):
 def test_by_inputs(root):
     assert runs(query(root, "curves", kind="P-T", replicate=1)) == ["P-T1"]
     assert runs(query(root, kind="RI-T")) == runs(query(root, "curves", kind="RI-T"))
-    assert len(query(root, "similarity", sizes=(1, 2))) == 1
+    assert len(query(root, "my_similarity", sizes=(1, 2))) == 1
     assert query(root, "curves", kind="P") == []
     assert query(root, "nothing", kind="P") == []
 

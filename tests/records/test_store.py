@@ -25,7 +25,7 @@ RESULTS = {
 def record(a="x", **changes):
     fields = {"options": {"kind": "chord"}, "data": {"split": "test"}, "meta": {"seconds": 1.5}}
     return make_record(
-        "interpolation", **{"inputs": {"a": a}, "results": RESULTS, **fields, **changes}
+        "my_line", **{"inputs": {"a": a}, "results": RESULTS, **fields, **changes}
     )
 
 
@@ -39,9 +39,9 @@ def assert_equal(one, other):
 
 def test_what_is_saved_is_found_and_loaded(tmp_path):
     path = save(tmp_path, record())
-    assert path.parent == tmp_path / "interpolation"
-    assert path.stem == record_digest("interpolation", record().key)[:16]
-    assert_equal(find(tmp_path, "interpolation", record().key), record())
+    assert path.parent == tmp_path / "my_line"
+    assert path.stem == record_digest("my_line", record().key)[:16]
+    assert_equal(find(tmp_path, "my_line", record().key), record())
     for name in (path, path.with_suffix(".npz"), path.with_suffix(""), str(path)):
         assert_equal(load(name), record())
 
@@ -71,7 +71,7 @@ def test_a_record_opens_without_this_library(tmp_path):
         "import json, sys, numpy\n"
         f"about = json.load(open({str(stem)!r} + '.json'))\n"
         f"arrays = numpy.load({str(stem)!r} + '.npz')\n"
-        "assert about['question'] == 'interpolation' and about['key']['inputs'] == {'a': 'x'}\n"
+        "assert about['question'] == 'my_line' and about['key']['inputs'] == {'a': 'x'}\n"
         "assert sorted(arrays) == sorted(about['arrays'])\n"
         "assert arrays['loss'].shape == (5,) and list(arrays['layers']) == ['stem', 'pooled']\n"
         "assert not any(name.startswith(('tlx', 'jax')) for name in sys.modules)\n"
@@ -82,7 +82,7 @@ def test_a_record_opens_without_this_library(tmp_path):
 def test_arrays_without_json_are_no_record(tmp_path):
     path = save(tmp_path, record())
     path.unlink()
-    assert find(tmp_path, "interpolation", record().key) is None
+    assert find(tmp_path, "my_line", record().key) is None
     assert scan(tmp_path) == ([], [])
     with pytest.raises(ValueError, match=r"no record at .*does not exist"):
         load(path)
@@ -132,7 +132,7 @@ def test_a_damaged_record_says_so_and_is_redone(tmp_path, damage, message):
     with pytest.raises(ValueError, match=message) as caught:
         load(path)
     assert str(path) in str(caught.value)
-    assert find(tmp_path, "interpolation", record().key) is None
+    assert find(tmp_path, "my_line", record().key) is None
     found, problems = scan(tmp_path)
     assert found == []
     assert len(problems) == 1
@@ -150,7 +150,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         save(tmp_path, record())
     monkeypatch.undo()
-    assert list((tmp_path / "interpolation").iterdir()) == []
+    assert list((tmp_path / "my_line").iterdir()) == []
 
 
 WRITER = """

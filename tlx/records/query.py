@@ -1,18 +1,16 @@
 """Looking records up by question and inputs."""
 
-from __future__ import annotations
-
-import difflib
 import os
 from pathlib import Path
 from typing import Any
 
+from tlx.records.kinds import nearest
 from tlx.records.schema import Record, canonical_json, plain
 from tlx.records.store import load
 
 
 def scan(root: str | os.PathLike[str]) -> tuple[list[Record], list[str]]:
-    """Returns every whole record under ``root``, and what is wrong with the others.
+    """Every whole record under `root`, and what is wrong with the others.
 
     Args:
         root: the records' folder.
@@ -22,7 +20,7 @@ def scan(root: str | os.PathLike[str]) -> tuple[list[Record], list[str]]:
         message for each file that looks like a record and cannot be read.
 
     Raises:
-        ValueError: ``root`` is no folder.
+        ValueError: `root` is no folder.
     """
     root = Path(root)
     if not root.is_dir():
@@ -39,19 +37,19 @@ def scan(root: str | os.PathLike[str]) -> tuple[list[Record], list[str]]:
 
 
 def query(root: str | os.PathLike[str], question: str | None = None, **inputs: Any) -> list[Record]:
-    """Returns the records of a question whose inputs have the given values.
+    """The records of a question whose inputs have the given values.
 
     Args:
         root: the records' folder.
         question: None means every question.
-        **inputs: names and values of the key's ``inputs``; a record matches if it has
+        **inputs: names and values of the key's `inputs`; a record matches if it has
             them all.
 
     Returns:
-        The records in the order of ``scan``; empty where none match.
+        The records in the order of `scan`; empty where none match.
 
     Raises:
-        ValueError: ``root`` is no folder; a damaged record (all are listed); or a name
+        ValueError: `root` is no folder; a damaged record (all are listed); or a name
             that no record of this question has among its inputs.
     """
     found, problems = scan(root)
@@ -62,8 +60,8 @@ def query(root: str | os.PathLike[str], question: str | None = None, **inputs: A
     known = sorted({name for r in found for name in r.inputs})
     for name in wanted if found else ():
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; nearest: {near[0]!r}" if near else ""
             about = f"{question!r} record" if question else "record"
-            raise ValueError(f"no {about} has the input {name!r}: known are {known}{hint}")
+            raise ValueError(
+                f"no {about} has the input {name!r}: known are {known}{nearest(name, known)}"
+            )
     return [r for r in found if all(n in r.inputs and r.inputs[n] == v for n, v in wanted.items())]

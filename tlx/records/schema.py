@@ -1,7 +1,5 @@
 """What a record is, and the digest that names it."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
@@ -11,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from tlx.records import kinds
 
 _QUESTION = re.compile(r"[a-z][a-z0-9_]*")
 _RESULT = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-/]*")
@@ -22,39 +22,60 @@ class Record(NamedTuple):
     """One answer: a question, what it was asked of, and the arrays that came out.
 
     Attributes:
-        question: what was asked, e.g. ``"distances"``; lower case, a folder's name.
-        key: JSON-like mapping that, with the question, decides the results. By custom
-            its entries are ``options``, ``inputs`` (the names that ``query`` matches),
-            ``data`` and ``version``. Floats in it are finite.
-        results: name to array; NaN marks an undefined value.
-        meta: JSON-like mapping that does not decide the results (seconds, versions, …)
-            and is not part of the digest.
+      question: what was asked, e.g. "distances"; lower case, a folder's name.
+      key: JSON-like mapping that, with the question, decides the results. By custom its entries
+        are "options", "inputs" (the names that `query` matches), "data" and "version". Floats in
+        it are finite.
+      results: the NamedTuple of the kind (`tlx.records.results`), or for a kind of one's own a
+        mapping of name to array; NaN marks an undefined value. Each is an attribute of the record
+        too: `record.barrier_chord`.
+      meta: JSON-like mapping that does not decide the results (seconds, versions, …) and is not
+        part of the digest.
     """
 
     question: str
     key: dict[str, Any]
-    results: dict[str, np.ndarray]
+    results: Any
     meta: dict[str, Any]
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """The ``inputs`` of the key; empty where the key has none."""
+        """The "inputs" of the key; empty where the key has none."""
         return self.key.get("inputs") or {}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The "options" of the key; empty where the key has none."""
+        return self.key.get("options") or {}
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        """A result by its name."""
+        arrays = as_mapping(self.results)
+        if name in arrays:
+            return arrays[name]
+        raise AttributeError(
+            f"a record of {self.question!r} has no result {name!r}{kinds.nearest(name, arrays)}"
+        )
+
+
+def as_mapping(results: Any) -> Mapping[str, Any]:
+    """Results as a mapping of name to array, whichever form they have."""
+    return results._asdict() if hasattr(results, "_asdict") else results
 
 
 def plain(obj: Any, where: str = "value") -> Any:
-    """Returns ``obj`` as JSON has it: dict, list, str, int, float, bool or None.
+    """`obj` as JSON has it: dict, list, str, int, float, bool or None.
 
     Tuples and arrays become lists, numpy scalars Python numbers (a float32 keeps its
-    value, so ``np.float32(0.1)`` is not ``0.1``), dataclasses dicts, and -0.0 becomes 0.0.
+    value, so `np.float32(0.1)` is not `0.1`), dataclasses dicts, and -0.0 becomes 0.0.
 
     Args:
-        obj: nested mappings with str keys, sequences, arrays, scalars.
-        where: what to call ``obj`` in a message.
+      obj: nested mappings with str keys, sequences, arrays, scalars.
+      where: what to call `obj` in a message.
 
     Raises:
-        ValueError: a float is NaN or infinite; the message gives its path.
-        TypeError: a value or a mapping's key has no JSON form; the message gives its path.
+      ValueError: a float is NaN or infinite; the message gives its path.
+      TypeError: a value or a mapping's key has no JSON form; the message gives its path.
     """
     if obj is None or isinstance(obj, str | bool | int):
         return obj
@@ -88,13 +109,13 @@ def _finite(value: float, where: str) -> float:
 
 
 def canonical_json(obj: Any, where: str = "value") -> str:
-    """Returns the one JSON text of ``obj``: sorted keys, no spaces, ASCII, no NaN.
+    """The one JSON text of `obj`: sorted keys, no spaces, ASCII, no NaN.
 
     Equal for any order of a mapping's keys, for tuples and lists, and for numpy and
-    Python numbers. ``1`` and ``1.0`` are different values.
+    Python numbers. `1` and `1.0` are different values.
 
     Raises:
-        ValueError, TypeError: as ``plain``.
+      ValueError, TypeError: as `plain`.
     """
     return json.dumps(
         plain(obj, where), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True
@@ -102,29 +123,29 @@ def canonical_json(obj: Any, where: str = "value") -> str:
 
 
 def digest(obj: Any, where: str = "value") -> str:
-    """Returns the sha256 of ``canonical_json(obj)``, as 64 hexadecimal digits.
+    """The sha256 of `canonical_json(obj)`, as 64 hexadecimal digits.
 
     The same on every machine, Python and numpy version.
 
     Raises:
-        ValueError, TypeError: as ``plain``.
+      ValueError, TypeError: as `plain`.
     """
     return hashlib.sha256(canonical_json(obj, where).encode("ascii")).hexdigest()
 
 
 def record_digest(question: str, key: Mapping[str, Any]) -> str:
-    """Returns the digest that names the record of ``question`` and ``key``.
+    """The digest that names the record of `question` and `key`.
 
     Raises:
-        ValueError: a question that is no lower-case name, or a float that is not finite.
-        TypeError: a key that JSON cannot hold.
+      ValueError: a question that is no lower-case name, or a float that is not finite.
+      TypeError: a key that JSON cannot hold.
     """
     check_question(question)
     return digest({"question": question, "key": check_key(key)}, "record")
 
 
 def check_question(question: str) -> str:
-    """Returns ``question`` if it can name a folder; else raises ValueError."""
+    """`question` if it can name a folder; else raises ValueError."""
     if not isinstance(question, str) or not _QUESTION.fullmatch(question):
         raise ValueError(
             f"question is {question!r}: expected a lower-case name of letters, digits and "
@@ -134,7 +155,7 @@ def check_question(question: str) -> str:
 
 
 def check_key(key: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the key in plain JSON values; raises ValueError or TypeError with the path."""
+    """The key in plain JSON values; raises ValueError or TypeError with the path."""
     if not isinstance(key, Mapping):
         raise TypeError(f"key is a {type(key).__name__}: expected a mapping, {{'inputs': …}}")
     if not isinstance(key.get("inputs") or {}, Mapping):
@@ -144,13 +165,15 @@ def check_key(key: Mapping[str, Any]) -> dict[str, Any]:
     return plain(key, "key")
 
 
-def check_results(results: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns the results as numpy arrays of dtypes that ``.npz`` holds by itself.
+def check_results(question: str, results: Any) -> Any:
+    """Results as numpy arrays of dtypes that .npz holds by itself, in the form of the question.
 
     Raises:
-        ValueError: a name that is not plain text.
-        TypeError: not a mapping, or a dtype such as object or bfloat16.
+      ValueError: a name that is not plain text, or for a kind of `tlx.records.results` one that
+        is missing or unknown.
+      TypeError: neither the kind's NamedTuple nor a mapping, or a dtype such as object or bfloat16.
     """
+    results = as_mapping(results)
     if not isinstance(results, Mapping):
         raise TypeError(f"results is a {type(results).__name__}: expected a mapping to arrays")
     arrays = {}
@@ -167,40 +190,69 @@ def check_results(results: Mapping[str, Any]) -> dict[str, np.ndarray]:
                 "complex or text; cast it (bfloat16 to float32) or split it into arrays"
             )
         arrays[name] = array
-    return arrays
+    if question not in kinds.KINDS:
+        return arrays
+    form = kinds.KINDS[question].results
+    needed = [name for name in form._fields if name not in form._field_defaults]
+    problems = kinds.differences(f"the results of {question!r}", arrays, needed, form._fields)
+    if problems:
+        raise ValueError("; ".join(problems))
+    return form(**arrays)
+
+
+def _check_names(question: str, key: Mapping[str, Any]) -> None:
+    """Raises ValueError where inputs or options are not those of the kind."""
+    kind = kinds.KINDS.get(question)
+    if kind is None:
+        return
+    inputs, options = (key.get(part) or {} for part in ("inputs", "options"))
+    problems = [
+        *kinds.differences(f"the inputs of {question!r}", inputs, kind.inputs, kind.more),
+        *kinds.differences(f"the options of {question!r}", options, (), kind.options),
+    ]
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def checked(record: Record) -> Record:
+    """The record with plain values and arrays, in the form of its kind.
+
+    Raises:
+      ValueError: a part that cannot be stored, a name that its kind has not, or one that it lacks.
+      TypeError: a part of a type that cannot be stored, named by its path.
+    """
+    question, key = check_question(record.question), check_key(record.key)
+    _check_names(question, key)
+    results = check_results(question, record.results)
+    return Record(question, key, results, plain(dict(record.meta), "meta"))
 
 
 def make_record(
     question: str,
     *,
     inputs: Mapping[str, Any],
-    results: Mapping[str, Any],
+    results: Any,
     options: Mapping[str, Any] | None = None,
     data: Any = None,
     version: int | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Record:
-    """Returns a checked Record with the key ``{"options", "inputs", "data", "version"}``.
+    """A checked Record with the key {"options", "inputs", "data", "version"}.
 
     Args:
-        question: lower-case name of what was asked.
-        inputs: what it was asked of, e.g. run names and kinds.
-        results: name to array or scalar.
-        options: options of the analysis; None means none.
-        data: what the data were, e.g. a DataSpec or a fingerprint; None means none.
-        version: of the question, a number that is raised when what it answers changes;
-            None leaves it out of the key.
-        meta: seconds, versions, …; None means none.
+      question: lower-case name of what was asked.
+      inputs: what it was asked of, e.g. run names and kinds.
+      results: the NamedTuple of the kind (`tlx.records.results`), or a mapping of name to array.
+      options: options of the analysis; None means none.
+      data: what the data were, e.g. a DataSpec or a fingerprint; None means none.
+      version: of the question, a number that is raised when what it answers changes; None leaves
+        it out of the key.
+      meta: seconds, versions, …; None means none.
 
     Raises:
-        ValueError, TypeError: a part that cannot be stored, named by its path.
+      ValueError, TypeError: as `checked`.
     """
     key = {"options": options or {}, "inputs": inputs, "data": data}
     if version is not None:
         key["version"] = version
-    return Record(
-        check_question(question),
-        check_key(key),
-        check_results(results),
-        plain(dict(meta or {}), "meta"),
-    )
+    return checked(Record(question, key, results, dict(meta or {})))

@@ -1,13 +1,11 @@
-"""Records on disk: ``<root>/<question>/<digest[:16]>.npz`` and ``.json``.
+"""Records on disk: `<root>/<question>/<digest[:16]>.npz` and `.json`.
 
 The JSON file is written last and holds the sha256 of the arrays' file, so a record is
 there exactly when its JSON file is there and fits; whatever a killed writer leaves
 behind (a temporary file, arrays without JSON) does not count as a record.
 
-Without this library: ``json.load(open(stem + ".json"))`` and ``numpy.load(stem + ".npz")``.
+Without this library: `json.load(open(stem + ".json"))` and `numpy.load(stem + ".npz")`.
 """
-
-from __future__ import annotations
 
 import hashlib
 import io
@@ -23,10 +21,10 @@ import numpy as np
 
 from tlx.records.schema import (
     Record,
+    as_mapping,
     check_key,
     check_question,
-    check_results,
-    plain,
+    checked,
     record_digest,
 )
 
@@ -40,23 +38,23 @@ _FIELDS = ("format", "question", "digest", "key", "arrays", "npz_sha256", "meta"
 
 
 def save(root: str | os.PathLike[str], record: Record) -> Path:
-    """Writes a record, whole or not at all, and returns the path of its JSON file.
+    """Writes a record, whole or not at all; the path of its JSON file.
 
     A whole record of the same question and key stays as it is, whatever the results of
     the new one: the first answer stands until its files are deleted. A damaged one is
     replaced.
 
     Args:
-        root: the records' folder; made where missing.
-        record: what to write.
+      root: the records' folder; made where missing.
+      record: what to write.
 
     Raises:
-        ValueError, TypeError: a part that cannot be stored, named by its path; nothing
+      ValueError, TypeError: a part that cannot be stored, named by its path; nothing
             has been written then.
-        OSError: the disk; no record has appeared then.
+      OSError: the disk; no record has appeared then.
     """
-    key, meta = check_key(record.key), plain(record.meta, "meta")
-    arrays = check_results(record.results)
+    record = checked(record)
+    key, arrays = record.key, as_mapping(record.results)
     path = _path(root, record.question, key)
     if _read_or_none(path) is not None:
         return path
@@ -71,7 +69,7 @@ def save(root: str | os.PathLike[str], record: Record) -> Path:
         "key": key,
         "arrays": {n: {"dtype": str(a.dtype), "shape": list(a.shape)} for n, a in arrays.items()},
         "npz_sha256": hashlib.sha256(packed).hexdigest(),
-        "meta": meta,
+        "meta": record.meta,
     }
     text = json.dumps(described, indent=1, allow_nan=False) + "\n"
     _write(path.with_suffix(".npz"), packed)
@@ -80,16 +78,16 @@ def save(root: str | os.PathLike[str], record: Record) -> Path:
 
 
 def load(path: str | os.PathLike[str]) -> Record:
-    """Returns the record in ``path``, checked against its digests.
+    """The record in `path`, checked against its digests and the fields of its kind.
 
     Args:
-        path: its ``.json`` or ``.npz`` file, or the two's common stem.
+      path: its `.json` or `.npz` file, or the two's common stem.
 
     Returns:
-        The record; tuples of the key that was saved are lists now.
+      The record; tuples of the key that was saved are lists now.
 
     Raises:
-        ValueError: no such record, a file missing or damaged, or a format that this
+      ValueError: no such record, a file missing or damaged, or a format that this
             version does not know; says which file and what to do.
     """
     path = Path(path)
@@ -99,12 +97,12 @@ def load(path: str | os.PathLike[str]) -> Record:
 
 
 def find(root: str | os.PathLike[str], question: str, key: Mapping[str, Any]) -> Record | None:
-    """Returns the whole record of ``question`` and ``key``, or None.
+    """The whole record of `question` and `key`, or None.
 
     A damaged record counts as absent, so that it is computed again and replaced.
 
     Raises:
-        ValueError, TypeError: a question or key that no record can have.
+      ValueError, TypeError: a question or key that no record can have.
     """
     return _read_or_none(_path(root, question, check_key(key)))
 
@@ -112,13 +110,13 @@ def find(root: str | os.PathLike[str], question: str, key: Mapping[str, Any]) ->
 def outdated(
     root: str | os.PathLike[str], question: str, key: Mapping[str, Any]
 ) -> dict[Path, dict[str, Any]]:
-    """Returns the records that an answer to ``question`` and ``key`` takes the place of.
+    """The records that an answer to `question` and `key` takes the place of.
 
     They are about the same inputs, and differ in more than the options: in the data, or
     in the version of the question. (What differs in options alone is another question.)
 
     Returns:
-        The path of each one's JSON file, with its key.
+      The path of each one's JSON file, with its key.
     """
     ours = check_key(key)
     found = {}
@@ -138,7 +136,7 @@ def set_aside(path: Path) -> None:
     """Moves a record to where nothing reads it; its files stay as they are.
 
     Args:
-        path: its JSON file, which goes first, so that at no time half a record is there.
+      path: its JSON file, which goes first, so that at no time half a record is there.
     """
     folder = path.parent / SET_ASIDE
     folder.mkdir(exist_ok=True)
@@ -172,15 +170,19 @@ def _read(path: Path) -> Record:
         packed = arrays.read_bytes()
     except FileNotFoundError:
         raise ValueError(f"record {path}: its file {arrays.name} is missing. {_REPAIR}") from None
-    found = hashlib.sha256(packed).hexdigest()
-    if found != described["npz_sha256"]:
+    sha256 = hashlib.sha256(packed).hexdigest()
+    if sha256 != described["npz_sha256"]:
         raise ValueError(
             f"record {path}: its arrays {arrays.name} are damaged or of another record "
-            f"(sha256 {found[:16]}, expected {str(described['npz_sha256'])[:16]}). {_REPAIR}"
+            f"(sha256 {sha256[:16]}, expected {str(described['npz_sha256'])[:16]}). {_REPAIR}"
         )
     with np.load(io.BytesIO(packed), allow_pickle=False) as file:
         results = {name: file[name] for name in described["arrays"]}
-    return Record(described["question"], described["key"], results, described["meta"])
+    found = Record(described["question"], described["key"], results, described["meta"])
+    try:
+        return checked(found)
+    except ValueError as error:
+        raise ValueError(f"record {path}: {error}. {_REPAIR}") from None
 
 
 _REPAIR = "Delete its .json and .npz files and run the study again: only this record is redone."
@@ -207,7 +209,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _pack(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Returns the bytes of an .npz file; equal arrays give equal bytes (no dates)."""
+    """The bytes of an .npz file; equal arrays give equal bytes (no dates)."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
@@ -220,7 +222,7 @@ def _pack(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Writes ``path`` so that it holds all of ``data`` or is not there."""
+    """Writes `path` so that it holds all of `data` or is not there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
