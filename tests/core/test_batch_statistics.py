@@ -238,7 +238,7 @@ PADDING = lambda: iter([{"inputs": TRAIN[:4], "mask": np.zeros(4, bool)}])  # no
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        (None, {}, r"has batch statistics \(layers/0/mean, layers/0/var, layers/1/mean, "
+        (None, {}, r"with batch statistics \(layers/0/mean, layers/0/var, layers/1/mean, "
                    r"layers/1/var\), got None: no model.s fit.* Pass a stream of"),
         ("interpolat", {}, "unknown source of statistics 'interpolat'; did you mean 'interpolate'"),
         ("a", {"ends": None}, "got 'a': there are no two ends here"),

@@ -272,5 +272,5 @@ def test_errors():
         partition.by_level(params, "stage")
     with pytest.raises(ValueError, match="layers l0, l1, l2, l3, l4, l5, l6, l7 and 3 more;"):
         partition.by_level({f"l{i}": {"b": 0.0} for i in range(9)} | {"x": 0.0, "y": 0.0}, "part")
-    with pytest.raises(ValueError, match="labels must have the structure of params"):
+    with pytest.raises(ValueError, match="labels with the structure of params"):
         partition.in_forward_order(tiny.apply_fn, params, jnp.ones((1, 5)), {"head": "head"})

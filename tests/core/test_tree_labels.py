@@ -124,7 +124,7 @@ def test_trees_that_differ_are_listed_leaf_by_leaf():
         tree.same_structure(a, b)
     message = str(error.value)
     for line in (
-        "4 of 4 differ",
+        "4 of 4 that differ",
         "head/bias: float32 3 in params_a, missing in params_b",
         "head/kernel: float32 8×3 in params_a, float32 9×3 in params_b",
         "hidden/kernel: float32 5×8 in params_a, float32 5×9 in params_b",

@@ -24,9 +24,7 @@ RESULTS = {
 
 def record(a="x", **changes):
     fields = {"options": {"kind": "chord"}, "data": {"split": "test"}, "meta": {"seconds": 1.5}}
-    return make_record(
-        "my_line", **{"inputs": {"a": a}, "results": RESULTS, **fields, **changes}
-    )
+    return make_record("my_line", **{"inputs": {"a": a}, "results": RESULTS, **fields, **changes})
 
 
 def assert_equal(one, other):

@@ -262,7 +262,7 @@ def test_errors():
         ({"num_draws": 0}, "expected num_draws of at least 1, got 0"),
         ({"modules": []}, "expected at least one module, got none"),
         ({"modules": ["haed"]}, "unknown label 'haed'; did you mean 'head'"),
-        ({"labels": {"hidden": "a"}}, "labels must have the structure of params"),
+        ({"labels": {"hidden": "a"}}, "labels with the structure of params"),
         ({"alphas": []}, "expected alphas as a vector"),
     ]:
         with pytest.raises(ValueError, match=message):
