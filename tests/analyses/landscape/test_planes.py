@@ -181,7 +181,7 @@ def test_counters_take_no_part():
         (tree.lerp(A, B, 0.3), "got models on one line: params_c is .* from that"),
         (tree.lerp(A, B, 1.7), r"Evaluate the line instead \(interpolation.line\)"),
         (B, "got models on one line"),
-        (models.make_params(1, width=9), "3 of 4 differ"),
+        (models.make_params(1, width=9), "3 of 4 that differ"),
         (
             jax.tree.map(lambda x: x * jnp.nan, C),
             "infinity in:\n  params_c: head/bias\n  params_c: head/kernel\n",

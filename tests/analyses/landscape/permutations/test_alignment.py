@@ -237,7 +237,7 @@ def test_dtypes_and_counters_are_kept(dtype):
 def test_errors_of_weight_matching():
     symmetry = mlp_symmetry(*WIDTHS)
     a, other = mlp_params(*WIDTHS), mlp_params(6, 15, 16, 3)
-    with pytest.raises(ValueError, match="3 of 6 differ"):
+    with pytest.raises(ValueError, match="3 of 6 that differ"):
         alignment.weight_matching(symmetry, a, other)
     with pytest.raises(ValueError, match="the model of the symmetry and params must"):
         alignment.weight_matching(symmetry, other, other)
