@@ -1,7 +1,7 @@
-"""How much a file of another library may ask for; checked before anything is allocated for it.
+"""Bounds on what a file of another library may claim, checked before anything is allocated.
 
-Whatever a header claims is compared with the bytes that are there and with these bounds. They
-are far above any file of weights; a file beyond them is damaged, or made to do harm.
+Every claim of a header is compared with the bytes that are there and with these bounds. They
+are far above any file of weights; a file beyond them is damaged, or malicious.
 """
 
 import math
@@ -77,6 +77,6 @@ def require_size(what: str, shape: Sequence[int], dtype: np.dtype, size: int) ->
     require(what, needed, TENSOR_BYTES)
     if needed != size:
         raise ValueError(
-            f"{what} of shape {tuple(shape)} and {dtype} takes {needed:,} bytes, but the file has "
-            f"{size:,}: it is cut off or damaged"
+            f"expected {needed:,} bytes for {what} of shape {tuple(shape)} and {dtype}, got "
+            f"{size:,} in the file: it is cut off or damaged"
         )

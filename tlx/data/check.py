@@ -1,4 +1,4 @@
-"""A look at a source before it is trained on: how many, of what, how fast, and what is broken."""
+"""A check of a source before training: its size, classes, decoding speed and broken images."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ SHOWN = 24
 
 
 class Found(NamedTuple):
-    """What `check` saw.
+    """The result of `check`.
 
     Attributes:
       num_examples: of the split.
@@ -31,7 +31,7 @@ class Found(NamedTuple):
       left_out: paths of what the files hold besides the examples, by reason.
       images_per_second: decoded by one thread; NaN if there were none.
       images: up to `SHOWN` images uint8 [H, W, C], spread evenly over the decoded ones.
-      titles: what each of them shows.
+      titles: the class or labels of each of them.
     """
 
     num_examples: int
@@ -55,14 +55,14 @@ def check(
     every: bool = False,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> Found:
-    """Opens a split and decodes some of it, or all.
+    """What is found in a split, some of it decoded, or all.
 
     Args:
       name: of a source.
       split: of that.
       folder: as in `DataSpec`.
       every: decode all examples and not only `SAMPLE`.
-      tell: called now and then with the numbers done and to do.
+      tell: called from time to time with the numbers done and to do.
 
     Raises:
       ValueError: if the source cannot be opened, or a label is out of range.
@@ -123,7 +123,7 @@ def _classes(source: Source, number: int, label: object) -> list[int]:
 
 
 def summary(found: Found) -> str:
-    """What was seen, in lines for a terminal."""
+    """The result as lines for a terminal."""
     lines = [f"{found.num_examples:,} examples, {found.num_classes} classes"]
     if found.decoded:
         smallest, largest = (" x ".join(map(str, size)) for size in found.sizes)

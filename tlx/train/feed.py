@@ -26,7 +26,7 @@ def require_divisible(batch_size: int, mesh: Mesh) -> None:
     """
     if batch_size % mesh.size:
         raise ValueError(
-            f"data.batch_size: expected a multiple of the {mesh.size} devices, found "
+            f"data.batch_size: expected a multiple of the {mesh.size} devices, got "
             f"{batch_size}; change it, or train on fewer devices (mesh=make_mesh(devices[:n]))"
         )
 
@@ -34,10 +34,10 @@ def require_divisible(batch_size: int, mesh: Mesh) -> None:
 def train_feed(batches: Iterator[Batch], mesh: Mesh) -> Iterator[dict[str, Any]]:
     """Training batches as global arrays, the next on its way while a step is computed.
 
-    Steps and transfers are dispatched and not waited for, so that no batch has to be kept ahead.
+    Steps and transfers are dispatched asynchronously, so that no batch has to be kept ahead.
 
     Args:
-      batches: of this process, which holds 1 / processes of the rows of a batch.
+      batches: those of this process, with 1 / processes of the rows of each batch.
       mesh: with one axis `data`.
 
     Returns:
@@ -52,7 +52,7 @@ def train_feed(batches: Iterator[Batch], mesh: Mesh) -> Iterator[dict[str, Any]]
 
 
 def eval_feed(stream: Stream, mesh: Mesh) -> Stream:
-    """This process's rows of a stream that each process reads whole, on its devices.
+    """This process's rows, on its devices, of a stream that each process reads completely.
 
     Rows are padded to a multiple of the devices. Small sets are placed once and kept
     (`KEPT_BYTES`).

@@ -1,4 +1,4 @@
-"""All that a run needs besides its state, made from the spec once."""
+"""Everything a run needs besides its state, built from the spec once."""
 
 import dataclasses
 import functools
@@ -70,7 +70,7 @@ class Job:
         """Clean loss, accuracy and count on a split, in evaluation mode.
 
         With several labels an image also `auc`, their mean area under the ROC curve over the
-        whole split, and `auc_of_label`, that of each; None where it is not defined.
+        entire split, and `auc_of_label`, that of each; None where it is not defined.
         """
         own = feed.own_copy(variables, self.mesh)
         metric = self.metrics[split]
@@ -85,7 +85,7 @@ class Job:
 
 
 def make_job(spec: RunSpec, workdir: Path, mesh: Mesh, origin: checkpoints.Origin) -> Job:
-    """Opens the data and builds the model and the compiled functions.
+    """The job of a spec: its data opened, its model and compiled functions built.
 
     Args:
       spec: what to do.
@@ -136,7 +136,7 @@ def _metric(loss: str, num_examples: int, num_classes: int) -> Metric:
 
 @functools.lru_cache(maxsize=64)
 def _of_states(metric: Metric) -> Metric:
-    """The metric whose result is its state, for processes to merge; one for each, as jit asks."""
+    """The metric whose result is its state, for processes to merge; cached, as jit requires."""
     return metric._replace(compute=lambda state: state)
 
 
