@@ -98,7 +98,7 @@ def test_what_is_no_image_is_counted(pets: Path, capsys: Any, caplog: Any) -> No
     }  # fmt: skip
     assert cli.main(["data", "check", "folder", f"--folder={pets}", "--split=training"]) == 0
     assert "left out: 1 a folder without any image (empty); " in capsys.readouterr().out
-    examples.tell_left_out(dataclasses.replace(SPEC, folder=str(pets)))
+    examples.log_left_out(dataclasses.replace(SPEC, folder=str(pets)))
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("folder, training: left out: 1 a folder without any image (empty); ")
 

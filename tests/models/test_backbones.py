@@ -68,7 +68,7 @@ def test_there_and_back(case):
     variables, _ = torch_names.from_torch(module, filled(case))
     again = torch_names.to_torch(module, variables, library)
     jax.tree.map(np.testing.assert_array_equal, again, filled(case))
-    assert torch_names.told_by(module, again) == library
+    assert torch_names.library_of(module, again) == library
 
 
 @pytest.mark.parametrize(

@@ -42,17 +42,17 @@ class Adapted(NamedTuple):
 
 
 def choose(
-    found: Mapping[str, jax.Array],
+    outputs: Mapping[str, jax.Array],
     layers: Sequence[str] | None,
     inner: Mapping[str, jax.Array] | None = None,
 ) -> OrderedDict[str, Any]:
-    """The wanted entries of `found`.
+    """The wanted entries of `outputs`.
 
     Args:
-      found: layer name to array, in the order of the forward pass.
+      outputs: layer name to array, in the order of the forward pass.
       layers: names or regular expressions (`re.fullmatch`), in the order in which they are
         wanted; None takes all. A layer wanted twice is given once.
-      inner: further layers, for names that match none in `found`.
+      inner: further layers, for names that match none in `outputs`.
 
     Returns:
       An OrderedDict, which keeps its order through `jax.jit` where a dict is sorted.
@@ -61,16 +61,16 @@ def choose(
       ValueError: if a name or expression fits no layer; lists the known ones. While tracing.
     """
     if layers is None:
-        return OrderedDict(found)
+        return OrderedDict(outputs)
     out: OrderedDict[str, Any] = OrderedDict()
     for wanted in layers:
-        for known in (found, inner or {}):
+        for known in (outputs, inner or {}):
             names = [wanted] if wanted in known else [n for n in known if _matches(wanted, n)]
             out.update((name, known[name]) for name in names)
             if names:
                 break
         else:
-            raise ValueError(checks.unknown("layer", wanted, [*found, *(inner or {})]))
+            raise ValueError(checks.unknown("layer", wanted, [*outputs, *(inner or {})]))
     return out
 
 

@@ -46,8 +46,8 @@ SHARED = 16
 """How often the tensors together may use the values of their storages (tied weights)."""
 
 
-def require(what: str, found: int, most: int, unit: str = "bytes") -> None:
-    """Raises unless 0 ≤ `found` ≤ `most`.
+def require(what: str, value: int, most: int, unit: str = "bytes") -> None:
+    """Raises unless 0 ≤ `value` ≤ `most`.
 
     Raises:
       ValueError: naming the bound.
@@ -56,8 +56,8 @@ def require(what: str, found: int, most: int, unit: str = "bytes") -> None:
     Traceback (most recent call last):
     ValueError: the header: expected at most 2 bytes, got 3: the file is damaged, or not of weights
     """
-    if not 0 <= found <= most:
-        got = f"{found:,}" if abs(found) < 1 << 80 else "a number of over 80 bits"
+    if not 0 <= value <= most:
+        got = f"{value:,}" if abs(value) < 1 << 80 else "a number of over 80 bits"
         raise ValueError(
             f"{what}: expected at most {most:,} {unit}, got {got}: the file is damaged, or not of "
             "weights"

@@ -27,7 +27,7 @@ from tlx.core._batch_moments import (
 )
 from tlx.core.evaluate import evaluate_path
 from tlx.core.graph import sites
-from tlx.core.graph.norms import BatchNorm, batch_norms, each_once, look
+from tlx.core.graph.norms import BatchNorm, batch_norms, each_once, identify
 from tlx.core.streams import peek
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
@@ -92,7 +92,7 @@ def along(
     if first is None:
         return evaluate_path(apply_fn, metric, path_fn, coordinates, stream, chunk=chunk), "none"
     traced = graph.trace(apply_fn, first_point(path_fn, coordinates), first["inputs"])
-    norms, unclear = look(traced) if source == "interpolate" else (batch_norms(traced), ())
+    norms, unclear = identify(traced) if source == "interpolate" else (batch_norms(traced), ())
     names = _leaves(each_once(norms) if callable(source) else norms)
     rule = "repaired" if repair else _rule(source, names + unclear)
     if rule == "re-estimated":
@@ -157,7 +157,7 @@ def leaves(apply_fn: ApplyFn, params: Params, inputs: Any) -> frozenset[str]:
     For analyses that treat them differently from weights and need only their names: unlike `find`,
     it accepts every model.
     """
-    return frozenset(_leaves(look(graph.trace(apply_fn, params, inputs))[0]))
+    return frozenset(_leaves(identify(graph.trace(apply_fn, params, inputs))[0]))
 
 
 def checked_leaves(apply_fn: ApplyFn, params: Params, inputs: Any) -> frozenset[str]:
@@ -166,7 +166,7 @@ def checked_leaves(apply_fn: ApplyFn, params: Params, inputs: Any) -> frozenset[
     Raises:
       ValueError: if a leaf scales activations as a variance does and `find` cannot identify it.
     """
-    norms, unclear = look(graph.trace(apply_fn, params, inputs))
+    norms, unclear = identify(graph.trace(apply_fn, params, inputs))
     if unclear:
         raise ValueError(
             "expected batch normalisation whose mean and variance are leaves, outside of loops and "
@@ -183,7 +183,7 @@ def rule(apply_fn: ApplyFn, params: Params, inputs: Any, source: Source) -> str:
     Raises:
       ValueError: if the model has batch statistics and `source` is None.
     """
-    return _rule(source, _leaves(look(graph.trace(apply_fn, params, inputs))[0]))
+    return _rule(source, _leaves(identify(graph.trace(apply_fn, params, inputs))[0]))
 
 
 def _check_source(source: Source, ends: Any, repair: bool, coordinates: Any) -> None:

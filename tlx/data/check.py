@@ -17,7 +17,7 @@ SHOWN = 24
 """Images that are kept for a picture."""
 
 
-class Found(NamedTuple):
+class SourceCheck(NamedTuple):
     """The result of `check`.
 
     Attributes:
@@ -54,7 +54,7 @@ def check(
     *,
     every: bool = False,
     tell: Callable[[int, int], None] = lambda done, total: None,
-) -> Found:
+) -> SourceCheck:
     """What is found in a split, some of it decoded, or all.
 
     Args:
@@ -94,7 +94,7 @@ def check(
             images.append(image)
             titles.append(", ".join(names[label] for label in of) or "none")
     by_pixels = sorted(sizes, key=lambda size: (size[0] * size[1], size))
-    return Found(
+    return SourceCheck(
         num_examples=len(source),
         num_classes=source.num_classes,
         names=names,
@@ -122,7 +122,7 @@ def _classes(source: Source, number: int, label: object) -> list[int]:
     return found
 
 
-def summary(found: Found) -> str:
+def summary(found: SourceCheck) -> str:
     """The result as lines for a terminal."""
     lines = [f"{found.num_examples:,} examples, {found.num_classes} classes"]
     if found.decoded:
@@ -138,7 +138,7 @@ def summary(found: Found) -> str:
     return "\n".join(lines)
 
 
-def _counts(found: Found) -> str:
+def _counts(found: SourceCheck) -> str:
     """Each class with its number; where there are many, the rarest and the most frequent."""
     order = np.argsort(found.per_class, kind="stable")
     text = [f"{found.names[i]} {found.per_class[i]:,}" for i in range(found.num_classes)]

@@ -89,7 +89,7 @@ def _open(spec: DataSpec, split: str) -> Source:
     return open_source(spec.name, split, spec.folder, train_split=spec.train_split)
 
 
-def tell_left_out(spec: DataSpec) -> None:
+def log_left_out(spec: DataSpec) -> None:
     """Logs, in one line per split, what its folder holds besides its examples, if anything."""
     for split in dict.fromkeys((spec.train_split, spec.test_split)):
         source = _open(spec, split)

@@ -75,7 +75,7 @@ def _scheme(module: nn.Module, names: str | None) -> Scheme:
     return schemes[names]
 
 
-def told_by(module: nn.Module, tensors: Mapping[str, Any]) -> str:
+def library_of(module: nn.Module, tensors: Mapping[str, Any]) -> str:
     """The library, of `libraries`, whose names most of the tensors have."""
     leaves = shapes(module)
 
@@ -150,7 +150,7 @@ def from_torch(
       ValueError: listing every tensor that is missing, extra, of another shape or not of floats.
     """
     tensors = unprefixed(module, tensors)
-    names = told_by(module, tensors)
+    names = library_of(module, tensors)
     first = np.shape(tensors.get(torch_name(module, STEM, names), ()))
     leaves = shapes(module, first[1] if len(first) == 4 else 3)
     wanted = {torch_name(module, leaf, names): (leaf, like) for leaf, like in leaves.items()}

@@ -20,7 +20,7 @@ def detect(environ: Mapping[str, str]) -> str | None:
 
     Returns:
       "explicit" (JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID are set),
-      "slurm", "openmpi", "tpu" (several TPU_WORKER_HOSTNAMES), "asked"
+      "slurm", "openmpi", "tpu" (several TPU_WORKER_HOSTNAMES), "requested"
       (TLX_DISTRIBUTED=1: for places that only jax can detect), or None.
 
     Raises:
@@ -43,7 +43,7 @@ def detect(environ: Mapping[str, str]) -> str | None:
             return name
     if "," in environ.get("TPU_WORKER_HOSTNAMES", ""):
         return "tpu"
-    return "asked" if environ.get("TLX_DISTRIBUTED", "0") == "1" else None
+    return "requested" if environ.get("TLX_DISTRIBUTED", "0") == "1" else None
 
 
 def initialize_if_cluster() -> str | None:

@@ -57,7 +57,7 @@ def eval_feed(stream: Stream, mesh: Mesh) -> Stream:
     Rows are padded to a multiple of the devices. Small sets are placed once and kept
     (`KEPT_BYTES`).
     """
-    rows = NamedSharding(own_part(mesh), PartitionSpec("data"))
+    rows = NamedSharding(local_mesh(mesh), PartitionSpec("data"))
     kept: list[dict[str, Any]] = []
     is_complete = [False]
 
@@ -80,7 +80,7 @@ def eval_feed(stream: Stream, mesh: Mesh) -> Stream:
     return start
 
 
-def own_part(mesh: Mesh) -> Mesh:
+def local_mesh(mesh: Mesh) -> Mesh:
     """The mesh of this process's devices."""
     if jax.process_count() == 1:
         return mesh
@@ -88,11 +88,11 @@ def own_part(mesh: Mesh) -> Mesh:
     return sharding.make_mesh([d for d in mesh.devices.flat if d.process_index == index])
 
 
-def own_copy(tree: Any, mesh: Mesh) -> Any:
+def local_copy(tree: Any, mesh: Mesh) -> Any:
     """Replicated global arrays as arrays of this process's devices alone."""
     if jax.process_count() == 1:
         return tree
-    everywhere = NamedSharding(own_part(mesh), PartitionSpec())
+    everywhere = NamedSharding(local_mesh(mesh), PartitionSpec())
     return jax.tree.map(lambda leaf: jax.device_put(leaf.addressable_data(0), everywhere), tree)
 
 

@@ -221,7 +221,7 @@ def _head_names(module: nn.Module, tensors: Mapping[str, Any]) -> list[str]:
     leaves.sort(key=lambda name: name != KERNEL)
     if _are_ours(tensors):
         return leaves
-    library = torch_names.told_by(module, tensors)
+    library = torch_names.library_of(module, tensors)
     return [torch_names.torch_name(module, leaf, library) for leaf in leaves]
 
 

@@ -72,7 +72,7 @@ class Job:
         With several labels an image also `auc`, their mean area under the ROC curve over the
         entire split, and `auc_of_label`, that of each; None where it is not defined.
         """
-        own = feed.own_copy(variables, self.mesh)
+        own = feed.local_copy(variables, self.mesh)
         metric = self.metrics[split]
         state = evaluate(self.apply_fn, _of_states(metric), own, self.streams[split])
         found = jax.device_get(_computed(metric)(feed.merged(metric, state)))
@@ -98,7 +98,7 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh, origin: checkpoints.Origi
     """
     feed.require_divisible(spec.data.batch_size, mesh)
     module = make_module(spec)
-    examples.tell_left_out(spec.data)
+    examples.log_left_out(spec.data)
     splits = [name for name in examples.SPLITS if name != "valid" or spec.data.valid_size]
     data = {split: examples.load(spec.data, split) for split in splits}
     config = StepConfig(

@@ -4,8 +4,7 @@
 `directions`, `trajectories` (a run on its principal plane), `connectivity` (mode connectivity by
 trained curves), `basins`, `averaging` (model soups), `curvature`, `sharpness`. `modules` moves one
 module at a time: `rewinding`, `criticality`, `pac_bayes`. `permutations` matches the hidden units
-of
-two models: `alignment`.
+of two models: `alignment`.
 """
 
 import lazy_loader

@@ -67,7 +67,7 @@ def scale_invariant_leaves(
     References: T. van Laarhoven, L2 regularization versus batch and weight normalization, 2017.
     """
     of = graph.trace(apply_fn, params, inputs)
-    found_norms, _ = norms.look(of)
+    found_norms, _ = norms.identify(of)
     served = Counter(leaf for norm in found_norms for leaf in (norm.mean, norm.var))
     model = _Model(of)
     found = [

@@ -39,7 +39,7 @@ def batch_norms(graph: Graph) -> tuple[BatchNorm, ...]:
       ValueError: if the root of a leaf scales activations and no leaf is subtracted as their mean,
         or inside a loop or a branch, where the statistics cannot be identified.
     """
-    norms, unclear = look(graph)
+    norms, unclear = identify(graph)
     if unclear:
         raise ValueError(
             "expected batch normalisation as (x − mean)·scale/√(var + ε) + bias or "
@@ -50,11 +50,11 @@ def batch_norms(graph: Graph) -> tuple[BatchNorm, ...]:
     return norms
 
 
-def look(graph: Graph) -> tuple[tuple[BatchNorm, ...], tuple[str, ...]]:
+def identify(graph: Graph) -> tuple[tuple[BatchNorm, ...], tuple[str, ...]]:
     """(the batch normalisations, the leaves that look like variances of others)."""
     finder = _Finder(graph, known(graph))
     for op in graph.ops:
-        finder.look(op)
+        finder.identify(op)
     unclear = [name for names in finder.unclear.values() for name in names]
     return tuple(dict.fromkeys(finder.found)), tuple(dict.fromkeys(unclear))
 
@@ -85,7 +85,7 @@ class _Finder:
         self.found: list[BatchNorm] = []
         self.unclear: dict[Var, tuple[str, ...]] = {}
 
-    def look(self, op: Op) -> None:
+    def identify(self, op: Op) -> None:
         """Reads one operation; those on parameters alone are skipped."""
         moving = [x for x in op.inputs if not is_literal(x) and x not in self.known]
         if not moving:
@@ -184,7 +184,7 @@ class _Finder:
             }
             inner = _Finder(body._replace(leaves=self.graph.leaves), known(body, seed))
             for each in body.ops:
-                inner.look(each)
+                inner.identify(each)
             names = [n for norm in inner.found for n in (norm.mean, norm.var)]
             names += [n for some in inner.unclear.values() for n in some]
             if names:

@@ -71,5 +71,5 @@ def _arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 registry.register(
     "numpy",
-    registry.Reader(lambda asked: open_arrays(asked.split, asked.folder), reads_files=True),
+    registry.Reader(lambda request: open_arrays(request.split, request.folder), reads_files=True),
 )

@@ -167,7 +167,7 @@ def _mark(file: Path, number: int, text: str, disease: int) -> float:
 registry.register(
     "chexpert",
     registry.Reader(
-        lambda asked: open_chexpert(asked.split, asked.folder),
+        lambda request: open_chexpert(request.split, request.folder),
         split_problem=split_problem,
         lacks=registry.needs("PIL", "images"),
         reads_files=True,

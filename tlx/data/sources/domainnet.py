@@ -96,8 +96,8 @@ for _domain in DOMAINS:
     registry.register(
         f"domainnet/{_domain}",
         registry.Reader(
-            lambda asked: open_domainnet(
-                asked.name.removeprefix("domainnet/"), asked.split, asked.folder
+            lambda request: open_domainnet(
+                request.name.removeprefix("domainnet/"), request.split, request.folder
             ),
             splits=("train", "test"),
             lacks=registry.needs("PIL", "images"),

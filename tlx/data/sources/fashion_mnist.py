@@ -99,7 +99,7 @@ def read_idx(file: Path, num_axes: int) -> np.ndarray:
 registry.register(
     "fashion_mnist",
     registry.Reader(
-        lambda asked: fashion_mnist(asked.split),
+        lambda request: fashion_mnist(request.split),
         splits=("train", "test"),
         lacks=lambda name: fashion_mnist_lacks(),
     ),

@@ -99,7 +99,7 @@ def _training(root: Path, split: str, splits: Sequence[str]) -> str:
 registry.register(
     "folder",
     registry.Reader(
-        lambda asked: open_folder(asked.split, asked.folder, asked.train_split),
+        lambda request: open_folder(request.split, request.folder, request.train_split),
         lacks=registry.needs("PIL", "images"),
         reads_files=True,
     ),

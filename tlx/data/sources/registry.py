@@ -12,7 +12,7 @@ Opener: TypeAlias = Callable[[str], Source]
 """`split -> Source`; raises ValueError, naming the splits, for an unknown one."""
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """A request for a source; see `open_source`."""
 
     name: str
@@ -33,7 +33,7 @@ class Reader:
       reads_files: whether the files of this machine decide if it can be opened.
     """
 
-    open: Callable[[Asked], Source]
+    open: Callable[[Request], Source]
     splits: tuple[str, ...] | None = None
     split_problem: Callable[[str], str | None] = lambda split: None
     lacks: Callable[[str], str | None] = lambda name: None
@@ -82,7 +82,7 @@ def register_source(
     Raises:
       ValueError: if the name is taken.
     """
-    register(name, Reader(lambda asked: opener(asked.split), splits))
+    register(name, Reader(lambda request: opener(request.split), splits))
 
 
 def known() -> tuple[str, ...]:
@@ -161,4 +161,4 @@ def open_source(
     reader = _reader(name)
     if problem or reader is None:
         raise ValueError(problem)
-    return reader.open(Asked(name, split, folder, train_split))
+    return reader.open(Request(name, split, folder, train_split))

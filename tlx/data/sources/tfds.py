@@ -147,7 +147,7 @@ def _not_prepared(name: str, folder: str | None) -> str:
 registry.register(
     "tfds/",
     registry.Reader(
-        lambda asked: open_tfds(asked.name.removeprefix("tfds/"), asked.split),
+        lambda request: open_tfds(request.name.removeprefix("tfds/"), request.split),
         lacks=registry.needs("tensorflow_datasets", "tfds"),
         reads_files=True,
     ),

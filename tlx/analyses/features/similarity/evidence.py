@@ -87,11 +87,10 @@ def evidence(
 
     The interval is for the measure's mean over draws of n examples from their population. For
     an estimator without bias (debiased CKA) that is the population's value; for the others it
-    includes their bias at this n. Each of the resamples is a
-    subset of m = 0.8 n examples without replacement; the quantiles of their values about the
-    values' mean, times √(m/(n − m)), are added to the value (a delete-d jackknife; about the
-    subsets' mean, since a bias that depends on the number of examples differs at m). The
-    interval is clipped to the measure's range.
+    includes their bias at this n. Each of the resamples is a subset of m = 0.8 n examples without
+    replacement; the quantiles of their values about the values' mean, times √(m/(n − m)), are added
+    to the value (a delete-d jackknife; about the subsets' mean, since a bias that depends on the
+    number of examples differs at m). The interval is clipped to the measure's range.
 
     Args:
       measure: a name in `measures.MEASURES`, or a `Measure`. One that is tied to these

@@ -90,9 +90,9 @@ def h_score(
     """The H-score: how much of the features' variance lies between classes, directions whitened.
 
     H = tr(Σ⁺ Σ_b) with Σ the covariance of the features and Σ_b that of their class means, one for
-    each example; both divided by N. With "ledoit_wolf"
-    H_λ = tr(Σ_λ⁻¹ (1−λ)Σ_b), Σ_λ = (1−λ)Σ + λ·(tr Σ/D)·I, λ = min(b, d)/d with
-    d = ‖Σ − (tr Σ/D)I‖² and b = Σ_i ‖x_i x_iᵀ − Σ‖²/N² of centred x; λ = 0 where d = 0.
+    each example; both divided by N. With "ledoit_wolf" H_λ = tr(Σ_λ⁻¹ (1−λ)Σ_b), Σ_λ = (1−λ)Σ +
+    λ·(tr Σ/D)·I, λ = min(b, d)/d with d = ‖Σ − (tr Σ/D)I‖² and b = Σ_i ‖x_i x_iᵀ − Σ‖²/N² of
+    centred x; λ = 0 where d = 0.
 
     Args:
       features: real [N, ...], flattened to [N, D].
