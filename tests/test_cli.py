@@ -88,7 +88,7 @@ def test_what_a_study_starts_from_is_looked_for_first(capsys, tmp_path):
     start = f"--config.pretrain.init_from.workdir={tmp_path / 'nowhere'}"
     run = f"--workdir={tmp_path / 'run'}"
     message = told(capsys, "study", "--config=configs/mini.py", run, start)
-    assert "init_from: there is no folder" in message
+    assert "init_from: expected the workdir of a run" in message
     assert not (tmp_path / "run").exists()
 
 
@@ -104,7 +104,7 @@ BROKEN = {
     "import nothing_like_it\n": "line 1: ModuleNotFoundError: No module named 'nothing_like_it'",
     "def get_config():\n  return {}['a']\n": "line 2: KeyError: 'a'",
     "def get_config():\n  return 3\n": "to return an ml_collections.ConfigDict, got int",
-    "get_config = 3\n": "must define get_config(arg='')",
+    "get_config = 3\n": "expected get_config(arg='')",
 }
 
 
@@ -132,7 +132,7 @@ def test_files_that_are_no_configs(capsys, tmp_path):
     (tmp_path / "list.json").write_text("[1]")
     assert "the fields of a config, got list" in train(capsys, tmp_path, f"{tmp_path}/list.json")
     (tmp_path / "run.json").write_text("{}")
-    assert "takes no argument" in train(capsys, tmp_path, f"{tmp_path}/run.json:x")
+    assert "expected no argument" in train(capsys, tmp_path, f"{tmp_path}/run.json:x")
 
 
 def test_a_saved_config_is_a_config(tmp_path):

@@ -61,7 +61,7 @@ def test_overrides_that_do_not_fit_are_told_at_once():
         build("finetune.optim.rat=1", "replicates=two")
     message = str(error.value)
     assert "finetune.optim.rat: unknown key 'rat'; did you mean 'rate'?" in message
-    assert "replicates: expected int, found 'two'" in message
+    assert "replicates: expected int, got 'two'" in message
 
 
 def test_overrides_set_what_the_file_leaves_out():
@@ -111,9 +111,9 @@ def test_all_problems_of_a_config_are_told_at_once():
         "5 problem(s)",
         "replicas: unknown key 'replicas'; did you mean 'replicates'?",
         "title: missing, expected str",
-        "finetune.optim.rate: expected float, found 'fast'",
+        "finetune.optim.rate: expected float, got 'fast'",
         "finetune.data.image_sise: unknown key 'image_sise'; did you mean 'image_size'?",
-        "scratch.model: expected a config of its own, found 3",
+        "scratch.model: expected a config of its own, got 3",
     ):
         assert line in message
 
@@ -149,7 +149,7 @@ def test_files_without_a_config(tmp_path):
     with pytest.raises(config.ConfigError, match=r"no config file 'configs/mimi\.py'; there are"):
         config.load("configs/mimi.py")
     (tmp_path / "empty.py").write_text("")
-    with pytest.raises(config.ConfigError, match="must define get_config"):
+    with pytest.raises(config.ConfigError, match="expected get_config"):
         config.load(str(tmp_path / "empty.py"))
 
 

@@ -167,9 +167,60 @@ def test_files_are_short():
     assert {n: count for n, count in lines.items() if count > 400} == {}
 
 
+def test_caches_are_bounded():
+    """A registry is no cache; a function whose arguments are few may keep them all."""
+    few = {"tlx.data.sources.digits", "tlx.data.sources.mnist5k"}  # splits
+    held = [
+        f"{module_name(path)}.{node.name}"
+        for path in MODULES
+        if module_name(path) not in few and "studies" not in path.parts  # losses, of which few
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.args.args
+        if "functools.cache" in map(ast.unparse, node.decorator_list)
+    ]
+    assert not held, f"give {held} a bound: functools.lru_cache(maxsize=…)"
+
+
 def test_nothing_is_called_utils():
     banned = {"util", "utils", "helper", "helpers", "misc", "common"}
     assert not [n for n in map(module_name, MODULES) if banned & set(n.split("."))]
+
+
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+
+
+def test_contributing_names_files_that_are_there():
+    """Its walks go through real files; NAME stands for one that is to be made."""
+    named = set(re.findall(r"`((?:tlx|tests|launch|configs)/[^`\s]*)`", CONTRIBUTING.read_text()))
+    assert len(named) > 20
+    assert not [name for name in named if "NAME" not in name and not any(ROOT.glob(name))]
+
+
+def public_names(path: Path) -> Iterator[str]:
+    """The names of a file, and of its public functions, classes and their arguments."""
+    yield module_name(path)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name
+            if isinstance(node, ast.FunctionDef):
+                yield from (a.arg for a in node.args.args + node.args.kwonlyargs)
+
+
+def test_public_names_have_the_terms_of_the_table():
+    """No name holds a word from the last column of the table of terms in CONTRIBUTING.md."""
+    rows = re.findall(r"^\|[^|]+\|[^|]+\|([^|]+)\|$", CONTRIBUTING.read_text(), re.MULTILINE)
+    table = rows[next(i for i, cell in enumerate(rows) if cell.strip() == "not") + 2 :]
+    banned = {word.strip().replace(" ", "_") for cell in table for word in cell.split(",")}
+    assert {"kin", "asking", "told_apart"} <= banned
+    words = re.compile(rf"(?:^|[._])(?:{'|'.join(sorted(banned))})(?:$|[._])")
+    snake = re.compile(r"(?<=[a-z])(?=[A-Z])")
+    held = {
+        f"{module_name(path)}: {name}"
+        for path in MODULES
+        for name in public_names(path)
+        if words.search(snake.sub("_", name).lower())
+    }
+    assert not held
 
 
 def public_functions(path: Path) -> Iterator[ast.FunctionDef]:

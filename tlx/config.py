@@ -1,6 +1,6 @@
 """Configs: a Python file with `get_config` becomes frozen dataclasses, checked once.
 
-This is the only module that knows `ml_collections`. Every problem of a config is told at
+This is the only module that knows `ml_collections`. All problems of a config are listed at
 once, before any work.
 """
 
@@ -36,9 +36,9 @@ def load(path: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
       A locked `ConfigDict`.
 
     Raises:
-      ConfigError: if the file is not there, cannot be run (with its line) or has no
+      ConfigError: if the file does not exist, cannot be run (with its line) or has no
         `get_config`; or listing every override that is not of this form. Unknown keys and wrong
-        types are for `build` to find.
+        types are found by `build`.
     """
     name, _, arg = path.partition(":")
     file = Path(name)
@@ -96,11 +96,11 @@ def arguments(arg: str, *groups: Iterable[str]) -> tuple[str, ...]:
 def _saved(file: Path, arg: str) -> ml_collections.ConfigDict:
     """What a workdir holds."""
     if arg:
-        raise ConfigError(f"{file} is a saved config and takes no argument, got {arg!r}")
+        raise ConfigError(f"{file}: expected no argument for a saved config, got {arg!r}")
     try:
         values = json.loads(file.read_text())
     except ValueError as error:
-        raise ConfigError(f"{file}: not JSON ({error})") from None
+        raise ConfigError(f"{file}: expected JSON, got {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected the fields of a config, got {type(values).__name__}")
     return ml_collections.ConfigDict(tuples(values))
@@ -117,7 +117,9 @@ def _made(file: Path, arg: str) -> ml_collections.ConfigDict:
     module = importlib.util.module_from_spec(module_spec)
     _run(file, module_spec.loader.exec_module, module)
     if not callable(getattr(module, "get_config", None)):
-        raise ConfigError(f"{file} must define get_config(arg='') -> ml_collections.ConfigDict")
+        raise ConfigError(
+            f"{file}: expected get_config(arg='') -> ml_collections.ConfigDict, got none"
+        )
     config = _run(file, module.get_config, *([arg] if arg else []))
     if not isinstance(config, ml_collections.ConfigDict):
         raise ConfigError(
@@ -128,7 +130,7 @@ def _made(file: Path, arg: str) -> ml_collections.ConfigDict:
 
 
 def _run(file: Path, fn: Callable[..., Any], *args: Any) -> Any:
-    """Calls what a config defines; an error in it is told with the file's line."""
+    """The result of a function of a config; an error in it is reported with the file's line."""
     try:
         return fn(*args)
     except ConfigError as error:

@@ -143,7 +143,7 @@ def test_linen_equal_modules_share_compiled_code():
 
 def test_linen_params_without_their_collection():
     with pytest.raises(
-        ValueError, match=r"with the collection 'params'; got the keys \['kernel'\]"
+        ValueError, match=r"with the collection 'params', got the keys \['kernel'\]"
     ):
         linen_adapter.adapt(nn.Dense(3), {"kernel": np.zeros((5, 3))})
 

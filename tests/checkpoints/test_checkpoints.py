@@ -83,7 +83,7 @@ def test_a_writer_goes_on(tmp_path: Path) -> None:
     fill(tmp_path, {0: 0.1, 1: 0.5, 2: 0.3})
     fill(tmp_path, {2: 0.3, 3: 0.4, 5: 0.1})
     assert checkpoints.steps(tmp_path) == (0, 1, 3, 5)
-    with pytest.raises(ValueError, match="cannot save step 4: step 5 is there already"):
+    with pytest.raises(ValueError, match="expected a step above 5, the newest saved, got 4"):
         fill(tmp_path, {4: 0.9})
 
 
@@ -131,11 +131,11 @@ def test_errors_name_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="train it first"):
         checkpoints.restore(tmp_path / "absent")
     fill(tmp_path, {0: None, 1: None})
-    with pytest.raises(ValueError, match=r"no checkpoint of step 3 .*; there are 0, 1"):
+    with pytest.raises(ValueError, match=r"a checkpoint of step 3 .*, got 0, 1"):
         checkpoints.restore(tmp_path, 3)
     with pytest.raises(ValueError, match="did you mean 'best'"):
         checkpoints.restore(tmp_path, "bst")
-    with pytest.raises(ValueError, match="has a test accuracy"):
+    with pytest.raises(ValueError, match="with a test accuracy"):
         checkpoints.restore(tmp_path, "best")
 
 

@@ -134,7 +134,7 @@ def with_numbers(old, new):
         (b"K\x00K\x05\x85", b"K\x02K\x05\x85", "reaches value 6 of a storage with 5"),
         (b"K\x05\x85", b"J\xff\xff\xff\x7f\x85", "reaches value 2147483646 of a storage with 5"),
         (b"K\x05\x85", b"J\xff\xff\xff\xff\x85", "a tensor has shape"),
-        (b"K\x05tq", b"K\x06tq", "should hold 6 values of float32, but has 20 bytes"),
+        (b"K\x05tq", b"K\x06tq", "6 values of float32 in storage .*, got 20 bytes"),
     ],
 )
 def test_numbers_beyond_the_file(tmp_path, old, new, message):
@@ -170,7 +170,7 @@ def test_files_that_are_cut_off(tmp_path, name, share):
 
 def test_what_is_not_weights(tmp_path):
     file = tmp_path / "file"
-    with pytest.raises(ValueError, match="there is no file"):
+    with pytest.raises(ValueError, match="expected a file of weights, got no"):
         read_tensors(file)
     file.write_text("not a checkpoint at all")
     with pytest.raises(ValueError, match="of no known format"):

@@ -98,7 +98,9 @@ def test_modules_that_a_file_names_are_not_imported(tmp_path):
 )
 def test_a_choice_is_told_and_made(tmp_path, one, two):
     torch_zip.save(tmp_path / "a.pth", {one: state(), two: state(OTHER), "epoch": 1})
-    with pytest.raises(ValueError, match=f"weights in several places: {one}, {two}; say by --key"):
+    with pytest.raises(
+        ValueError, match=f"weights in one place, got {one}, {two}; choose one by --key"
+    ):
         read_tensors(tmp_path / "a.pth")
     check(read_tensors(tmp_path / "a.pth", key=one))
     check(read_tensors(tmp_path / "a.pth", key=two), OTHER)

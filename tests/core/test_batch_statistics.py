@@ -226,7 +226,7 @@ def test_a_layer_used_twice_can_be_interpolated_only():
         return batch_norm.apply_fn({**params, "layers": params["layers"][1:]}, x)
 
     stream = streams.from_arrays(*make_data(8, features=6), batch_size=8)
-    with pytest.raises(ValueError, match=r"layers/1/mean, layers/1/var serve more than one layer"):
+    with pytest.raises(ValueError, match=r"layers/1/mean, layers/1/var shared by several layers"):
         along(stream, stream=stream, apply_fn=twice)
     assert along("interpolate", stream=stream, apply_fn=twice)[1] == "interpolated"
 
@@ -238,14 +238,14 @@ PADDING = lambda: iter([{"inputs": TRAIN[:4], "mask": np.zeros(4, bool)}])  # no
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        (None, {}, r"has batch statistics \(layers/0/mean, layers/0/var, layers/1/mean, "
-                   r"layers/1/var\), and those of no model fit.* Pass statistics= a stream of"),
+        (None, {}, r"with batch statistics \(layers/0/mean, layers/0/var, layers/1/mean, "
+                   r"layers/1/var\), got None: no model.s fit.* Pass a stream of"),
         ("interpolat", {}, "unknown source of statistics 'interpolat'; did you mean 'interpolate'"),
-        ("a", {"ends": None}, "statistics='a' means those of an end, and here there are no two"),
+        ("a", {"ends": None}, "got 'a': there are no two ends here"),
         (EMPTY, {}, "expected training batches to take statistics from, got a stream without"),
         (PADDING, {}, "expected training batches to take statistics from, got a stream without"),
-        (None, {"repair": True}, "the ends and statistics .*, got statistics=None"),
-        (SOURCE, {"repair": True, "ends": None}, "the ends and statistics .*, got no two ends"),
+        (None, {"repair": True}, "ends and statistics .*, got statistics=None"),
+        (SOURCE, {"repair": True, "ends": None}, "ends and statistics .*, got no two ends"),
     ],
 )  # fmt: skip
 def test_errors(source, options, message):
@@ -264,7 +264,7 @@ def test_no_coordinates(shape):
 
 def test_repair_needs_a_line():
     path = paths.plane(A, B, B)
-    with pytest.raises(ValueError, match=r"expected coordinates \[K\], .* got shapes \[\(2, 2\)\]"):
+    with pytest.raises(ValueError, match=r"expected coordinates \[K\] .* got shapes \[\(2, 2\)\]"):
         batch_statistics.along(
             batch_norm.apply_fn, METRIC, path, np.zeros((2, 2)), STREAM, source=SOURCE, ends=ENDS,
             repair=True,

@@ -96,13 +96,13 @@ BROKEN = {
     ),
     "not binary": (
         metrics.sigmoid_error, W, stream_of(np.where(Y > 0, 1, -1)[:, None]),
-        "expected labels of 0 and 1, but .* others, such as -1 in row",
+        "expected labels of 0 and 1, got .* others .*, such as -1 in row",
     ),
     "scalar": (mean_already, HEAD, stream_of(CLASSES, batch_size=7), "would count a padded batch"),
     "bool": (is_right, HEAD, stream_of(CLASSES), r"floating values \[8\], got bool"),
     "ignored": (
         metrics.softmax_cross_entropy, HEAD, stream_of(IGNORED),
-        r"labels in 0 … 2, as there are 3 logits, but 1 of 8 are others, such as -100 in row 5",
+        r"labels in 0 … 2, as there are 3 logits, got 1 of 8 outside, such as -100 in row 5",
     ),
     "one too many": (
         metrics.error, HEAD, stream_of(np.where(IGNORED < 0, 3, IGNORED)), "such as 3 in row 5"
@@ -170,7 +170,7 @@ def test_ranking_does_not_broadcast_logits():
     ("index", "num_examples", "message"),
     [
         (np.arange(32), 8, "by num_examples=8, got 31 in row 31"),
-        (np.arange(32) % 16, 32, "16 numbers in 'index' come again, such as 0"),
+        (np.arange(32) % 16, 32, "16 repeated numbers in 'index', such as 0"),
         (np.arange(32) - 1, 32, "'index' of at least 0 where mask is True, got -1"),
         (np.arange(32) * 1.0, 32, r"'index' as integers \[B\]"),
     ],
@@ -207,7 +207,7 @@ def batches(**leaves):
         (batches(labels=list(CLASSES)), TypeError, "numpy or jax in a batch, got .* in labels/0"),
         (batches(labels=Torch()), TypeError, "in a batch, got Torch in labels; convert"),
         (batches(name=np.array(["a"] * 32)), TypeError, "expected numbers in a batch, got dtype <"),
-        (batches(labels=CLASSES[:8]), ValueError, r"inputs have 32, but labels \[8\]"),
+        (batches(labels=CLASSES[:8]), ValueError, r"inputs of 32 rows and labels \[8\]"),
         (batches(labels=np.int32(1)), TypeError, "got int32 in labels"),
         (batches(weight=np.array(1.0)), ValueError, "got a scalar in weight"),
         (batches(mask=np.ones(32, int)), ValueError, r"mask as bool \[B\], .* got int(32|64) \[32"),
@@ -335,7 +335,9 @@ def test_tokens_count_positions(batch_size):
     np.testing.assert_allclose(found["accuracy"], 1 - error, rtol=1e-6)
     assert found["count"] == 10
     assert int(found["positions"]) == (TOKENS >= 0).sum() == 33
-    with pytest.raises(ValueError, match=r"told by metrics.tokens\(ignore=-100\)"):
+    with pytest.raises(
+        ValueError, match=r"mark positions that do not count by metrics.tokens\(ignore=-100\)"
+    ):
         evaluate(apply_fn, metrics.tokens(), HEAD, stream)
 
 

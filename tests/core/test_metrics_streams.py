@@ -121,7 +121,7 @@ def test_collect_keeps_the_streams_order_and_marks_the_unseen():
 
 
 def test_collect_needs_an_index():
-    with pytest.raises(ValueError, match="this metric needs batches with 'index'"):
+    with pytest.raises(ValueError, match="expected batches with 'index'"):
         evaluate(
             apply_fn,
             metrics.collect(metrics.accuracy, 3),

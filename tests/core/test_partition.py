@@ -197,7 +197,7 @@ def test_every_framework_has_layers_and_no_blocks(framework):
     labels = partition.by_level(params, "layer", collections=("params", "batch_stats", "0", "1"))
     assert jax.tree.structure(labels) == jax.tree.structure(params)
     assert {"hidden", "norm", "head"} <= set(labels_lib.unique(labels))
-    with pytest.raises(ValueError, match="level 'block', but saw the layers "):
+    with pytest.raises(ValueError, match="level 'block', got the layers "):
         partition.by_level(params, "block")
 
 
@@ -264,7 +264,7 @@ def test_errors():
     with pytest.raises(ValueError, match="unknown level 'blok'; did you mean 'block'"):
         partition.by_level(params, "blok")
     message = (
-        "expected names that show the level 'stage', but saw the layers head, hidden; write rules "
+        "expected names that show the level 'stage', got the layers head, hidden; write rules "
         "for this model (tlx.core.labels.from_rules), cut names at a depth (by_depth), or drop "
         "their first part (collections=)"
     )
@@ -272,5 +272,5 @@ def test_errors():
         partition.by_level(params, "stage")
     with pytest.raises(ValueError, match="layers l0, l1, l2, l3, l4, l5, l6, l7 and 3 more;"):
         partition.by_level({f"l{i}": {"b": 0.0} for i in range(9)} | {"x": 0.0, "y": 0.0}, "part")
-    with pytest.raises(ValueError, match="labels must have the structure of params"):
+    with pytest.raises(ValueError, match="labels with the structure of params"):
         partition.in_forward_order(tiny.apply_fn, params, jnp.ones((1, 5)), {"head": "head"})

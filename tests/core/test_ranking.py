@@ -114,5 +114,5 @@ def test_along_a_path():
 
 def test_it_needs_an_index():
     batch = {"inputs": np.zeros((2, 3), np.float32), "labels": np.zeros((2, 3), np.float32)}
-    with pytest.raises(ValueError, match="this metric needs batches with 'index'"):
+    with pytest.raises(ValueError, match="expected batches with 'index'"):
         evaluate(identity, auc.ranking(2, 3), ONE, lambda: iter([batch]))

@@ -54,7 +54,7 @@ def test_command(folder, tmp_path, capsys):
     file.write_bytes(b"no image")
     assert cli.main(argv) == 1
     captured = capsys.readouterr()
-    assert f"{file}: cannot be read as an image" in captured.out
+    assert f"{file}: expected a readable image" in captured.out
     assert "1 of folder's images cannot be read" in captured.err
 
 

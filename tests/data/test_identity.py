@@ -256,6 +256,16 @@ def test_two_processes_add_to_what_is_remembered(tmp_path, settled, monkeypatch,
     assert sorted(reads) == names
 
 
+def test_a_process_holds_the_digests_of_few_folders(tmp_path, settled, reads):
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        identity.of_files(folder, texts(folder, "x"))
+    assert len(identity._REMEMBERED) == identity._KEPT
+    identity.of_files(tmp_path / "0", ["x"])  # from the cache folder
+    assert len(reads) == 20
+
+
 def test_what_cannot_be_read_is_absent(tmp_path, settled):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()

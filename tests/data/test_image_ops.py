@@ -158,8 +158,8 @@ def test_shuffles_take_an_empty_batch():
 
 def test_block_size_must_divide_the_image():
     message = (
-        r"a 12×12 image cannot be cut into blocks of 5×5: the block size must divide the image "
-        r"size; use one of 1, 2, 3, 4, 6, 12"
+        r"expected a block size that divides the image size 12, got 5; "
+        r"use one of 1, 2, 3, 4, 6, 12"
     )
     with pytest.raises(ValueError, match=message):
         ops.block_permutation(SIZE, 5, 0)
@@ -178,7 +178,7 @@ def test_wrong_permutation_or_shape_is_refused():
         ops.pixel_shuffle(some_images(), ops.pixel_permutation(SIZE, 1, 0))
     with pytest.raises(ValueError, match=r"has shape \(9,\), but .* need \(3, 9\)"):
         ops.channel_block_shuffle(some_images(), 4, ops.block_permutation(SIZE, 4, 0))
-    with pytest.raises(ValueError, match=r"must be square, .* not \(3, 12, 10, 3\)"):
+    with pytest.raises(ValueError, match=r"square images .* got \(3, 12, 10, 3\)"):
         ops.block_shuffle(some_images()[:, :, :10], 2, ops.block_permutation(SIZE, 2, 0))
 
 
@@ -191,7 +191,7 @@ def test_normalise_against_numpy():
     np.testing.assert_allclose(out, expected, atol=1e-6)
     floats = (images / 255).astype(np.float32)
     np.testing.assert_allclose(ops.normalise(floats, mean, std), expected, atol=1e-6)
-    with pytest.raises(ValueError, match="images have 3 channels, but mean has 1 and std 3"):
+    with pytest.raises(ValueError, match="mean and std of 3 numbers, one a channel, got 1 and 3"):
         ops.normalise(images, (0.5,), std)
 
 
@@ -211,7 +211,7 @@ def test_random_crop_is_a_window_of_the_padded_image():
         places.update(found)
     assert len(places) == 25  # every one, among 256 images
     np.testing.assert_array_equal(ops.random_crop(jax.random.key(0), images, 0), images)
-    with pytest.raises(ValueError, match="padding must be 0 or more, not -1"):
+    with pytest.raises(ValueError, match="expected padding of at least 0, got -1"):
         ops.random_crop(jax.random.key(0), images, -1)
 
 
@@ -268,7 +268,7 @@ def test_mixup_off_and_wrong():
     same = ops.mixup(jax.random.key(0), images, labels, 0.0)
     np.testing.assert_array_equal(same[0], images)
     np.testing.assert_array_equal(same[1], labels)
-    with pytest.raises(ValueError, match=r"alpha must be 0 or more, not -0.1"):
+    with pytest.raises(ValueError, match=r"alpha of at least 0, got -0.1"):
         ops.mixup(jax.random.key(0), images, labels, -0.1)
     with pytest.raises(TypeError, match="needs floating labels, not int32"):
         ops.mixup(jax.random.key(0), images, np.zeros((3, 3), np.int32), 0.7)

@@ -96,7 +96,7 @@ def test_train_size_takes_the_start_of_a_fixed_permutation():
     order = np.random.RandomState(0).permutation(10)
     np.testing.assert_array_equal(few.images, whole.images[order[:4]])
     assert len(load_arrays(dataclasses.replace(SPEC, train_size=4), "test").labels) == 7
-    with pytest.raises(ValueError, match="train_size is 11 and valid_size 0, but the split has 10"):
+    with pytest.raises(ValueError, match="at most 10 examples together, got 11 and 0"):
         load_arrays(dataclasses.replace(SPEC, train_size=11), "train")
     np.testing.assert_array_equal(subset(3, None)[0], [0, 1, 2])
 
@@ -115,9 +115,9 @@ def test_what_is_held_out_is_the_end_of_that_permutation_and_not_trained_on():
     assert keys[1] == {**keys[0], "count": 3, "part": "valid"}
     assert keys[2] == data_key(SPEC, "test")
     assert keys[0] != data_key(dataclasses.replace(SPEC, train_size=7), "train")
-    with pytest.raises(ValueError, match="train_size is 8 and valid_size 3, but the split has 10"):
+    with pytest.raises(ValueError, match="at most 10 examples together, got 8 and 3"):
         load_arrays(dataclasses.replace(spec, train_size=8), "train")
-    with pytest.raises(ValueError, match="train_size is None and valid_size 10, but the split"):
+    with pytest.raises(ValueError, match="examples together, got None and 10"):
         load_arrays(dataclasses.replace(SPEC, valid_size=10), "train")
 
 
@@ -126,7 +126,7 @@ def test_load_decodes_by_item_what_does_not_fit():
     lazy = load(SPEC, "train", max_bytes=100)
     assert isinstance(lazy, Lazy)
     assert num_examples(lazy) == 10
-    with pytest.raises(ValueError, match=r"split must be one of .*, not 'dev'"):
+    with pytest.raises(ValueError, match=r"expected a split of .*, got 'dev'"):
         load(SPEC, "dev")
 
 
@@ -305,15 +305,15 @@ def test_augmentation_differs_by_step_and_seed():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seed": -1}, r"^seed must be 0 to 2\*\*32 - 1, not -1$"),
-        ({"seed": 0, "start_step": -2}, "^start_step must be 0 or more, not -2$"),
+        ({"seed": -1}, r"^expected a seed of 0 to 2\*\*32 - 1, got -1$"),
+        ({"seed": 0, "start_step": -2}, "^expected start_step of at least 0, got -2$"),
         (
             {"seed": 0, "process_index": 2, "process_count": 2},
-            "^process_index must be 0 to process_count - 1, not 2 of 2$",
+            "^expected process_index of 0 to process_count - 1, got 2 of 2$",
         ),
         (
             {"seed": 0, "process_count": 4},
-            "^batch_size must be a positive multiple of the 4 processes that share a batch, not 6$",
+            "^expected batch_size as a positive multiple of the 4 processes .*, got 6$",
         ),
     ],
 )
@@ -324,7 +324,7 @@ def test_training_batches_refuse_at_call(options, message):
 
 
 def test_no_examples_is_an_error():
-    with pytest.raises(ValueError, match=r"^there are no examples to train on$"):
+    with pytest.raises(ValueError, match=r"^expected at least one example to train on, got none$"):
         train_batches(Arrays(np.zeros((0, 8, 8, 1), np.uint8), np.zeros(0, np.int32)), SPEC, seed=0)
 
 

@@ -163,5 +163,5 @@ def test_files_that_are_cut_off(tmp_path: Path, name: str) -> None:
     content = (tmp_path / name).read_bytes()
     for part in (0, 3, len(content) // 2):
         (tmp_path / name).write_bytes(content[:part])
-        with pytest.raises(BadImage, match=f"{name}: cannot be read as an image"):
+        with pytest.raises(BadImage, match=f"{name}: expected a readable image"):
             read_image(tmp_path / name)

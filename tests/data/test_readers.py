@@ -98,7 +98,7 @@ def test_what_is_no_image_is_counted(pets: Path, capsys: Any, caplog: Any) -> No
     }  # fmt: skip
     assert cli.main(["data", "check", "folder", f"--folder={pets}", "--split=training"]) == 0
     assert "left out: 1 a folder without any image (empty); " in capsys.readouterr().out
-    examples.tell_left_out(dataclasses.replace(SPEC, folder=str(pets)))
+    examples.log_left_out(dataclasses.replace(SPEC, folder=str(pets)))
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("folder, training: left out: 1 a folder without any image (empty); ")
 
@@ -160,9 +160,9 @@ def lines(text: str) -> list[str]:
         (lambda t: t[: t.rindex(",") - 8], r"train.csv:25: expected 10 cells, .* cut off\?"),
         (lambda t: "".join([*lines(t)[:3], lines(t)[3][:40] + "\n", *lines(t)[4:]]), r":4: expec"),
         (lambda t: "".join([*lines(t)[:3], "," + lines(t)[3]]), r":4: expected 10 cells.* got 11"),
-        (lambda t: t + lines(t)[4], r"train.csv:26: the image .* is in line 5 too"),
-        (lambda t: t.replace("Edema", "Atelectasis", 1), "lacks the columns Edema"),
-        (lambda t: t.replace("Sex", "Edema", 1), "the columns Edema more than once"),
+        (lambda t: t + lines(t)[4], r"train.csv:26: expected each image once, .* in line 5"),
+        (lambda t: t.replace("Edema", "Atelectasis", 1), "expected the columns Edema, got none"),
+        (lambda t: t.replace("Sex", "Edema", 1), "expected each column once, got Edema"),
         (lambda t: t + ",".join(["", *["1"] * 9]) + "\n", r"26: expected the path of an image"),
         (lambda t: t + '"' + lines(t)[4], r":\d+: (no csv|expected 10 cells)"),
         (lambda t: "", "lacks the columns Path"),
@@ -239,7 +239,7 @@ def test_files_of_arrays(tmp_path: Path) -> None:
             open_source("numpy", "test", str(tmp_path))
     with (tmp_path / "test.npz").open("wb") as file:
         np.save(file, IMAGES)
-    with pytest.raises(ValueError, match=r"it is one array; save both with numpy.savez"):
+    with pytest.raises(ValueError, match=r"got one array; save both with numpy.savez"):
         open_source("numpy", "test", str(tmp_path))
 
 

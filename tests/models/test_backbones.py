@@ -68,7 +68,7 @@ def test_there_and_back(case):
     variables, _ = torch_names.from_torch(module, filled(case))
     again = torch_names.to_torch(module, variables, library)
     jax.tree.map(np.testing.assert_array_equal, again, filled(case))
-    assert torch_names.told_by(module, again) == library
+    assert torch_names.library_of(module, again) == library
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ def test_depthwise_forms_agree(stride, size, sides):
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("vit", {"heads": 5}, "heads must divide width, found 5 heads of 768"),
+        ("vit", {"heads": 5}, "heads that divide width 768, got 5"),
         ("vit", {"mlp": 0}, "mlp must be an integer of at least 1, found 0"),
         ("vit", {"patch": 0}, "patch must be an integer of at least 1, found 0"),
-        ("convnext", {"stage_sizes": ()}, "stage_sizes must name at least one stage"),
+        ("convnext", {"stage_sizes": ()}, "stage_sizes of at least one stage"),
         ("convnext", {"head_init": "ones"}, "unknown head_init 'ones'"),
     ],
 )
@@ -142,8 +142,8 @@ def test_fields_out_of_range(name, values, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vit", r"multiples of its patches of 8 pixels, found 12 x 6; resize or pad them"),
-        ("convnext", r"ConvNeXt of 4 stages reads images of at least 32 x 32 pixels, found 12 x 6"),
+        ("vit", r"multiples of its patches of 8 pixels, got 12 x 6; resize or pad them"),
+        ("convnext", r"at least 32 x 32 pixels for a ConvNeXt of 4 stages, got 12 x 6"),
     ],
 )
 def test_images_of_other_sizes(name, message):

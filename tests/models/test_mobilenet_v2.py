@@ -71,11 +71,11 @@ def test_widths_are_multiples_of_eight_and_the_last_features_stay():
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
-        ({"stages": [(1, 8, 1, 1)]}, TypeError, "stages must be a tuple of tuples"),
-        ({"stages": ((1, 8, 1),)}, ValueError, "each of stages must be"),
-        ({"width": 0}, ValueError, "width must be a number above 0, found 0"),
-        ({"width": "1"}, ValueError, "width must be a number above 0, found '1'"),
-        ({"stages": ((1, 16, 1.0, 1),)}, ValueError, "each of stages must be"),
+        ({"stages": [(1, 8, 1, 1)]}, TypeError, "stages as a tuple of tuples"),
+        ({"stages": ((1, 8, 1),)}, ValueError, "each of stages as"),
+        ({"width": 0}, ValueError, "width as a number above 0, got 0"),
+        ({"width": "1"}, ValueError, "width as a number above 0, got '1'"),
+        ({"stages": ((1, 16, 1.0, 1),)}, ValueError, "each of stages as"),
         ({"head_init": "ones"}, ValueError, "unknown head_init 'ones'"),
         ({"num_classes": 0}, ValueError, "num_classes must be an integer of at least 1, found 0"),
     ],

@@ -223,8 +223,8 @@ def test_batch_statistics():
         (("fixup_resnet", {"head_init": "zero"}), "did you mean 'zeros'"),
         (("fixup_resnet18", {"dtype": "float16"}), "unknown dtype 'float16'"),
         (("resnet", {"width": 0}), "width must be an integer of at least 1, found 0"),
-        (("resnet", {"stage_sizes": ()}), "stage_sizes must name at least one stage"),
-        (("resnet", {"stage_sizes": (1, 0)}), r"stage_sizes\[1\] must be an integer"),
+        (("resnet", {"stage_sizes": ()}), "stage_sizes of at least one stage"),
+        (("resnet", {"stage_sizes": (1, 0)}), r"stage_sizes\[1\] as an integer"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -234,7 +234,7 @@ def test_bad_arguments(arguments, message):
 
 
 def test_bad_kinds():
-    with pytest.raises(TypeError, match="stage_sizes must be a tuple"):
+    with pytest.raises(TypeError, match="stage_sizes as a tuple"):
         models.make("resnet", num_classes=3, stage_sizes=[1, 1])
     model, variables, x = built("fixup_resnet")
     with pytest.raises(ValueError, match=r"found shape \(3, 8, 8\); add the missing axis"):

@@ -95,10 +95,10 @@ def test_without_a_good_checkpoint_it_says_what_to_do(
     for step in ("8", "6"):
         cut(largest(workdir / "checkpoints" / step / "resume"))
     before = contents(workdir)
-    with pytest.raises(ValueError, match="cannot go on") as caught:
+    with pytest.raises(ValueError, match="expected an undamaged checkpoint") as caught:
         run(spec, workdir)
     assert str(caught.value).startswith(
-        "run 'tiny' cannot go on, for none of its newest checkpoints is whole: the checkpoint "
+        "expected an undamaged checkpoint to continue run 'tiny' from, got none: the checkpoint "
         f"{workdir}/checkpoints/8 is damaged: its resume cannot be read ("
     )
     assert str(caught.value).endswith(

@@ -113,7 +113,7 @@ def test_a_workdir_of_other_data_is_refused(
     except Stop:
         assert when == 3
     before = contents(workdir)
-    with pytest.raises(ValueError, match="were decided by") as caught:
+    with pytest.raises(ValueError, match="the same run, got one with differences") as caught:
         run(on(folders[1]), workdir)
     assert contents(workdir) == before
     a, b = (
@@ -121,7 +121,7 @@ def test_a_workdir_of_other_data_is_refused(
         for f in folders
     )
     assert str(caught.value) == (
-        f"{workdir} holds a run whose numbers were decided by something else:\n"
+        f"expected {workdir} to hold the same run, got one with differences:\n"
         f"  the train data: 12 examples (content {a['train']}) there, "
         f"12 examples (content {b['train']}) here\n"
         f"  the test data: 6 examples (content {a['test']}) there, "

@@ -171,7 +171,7 @@ def test_nothing_is_written_of_weights_that_do_not_fit(tmp_path, spoil, message)
 def test_a_workdir_that_is_there(file, tmp_path, capsys):
     (tmp_path / "w").mkdir()
     assert cli.main(["import", str(file), f"--model={MODEL}", f"--workdir={tmp_path / 'w'}"]) == 1
-    assert "is there already; choose another workdir" in capsys.readouterr().err
+    assert "expected a new workdir, got" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

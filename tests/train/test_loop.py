@@ -242,7 +242,7 @@ def test_init_from_another_model_names_the_leaves(tmp_path: Path) -> None:
     wide = make_spec(model={"options": {"width": 7}}, init_from=start)
     with pytest.raises(ValueError, match=r"params/stem/kernel: float32 3×3×1×6 in checkpoint"):
         run(wide, tmp_path / "P-T")
-    with pytest.raises(ValueError, match="no checkpoint of step 7"):
+    with pytest.raises(ValueError, match="expected a checkpoint of step 7"):
         run(
             make_spec(init_from=dataclasses.replace(start, step=7)),
             tmp_path / "P-T",
@@ -288,7 +288,7 @@ def test_a_run_that_failed_before_it_began_leaves_the_workdir_free(tmp_path: Pat
 
 def test_problems_are_told_before_any_work(tmp_path: Path) -> None:
     spec = make_spec(seed=-1, loss="softmac", optim={"rate": -1.0}, data={"batch_size": 0})
-    with pytest.raises(ValueError, match="cannot start") as caught:
+    with pytest.raises(ValueError, match="expected a valid spec") as caught:
         run(spec, tmp_path / "run")
     text = str(caught.value)
     for part in ("seed: expected", "did you mean 'softmax'", "optim.rate", "data.batch_size"):
@@ -297,7 +297,7 @@ def test_problems_are_told_before_any_work(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_the_devices_do_not_divide(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="multiple of the 4 devices, found 6"):
+    with pytest.raises(ValueError, match="multiple of the 4 devices, got 6"):
         train(make_spec(data={"batch_size": 6}), tmp_path)
 
 

@@ -269,19 +269,19 @@ def test_what_is_taken_and_frozen_is_part_of_the_digest() -> None:
         (
             ("stem", "head"),
             (),
-            "init_from.modules: expected modules other than 'head', found ('stem', 'head'); "
+            "init_from.modules: expected modules other than 'head', got ('stem', 'head'); "
             "leave it out, and take it by head 'keep'",
         ),
         (
             "stem",
             (),
-            "init_from.modules: expected a tuple of names of modules, found 'stem'",
+            "init_from.modules: expected a tuple of names of modules, got 'stem'",
         ),
-        (None, (1,), "optim.freeze: expected a tuple of names of modules, found (1,)"),
+        (None, (1,), "optim.freeze: expected a tuple of names of modules, got (1,)"),
         (
             None,
             MODULES,
-            "optim.freeze: expected a module that is left to train, found all of them",
+            "optim.freeze: expected a module that is left to train, got all of them",
         ),
     ],
     ids=str,

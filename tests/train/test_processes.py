@@ -106,7 +106,7 @@ def test_a_killed_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
         ({"OMPI_COMM_WORLD_SIZE": "2"}, "openmpi"),
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, "tpu"),
-        ({"TLX_DISTRIBUTED": "1"}, "asked"),
+        ({"TLX_DISTRIBUTED": "1"}, "requested"),
         (
             {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"},
             "explicit",

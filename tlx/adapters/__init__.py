@@ -4,7 +4,7 @@ Every adapter has the same two functions; import the one of your framework
 (`from tlx.adapters import linen`), since each imports its framework:
 
 - `adapt(model…, **call_options) -> Adapted(apply_fn, params)`: the model in evaluation
-  mode, and everything that decides its output, batch statistics included. Adapt two
+  mode, and everything that determines its output, batch statistics included. Adapt two
   models of one architecture and use either `apply_fn` with both `params`.
 - `features(model…, layers=None, **call_options) -> FeatureFn`: the outputs of the layers
   by name, in the order in which they end, on the same `params`.
@@ -24,7 +24,7 @@ from tlx.core import checks
 from tlx.core.types import ApplyFn, Params
 
 OUTPUT = "output"
-"""The name under which `features` gives the output of the whole model."""
+"""The name under which `features` returns the output of the entire model."""
 
 _PATCHING = threading.RLock()
 
@@ -42,17 +42,17 @@ class Adapted(NamedTuple):
 
 
 def choose(
-    found: Mapping[str, jax.Array],
+    outputs: Mapping[str, jax.Array],
     layers: Sequence[str] | None,
     inner: Mapping[str, jax.Array] | None = None,
 ) -> OrderedDict[str, Any]:
-    """The wanted entries of `found`.
+    """The wanted entries of `outputs`.
 
     Args:
-      found: layer name to array, in the order of the forward pass.
+      outputs: layer name to array, in the order of the forward pass.
       layers: names or regular expressions (`re.fullmatch`), in the order in which they are
         wanted; None takes all. A layer wanted twice is given once.
-      inner: further layers, for what fits none in `found`.
+      inner: further layers, for names that match none in `outputs`.
 
     Returns:
       An OrderedDict, which keeps its order through `jax.jit` where a dict is sorted.
@@ -61,28 +61,28 @@ def choose(
       ValueError: if a name or expression fits no layer; lists the known ones. While tracing.
     """
     if layers is None:
-        return OrderedDict(found)
+        return OrderedDict(outputs)
     out: OrderedDict[str, Any] = OrderedDict()
     for wanted in layers:
-        for known in (found, inner or {}):
+        for known in (outputs, inner or {}):
             names = [wanted] if wanted in known else [n for n in known if _matches(wanted, n)]
             out.update((name, known[name]) for name in names)
             if names:
                 break
         else:
-            raise ValueError(checks.unknown("layer", wanted, [*found, *(inner or {})]))
+            raise ValueError(checks.unknown("layer", wanted, [*outputs, *(inner or {})]))
     return out
 
 
 def _matches(pattern: str, name: str) -> bool:
     try:
         return re.fullmatch(pattern, name) is not None
-    except re.error:  # a name with brackets, say, that no layer has
+    except re.error:  # such as a name with brackets that no layer has
         return False
 
 
 def as_layers(layers: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Checks the kind of a `layers` argument and makes it hashable.
+    """A `layers` argument, checked and hashable.
 
     Raises:
       TypeError: if it is a single str or holds anything but str.
@@ -90,14 +90,14 @@ def as_layers(layers: Sequence[str] | None) -> tuple[str, ...] | None:
     if layers is None:
         return None
     if isinstance(layers, str) or not all(isinstance(name, str) for name in layers):
-        raise TypeError(f"expected layers as a sequence of str, or None; got {layers!r}")
+        raise TypeError(f"expected layers as a sequence of str, or None, got {layers!r}")
     return tuple(layers)
 
 
 def collect(calls: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """Recorded calls by name; the second call of a layer becomes "name:1", and so on.
 
-    An output that is a tuple (value, state) counts as its value; what is no array is left out.
+    An output that is a tuple (value, state) counts as its value; other than arrays is left out.
     """
     out: dict[str, Any] = {}
     times: dict[str, int] = {}
@@ -114,7 +114,7 @@ def collect(calls: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 def recording(modules: Mapping[str, Any]) -> Iterator[list[tuple[str, Any]]]:
     """Records (name, output) of every call of the given objects while the context is open.
 
-    For frameworks without a hook of their own: the `__call__` of the objects' classes is
+    For frameworks without hooks: the `__call__` of the objects' classes is
     replaced for as long as one forward pass is traced, under a lock, and put back.
     """
     calls: list[tuple[str, Any]] = []

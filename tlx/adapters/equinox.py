@@ -68,7 +68,7 @@ def features(
     """The outputs of an Equinox module's layers by name.
 
     Names are the paths of submodules ("layers/0/conv"; a second call "layers/0/conv:1") and
-    "output" for the module's own; of an output (value, state) the value counts.
+    "output" for the module itself; of an output (value, state) the value counts.
 
     Args:
       model: a callable module for one example, as in `adapt`.
@@ -79,8 +79,8 @@ def features(
     Returns:
       `FeatureFn` on the `params` of `adapt`, in the order in which the layers end. It raises
       ValueError while tracing if a name fits no layer, and lists the known ones. A submodule
-      that the model calls inside a transformation of its own (`jax.vmap`, `lax.scan`) has no
-      output to give; leave it out of `layers`.
+      that the model calls inside a transformation (`jax.vmap`, `lax.scan`) has no output to
+      return; leave it out of `layers`.
     """
     _, static = _partition(model, state)
     return _Features(static, call_options, as_layers(layers))

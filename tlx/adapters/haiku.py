@@ -87,7 +87,7 @@ def features(
     """The outputs of a Haiku transform's modules by name.
 
     Names are Haiku's module names ("mlp/~/linear_0"; a second call "mlp/~/linear_0:1") and
-    "output" for the transformed function's own.
+    "output" for the transformed function itself.
 
     Args:
       transformed: as in `adapt`.

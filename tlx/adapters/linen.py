@@ -14,7 +14,7 @@ from tlx.core.types import FeatureFn, Params
 
 @dataclasses.dataclass(frozen=True)
 class _Apply:
-    """Equal for equal modules and options, so that compiled functions are found again."""
+    """Equal for equal modules and options, so that compiled functions are reused."""
 
     module: nn.Module
     options: tuple[tuple[str, Any], ...]
@@ -68,7 +68,7 @@ def adapt(module: nn.Module, variables: Mapping[str, Any], **call_options: Any) 
     """
     if "params" not in variables:
         raise ValueError(
-            "expected the variables of module.init, with the collection 'params'; got the keys "
+            "expected the variables of module.init, with the collection 'params', got the keys "
             f"{sorted(map(str, variables))}. Pass {{'params': …}} with the other collections."
         )
     params = flax.core.unfreeze(flax.core.FrozenDict(variables))
@@ -80,11 +80,10 @@ def features(
 ) -> FeatureFn:
     """The outputs of a Linen module's layers by name.
 
-    A module with a method `features`, `(inputs) -> {name: array [B, ...]}`, names its own
-    layers, and these are all; what fits none of them is looked for among the outputs of its
-    submodules. Any other module gives the output of every submodule's `__call__` under its
-    path ("block_0/conv"; a second call "block_0/conv:1"), what it sows as "intermediates",
-    and its own as "output".
+    A module with a method `features`, `(inputs) -> {name: array [B, ...]}`, defines its layers;
+    names that match none of them are looked up among the outputs of its submodules. Any other
+    module returns the output of every submodule's `__call__` under its path ("block_0/conv"; a
+    second call "block_0/conv:1"), what it sows as "intermediates", and its output as "output".
 
     Args:
       module: an unbound module.

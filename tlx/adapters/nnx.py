@@ -64,7 +64,7 @@ def features(
     """The outputs of an NNX module's layers by name.
 
     Names are the paths of submodules ("blocks/0/conv"; a second call "blocks/0/conv:1") and
-    "output" for the module's own.
+    "output" for the module itself.
 
     Args:
       model: a module; not changed.

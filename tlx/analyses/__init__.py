@@ -1,21 +1,22 @@
-"""What is compared, in the four spaces of the question, and in each the questions, one file each.
+"""The analyses, in four spaces: function, features, parameters and the loss landscape.
 
-`function`: what models answer (mistakes, learning curves, comparisons of seeds). `features`: what
-their layers represent, and what can be read from it. `parameters`: how far their weights are apart,
-where they moved, and their spectra. `landscape`: the loss between and around them. All are pure
-functions of any parameters and any apply function, and each wing gives its functions by one import:
+`function`: what models predict (mistakes, learning curves, comparisons over seeds). `features`:
+what their layers represent, and what can be predicted from it. `parameters`: distances between
+weights, their movement and their spectra. `landscape`: the loss between and around models. All are
+pure functions of any parameters and any apply function, and one import gives all functions of a
+wing:
 
     from tlx.analyses import landscape
     landscape.line(...)
 
-Each returns a NamedTuple of arrays, a similarity of two matrices a scalar. Wings do not import
+Each returns a NamedTuple of arrays; a similarity of two matrices is a scalar. Wings do not import
 each other.
 
-What each does with the leaves of parameters, by their kind ("floating" is of any width, 0-d and
-empty leaves, numpy's scalars and Python's floats included; "whole" is integer, bool or a random
-key; "constant" an infinity or NaN that all models hold, as in a causal mask; None is no leaf):
+How each treats the leaves of parameters, by their kind ("floating" of any width, including 0-d and
+empty leaves, numpy's scalars and Python's floats; "integer": integers, bools and random keys;
+"constant": an infinity or NaN that all models hold, as in a causal mask; None is not a leaf):
 
-    analysis                    floating    complex     whole       constant
+    analysis                    floating    complex     integer     constant
     interpolation               moves       both parts  stays       stays
     connectivity                moves       both parts  stays       stays
     averaging                   moves       both parts  stays       stays
@@ -36,11 +37,8 @@ key; "constant" an infinity or NaN that all models hold, as in a causal mask; No
     alignment                   counts      refused     left out    refused
 
 "Both parts": the real and the imaginary part of a complex number are two real numbers, in norms,
-sizes, noise and derivatives. "Stays": it is neither moved nor counted; where models lie on one
-path and a whole leaf differs between them, that is refused. "Zero": its derivatives are.
-"Goes along": a module comes with all its leaves. "Named": in `passed_over`. "NaN": for that leaf
-alone. Batch statistics are leaves, and no weights: see each analysis. An infinity or a NaN in one
-model only is infinite or NaN in a distance, and refused where a plane is spanned.
+sizes, noise and derivatives. "Stays": neither moved nor counted; an integer leaf that differs
+between the models of one path is an error. "Zero": its derivatives are zero.
 """
 
 import lazy_loader

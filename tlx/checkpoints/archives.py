@@ -1,4 +1,4 @@
-"""Arrays out of zip, npz, safetensors and msgpack files, no more than the file has."""
+"""Arrays from zip, npz, safetensors and msgpack files, bounded by the size of the file."""
 
 import io
 import json
@@ -34,7 +34,7 @@ def open_zip(file: Path) -> Iterator[zipfile.ZipFile]:
     """A zip file whose members can be together in a file of its size.
 
     Raises:
-      ValueError: a name is there twice, or the members claim more bytes than there are.
+      ValueError: a name occurs twice, or the members claim more bytes than there are.
     """
     size = file.stat().st_size
     try:
@@ -44,7 +44,7 @@ def open_zip(file: Path) -> Iterator[zipfile.ZipFile]:
             names = [member.filename for member in members]
             if len(set(names)) < len(names):
                 twice = next(name for name in names if names.count(name) > 1)
-                raise ValueError(f"its member {twice[:100]!r} is there twice")
+                raise ValueError(f"expected each member once, got {twice[:100]!r} twice")
             bounds.require("its members", sum(m.compress_size for m in members), size)
             inflated = [m.file_size for m in members if m.compress_type != zipfile.ZIP_STORED]
             most = max(bounds.INFLATED_BYTES, bounds.INFLATION * size)
@@ -66,8 +66,7 @@ def member(archive: zipfile.ZipFile, name: str, *, most: int) -> bytes:
         found = data.read(info.file_size + 1)
     if len(found) != info.file_size:
         raise ValueError(
-            f"its member {name[:100]!r} should have {info.file_size:,} bytes, but has "
-            f"{len(found):,}"
+            f"expected {info.file_size:,} bytes in its member {name[:100]!r}, got {len(found):,}"
         )
     return found
 
@@ -157,7 +156,7 @@ def read_msgpack(file: Path) -> Any:
     try:
         _scan(data)
         return serialization.msgpack_restore(data)
-    except Exception as error:  # msgpack raises what it meets
+    except Exception as error:  # msgpack raises all kinds of errors
         raise ValueError(
             "of no known format (torch.save, safetensors, Flax's msgpack, npz), cut off, or beyond "
             f"what weights take ({type(error).__name__}: {str(error)[:200]})"
@@ -176,11 +175,11 @@ _COUNTS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 """Bytes of the count of lists and mappings, and how many values each has."""
 
 _FLAX = {0xD4 + i: 0 for i in range(5)} | {0xC7 + i: 1 << i for i in range(3)}
-"""Bytes of the length of what Flax wrote as its own type: one value in msgpack, again."""
+"""Bytes of the length of Flax's extension types: one value in msgpack, nested."""
 
 
 def _scan(data: bytes) -> None:
-    """Walks over msgpack without making anything of it.
+    """Walks over msgpack without building objects from it.
 
     Raises:
       ValueError: it is damaged, or has more values or levels than the bounds.

@@ -1,7 +1,7 @@
-"""How much a file of another library may ask for; checked before anything is allocated for it.
+"""Bounds on what a file of another library may claim, checked before anything is allocated.
 
-Whatever a header claims is compared with the bytes that are there and with these bounds. They
-are far above any file of weights; a file beyond them is damaged, or made to do harm.
+Every claim of a header is compared with the bytes that are there and with these bounds. They
+are far above any file of weights; a file beyond them is damaged, or malicious.
 """
 
 import math
@@ -46,8 +46,8 @@ SHARED = 16
 """How often the tensors together may use the values of their storages (tied weights)."""
 
 
-def require(what: str, found: int, most: int, unit: str = "bytes") -> None:
-    """Raises unless 0 ≤ `found` ≤ `most`.
+def require(what: str, value: int, most: int, unit: str = "bytes") -> None:
+    """Raises unless 0 ≤ `value` ≤ `most`.
 
     Raises:
       ValueError: naming the bound.
@@ -56,8 +56,8 @@ def require(what: str, found: int, most: int, unit: str = "bytes") -> None:
     Traceback (most recent call last):
     ValueError: the header: expected at most 2 bytes, got 3: the file is damaged, or not of weights
     """
-    if not 0 <= found <= most:
-        got = f"{found:,}" if abs(found) < 1 << 80 else "a number of over 80 bits"
+    if not 0 <= value <= most:
+        got = f"{value:,}" if abs(value) < 1 << 80 else "a number of over 80 bits"
         raise ValueError(
             f"{what}: expected at most {most:,} {unit}, got {got}: the file is damaged, or not of "
             "weights"
@@ -77,6 +77,6 @@ def require_size(what: str, shape: Sequence[int], dtype: np.dtype, size: int) ->
     require(what, needed, TENSOR_BYTES)
     if needed != size:
         raise ValueError(
-            f"{what} of shape {tuple(shape)} and {dtype} takes {needed:,} bytes, but the file has "
-            f"{size:,}: it is cut off or damaged"
+            f"expected {needed:,} bytes for {what} of shape {tuple(shape)} and {dtype}, got "
+            f"{size:,} in the file: it is cut off or damaged"
         )

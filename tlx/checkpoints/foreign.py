@@ -1,4 +1,4 @@
-"""Weights from other libraries: named arrays out of their files, and into safetensors."""
+"""Weights from other libraries: named arrays from their files, and into safetensors."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from tlx.checkpoints import archives, bounds, shards, torch_files, weights
 def read_tensors(path: str | Path, *, key: str | None = None) -> dict[str, np.ndarray]:
     """The tensors of a file by name, as the library that wrote it calls them.
 
-    The format is told by the content: torch.save (as a zip file, or as before torch 1.6),
+    The format is detected from the content: torch.save (as a zip file, or as before torch 1.6),
     safetensors, an index of safetensors or torch shards, Flax's msgpack or numpy's npz. Nothing in
     a file is executed, torch is not needed, and what is not weights (an optimiser, options,
     objects of any class) stays unread. `tlx.checkpoints.bounds` says how large a file may be.
@@ -31,12 +31,12 @@ def read_tensors(path: str | Path, *, key: str | None = None) -> dict[str, np.nd
       by "/".
 
     Raises:
-      ValueError: if the file is not there, is damaged, of another format, beyond the bounds, or
-        has no weights under that key or, without a key, in several places; says what helps.
+      ValueError: if the file does not exist, is damaged, of another format, beyond the bounds, or
+        has no weights under that key or, without a key, in several places; with the remedy.
     """
     file = Path(path)
     if not file.is_file():
-        raise ValueError(f"there is no file {file}")
+        raise ValueError(f"expected a file of weights, got no {file}")
     try:
         bounds.require("the file", file.stat().st_size, bounds.FILE_BYTES)
         index = _index(file)
@@ -72,7 +72,7 @@ def _index(file: Path) -> Any:
 
 def _of_shards(file: Path, index: Any, key: str | None) -> dict[str, np.ndarray]:
     if key is not None:
-        raise ValueError("an index of shards has the weights only; leave out --key (key)")
+        raise ValueError("expected no --key (key) for an index of shards, which has only weights")
 
     def read(shard: Path) -> dict[str, np.ndarray]:
         return weights.find(_read(shard), None)
@@ -84,7 +84,7 @@ def _read(file: Path) -> Any:
     with file.open("rb") as data:
         start = data.read(64)
     if not start:
-        raise ValueError("the file is empty")
+        raise ValueError("expected weights, got an empty file")
     if tarfile.is_tarfile(file):
         raise ValueError(
             "a tar archive (a very old torch file, or a packed folder); unpack it, or save its "
@@ -108,21 +108,21 @@ def _read(file: Path) -> Any:
 def write_safetensors(
     path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Writes named arrays, whole or not at all.
+    """Writes named arrays to a new file, completely or not at all.
 
     Args:
-      path: of a file that is not there.
+      path: of a file that does not exist.
       tensors: name -> array of numbers.
       metadata: texts, kept in the file's header.
 
     Raises:
-      ValueError: if the file is there.
+      ValueError: if the file exists.
     """
     from safetensors.numpy import save
 
     file = Path(path)
     if file.exists():
-        raise ValueError(f"{file} is there already; choose another name, or remove it")
+        raise ValueError(f"expected a new file, got {file}; choose another name, or remove it")
     packed = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_bytes(save(packed, dict(metadata)))

@@ -2,7 +2,7 @@
 
 Writing costs a millisecond or two for each array whatever its size, and a Fixup network
 has hundreds of scalars; packed, a checkpoint of a small network is written several
-times faster. Leaves of `BIG_BYTES` or more stay arrays of their own.
+times faster. Leaves of `BIG_BYTES` or more stay separate arrays.
 """
 
 import hashlib

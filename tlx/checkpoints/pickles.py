@@ -1,8 +1,8 @@
 """Pickles read without Python's unpickler: nothing in them can be looked up, called or changed.
 
 A pickle is a program that may name any function, call it and set the state of its result. Here
-names stay texts. A call of one of the names that the reader allows goes to the reader's own
-function; a call of any other name leaves an `Inert` object, and setting a state does nothing.
+names stay strings. A call of a name that the reader allows goes to the reader's function; a call
+of any other name leaves an `Inert` object, and setting a state does nothing.
 The work is bounded (`tlx.checkpoints.bounds`), nothing recurses, and only texts and numbers are
 ever compared or hashed: a few hundred bytes can make lists with 2**100 ends.
 """
@@ -25,7 +25,7 @@ class Name(NamedTuple):
 
 
 class Inert:
-    """In the place of an object that weights are not made of."""
+    """A placeholder for an object that is not part of weights."""
 
     __slots__ = ("name",)
 
@@ -227,7 +227,7 @@ def load(
     allowed: Mapping[Name, Callable[..., Any]],
     find: Callable[[Any], Any],
 ) -> Any:
-    """What a pickle holds.
+    """The content of a pickle.
 
     Args:
       file: at the pickle's beginning; afterwards behind its end.

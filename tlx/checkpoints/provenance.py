@@ -66,7 +66,7 @@ def chain(origin: Origin) -> tuple[Origin, ...]:
 
 
 def identity(origin: Origin) -> str:
-    """The sha256 (hex) of what decides the weights, and of themselves, along the chain.
+    """The sha256 (hex) of what determines the weights, and of the weights, along the chain.
 
     That is the digests of specs and of the examples of each split, the steps, and the weights as
     they were saved. Names, kinds and scores are left out, and so are places on disk.

@@ -17,7 +17,7 @@ META_FILE = "metadata"
 
 
 class DamagedError(ValueError):
-    """A checkpoint that is not as it was saved; says which, what of it, and what to do.
+    """A checkpoint that is damaged; the message says which, what part of it, and what to do.
 
     Args:
       what: which, and what of it.
@@ -39,8 +39,8 @@ def resolve(workdir: str | Path, step: int | str = "last") -> int:
 
     Args:
       workdir: of the run.
-      step: a number; "last", the newest there is; or "best", the one with the highest test
-        accuracy of those there are (the earliest of equals).
+      step: a number; "last", the newest; or "best", the one with the highest test accuracy
+        (the earliest of equals).
 
     Raises:
       ValueError: no such step, naming those there are; or no step with a test accuracy.
@@ -48,23 +48,25 @@ def resolve(workdir: str | Path, step: int | str = "last") -> int:
     there = select.steps(workdir)
     if not there:
         raise ValueError(
-            f"no checkpoint in {Path(workdir) / select.FOLDER}: expected the workdir of a run "
-            "that was started; train it first"
+            "expected the workdir of a run that was started, got no checkpoint in "
+            f"{Path(workdir) / select.FOLDER}; train it first"
         )
     if step == "last":
         return there[-1]
     if step == "best":
         best = select.best_of({n: origin(workdir, n)["score"] for n in there})
         if best is None:
-            raise ValueError(f"no checkpoint in {workdir} has a test accuracy; ask for a step")
+            raise ValueError(
+                f"expected a checkpoint with a test accuracy in {workdir}, got none; name a step"
+            )
         return best
     if isinstance(step, str):
         raise ValueError(checks.unknown("step", step, select.NAMES))
     if step not in there:
         listed = ", ".join(map(str, there))
         raise ValueError(
-            f"no checkpoint of step {step} in {workdir}; there are {listed}. "
-            "Choose one of these, or train with a checkpoint rule that keeps it"
+            f"expected a checkpoint of step {step} in {workdir}, got {listed}; "
+            "choose one of these, or train with a checkpoint rule that keeps it"
         )
     return step
 
@@ -103,11 +105,11 @@ def restore(
 
 
 def restore_resume(workdir: str | Path, step: int, like: Any) -> Any:
-    """What a run needs, besides its weights, to go on from a step.
+    """The state that a run needs, besides its weights, to continue from a step.
 
     Args:
       workdir: of the run.
-      step: of the newest two (older ones have lost what is asked for).
+      step: one of the newest two (older ones have dropped that state).
       like: pytree of arrays or `jax.ShapeDtypeStruct` with the structure wanted.
 
     Returns:
@@ -115,7 +117,7 @@ def restore_resume(workdir: str | Path, step: int, like: Any) -> Any:
 
     Raises:
       ValueError: the leaves differ, each named.
-      DamagedError: it is not as it was saved, or lacks what is asked for.
+      DamagedError: it is damaged, or lacks that state.
     """
     leaves = _read(workdir, step, "resume")
     wanted = tree.named_leaves(like)
@@ -159,5 +161,5 @@ def _damaged(workdir: str | Path, step: int, item: str, error: Exception) -> Dam
     why = f"{type(error).__name__}: {error}".splitlines()[0][:160]
     return DamagedError(
         f"the checkpoint {step_path(workdir, step)} is damaged: its {item} cannot be read ({why})",
-        f"ask for another step (there are {others}), or delete {workdir} and train anew",
+        f"name another step (there are {others}), or delete {workdir} and train anew",
     )

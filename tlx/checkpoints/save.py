@@ -2,7 +2,8 @@
 
 A checkpoint is the folder `checkpoints/STEP` with the items "weights" (parameters and batch
 statistics), "meta" (origin, layout and digests, JSON) and, in the newest two, "resume" (what the
-run needs to go on), so that one is left where the other is damaged. It appears whole or not at all.
+run needs to continue), so that one is left if the other is damaged. It appears completely or not
+at all.
 """
 
 import shutil
@@ -21,10 +22,10 @@ from tlx.checkpoints.restore import origin as read_origin
 from tlx.core.types import Params
 
 DROPPED = "dropped"
-"""Where steps that do not stay are moved, at once, before they are deleted piece by piece."""
+"""The folder to which steps are moved before they are deleted."""
 
 NUM_RESUMABLE = 2
-"""How many of the newest steps a run can go on from."""
+"""The number of newest steps from which a run can continue."""
 
 
 class NonFiniteError(FloatingPointError):
@@ -71,12 +72,12 @@ def _scores(workdir: Path) -> dict[int, float | None]:
 
 
 def keep_first(workdir: str | Path, last: int) -> None:
-    """Takes away the steps after `last`, as a run does that goes on from there."""
+    """Removes the steps after `last`, before a run continues from there."""
     _drop(workdir, [step for step in select.steps(workdir) if step > last])
 
 
 def tidy(workdir: str | Path, *, scheduled: frozenset[int], keep_best: bool = True) -> None:
-    """Leaves of a run that is done what stays: its scheduled steps, the last and the best."""
+    """Keeps only the scheduled steps, the last and the best of a run that is done."""
     there = select.steps(workdir)
     resumable = [path for step in there if (path := step_path(workdir, step) / "resume").is_dir()]
     if not resumable:
@@ -142,7 +143,7 @@ class Writer:
         origin: provenance.Origin,
         resume: Any = None,
     ) -> None:
-        """Saves a step, unless it is there. Returns when the arrays are copied.
+        """Saves a step, unless it exists; done when the arrays are copied.
 
         Args:
           step: above all steps saved before.
@@ -158,7 +159,7 @@ class Writer:
         if step == self.last:
             return
         if self.last is not None and step < self.last:
-            raise ValueError(f"cannot save step {step}: step {self.last} is there already")
+            raise ValueError(f"expected a step above {self.last}, the newest saved, got {step}")
         items, layout, digests = {}, {}, {}
         for item, values in (("weights", variables), ("resume", resume)):
             if values is None:
@@ -211,4 +212,6 @@ def _require_finite(leaves: Any, step: int) -> None:
     bad = packing.non_finite(leaves)
     if bad:
         shown = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
-        raise NonFiniteError(f"step {step} is not saved: NaN or infinity in {shown}")
+        raise NonFiniteError(
+            f"expected finite values to save at step {step}, got NaN or infinity in {shown}"
+        )

@@ -1,4 +1,4 @@
-"""Which steps leave weights behind, which are there, and which one is meant."""
+"""The steps to keep, the steps that are kept, and the best of them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +51,7 @@ def best_of(scores: Mapping[int, float | None]) -> int | None:
 
 
 def steps(workdir: str | Path) -> tuple[int, ...]:
-    """The steps whose weights are there, ascending; () for a workdir without checkpoints.
+    """The steps with saved weights, ascending; () for a workdir without checkpoints.
 
     A checkpoint whose writing was interrupted does not count.
     """

@@ -43,7 +43,7 @@ def gather(
         wanted = {name for name, shard in places.items() if shard == part.name}
         lacking = sorted(wanted - set(tensors))
         if lacking:
-            raise ValueError(f"the shard {part.name} lacks {_listed(lacking)}")
+            raise ValueError(f"expected {_listed(lacking)} in the shard {part.name}, got none")
         found |= {name: tensors[name] for name in wanted}  # of two shards that have it the named
     return {name: found[name] for name in places}
 
@@ -57,12 +57,12 @@ def _places(index: Path, content: Any) -> dict[str, str]:
         is_name = isinstance(shard, str) and shard not in ("", ".", "..")
         if not is_name or any(sign in shard for sign in "/\\:\0"):
             raise ValueError(
-                f"{name[:100]!r} should be in {str(shard)[:100]!r}; expected the name of a file "
-                "beside the index"
+                f"expected the name of a file beside the index for {name[:100]!r}, got "
+                f"{str(shard)[:100]!r}"
             )
     lacking = sorted({shard for shard in places.values() if not (index.parent / shard).is_file()})
     if lacking:
-        raise ValueError(f"the index names shards that are not beside it: {_listed(lacking)}")
+        raise ValueError(f"expected the shards beside the index, got no {_listed(lacking)}")
     return dict(places)
 
 

@@ -50,7 +50,7 @@ class _Storage:
         """Raises unless the file has as many bytes as the values take."""
         if length != self.size * self.dtype.itemsize:
             raise ValueError(
-                f"storage {self.key!r} should hold {self.size} values of {self.dtype}, but has "
+                f"expected {self.size} values of {self.dtype} in storage {self.key!r}, got "
                 f"{length} bytes: the file is cut off or damaged"
             )
 
@@ -107,7 +107,7 @@ def _rebuild(storage: Any = None, offset: Any = None, *more: Any) -> Tensor | In
         raise ValueError("a tensor in its pickle has no shape and strides")
     bounds.require("a tensor", max(len(shape), len(strides)), bounds.DEPTH, "dimensions")
     if any(type(number) is not int for number in (offset, *shape, *strides)):
-        raise ValueError("a tensor in its pickle has a shape that is not of whole numbers")
+        raise ValueError("expected shapes of integers in its pickle, got another")
     return Tensor(storage, offset, shape, strides)
 
 
@@ -149,13 +149,13 @@ def read_zip(file: Path) -> Any:
     """What torch 1.6 or later saved: `pickles.load`'s, with a `Tensor` for each tensor.
 
     Raises:
-      ValueError: if the file is damaged or asks for more than it has.
+      ValueError: if the file is damaged or claims more than it has.
     """
     with archives.open_zip(file) as archive:
         names = set(archive.namelist())
         roots = {name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")}
         if len(roots) != 1:
-            raise ValueError(f"it has {len(roots)} members data.pkl, expected one")
+            raise ValueError(f"expected one member data.pkl, got {len(roots)}")
         (root,) = roots
         order = f"{root}byteorder"
         if order in names and archives.member(archive, order, most=64) != b"little":
@@ -168,7 +168,7 @@ def read_zip(file: Path) -> Any:
                 return Inert(str(pid[1]))
             if key not in storages:
                 if f"{root}data/{key}" not in names:
-                    raise ValueError(f"it lacks the storage {key!r}")
+                    raise ValueError(f"expected the storage {key!r}, got none")
                 storages[key] = _read_storage(archive, f"{root}data/{key}", key, dtype, size)
             return storages[key]
 
@@ -226,5 +226,7 @@ def read_legacy(file: Path) -> Any:
             storage.fill(data.read(length))
     lacking = [key for key, storage in storages.items() if storage.values is None]
     if lacking:
-        raise ValueError(f"it lacks the storages {', '.join(lacking[:5])}: the file is cut off")
+        raise ValueError(
+            f"expected the storages {', '.join(lacking[:5])}, got none: the file is cut off"
+        )
     return found

@@ -1,4 +1,4 @@
-"""Where in a checkpoint the weights are."""
+"""The place of the weights in a checkpoint."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from tlx.checkpoints.pickles import Inert, Name
 from tlx.checkpoints.torch_files import CONVERT, Tensor
 
 KEYS = ("state_dict", "model_state_dict", "model", "net", "params")
-"""Under what weights are usually; whatever has dotted names is found under any key."""
+"""The usual keys of weights; mappings with dotted names are detected under any key."""
 
 _COLLECTIONS = ("params", "batch_stats")
 _LEVELS = 3
@@ -33,13 +33,13 @@ def find(content: Any, key: str | None) -> dict[str, np.ndarray]:
     if isinstance(content, Inert | Name):
         raise ValueError(_refused(content))
     if not isinstance(content, Mapping):
-        raise ValueError(f"holds {_kind(content)}; expected a mapping of named tensors")
+        raise ValueError(f"expected a mapping of named tensors, got {_kind(content)}")
     if key is None:
         places = _places(content)
         if len(places) > 1:
             raise ValueError(
-                f"has weights in several places: {_listed(places)}; say by --key (the argument "
-                "key) which to read"
+                f"expected weights in one place, got {_listed(places)}; choose one by --key (the "
+                "argument key)"
             )
         key, found = next(iter(places.items()), ("", content))
     else:
@@ -49,19 +49,19 @@ def find(content: Any, key: str | None) -> dict[str, np.ndarray]:
     where = f"under {key!r} " if key else ""
     if not isinstance(found, Mapping) or not found:
         kind = "none" if isinstance(found, Mapping) else _kind(found)
-        raise ValueError(f"{where}there are not only named tensors, but {kind}")
+        raise ValueError(f"{where}expected only named tensors, got {kind}")
     leaves = {n: x for n, x in _flat(found).items() if not _is_extra(n, x)}
     strange = {name: leaf for name, leaf in leaves.items() if not _is_array(leaf)}
     if not key and not places and (strange or not leaves):
         hint = next((value for value in strange.values() if isinstance(value, Inert | Name)), None)
         raise ValueError(
-            ("" if hint is None else f"{_refused(hint)}; it ")
-            + f"holds {_listed(content)}, and none of {', '.join(KEYS)} with named tensors; say by "
-            "--key (the argument key) where the weights are"
+            ("" if hint is None else f"{_refused(hint)}; ")
+            + f"expected named tensors, also under one of {', '.join(KEYS)}, got "
+            f"{_listed(content)}; say by --key (the argument key) where the weights are"
         )
     if strange or not leaves:
         shown = ", ".join(f"{name} ({_kind(strange[name])})" for name in list(strange)[:_SHOWN])
-        raise ValueError(f"{where}there are not only named tensors, but {shown or 'none'}")
+        raise ValueError(f"{where}expected only named tensors, got {shown or 'none'}")
     return _arrays(leaves)
 
 
@@ -164,7 +164,7 @@ def _at(content: Mapping[Any, Any], key: str) -> Any:
         if not isinstance(found, Mapping) or part not in found:
             places = _places(content)
             more = f"; there are weights under {_listed(places)}" if any(places) else ""
-            raise ValueError(f"has no key {key!r}; it holds {_listed(content)}{more}")
+            raise ValueError(f"expected the key {key!r}, got {_listed(content)}{more}")
         found = found[part]
     return found
 
@@ -175,7 +175,7 @@ def _flat(content: Mapping[Any, Any]) -> dict[str, Any]:
     for count, (name, value) in enumerate(_walk(content)):
         bounds.require("it", count, bounds.TENSORS, "named values")
         if name in found:
-            raise ValueError(f"two values are called {name[:100]!r}")
+            raise ValueError(f"expected different names, got {name[:100]!r} twice")
         found[name] = value
     return found
 

@@ -35,9 +35,9 @@ class Observer:
     """The moments of a batch at the sites of a model, each as (rows, mean, variance).
 
     The sites are the batch normalisations, which normalise by the batch's moments, and with
-    `layers` "observe" or "repair" what layers give out, "repair" after it is moved towards a
-    goal. Every row is applied on its own under `vmap` and the sums go over the mapped axis, so
-    that it does not matter where in an activation the rows are.
+    `layers` "observe" or "repair" the layers' outputs, with "repair" after these are moved towards
+    a goal. The model is applied to each row separately under `vmap` and the sums run over the
+    mapped axis, so that it does not matter which axis of an activation holds the rows.
     """
 
     apply_fn: ApplyFn
@@ -90,7 +90,7 @@ def _at_norm(
 
 
 def as_leaves(norm: BatchNorm, found: Any) -> tuple[Array, Array]:
-    """What the leaves of a normalisation hold for (mean, variance)."""
+    """The values of a normalisation's leaves for (mean, variance)."""
     mean, var = (moment / factor for moment, factor in zip(found, norm.factors, strict=True))
     return mean, var
 
@@ -172,12 +172,12 @@ def mean_std(found: dict[str, Any]) -> tuple[dict[str, Array], dict[str, Array]]
 
 
 def _shifted(value: Array, site: sites.Site, own: Any, goal: Any) -> Array:
-    """The value with mean and standard deviation moved from its own to the goal's.
+    """The value with its mean and standard deviation replaced by the goal's.
 
     A channel that is constant is shifted only, and a negative goal (beyond the ends) is 0.
     """
     (mean, std), (to_mean, to_std) = ((m[site.name], s[site.name]) for m, s in (own, goal))
-    spreads = std > 16 * jnp.finfo(std.dtype).eps * jnp.abs(mean)  # more than rounding does
+    spreads = std > 16 * jnp.finfo(std.dtype).eps * jnp.abs(mean)  # above rounding
     scale = jnp.where(spreads, jnp.maximum(to_std, 0) / jnp.where(spreads, std, 1), 1)
 
     def spread(x: Array) -> Array:
@@ -192,7 +192,7 @@ def _shifted(value: Array, site: sites.Site, own: Any, goal: Any) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Repaired:
-    """The model with what its layers give out shifted; params are (params, own, goal)."""
+    """The model with its layers' outputs renormalised; params are (params, moments, goal)."""
 
     apply_fn: ApplyFn
 

@@ -1,9 +1,9 @@
-"""Cross-entropy from logits, right in its value and first two derivatives where it is saturated.
+"""Cross-entropy from logits, accurate in value and first two derivatives even when saturated.
 
-Where one class has nearly all of the probability, the others' rest is below the rounding of 1:
-what is computed as 1 − p, or as a difference of two numbers near 1, is rounding only, long before
-the rest itself leaves the range of floats. Here the rest is a sum over the other classes, and the
-Hessian's product is taken of differences to the most probable class.
+Where one class has nearly all of the probability, the remainder is below the rounding of 1:
+computed as 1 − p, or as a difference of two numbers near 1, it is pure rounding error long before
+it leaves the range of floats. Here the remainder is a sum over the other classes, and the
+Hessian-vector product uses differences from the most probable class.
 """
 
 from typing import Any
@@ -24,8 +24,8 @@ def from_logits(logits: Float[Array, "*B C"], labels: Int[Array, "*B"]) -> Float
     Returns:
       float [...], at least 0; NaN where a logit is NaN or +inf, or all are −inf.
 
-    Numerics: value, gradient p − e_label and Hessian diag(p) − p·pᵀ are right to the rounding of
-      the logits' differences, each entry for itself, as long as p is a normal number: in float32
+    Numerics: value, gradient p − e_label and Hessian diag(p) − p·pᵀ are accurate to the rounding of
+      the logits' differences, entry by entry, as long as p is a normal number: in float32
       down to a margin of 87 nats.
     """
     gaps, rest = _against_the_largest(logits)

@@ -1,4 +1,4 @@
-"""The area under the ROC curve over a whole set, as a metric."""
+"""The area under the ROC curve over an entire set, as a metric."""
 
 import functools
 from typing import Any
@@ -17,7 +17,7 @@ def area_under_roc(
     """The area under the ROC curve of each label: P(score of a positive > of a negative).
 
     Ties count one half, so it is the Mann-Whitney statistic U / (positives · negatives), exact
-    for the whole set and the same for any order.
+    for the entire set and independent of its order.
 
     Args:
       scores: float [N, L], higher for a positive; any monotone function of them gives the same.
@@ -57,12 +57,12 @@ def area_under_roc(
     return jax.vmap(one, in_axes=(1, 1))(scores, targets)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def ranking(num_examples: int, num_labels: int) -> Metric:
-    """How well logits [B, L] rank each of several labels [B, L], over a whole set.
+    """How well logits [B, L] rank each of several labels [B, L], over an entire set.
 
     Results: `auc` (mean of the areas under the ROC curves of the labels, see `area_under_roc`;
-    labels that have none are left out, NaN where none has one), `auc_of_label` float [L], and
+    labels for which it is undefined are left out, NaN if all are), `auc_of_label` float [L], and
     those of `metrics.multilabel`.
 
     Batches carry `index`, as `metrics.collect` needs it. State: the logits and labels of all

@@ -1,9 +1,9 @@
 """Batch statistics at points between models: re-estimated, renormalised, or taken as they are.
 
-Running means and variances belong to the weights that they were collected with. At a point
-between two models those of neither fit, and a barrier that is seen there may be theirs alone
+Running means and variances belong to the weights they were collected with. At a point between
+two models neither model's statistics fit, and a loss barrier seen there may be due to them alone
 (Jordan et al. 2023, "REPAIR: REnormalizing Permuted Activations for Interpolation Repair").
-Where a model keeps such statistics is found in its graph, so any framework's model will do.
+The graph shows where a model keeps such statistics, so models of any framework work.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from tlx.core._batch_moments import (
 )
 from tlx.core.evaluate import evaluate_path
 from tlx.core.graph import sites
-from tlx.core.graph.norms import BatchNorm, batch_norms, each_once, look
+from tlx.core.graph.norms import BatchNorm, batch_norms, each_once, identify
 from tlx.core.streams import peek
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
@@ -35,7 +35,7 @@ Source: TypeAlias = Stream | str | None
 """Where the batch statistics of a point come from; see `along`."""
 
 SOURCES = ("interpolate", "a", "b")
-"""The sources that are no stream."""
+"""The sources that are not streams."""
 
 
 def along(
@@ -50,7 +50,7 @@ def along(
     repair: bool = False,
     chunk: int | Literal["auto"] = "auto",
 ) -> tuple[Any, str]:
-    """`evaluate_path` at points whose batch statistics are settled first.
+    """`evaluate_path` at points whose batch statistics are set first.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
@@ -62,15 +62,15 @@ def along(
         each point, every layer normalised by the moments of the batch as in training, and
         the moments pooled over the batches (so the result depends on the batches' size as
         training does; one batch of all examples gives their exact moments). "interpolate":
-        those that the path gives. "a" or "b": those of an end. None: for models without any.
+        those on the path. "a" or "b": those of one end. None: for models without any.
       ends: the models a and b; needed for "a", "b" and `repair`.
-      repair: also shift and scale what each linear and convolutional layer but the last gives
-        out, channel by channel, so that its mean and standard deviation on the training
-        batches are (1 − c)·a's + c·b's, where these are normalised by their own batches; needs
+      repair: also shift and scale the output of each linear and convolutional layer but the last,
+        channel by channel, so that its mean and standard deviation on the training batches are
+        (1 − c)·a's + c·b's, with a and b each normalised by the moments of the batch; needs
         a stream as `source`. A channel that is constant is shifted only, and a negative
-        deviation (c beyond the ends) is 0. A layer that is followed by batch normalisation is
-        what it was, up to that one's ε: for models with it after each layer, "repaired" is
-        "re-estimated".
+        deviation (c beyond the ends) is 0. A layer followed by batch normalisation is
+        unchanged, up to that layer's ε: for models with batch normalisation after each layer,
+        "repaired" equals "re-estimated".
       chunk: see `tlx.core.evaluate_path`.
 
     Returns:
@@ -80,19 +80,19 @@ def along(
 
     Raises:
       ValueError: at call, if the model has batch statistics and `source` is None, for an
-        unknown `source`, for training batches without examples, if a leaf serves two layers
-        or a variance's mean is not found (see `find`), unless `source` is "interpolate".
+        unknown `source`, for training batches without examples, and, unless `source` is
+        "interpolate", if two layers share a leaf or a variance has no mean (see `find`).
 
-    Numerics: moments in float32 or more, merged as by Chan, Golub and LeVeque (1983).
+    Numerics: moments in float32 or more, merged as in Chan, Golub and LeVeque (1983).
     Cost: as `evaluate_path`; re-estimation adds the same over the training batches, `repair`
-    that and two points more. Memory: K sets of statistics.
+    two further points. Memory: K sets of statistics.
     """
     _check_source(source, ends, repair, coordinates)
     first, stream = peek(stream)
     if first is None:
         return evaluate_path(apply_fn, metric, path_fn, coordinates, stream, chunk=chunk), "none"
     traced = graph.trace(apply_fn, first_point(path_fn, coordinates), first["inputs"])
-    norms, unclear = look(traced) if source == "interpolate" else (batch_norms(traced), ())
+    norms, unclear = identify(traced) if source == "interpolate" else (batch_norms(traced), ())
     names = _leaves(each_once(norms) if callable(source) else norms)
     rule = "repaired" if repair else _rule(source, names + unclear)
     if rule == "re-estimated":
@@ -116,7 +116,7 @@ def reestimate(apply_fn: ApplyFn, params: Params, stream: Stream) -> Params:
     See `along`. A model without batch statistics is returned as it is.
 
     Raises:
-      ValueError: for a stream without examples, if a leaf serves two layers, or as `find`.
+      ValueError: for a stream without examples, if two layers share a leaf, or as `find`.
     """
     first, stream = peek(stream)
     if first is None:
@@ -134,10 +134,10 @@ def reestimate(apply_fn: ApplyFn, params: Params, stream: Stream) -> Params:
 def find(apply_fn: ApplyFn, params: Params, inputs: Any) -> tuple[BatchNorm, ...]:
     """The batch normalisations of a model: which leaves hold the means and the variances.
 
-    Found in the graph: a leaf is subtracted from a value that depends on the inputs, and the
-    difference multiplied (or divided) by a root of another leaf, to which constants are added;
-    or in the other order, x·s + (bias − mean·s). Learned offsets and scales, and normalisation by
-    an example's own moments (layer norm, group norm), are none.
+    They are read off the graph: a leaf is subtracted from a value that depends on the inputs, and
+    the difference is multiplied (or divided) by a root of another leaf plus constants; or in the
+    other order, x·s + (bias − mean·s). Learned offsets and scales, and normalisation by the moments
+    of a single example (layer norm, group norm), do not count.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
@@ -146,44 +146,44 @@ def find(apply_fn: ApplyFn, params: Params, inputs: Any) -> tuple[BatchNorm, ...
 
     Raises:
       ValueError: if a root of a leaf scales activations in another way, so that statistics
-        cannot be told from other parameters.
+        cannot be distinguished from other parameters.
     """
     return batch_norms(graph.trace(apply_fn, params, inputs))
 
 
 def leaves(apply_fn: ApplyFn, params: Params, inputs: Any) -> frozenset[str]:
-    """The names of the leaves that hold running statistics, as far as they can be told.
+    """The names of the leaves that hold running statistics, as far as they can be identified.
 
-    For what treats them apart from weights, and needs no more than their names: unlike `find`
-    it refuses no model.
+    For analyses that treat them differently from weights and need only their names: unlike `find`,
+    it accepts every model.
     """
-    return frozenset(_leaves(look(graph.trace(apply_fn, params, inputs))[0]))
+    return frozenset(_leaves(identify(graph.trace(apply_fn, params, inputs))[0]))
 
 
-def told_apart(apply_fn: ApplyFn, params: Params, inputs: Any) -> frozenset[str]:
-    """As `leaves`, for what would do harm with a running variance that it takes for a weight.
+def checked_leaves(apply_fn: ApplyFn, params: Params, inputs: Any) -> frozenset[str]:
+    """As `leaves`, for analyses that must not mistake a running variance for a weight.
 
     Raises:
-      ValueError: if a leaf scales activations as a variance does and is none that `find` knows.
+      ValueError: if a leaf scales activations as a variance does and `find` cannot identify it.
     """
-    norms, unclear = look(graph.trace(apply_fn, params, inputs))
+    norms, unclear = identify(graph.trace(apply_fn, params, inputs))
     if unclear:
         raise ValueError(
-            f"a root of {', '.join(unclear)} scales activations as the variance of batch "
-            "normalisation does, but within a loop or a branch, or as a part of a leaf, where "
-            "statistics cannot be told from weights, and noise would make variances negative. "
-            "Write the layers out one by one, each with leaves of its own."
+            "expected batch normalisation whose mean and variance are leaves, outside of loops and "
+            f"branches, got another use of a root of {', '.join(unclear)} to scale activations: "
+            "statistics cannot be distinguished from weights there, and noise would make variances "
+            "negative. Write the layers out one by one, each with separate leaves."
         )
     return frozenset(_leaves(norms))
 
 
 def rule(apply_fn: ApplyFn, params: Params, inputs: Any, source: Source) -> str:
-    """What `along` does about a model's batch statistics: "none", "interpolated", ….
+    """How `along` handles a model's batch statistics: "none", "interpolated", ….
 
     Raises:
       ValueError: if the model has batch statistics and `source` is None.
     """
-    return _rule(source, _leaves(look(graph.trace(apply_fn, params, inputs))[0]))
+    return _rule(source, _leaves(identify(graph.trace(apply_fn, params, inputs))[0]))
 
 
 def _check_source(source: Source, ends: Any, repair: bool, coordinates: Any) -> None:
@@ -194,20 +194,20 @@ def _check_source(source: Source, ends: Any, repair: bool, coordinates: Any) -> 
         )
     if source in ("a", "b") and ends is None:
         raise ValueError(
-            f"statistics={source!r} means those of an end, and here there are no two ends; "
-            "pass a stream of training batches, or 'interpolate'"
+            "expected statistics as a stream of training batches or 'interpolate', got "
+            f"{source!r}: there are no two ends here"
         )
     if repair and (not callable(source) or ends is None):
         missing = "no two ends" if callable(source) else f"statistics={source!r}"
         raise ValueError(
-            "repair takes the activations between those of two ends: expected the ends and "
-            f"statistics as a stream of training batches, got {missing}"
+            "expected the two ends and statistics as a stream of training batches for repair, "
+            f"which interpolates the moments of the ends, got {missing}"
         )
     shapes = [jnp.shape(x) for x in jax.tree.leaves(coordinates)]
     if repair and [len(shape) for shape in shapes] != [1]:
         raise ValueError(
-            "repair takes the activations between those of two ends: expected coordinates [K], "
-            f"0 at the first and 1 at the second, got shapes {shapes}"
+            "expected coordinates [K] for repair, 0 at the first end and 1 at the second, got "
+            f"shapes {shapes}"
         )
 
 
@@ -217,9 +217,10 @@ def _rule(source: Source, names: tuple[str, ...]) -> str:
     if source is None:
         shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
         raise ValueError(
-            f"the model has batch statistics ({shown}), and those of no model fit a point "
-            "between models. Pass statistics= a stream of training batches, from which they are "
-            "re-estimated at each point, or 'interpolate' to take them as they lie on the path."
+            f"expected statistics= for a model with batch statistics ({shown}), got None: no "
+            "model's fit a point between models. Pass a stream of training batches, from which "
+            "they are re-estimated at each point, or 'interpolate' to take them as they lie on "
+            "the path."
         )
     if isinstance(source, str):
         return "interpolated" if source == "interpolate" else source
@@ -238,7 +239,7 @@ def _of(norms: tuple[BatchNorm, ...], found: dict[str, Any]) -> tuple[Array, ...
 def _repaired(
     apply_fn: ApplyFn, path_fn: PathFn, alphas: Any, ends: Any, source: Any, chunk: Any
 ) -> tuple[dict[str, Any], Any]:
-    """Moments at the points while they are renormalised, and the (mean, std) to go to."""
+    """Moments at the points while they are renormalised, and the target (mean, std)."""
     observer = Observer(apply_fn, "observe")
     (mean_a, std_a), (mean_b, std_b) = (
         mean_std(moments(observer, Partial(_constant, end), jnp.zeros(1), source, 1))

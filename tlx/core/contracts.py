@@ -1,8 +1,8 @@
-"""What comes from outside, checked where it enters: labels and the values of each example.
+"""Checks of external input where it enters: labels and the values of each example.
 
 Shapes and dtypes are checked while tracing, which costs nothing once a function is compiled. What
-only the numbers tell (labels of no class, an example that comes twice) is checked on the host, a
-few microseconds a batch.
+only the numbers show (labels out of range, a repeated example) is checked on the host, in a few
+microseconds a batch.
 """
 
 import functools
@@ -39,7 +39,7 @@ def mask_of(batch: Batch) -> Bool[Array, " B"]:
 
 
 def num_rows(inputs: Any) -> int:
-    """B, of the first part of the inputs that has rows; 0 if none has. A scalar is for all rows."""
+    """B, of the first part of the inputs with rows; 0 if none has any. A scalar is for all rows."""
     return next((np.shape(x)[0] for x in jax.tree.leaves(inputs) if np.ndim(x)), 0)
 
 
@@ -185,7 +185,7 @@ def _logits(outputs: Any, name: str = "logits") -> Array:
     if not isinstance(outputs, jax.Array | np.ndarray):
         raise TypeError(
             f"expected {name} as one array [B, ...], got {type(outputs).__name__}; wrap the apply "
-            "function so that it returns the array that is to be judged"
+            "function so that it returns the array to be evaluated"
         )
     outputs = jnp.asarray(outputs)
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
@@ -206,10 +206,10 @@ _required: ContextVar[list[tuple[Any, Check]] | None] = ContextVar("required", d
 
 
 def require(leaf: Any, check: Check) -> None:
-    """Has a leaf of the batch, as it stands, checked on the host before each batch is folded.
+    """Requests a check of a leaf of the batch, as given, on the host before each batch is folded.
 
-    For per-example functions and metrics to say what numbers they accept; see `Values`. Without
-    effect where they are called otherwise, and for what was computed from a leaf.
+    Lets per-example functions and metrics state which numbers they accept; see `Values`. Has no
+    effect when they are called otherwise, nor for values computed from a leaf.
     """
     required = _required.get()
     if required is not None:
@@ -224,10 +224,10 @@ def _in_classes(num: int, ignored: int | None, labels: np.ndarray, rows: np.ndar
         shown, where = labels[wrong][0], rows[np.argwhere(wrong)[0][0]]
         remedy = "mask such rows out (mask False)"
         if labels.ndim > 1:
-            remedy = f"positions that do not count are told by metrics.tokens(ignore={shown})"
+            remedy = f"mark positions that do not count by metrics.tokens(ignore={shown})"
         raise ValueError(
-            f"expected labels in 0 … {num - 1}, as there are {num} logits, but {wrong.sum()} of "
-            f"{wrong.size} are others, such as {shown} in row {where} of the batch; {remedy}"
+            f"expected labels in 0 … {num - 1}, as there are {num} logits, got {wrong.sum()} of "
+            f"{wrong.size} outside, such as {shown} in row {where} of the batch; {remedy}"
         )
 
 
@@ -235,9 +235,9 @@ def _zero_or_one(labels: np.ndarray, rows: np.ndarray) -> None:
     wrong = (labels != 0) & (labels != 1)
     if wrong.any():
         raise ValueError(
-            f"expected labels of 0 and 1, but {wrong.sum()} of {wrong.size} are others, such as "
-            f"{labels[wrong][0]} in row {rows[np.argwhere(wrong)[0][0]]} of the batch; decide what "
-            "they mean before, or mask such rows out (mask False)"
+            f"expected labels of 0 and 1, got {wrong.sum()} others of {wrong.size}, such as "
+            f"{labels[wrong][0]} in row {rows[np.argwhere(wrong)[0][0]]} of the batch; map them to "
+            "0 or 1 first, or mask such rows out (mask False)"
         )
 
 
@@ -255,7 +255,7 @@ def _below(num: int, index: np.ndarray, rows: np.ndarray) -> None:
 
 
 class Values:
-    """Checks of the numbers in each batch that a fold asks for by `require`.
+    """The checks of the numbers in each batch that a fold requests by `require`.
 
     Args:
       fold: `(*static, params, batch) -> anything`, traced once for each structure and shapes.
@@ -292,7 +292,7 @@ def _form(leaf: Any) -> tuple[Any, ...]:
 def _checks_of(
     fold: Callable[..., Any], static: tuple[Any, ...], structure: Any, forms: tuple[Any, ...]
 ) -> tuple[tuple[int, Check], ...]:
-    """Which leaf of a batch is to be checked how."""
+    """The checks of a batch, each with the index of its leaf."""
     found: list[tuple[int, Check]] = []
 
     def traced(params: Any, batch: Batch) -> Any:

@@ -1,4 +1,4 @@
-"""The numbers of leaves on the host in float64, of complex ones both parts."""
+"""The entries of leaves on the host in float64; both parts of complex ones."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 
 def blocks(leaves: Sequence[Any], most: int) -> Iterator[Float[np.ndarray, "T entries"]]:
-    """One leaf of T models in blocks of at most so many entries; none for an empty leaf."""
+    """One leaf of T models in blocks of at most `most` entries; no block for an empty leaf."""
     flat = [_entries(leaf) for leaf in leaves]
     step = max(1, most // len(flat))
     for start in range(0, flat[0].size, step):
@@ -17,7 +17,7 @@ def blocks(leaves: Sequence[Any], most: int) -> Iterator[Float[np.ndarray, "T en
 
 
 def from_entries(entries: Float[np.ndarray, " n"], like: Any) -> Array:
-    """The leaf with these entries, in the shape and dtype of another."""
+    """A leaf with the given entries, in the shape and dtype of another."""
     dtype = jnp.result_type(like)
     if jnp.issubdtype(dtype, jnp.complexfloating):
         entries = entries.astype(np.float64).view(np.complex128)

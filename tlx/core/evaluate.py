@@ -1,5 +1,6 @@
 """Evaluation of a metric: for one model, or along a path for many in one pass over the data."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Iterable, Iterator
@@ -46,9 +47,9 @@ def evaluate(apply_fn: ApplyFn, metric: Metric, params: Params, stream: Stream) 
       The metric's results; for an empty stream those of `metric.init()`.
 
     Raises:
-      ValueError, TypeError: before anything is compiled, for batches that are none (see
-        `streams.Checked`) and for outputs and labels that the metric does not take; in the pass
-        for labels out of range.
+      ValueError, TypeError: before anything is compiled, for malformed batches (see
+        `streams.Checked`) and for outputs and labels that the metric does not accept; during the
+        pass for labels out of range.
 
     Cost: one pass over the data, one forward pass a batch.
     """
@@ -62,7 +63,7 @@ def evaluate(apply_fn: ApplyFn, metric: Metric, params: Params, stream: Stream) 
 
 
 def of_batch(apply_fn: ApplyFn, metric: Metric, params: Params, batch: Batch) -> Any:
-    """The state of a batch alone."""
+    """The metric's state after one batch."""
     return metric.update(metric.init(), apply_fn(params, batch["inputs"]), batch)
 
 
@@ -130,7 +131,7 @@ def evaluate_path(
                 _check_group(check, params, width, group)
             for batch in group:
                 states[i] = _step(width)(apply_fn, metric, states[i], params, batch)
-            if i:  # at most two chunks' parameters are alive, however far dispatch runs ahead
+            if i:  # at most two chunks' parameters are alive, however far dispatch is ahead
                 jax.block_until_ready(states[i - 1])
     if not states:
         return stacked_results(metric, [metric.init()] * num_points, num_points, 1)
@@ -171,16 +172,16 @@ def initial(metric: Metric, width: int) -> Any:
 
 @functools.partial(jax.jit, static_argnums=2, donate_argnums=3, keep_unused=True)
 def _form_traced(path_fn: PathFn, points: Any, width: int, old: Params) -> Params:
-    del old  # its memory is taken: fresh memory for each point costs three times the arithmetic
+    del old  # its memory is reused: fresh memory for each point costs three times the arithmetic
     if width == 1:
         return path_fn(jax.tree.map(lambda x: x[0], points))
     return jax.vmap(path_fn)(points)
 
 
 def form(path_fn: PathFn, points: Any, width: int, old: Params = None) -> Params:
-    """The parameters of a chunk, on a leading axis where it is wider than 1; `old` are used up."""
+    """The parameters of a chunk, on a leading axis if it is wider than 1; `old` are donated."""
     if isinstance(path_fn, Partial) and old is None and width == 1:
-        return paths.at(path_fn, jax.tree.map(lambda x: x[0], points))  # compiled where it was
+        return paths.at(path_fn, jax.tree.map(lambda x: x[0], points))  # compiled there already
     if isinstance(path_fn, Partial):
         return _form_traced(path_fn, points, width, old)
     rows = [path_fn(jax.tree.map(lambda x, i=i: x[i], points)) for i in range(width)]
@@ -210,8 +211,8 @@ def count_points(coordinates: Any) -> int:
 
 
 def split(coordinates: Any, num_points: int, width: int) -> Iterator[Any]:
-    """Slices of constant width; the last is filled with repeats of the last point."""
-    coordinates = jax.tree.map(_on_host, coordinates)  # where a slice takes no millisecond
+    """Slices of constant width; the last is padded with repeats of the last point."""
+    coordinates = jax.tree.map(_on_host, coordinates)  # where slicing takes microseconds
     for start in range(0, num_points, width):
         rows = np.minimum(np.arange(start, start + width), num_points - 1)
         yield jax.tree.map(lambda x, rows=rows: x[rows], coordinates)
@@ -236,9 +237,18 @@ def _groups(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
         yield group
 
 
-_single: dict[Any, float] = {}
-_spent: dict[Any, float] = {}
-_chosen: dict[Any, int] = {}
+@dataclasses.dataclass
+class _Pace:
+    """What `chunk="auto"` has measured of a function at some shapes, in seconds."""
+
+    single: float | None = None
+    spent: float = 0.0
+    width: int | None = None
+
+
+@functools.lru_cache(maxsize=64)  # functions and shapes; one that is dropped is measured anew
+def _pace(apply_fn: ApplyFn, shapes: tuple[Any, ...], device_kind: str) -> _Pace:
+    return _Pace()
 
 
 def _auto_chunk(
@@ -248,13 +258,13 @@ def _auto_chunk(
     one = form(path_fn, jax.tree.map(lambda x: x[:1], coordinates), 1)
     device = next(iter(jax.tree.leaves(group[0])[0].devices()))
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((one, group[0])))
-    key = (apply_fn, shapes, device.device_kind)
-    if key not in _single:
-        _single[key] = _seconds(apply_fn, metric, one, group[0], 1)
-    _spent[key] = _spent.get(key, 0.0) + _single[key] * num_points * len(group)
-    if key not in _chosen and _spent[key] > PATIENCE_SECONDS:
-        _chosen[key] = fastest_width(apply_fn, metric, one, group[0], MOST_POINTS)
-    num_chunks = -(-num_points // _chosen.get(key, 1))
+    pace = _pace(apply_fn, shapes, device.device_kind)
+    if pace.single is None:
+        pace.single = _seconds(apply_fn, metric, one, group[0], 1)
+    pace.spent += pace.single * num_points * len(group)
+    if pace.width is None and pace.spent > PATIENCE_SECONDS:
+        pace.width = fastest_width(apply_fn, metric, one, group[0], MOST_POINTS)
+    num_chunks = -(-num_points // (pace.width or 1))
     return -(-num_points // num_chunks)  # as wide as chosen at most, and none half empty
 
 
@@ -263,13 +273,13 @@ def fastest_width(
 ) -> int:
     """The number of points, 1, 2, 4, … up to `most`, at which a point of a chunk is cheapest.
 
-    Times each width, and stops after the second in a row that does not cut the time of a
-    point by 5 %, or the first that is far slower; before one that needs more than
-    `CHUNK_BYTES`; and begins none after `TRIAL_SECONDS`.
+    Each width is timed. The trials stop after the second in a row that does not cut the time of a
+    point by 5 %, after the first that is far slower, before one that needs more than
+    `CHUNK_BYTES`, and at the latest after `TRIAL_SECONDS`.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`.
-      metric: what each point folds.
+      metric: what is evaluated at each point.
       params: parameters of one point; a chunk is timed on copies of them.
       batch: a batch of the stream, on the device.
       most: the largest width to try.
@@ -295,10 +305,9 @@ def fastest_width(
 
 
 def _seconds(apply_fn: ApplyFn, metric: Metric, params: Params, batch: Any, width: int) -> float:
-    """Seconds of a chunk on a batch, in the fastest of several rows of calls.
+    """Seconds that a chunk takes on a batch, in the fastest of several rows of calls.
 
-    The first call is for compilation; the calls of a row are waited for together, as those
-    of a path are.
+    The first call compiles; the calls of a row are awaited together, as those of a path are.
     """
     copies = params if width == 1 else tree.stack([params] * width)
     state = _step(width)(apply_fn, metric, initial(metric, width), copies, batch)
@@ -317,11 +326,11 @@ def _seconds(apply_fn: ApplyFn, metric: Metric, params: Params, batch: Any, widt
 
 
 def _bytes(apply_fn: ApplyFn, metric: Metric, params: Params, batch: Any, width: int) -> int:
-    """What a chunk takes on the device: parameters of two chunks, and XLA's temporaries."""
+    """The bytes of a chunk on the device: parameters of two chunks, and XLA's temporaries."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     if 2 * width * size > CHUNK_BYTES:
         return 2 * width * size  # before anything is allocated or compiled
     copies = tree.stack([params] * width)
     lowered = _step(width).lower(apply_fn, metric, initial(metric, width), copies, batch)
-    memory = lowered.compile().memory_analysis()  # the call finds this compilation again
+    memory = lowered.compile().memory_analysis()  # the call reuses this compilation
     return 2 * width * size + (memory.temp_size_in_bytes if memory is not None else 0)

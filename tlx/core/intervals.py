@@ -17,10 +17,10 @@ from jaxtyping import Array, Float
 from tlx.core import tree, undefined
 
 BLOCK = 2**22
-"""The most counts (resamples times examples) that are held at once."""
+"""The maximum number of counts (resamples times examples) held at once."""
 
 Verdict = Literal["yes", "no", "open"]
-"""An answer; "open" where the sampling error leaves both possible."""
+"""A verdict; "open" where the sampling error allows both."""
 
 SEVERITY: tuple[Verdict, ...] = ("yes", "open", "no")
 """The verdicts, the worst last."""
@@ -42,7 +42,7 @@ def resampled_means(values: Any, *, num_resamples: int, key: Array) -> Float[Arr
 
     Returns:
       float32 or wider [R, K]. Rows of `values` with a NaN or an infinity among the examples
-      seen give NaN, and so do fewer than two examples, whose spread is unknown. A row of
+      seen are NaN, as are fewer than two examples, whose spread is unknown. A row of
       equal values gives that value.
 
     Raises:
@@ -87,7 +87,7 @@ def percentile_interval(samples: Any, confidence: float) -> tuple[Array, Array]:
 def wilson(
     share: Float[np.ndarray, " L"], count: int, confidence: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of Wilson's interval of shares of `count` examples."""
+    """The ends of the Wilson interval for proportions of `count` examples."""
     z2 = statistics.NormalDist().inv_cdf((1 + confidence) / 2) ** 2 / max(count, 1)
     centre = (share + z2 / 2) / (1 + z2)
     half = np.sqrt(z2 * (share * (1 - share) + z2 / 4)) / (1 + z2)
@@ -95,12 +95,12 @@ def wilson(
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict on all of several things: "no" before "open" before "yes" ("yes" of none)."""
+    """The combined verdict: "no" before "open" before "yes" ("yes" if there are none)."""
     return max(verdicts, key=SEVERITY.index, default="yes")
 
 
 def verdict(low: Any, high: Any, tolerance: float) -> Verdict:
-    """Whether a quantity is at most `tolerance`, as far as its interval tells.
+    """Whether a quantity is at most `tolerance`, as far as its interval shows.
 
     Args:
       low: scalar, the lower end of the interval.
@@ -108,8 +108,8 @@ def verdict(low: Any, high: Any, tolerance: float) -> Verdict:
       tolerance: the largest value that passes.
 
     Returns:
-      "yes" if the whole interval is at most `tolerance`, "no" if all of it is above, else
-      "open", also for an end that is NaN (more examples would tell) or ends the wrong way round.
+      "yes" if the entire interval is at most `tolerance`, "no" if all of it is above, else
+      "open", also for an end that is NaN (more examples would decide) or ends in the wrong order.
     """
     low, high = float(low), float(high)
     if not low <= high:

@@ -14,7 +14,7 @@ from tlx.core.types import Labels, Params
 
 
 def from_names(params: Params, label_of: Callable[[str], str]) -> Labels:
-    """Labels each leaf by a function of its name.
+    """Labels of the leaves by a function of their names.
 
     Args:
       params: pytree of arrays.
@@ -32,7 +32,7 @@ def from_names(params: Params, label_of: Callable[[str], str]) -> Labels:
 def from_rules(
     params: Params, rules: Sequence[tuple[str, str]], *, default: str | None = None
 ) -> Labels:
-    """Labels each leaf by the rule whose regular expression is found in its name.
+    """Labels of the leaves by the rule whose regular expression matches within their names.
 
     The order of the rules does not matter: a leaf that rules with different labels
     match is an error, as is a rule that matches nothing.
@@ -52,7 +52,9 @@ def from_rules(
     try:
         compiled = [(re.compile(pattern), label) for pattern, label in rules]
     except re.error as error:
-        raise ValueError(f"rule {error.pattern!r} is no regular expression: {error}") from error
+        raise ValueError(
+            f"expected rules as regular expressions, got {error.pattern!r}: {error}"
+        ) from error
     problems = []
     used = set()
     found = {}
@@ -70,7 +72,9 @@ def from_rules(
     for i in sorted(set(range(len(rules))) - used):
         problems.append(f"  rule {rules[i][0]!r} → {rules[i][1]!r} matches no leaf")
     if problems:
-        raise ValueError("the rules do not partition the parameters:\n" + "\n".join(problems))
+        raise ValueError(
+            "expected rules that partition the parameters, got:\n" + "\n".join(problems)
+        )
     return tree.map_named(lambda name, _: found[name], params)
 
 
@@ -94,7 +98,7 @@ def groups(params: Params, labels: Labels) -> dict[str, list[Any]]:
     """The leaves under each label, labels in order of first use.
 
     Raises:
-      ValueError: if `labels` has not the structure of `params`.
+      ValueError: if `labels` does not have the structure of `params`.
     """
     out: dict[str, list[Any]] = {}
     for leaf, label in zip(jax.tree.leaves(params), _flat(params, labels), strict=True):
@@ -105,8 +109,8 @@ def groups(params: Params, labels: Labels) -> dict[str, list[Any]]:
 def select(params: Params, labels: Labels, wanted: Iterable[str] | str) -> Params:
     """The parameters with None in place of every leaf whose label is not wanted.
 
-    None is an empty pytree, so `jax.tree` functions pass over what was left out. Where the
-    parameters hold None themselves (as Equinox's do), `EMPTY` stands, which is empty too.
+    None is an empty pytree, so `jax.tree` functions skip what was left out. Where the parameters
+    themselves hold None (as Equinox's do), `EMPTY` takes its place, which is empty too.
 
     Raises:
       ValueError: if a wanted label is not used, naming the nearest one.
@@ -126,7 +130,7 @@ def select(params: Params, labels: Labels, wanted: Iterable[str] | str) -> Param
 
 
 def merge(*parts: Params) -> Params:
-    """Joins trees from `select` with disjoint labels: `merge(select(p, l, a), …)` is `p`.
+    """The union of trees from `select` with disjoint labels: `merge(select(p, l, a), …)` is `p`.
 
     Raises:
       ValueError: if a leaf is in several parts or in none, naming it.
@@ -143,7 +147,9 @@ def merge(*parts: Params) -> Params:
         present = [leaf for _, leaf in column if leaf is not None]
         if len(present) != 1:
             path = jax.tree_util.keystr(column[0][0], simple=True, separator="/")
-            raise ValueError(f"leaf {path} is in {len(present)} of {len(parts)} parts, expected 1")
+            raise ValueError(
+                f"expected each leaf in one part, got {path} in {len(present)} of {len(parts)}"
+            )
         leaves.append(present[0])
     return jax.tree.unflatten(flats[0][1], leaves)
 
@@ -153,7 +159,7 @@ def _flat(params: Params, labels: Labels) -> list[str]:
     if expected != jax.tree.structure(labels):
         missing = set(tree.names(params)) ^ set(tree.names(labels))
         raise ValueError(
-            "labels must have the structure of params; "
-            f"leaves in one only: {', '.join(sorted(missing)) or 'none, but the containers differ'}"
+            "expected labels with the structure of params, got leaves in one only: "
+            f"{', '.join(sorted(missing)) or 'none, but different containers'}"
         )
     return jax.tree.leaves(labels)

@@ -84,11 +84,11 @@ def sigmoid_error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     return 1 - sigmoid_accuracy(outputs, batch)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def mean(per_example: PerExampleFn) -> Metric:
     """The mean of a per-example function: a float scalar, NaN where there are no examples.
 
-    It raises while tracing where the function does not return a floating value for each row.
+    Raises while tracing if the function does not return a floating value for each row.
 
     Args:
       per_example: `(outputs, batch) -> float [B]`. Pass the same function object again to
@@ -151,12 +151,13 @@ def regression() -> Metric:
     return _means((("loss", squared_error), ("mae", absolute_error)))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def ratio(numerator: PerExampleFn, weight: PerExampleFn) -> Metric:
     """Σ numerator / Σ weight over the examples: a weighted mean, a float scalar.
 
-    For numerators that hold their weight, such as a sum over the positions of a sequence with
-    their number as the weight. `as_mean` is its twin for what takes a per-example function.
+    For numerators that already contain their weight, such as a sum over the positions of a sequence
+    with their number as the weight. `as_mean` is the counterpart for analyses that take a
+    per-example function.
 
     Args:
       numerator: `(outputs, batch) -> float [B]`.
@@ -171,7 +172,7 @@ def ratio(numerator: PerExampleFn, weight: PerExampleFn) -> Metric:
     return joint._replace(compute=lambda state: joint.compute(state)["ratio"])
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def tokens(ignore: int | None = None) -> Metric:
     """Softmax cross-entropy and top-1 accuracy over the positions of sequences.
 
@@ -196,11 +197,11 @@ def token_losses(stream: Stream, ignore: int | None = None) -> dict[str, PerExam
     over its positions, divided by the mean number of positions of a sequence.
 
     Args:
-      stream: that which they will be evaluated on; read once, nothing is applied.
+      stream: the one on which they will be evaluated; read once, no model is applied.
       ignore: as in `tokens`.
 
     Returns:
-      `loss` in nats and the 0-1 `error`. See `as_mean` for what is raised.
+      `loss` in nats and the 0-1 `error`. Raises as `as_mean`.
     """
     number = _Tokens("number", ignore)
     factor = _mean_weight(number, stream)
@@ -219,7 +220,7 @@ def as_mean(numerator: PerExampleFn, weight: PerExampleFn, stream: Stream) -> Pe
     Args:
       numerator: as in `ratio`.
       weight: as in `ratio`, of the batch alone: it is called with None as the outputs.
-      stream: that which it will be evaluated on; read once, nothing is applied.
+      stream: the one on which it will be evaluated; read once, no model is applied.
 
     Raises:
       ValueError: if the weights sum to 0 or one of them is negative or NaN.
@@ -242,7 +243,7 @@ def _mean_weight(weight: PerExampleFn, stream: Stream) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class _Scaled:
-    """numerator / mean weight; equal ones share compiled code."""
+    """numerator / mean weight; equal instances share compiled code."""
 
     numerator: PerExampleFn
     weight: PerExampleFn
@@ -280,7 +281,7 @@ class _Tokens:
 def _ratios(
     named: tuple[tuple[str, PerExampleFn], ...], weight: PerExampleFn, called: str = "weight"
 ) -> Metric:
-    """Σ of each by name over Σ weight, and the latter by the name that it is `called` by."""
+    """Σ of each by name over Σ weight, and Σ weight under the name `called`."""
 
     def where_it_counts(fn: PerExampleFn) -> PerExampleFn:
         def counted(outputs: Any, batch: Batch) -> Array:
@@ -303,8 +304,8 @@ def rows_of(batch: Batch, num_examples: int) -> Array:
     """Each row's number in the set; `num_examples`, which is dropped, for masked rows."""
     if "index" not in batch:
         raise ValueError(
-            "this metric needs batches with 'index' int32 [B], the number of each example; "
-            f"got the keys {sorted(batch)}. tlx.core.streams.from_arrays adds it."
+            "expected batches with 'index' int32 [B], the number of each example, got the keys "
+            f"{sorted(batch)}; tlx.core.streams.from_arrays adds it"
         )
     contracts.require(batch["index"], contracts.below(num_examples))
     return jnp.where(mask_of(batch), jnp.asarray(batch["index"]), num_examples)
@@ -356,7 +357,7 @@ def combine(metrics: Mapping[str, Metric]) -> Metric:
     )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def collect(per_example: PerExampleFn, num_examples: int) -> Metric:
     """The per-example values themselves, in the stream's order: float [num_examples].
 

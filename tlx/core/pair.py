@@ -9,7 +9,7 @@ from typing import Any
 class Pair:
     """`((params_a, params_b), inputs) -> (fn_a(params_a, inputs), fn_b(params_b, inputs))`.
 
-    Equal for equal functions, so that compiled code is found again.
+    Equal for equal functions, so that compiled code is reused.
     """
 
     fn_a: Callable[[Any, Any], Any]

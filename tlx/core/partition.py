@@ -1,8 +1,8 @@
-"""Ready partitions of a model's parameters into modules, from the names of its leaves alone.
+"""Ready-made partitions of a model's parameters into modules, from the names of its leaves alone.
 
 `by_depth` cuts names; `by_level` knows how frameworks and model zoos name tensors, layers, blocks,
-stages and the parts of transformers. Both give labels for `tlx.core.labels`; where a model has
-names of its own, write rules (`labels.from_rules`).
+stages and the parts of transformers. Both return labels for `tlx.core.labels`; for a model with
+other names, write rules (`labels.from_rules`).
 """
 
 import re
@@ -16,17 +16,17 @@ from tlx.core import labels as labels_lib
 from tlx.core.types import ApplyFn, Labels, Params
 
 COLLECTIONS = ("params", "batch_stats")
-"""First parts of a name that say what kind of leaf it is, and not where it is in the model."""
+"""First parts of a name that state the kind of a leaf, not its place in the model."""
 
 BLOCKS = (
     # elements of lists in lists, and of a stage's
     r"(.*?/)??layer\d+(/layers)?/\d+",
     r"(.*?/)??(stages?|layers)/\d+/(blocks?|layers?)/\d+",
     r"([^/]*[^/\d][^/]*/)+?\d+/\d+(?=/[^/]+/)",
-    # blocks by their own names, elements of a list
+    # blocks with names of their kind, elements of a list
     r"(.*?/)??([^/]*(block|bottleneck|unit|layers?)_?\d+[a-z]?|[^/]*[^/\d][^/]*/\d+)",
 )
-"""Regular expressions of blocks: the first that matches a name up to the end of a part counts."""
+"""Regular expressions for blocks: the first that matches a name up to the end of a part counts."""
 
 STAGES = (
     r"(.*?/)??layer\d+(?=(/layers)?/\d+/)",
@@ -36,26 +36,26 @@ STAGES = (
     r"(.*?/)??[^/]*group_?\d+(?=/)",
     r"([^/]*[^/\d][^/]*/)+?\d+(?=/\d+/[^/]+/)",
 )
-"""Likewise of stages, groups of blocks."""
+"""Likewise for stages, groups of blocks."""
 
 PARTS = (
     ("norm", r"(norm[^/]*|(^|/)ln(_[^/]*|\d*))$"),
     ("attention", r"att(n|ention)|(^|/)(query|key|value|[qkvo](_proj)?)(/|$)"),
     ("mlp", r"mlp|ffn?(/|_|$)|feed_?forward|intermediate|output|(^|/)fc|dense|linear"),
 )
-"""Within a transformer's block: part to what the name of a layer contains; the first counts."""
+"""Within a transformer block: part to substrings of a layer's name; the first match counts."""
 
 EMBEDDING = r"(?<!un)embed|(^|/)(wte|wpe)/|(^|/)(cls|pos|position|mask)(_token)?$"
-"""What the name of a leaf outside of blocks contains if it is of the embedding."""
+"""Substrings of the names of embedding leaves outside of blocks."""
 
 
 def by_depth(params: Params, depth: int, *, collections: Sequence[str] = COLLECTIONS) -> Labels:
-    """Labels each leaf by the first parts of its name.
+    """Labels of the leaves by the first parts of their names.
 
     Args:
       params: pytree of arrays or `jax.ShapeDtypeStruct`; only names count.
-      depth: how many parts, from 1. The last one, the tensor's own, does not count unless it is
-        the only one, so that a kernel and its bias stay together.
+      depth: number of parts, at least 1. The last part, the tensor's name, does not count unless it
+        is the only one, so that a kernel and its bias stay together.
       collections: first parts to drop, so that the batch statistics of a block are in its
         module. `("0", "1")` for the pair (params, state) of the adapters of Haiku and Equinox.
 
@@ -79,12 +79,12 @@ def by_depth(params: Params, depth: int, *, collections: Sequence[str] = COLLECT
 
 
 def by_level(params: Params, level: str, *, collections: Sequence[str] = COLLECTIONS) -> Labels:
-    """Labels each leaf by the module of a level in which it is.
+    """Labels of the leaves by the module that holds them at a level.
 
     The levels, fine to coarse:
 
     - "tensor": each leaf, by its name.
-    - "layer": a convolution, a dense layer, a normalisation: the name without the tensor's own.
+    - "layer": a convolution, a dense layer, a normalisation: the name without the tensor's.
     - "part": in transformers, the attention, MLP and norms of each block
       ("h/3/attention", "h/3/mlp", "h/3/norm"), and "embedding" (`PARTS`, `EMBEDDING`).
     - "block": residual and transformer blocks, as "stage1_block2", "layer1/0", "h/3",
@@ -93,7 +93,7 @@ def by_level(params: Params, level: str, *, collections: Sequence[str] = COLLECT
     - "stage": the groups of blocks that names show: "stage1" of "stage1_block2", "layer1" of
       "layer1/0", "stages/0" of "stages/0/blocks/1", the outer of two lists (`STAGES`).
 
-    A leaf that is in none (the stem, the head, a last norm) keeps its own layer.
+    A leaf outside of these (the stem, the head, a last norm) is labelled by its layer.
 
     Args:
       params: pytree of arrays or `jax.ShapeDtypeStruct`; only names count. Parts are separated
@@ -105,8 +105,8 @@ def by_level(params: Params, level: str, *, collections: Sequence[str] = COLLECT
       A pytree of str with the structure of `params`.
 
     Raises:
-      ValueError: for an unknown level, and where no name shows a block, a stage or (level
-        "part") an attention layer, with names that were seen.
+      ValueError: for an unknown level, or if no name shows a block, a stage or (level "part")
+        an attention layer; the message lists some of the names.
 
     >>> by_level({"h": [{"mlp": {"kernel": 0.0}}], "head": {"bias": 0.0}}, "block")
     {'h': [{'mlp': {'kernel': 'h/0'}}], 'head': {'bias': 'head'}}
@@ -123,7 +123,7 @@ def by_level(params: Params, level: str, *, collections: Sequence[str] = COLLECT
         layers = list(dict.fromkeys(map(_layer, names.values())))
         more = f" and {len(layers) - 8} more" if len(layers) > 8 else ""
         raise ValueError(
-            f"expected names that show the level {level!r}, but saw the layers "
+            f"expected names that show the level {level!r}, got the layers "
             f"{', '.join(layers[:8])}{more}; write rules for this model "
             "(tlx.core.labels.from_rules), cut names at a depth (by_depth), or drop their "
             "first part (collections=)"
@@ -134,11 +134,11 @@ def by_level(params: Params, level: str, *, collections: Sequence[str] = COLLECT
 def in_forward_order(
     apply_fn: ApplyFn, params: Params, inputs: Any, labels: Labels
 ) -> tuple[str, ...]:
-    """The modules in the order in which the forward pass first uses a leaf of theirs.
+    """The modules in the order in which the forward pass first uses one of their leaves.
 
-    A leaf is used where it, or what is made of it, meets a value that depends on the inputs; so
-    a model that casts all its weights first is read rightly. Labels come in the order of
-    the leaves, which for dicts is alphabetical ("h/10" before "h/2").
+    A leaf is used where it, or a value computed from it, is combined with a value that depends on
+    the inputs; so a model that first casts all its weights is ordered correctly. Labels alone come
+    in the order of the leaves, which for dicts is alphabetical ("h/10" before "h/2").
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`.
@@ -185,7 +185,7 @@ def _layer(name: str) -> str:
 
 
 def _beginning(rules: Sequence[str], end: str = "") -> Callable[[str], str]:
-    """A function from a name to the beginning that the first rule to match gives, or ""."""
+    """A function from a name to the prefix given by the first rule that matches, or ""."""
     compiled = [re.compile(rule + end, re.IGNORECASE) for rule in rules]
 
     def find(name: str) -> str:

@@ -28,12 +28,12 @@ ROW = 256
 def line(params_a: Params, params_b: Params) -> PathFn:
     """The straight line: coordinate t ↦ (1 − t)·a + t·b, exact at 0 and 1.
 
-    Coordinates below 0 or above 1 extrapolate. What is the same at both ends, also an infinity
+    Coordinates below 0 or above 1 extrapolate. A value that is the same at both ends, an infinity
     or NaN, stays as it is at every coordinate.
 
     Raises:
       ValueError: naming every leaf that differs in shape or dtype, or that is not floating
-        and differs in value, since between counters there is no line.
+        and differs in value, since a line between counters has no meaning.
     """
     tree.same_structure(params_a, params_b)
     tree.same_integers(params_a, params_b)
@@ -50,9 +50,9 @@ def plane(origin: Params, u: Params, v: Params) -> PathFn:
 def hull(vertices: Sequence[Params]) -> PathFn:
     """The affine hull of m models: coordinate w [m], weights that sum to 1, ↦ Σ wᵢ·θᵢ.
 
-    Exact at every vertex (a weight of 1, the others 0): a vertex of weight 0 has no part, even
-    if it holds NaN. An infinity or NaN that all vertices hold stays at any weights. Weights that
-    are not negative give the convex hull, others extrapolate. The sum of the weights is not
+    Exact at every vertex (a weight of 1, the others 0): a vertex of weight 0 contributes nothing,
+    even if it holds NaN. An infinity or NaN that all vertices hold stays at any weights. Weights
+    that are not negative give the convex hull, others extrapolate. The sum of the weights is not
     checked; products and sums are in float32 or more. Leaves that are not floating are the first
     vertex's.
     """
@@ -63,7 +63,7 @@ def hull(vertices: Sequence[Params]) -> PathFn:
 def polygon(vertices: Sequence[Params]) -> PathFn:
     """The chain of lines through the vertices, each segment an equal share of [0, 1].
 
-    Exact at every vertex i/(n−1), in whatever floating dtype that is computed: a coordinate within
+    Exact at every vertex i/(n−1), whatever floating dtype it is computed in: a coordinate within
     two of its eps (relative) of a vertex is the vertex. Beyond 0 and 1 the outer segments are
     extrapolated; each is a `line`.
     """
@@ -74,14 +74,14 @@ def polygon(vertices: Sequence[Params]) -> PathFn:
 def bezier(controls: Sequence[Params]) -> PathFn:
     """The Bézier curve of the control points; three of them give a quadratic one.
 
-    Exact at 0 (the first) and 1 (the last). By de Casteljau's repeated lines.
+    Exact at 0 (the first) and 1 (the last). Computed by de Casteljau's algorithm.
     """
     _alike(controls, "controls", at_least=2)
     return Partial(_bezier, tuple(controls))
 
 
 def spliced(path_fn: PathFn, base: Params, labels: Labels, moving: Iterable[str] | str) -> PathFn:
-    """The path on which only some modules move: the others stay at `base`, to the bit.
+    """The path on which only some modules move; the others stay at `base`, bit for bit.
 
     Args:
       path_fn: the path that the moving modules take.
@@ -102,22 +102,22 @@ def spliced(path_fn: PathFn, base: Params, labels: Labels, moving: Iterable[str]
 def noisy(path_fn: PathFn) -> PathFn:
     """The path with Gaussian noise: coordinate (c, sigma, key) ↦ path(c) + sigma·N(0, I).
 
-    Noise is added to floating leaves, from a key of each leaf's own (folded in by the crc32
+    Noise is added to floating leaves, each with its own key (folded in by the crc32
     of its name), so that a leaf's noise does not depend on which others there are.
     """
     return Partial(_noisy, path_fn)
 
 
 def shifted(path_fn: PathFn, direction: Params) -> PathFn:
-    """The path and what lies beside it: coordinate (c, s) ↦ path(c) + s·direction.
+    """The path shifted along a direction: coordinate (c, s) ↦ path(c) + s·direction.
 
-    For noise that is drawn once and serves many points, at any scale s.
+    For noise that is drawn once and used at many points and scales s.
     """
     return Partial(_shifted, path_fn, direction)
 
 
 def traceable(path_fn: PathFn) -> PathFn:
-    """The path as a `Partial`: what is none becomes one, its own values constants."""
+    """The path as a `Partial`; any other callable is wrapped, the values it holds as constants."""
     return path_fn if isinstance(path_fn, Partial) else Partial(path_fn)
 
 
@@ -132,10 +132,10 @@ def at(path_fn: PathFn, coordinate: Any) -> Params:
 
 
 def points(params: Sequence[Params]) -> PathFn:
-    """The path through separate models: coordinate i ↦ params[i], for several models in one pass.
+    """A path through separate models: coordinate i ↦ params[i], to evaluate several in one pass.
 
-    The coordinate must be concrete (an index), so use it as the outermost path. Each model comes
-    with all its leaves, those that are not floating too.
+    The coordinate must be concrete (an index), so use this as the outermost path. Each model comes
+    with all its leaves, including those that are not floating.
     """
     _alike(params, "params", at_least=1, integers=False)
     models = tuple(params)
@@ -145,8 +145,8 @@ def points(params: Sequence[Params]) -> PathFn:
 def standard_normal(key: Any, params: Params) -> Params:
     """N(0, I) in the shapes of the floating leaves, in float32 or wider; other leaves are as given.
 
-    The noise of `noisy`: each leaf's is from a key of its own, by its name; a complex number has
-    the variance 1 in both parts.
+    The noise of `noisy`: each leaf has its own key, derived from its name; a complex number has
+    variance 1 in both parts.
     """
     noise = _standard_normal(key, params)
 
@@ -193,7 +193,7 @@ def _polygon(vertices: tuple[Params, ...], t: Float[Array, ""]) -> Params:
 
 
 def _segment(t: Any, segments: int) -> tuple[Array, Array]:
-    """The number of the segment and the place on it, 0 … 1; exactly 0 or 1 at a vertex."""
+    """The index of the segment and the position on it, 0 … 1; exactly 0 or 1 at a vertex."""
     t = jnp.asarray(t) if tree.is_inexact(t) else jnp.asarray(t, float)
     eps = float(jnp.finfo(t.dtype).eps)
     at = t.astype(tree.accumulator(t.dtype)) * segments
@@ -212,7 +212,7 @@ def _hull(vertices: tuple[Params, ...], weights: Float[Array, " m"]) -> Params:
         total = jnp.zeros((), wide)
         for i, corner in enumerate(numbers):
             weight = weights[i].astype(wide)
-            total = jnp.where(weight == 0, 0, weight * corner) + total  # no NaN from far off
+            total = jnp.where(weight == 0, 0, weight * corner) + total  # no NaN from other vertices
         own = [tree.reals(corner) for corner in corners]
         return tree.rounded(jnp.where(tree.constant(own), own[0], total), corners[0])
 
@@ -256,7 +256,7 @@ def _standard_normal(key: Any, params: Params) -> dict[str, Array]:
     """Noise for the `reals` of each floating leaf by name.
 
     Drawn in rows of `ROW` numbers for all leaves at once, each row from its leaf's key and its
-    number: a draw for each leaf takes XLA a fifth of a second to compile.
+    index: XLA takes a fifth of a second to compile each separate draw.
     """
     by_dtype: dict[Any, dict[str, Any]] = {}
     for name, leaf in tree.named_leaves(params).items():

@@ -1,10 +1,10 @@
-"""Exponents of two as units, so that squares and products stay in the range of floats."""
+"""Powers of two as units, so that squares and products stay in the range of floats."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 NO_SCALE = -(2**20)
-"""The exponent of what is zero throughout: below that of any number."""
+"""The exponent of an array of zeros: below that of any number."""
 
 
 def power_of_two(exponent: Int[Array, " L"]) -> Float[Array, " L"]:

@@ -17,7 +17,7 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """The arrays, whole on each device of the mesh; every process must pass the same values."""
+    """The arrays replicated on each device of the mesh; every process must pass the same values."""
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def place(leaf: Any) -> jax.Array:
@@ -50,7 +50,7 @@ def shard_batch(batch: Batch, mesh: Mesh) -> dict[str, Any]:
     rows = len(batch["inputs"]) * jax.process_count()
     if rows % mesh.size:
         raise ValueError(
-            f"expected a batch that {mesh.size} devices divide, got {rows} rows; "
+            f"expected a batch divisible by {mesh.size} devices, got {rows} rows; "
             "change the batch size or the number of devices"
         )
     return {

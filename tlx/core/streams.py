@@ -142,16 +142,16 @@ def checked(stream: Stream) -> "Checked":
 
 
 class Checked:
-    """A stream that holds what `tlx.core.types.Stream` promises, or raises.
+    """A stream that is checked against the contract of `tlx.core.types.Stream` as it is read.
 
     Each batch is a mapping of arrays with equally many rows, at least one, `inputs` among them (a
     part of which may be a scalar, for all rows); `mask` is bool [B] and `index` integer [B]. In a
-    pass no index comes twice. Every pass has as many examples as the one before, which tells
-    iterators that can be read once.
+    pass no index is repeated. Every pass has as many examples as the one before, which exposes
+    iterators that can only be read once.
 
     Raises:
       TypeError: for another kind of batch or leaf.
-      ValueError: for missing keys, rows that differ, an index that comes again, or another
+      ValueError: for missing keys, arrays of different lengths, a repeated index, or a different
         number of examples.
     """
 
@@ -193,12 +193,12 @@ class Checked:
             self._same(count)
 
     def _same(self, count: int) -> None:
-        """Every pass has the examples of the first."""
+        """Checks that a pass has as many examples as the first."""
         before = self._remembered.setdefault("examples", count)
         if before != count:
             raise ValueError(
                 f"expected a stream with the same examples in every pass, got {before} in one and "
-                f"{count} in another; an iterator can be read once: {_A_STREAM}"
+                f"{count} in another; an iterator can only be read once: {_A_STREAM}"
             )
 
 
@@ -210,7 +210,7 @@ class Resumed(Checked):
         self._begun: Iterator[Batch] | None = begun
 
     def __call__(self) -> Iterator[Batch]:
-        """Goes on with that pass, at first; then starts others."""
+        """Continues that pass the first time, then starts new ones."""
         begun, self._begun = self._begun, None
         return begun if begun is not None else super().__call__()
 
@@ -219,13 +219,13 @@ _passes: dict[Any, tuple[Any, dict[str, int]]] = {}
 
 
 def _remembered(stream: Stream) -> dict[str, int]:
-    """What is known of a stream from passes before, for as long as it lives."""
+    """What is known of a stream from earlier passes, for as long as it lives."""
     owner = getattr(stream, "__self__", stream)  # a bound method is made anew at each access
     key = (id(owner), getattr(stream, "__name__", ""))
     if key not in _passes or _passes[key][0]() is not owner:
         try:
             _passes[key] = (weakref.ref(owner, lambda _: _passes.pop(key, None)), {})
-        except TypeError:  # no weak reference to it can be had
+        except TypeError:  # it cannot be weakly referenced
             return {}
     return _passes[key][1]
 
@@ -252,8 +252,8 @@ def _check_batch(batch: Any) -> None:
     ]
     if others or not rows:
         raise ValueError(
-            f"expected batches of at least one row, with as many in each array; the inputs have "
-            f"{rows}" + (f", but {', '.join(others)}" if others else "")
+            f"expected batches of at least one row, with as many in each array, got inputs of "
+            f"{rows}" + (f" rows and {', '.join(others)}" if others else " rows")
         )
     if "mask" in batch and not (batch["mask"].dtype == bool and batch["mask"].ndim == 1):
         contracts.mask_of(batch)  # which says what is wrong
@@ -297,7 +297,7 @@ def _name(path: Any) -> str:
 
 
 def _check_numbers(numbers: list[np.ndarray]) -> None:
-    """The numbers of the examples of a pass: from 0, none twice."""
+    """Checks the numbers of the examples in a pass: at least 0, none repeated."""
     if not numbers:
         return
     every = np.concatenate(numbers)
@@ -309,16 +309,16 @@ def _check_numbers(numbers: list[np.ndarray]) -> None:
     if times.max(initial=1) > 1:
         twice = found[times > 1]
         raise ValueError(
-            f"expected each example once in a pass, but {len(twice)} numbers in 'index' come "
-            f"again, such as {twice[0]}; number examples over the whole stream, not in a batch"
+            f"expected each example once in a pass, got {len(twice)} repeated numbers in 'index', "
+            f"such as {twice[0]}; number examples over the entire stream, not within a batch"
         )
 
 
 def prefetch(stream: Stream, size: int = 2) -> Stream:
-    """The same stream, read ahead by up to `size` batches in a thread.
+    """The same stream, with up to `size` batches read ahead in a thread.
 
-    For streams that decode or read files. An error in the stream is raised where the
-    batch would have come; leaving a pass early ends its thread.
+    For streams that decode or read files. An error in the stream is raised in place of the
+    batch that caused it; leaving a pass early ends its thread.
     """
     if size < 1:
         raise ValueError(f"expected a prefetch size of at least 1, got {size}")

@@ -40,7 +40,7 @@ def evaluate_modules(
     Args:
       apply_fn: pure `(params, inputs) -> outputs`; traced once for a structure and shapes.
       metric: see `tlx.core.types.Metric`.
-      path_fn: coordinate to parameters of the whole model, of which the moving module's are
+      path_fn: coordinate to parameters of the entire model, of which the moving module's are
         taken. Paths from `tlx.core.paths` are formed in compiled code, and share it; any other
         callable is called once a point and batch, outside.
       coordinates: pytree of arrays [K, ...], one coordinate a row.
@@ -130,5 +130,5 @@ def _after(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _merged(metric: Metric, width: int, state: Any, new: Any) -> Any:
-    """Apart from `_after`, which is compiled once a module wherever the states before are."""
+    """The merged state; separate from `_after`, which is compiled once per module."""
     return metric.merge(state, new) if width == 1 else jax.vmap(metric.merge)(state, new)

@@ -32,7 +32,7 @@ def names(tree: Any) -> tuple[str, ...]:
             first, second = map(jax.tree_util.keystr, (found[name], path))
             raise ValueError(
                 f"expected leaves of different names, got more than one {name!r}: {first} and "
-                f"{second}. A name is the keys of a path with '/' between them; rename a key."
+                f"{second}. A name joins the keys of a path with '/'; rename a key."
             )
         found[name] = path
     return tuple(found)
@@ -51,7 +51,7 @@ def _paths(tree: Any) -> Iterator[tuple[Any, ...]]:
 
 
 _VALUE = (jax.tree_util.GetAttrKey("value"),)
-_BOXES = (("flax", "Variable"), ("flax", "AxisMetadata"))  # and what is derived of them
+_BOXES = (("flax", "Variable"), ("flax", "AxisMetadata"))  # and classes derived from them
 
 
 def _is_box(node: Any) -> bool:
@@ -59,9 +59,9 @@ def _is_box(node: Any) -> bool:
     return _boxes(kind)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1024)
 def _boxes(kind: type) -> bool:
-    """Told by the names of classes, since nothing here imports a framework."""
+    """Whether a class is a box of Flax, by the names of its bases: nothing here imports Flax."""
     return any((c.__module__.partition(".")[0], c.__name__) in _BOXES for c in kind.__mro__)
 
 
@@ -74,7 +74,7 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """Nested dicts from leaves by name, the inverse of `named_leaves` for such trees.
 
     Raises:
-      ValueError: if a name is that of a leaf and the beginning of another's.
+      ValueError: if the name of one leaf begins another's.
 
     >>> nested({"a/b": 1, "a/c": 2})
     {'a': {'b': 1, 'c': 2}}
@@ -87,8 +87,8 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
             level = level.setdefault(part, {})
             if "/".join(above[:i]) in leaves:
                 raise ValueError(
-                    f"expected names of leaves, but {'/'.join(above[:i])!r} is one and begins "
-                    f"another's, {name!r}"
+                    f"expected names of leaves of which none begins another, got "
+                    f"{'/'.join(above[:i])!r} and {name!r}; rename one"
                 )
         level[last] = leaf
     return out
@@ -128,7 +128,7 @@ def rounded(numbers: Array, like: Any) -> Array:
 
 
 def num_reals(leaf: Any) -> int:
-    """How many `reals` a leaf has: 2 for a complex number; 0 where it is not floating."""
+    """The number of `reals` of a leaf: 2 for a complex number; 0 where it is not floating."""
     size = int(np.size(leaf)) if is_inexact(leaf) else 0
     return 2 * size if jnp.iscomplexobj(leaf) else size
 
@@ -197,7 +197,7 @@ def _mixed(xs: list[Array], ys: list[Array], t: Array) -> list[Array]:
 
 @_mixed.defjvp
 def _mixed_jvp(primals: Any, tangents: Any) -> Any:
-    """That of the formula: where the result is chosen its derivative would be 1 or 0."""
+    """The derivative of the formula: where the result is selected, it would otherwise be 1 or 0."""
 
     def slope(x: Array, y: Array, dx: Array, dy: Array) -> Array:
         s, ds = t.astype(x.dtype), dt.astype(x.dtype)
@@ -309,14 +309,17 @@ def same_structure(
     ]
     if lines:
         raise ValueError(
-            f"{names[0]} and {names[1]} must have the same leaves, but {len(lines)} of "
-            f"{len(left | right)} differ:\n" + "\n".join(lines) + "\nRestore both from the same "
+            f"expected {names[0]} and {names[1]} with the same leaves, got {len(lines)} of "
+            f"{len(left | right)} that differ:\n"
+            + "\n".join(lines)
+            + "\nRestore both from the same "
             "model definition, or select the modules that they share (tlx.core.labels.select)."
         )
     kinds: tuple[Any, Any] = (jax.tree.structure(a), jax.tree.structure(b))
     if kinds[0] != kinds[1]:
         raise ValueError(
-            f"{names[0]} and {names[1]} hold the same leaves in different containers:\n"
+            f"expected {names[0]} and {names[1]} in the same containers, got the same leaves in "
+            "different ones:\n"
             f"  {names[0]}: {kinds[0]}\n  {names[1]}: {kinds[1]}\n"
             "Convert one with jax.tree.unflatten(jax.tree.structure(other), jax.tree.leaves(tree))."
         )
@@ -349,8 +352,8 @@ def same_integers(a: Any, b: Any) -> None:
     ]
     if differ:
         raise ValueError(
-            "leaves that are not floating cannot lie on a path unless they are equal at its ends; "
-            f"these differ: {', '.join(differ)}. Keep counters and random keys out of the "
+            "expected leaves that are not floating to be equal at both ends of a path, got "
+            f"different values of {', '.join(differ)}. Keep counters and random keys out of the "
             "parameters, or give both ends the same value."
         )
 

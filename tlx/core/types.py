@@ -1,4 +1,4 @@
-"""The types that all analyses share, with the law of each.
+"""The types that all analyses share, each with its laws.
 
 Dimensions in all docstrings: B batch, C classes, D features, K points,
 L layers, M modules, N examples, P parameters.
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 from jaxtyping import Array
 
 Params: TypeAlias = Any
-"""Any pytree of arrays that decides the output, batch statistics included. Never mutated."""
+"""Any pytree of arrays that determines the output, batch statistics included. Never mutated."""
 
 Batch: TypeAlias = Mapping[str, Any]
 """A mapping of arrays with B rows each.

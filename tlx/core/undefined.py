@@ -1,6 +1,6 @@
-"""What is undefined: NaN by contract, which `jax_debug_nans` is not to take for an accident.
+"""Undefined results: NaN by contract, which `jax_debug_nans` must not report as an error.
 
-The checks stay on where a model runs, so a NaN of its own is found there.
+The checks stay on where a model runs, so that a NaN in the model is still reported.
 """
 
 import functools
@@ -17,9 +17,9 @@ R = TypeVar("R")
 
 
 def allowed(fn: Callable[P, R]) -> Callable[P, R]:
-    """The function, whose results may be NaN also under `jax_debug_nans`.
+    """The function, with NaN allowed in its results even under `jax_debug_nans`.
 
-    For what runs no model: features, losses or parameters in, a number out.
+    For functions that run no model: features, losses or parameters in, a number out.
     """
 
     @functools.wraps(fn)

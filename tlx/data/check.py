@@ -1,4 +1,4 @@
-"""A look at a source before it is trained on: how many, of what, how fast, and what is broken."""
+"""A check of a source before training: its size, classes, decoding speed and broken images."""
 
 import time
 from collections.abc import Callable
@@ -17,8 +17,8 @@ SHOWN = 24
 """Images that are kept for a picture."""
 
 
-class Found(NamedTuple):
-    """What `check` saw.
+class SourceCheck(NamedTuple):
+    """The result of `check`.
 
     Attributes:
       num_examples: of the split.
@@ -31,7 +31,7 @@ class Found(NamedTuple):
       left_out: paths of what the files hold besides the examples, by reason.
       images_per_second: decoded by one thread; NaN if there were none.
       images: up to `SHOWN` images uint8 [H, W, C], spread evenly over the decoded ones.
-      titles: what each of them shows.
+      titles: the class or labels of each of them.
     """
 
     num_examples: int
@@ -54,15 +54,15 @@ def check(
     *,
     every: bool = False,
     tell: Callable[[int, int], None] = lambda done, total: None,
-) -> Found:
-    """Opens a split and decodes some of it, or all.
+) -> SourceCheck:
+    """What is found in a split, some of it decoded, or all.
 
     Args:
       name: of a source.
       split: of that.
       folder: as in `DataSpec`.
       every: decode all examples and not only `SAMPLE`.
-      tell: called now and then with the numbers done and to do.
+      tell: called from time to time with the numbers done and to do.
 
     Raises:
       ValueError: if the source cannot be opened, or a label is out of range.
@@ -94,7 +94,7 @@ def check(
             images.append(image)
             titles.append(", ".join(names[label] for label in of) or "none")
     by_pixels = sorted(sizes, key=lambda size: (size[0] * size[1], size))
-    return Found(
+    return SourceCheck(
         num_examples=len(source),
         num_classes=source.num_classes,
         names=names,
@@ -122,8 +122,8 @@ def _classes(source: Source, number: int, label: object) -> list[int]:
     return found
 
 
-def summary(found: Found) -> str:
-    """What was seen, in lines for a terminal."""
+def summary(found: SourceCheck) -> str:
+    """The result as lines for a terminal."""
     lines = [f"{found.num_examples:,} examples, {found.num_classes} classes"]
     if found.decoded:
         smallest, largest = (" x ".join(map(str, size)) for size in found.sizes)
@@ -138,7 +138,7 @@ def summary(found: Found) -> str:
     return "\n".join(lines)
 
 
-def _counts(found: Found) -> str:
+def _counts(found: SourceCheck) -> str:
     """Each class with its number; where there are many, the rarest and the most frequent."""
     order = np.argsort(found.per_class, kind="stable")
     text = [f"{found.names[i]} {found.per_class[i]:,}" for i in range(found.num_classes)]

@@ -36,8 +36,8 @@ def resize_weights(old: int, new: int) -> np.ndarray:
 def fit(images: np.ndarray, size: int, channels: int) -> np.ndarray:
     """Images cut to their central square, resized, and turned grey or into three channels.
 
-    Resizing is bilinear (`resize_weights`), rounded back to uint8; images that have the
-    wanted form already come back as they are. Grey is copied into three channels; colour
+    Resizing is bilinear (`resize_weights`), rounded back to uint8; images that already have the
+    requested form are returned as they are. Grey is copied into three channels; colour
     becomes grey by 0.299 R + 0.587 G + 0.114 B.
 
     Args:

@@ -1,4 +1,4 @@
-"""The examples of a split: which ones, decoded in memory or when asked for, and their key."""
+"""The examples of a split: which ones, decoded in memory or on demand, and their key."""
 
 import hashlib
 import logging
@@ -27,10 +27,10 @@ class Arrays(NamedTuple):
 
     Attributes:
       images: uint8 [N, S, S, C], or float32 in 0 to 1 as `DataSpec.fit` says; not to be written
-        to, other callers share them.
+        to, since other callers share them.
       labels: int32 [N], or float32 [N, classes] where an image can have several.
       mask: bool [N], False where the image cannot be read and both are zeros, so that an example
-        has the same number as where it is decoded when asked for; None where all can.
+        has the same number as when decoded on demand; None where all can be read.
     """
 
     images: np.ndarray
@@ -60,8 +60,8 @@ def subset(
     """
     if held_out >= total or (size or 1) + held_out > total:
         raise ValueError(
-            f"train_size is {size} and valid_size {held_out}, but the split has {total} "
-            "examples; use fewer, or None as train_size for all that are not held out"
+            f"expected train_size and valid_size of at most {total} examples together, got {size} "
+            f"and {held_out}; use fewer, or None as train_size for all that are not held out"
         )
     order = np.random.RandomState(seed).permutation(total)
     last = order[total - held_out :]
@@ -76,7 +76,7 @@ def open_split(spec: DataSpec, split: str) -> tuple[Source, np.ndarray]:
         valid_size are more than it has.
     """
     if split not in SPLITS:
-        raise ValueError(f"split must be one of {SPLITS} (which the spec maps), not {split!r}")
+        raise ValueError(f"expected a split of {SPLITS} (which the spec maps), got {split!r}")
     if split == "test":
         source = _open(spec, spec.test_split)
         return source, _test_subset(len(source), spec)
@@ -89,8 +89,8 @@ def _open(spec: DataSpec, split: str) -> Source:
     return open_source(spec.name, split, spec.folder, train_split=spec.train_split)
 
 
-def tell_left_out(spec: DataSpec) -> None:
-    """Logs in one line a split what its folder holds and its examples lack, if anything."""
+def log_left_out(spec: DataSpec) -> None:
+    """Logs, in one line per split, what its folder holds besides its examples, if anything."""
     for split in dict.fromkeys((spec.train_split, spec.test_split)):
         source = _open(spec, split)
         found = listing.in_words(getattr(source, "left_out", {}))  # of those that read folders
@@ -101,8 +101,8 @@ def tell_left_out(spec: DataSpec) -> None:
 def _test_subset(total: int, spec: DataSpec) -> np.ndarray:
     if (spec.test_size or 0) > total:
         raise ValueError(
-            f"test_size is {spec.test_size}, but the split {spec.test_split!r} has {total} "
-            "examples; use fewer, or None for all"
+            f"expected test_size of at most {total}, the examples of split {spec.test_split!r}, "
+            f"got {spec.test_size}; use fewer, or None for all"
         )
     return subset(total, spec.test_size, seed=spec.subset_seed)[0]
 
@@ -183,7 +183,7 @@ def _decode(source: Source, numbers: np.ndarray, spec: DataSpec) -> Arrays:
 
 
 def content(spec: DataSpec) -> dict[str, dict[str, Any]]:
-    """What the examples of each split of a spec are, for the origin of a run.
+    """The identity of the examples of each split of a spec, for the origin of a run.
 
     Returns:
       {"train": …, "valid": … where examples are held out, "test": …}, each with `digest` (sha256
@@ -208,7 +208,7 @@ def _content(source: Source, numbers: np.ndarray) -> dict[str, Any]:
 
 
 def data_key(spec: DataSpec, split: str) -> dict[str, Any]:
-    """What evaluation on a split depends on, as JSON, for the key of a record.
+    """Everything that evaluation on a split depends on, as JSON, for the key of a record.
 
     The source with its fingerprint, the number of examples, and the spec's values that
     change what a model sees; batch sizes and augmentation are left out. In JSON as it

@@ -1,4 +1,4 @@
-"""What is done to one decoded image on the host, where sizes differ: numpy and Pillow.
+"""Operations on one decoded image on the host, where sizes differ: numpy and Pillow.
 
 Each operation takes uint8 [H, W, C], C being 1 or 3, and gives the same with another size or
 other values. They are those of published recipes: pixels equal torchvision's, and OpenCV's on
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 FILL = 128
-"""The grey that comes in at borders in the recipe for chest X-rays."""
+"""The grey used at borders in the recipe for chest X-rays."""
 
 DEGREES, SHIFT, ZOOM = 15.0, 0.05, (0.95, 1.05)
 AREA, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
@@ -117,7 +117,8 @@ def equalize(image: np.ndarray) -> np.ndarray:
     """
     if image.shape[2] != 1:
         raise ValueError(
-            f"equalize takes grey images, got {image.shape[2]} channels; use a source of grey ones"
+            f"expected grey images for equalize, got {image.shape[2]} channels; use a source of "
+            "grey ones"
         )
     counts = np.bincount(image.ravel(), minlength=256)
     darkest = int(np.flatnonzero(counts)[0])
@@ -169,7 +170,8 @@ def pad(image: np.ndarray, size: int) -> np.ndarray:
     height, width = image.shape[:2]
     if max(height, width) > size:
         raise ValueError(
-            f"pad:{size} got an image of {height}x{width}; put resize_long:{size} before it"
+            f"expected an image of at most {size}x{size} for pad:{size}, got {height}x{width}; put "
+            f"resize_long:{size} before it"
         )
     around = ((0, size - height), (0, size - width), (0, 0))
     fill = FILL / 255 if image.dtype == np.float32 else FILL

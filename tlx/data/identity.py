@@ -1,13 +1,13 @@
-"""What files hold, as digests of their bytes that are cheap to compute again.
+"""Digests of the content of files, cheap to compute again.
 
-A file is read once. Its digest is then remembered, below the user's own cache folder, with its
-size, the times of its last change (of content, mtime, and of anything, ctime) and its inode, and
-found again while all four are the same. Setting mtime back does not deceive: it changes ctime,
-which no program can set. A file that changed so shortly before it was read that a further change
-could bear the same times is read again each time (the rule that git has for its index).
+A file is read once. Its digest is then cached, in the user's cache folder, with its size, the
+times of its last change (of content, mtime, and of anything, ctime) and its inode, and reused
+while all four are the same. Setting mtime back does not help to deceive: it changes ctime, which
+no program can set. A file that changed so shortly before it was read that a further change could
+have the same times is read again each time (git's rule for its index).
 
-The memory is a help and no more: where it is absent, damaged, not private or cannot be written,
-files are read again.
+The cache is optional: where it is absent, damaged, not private or cannot be written, files are
+read again.
 """
 
 import hashlib
@@ -25,20 +25,21 @@ from typing import Any, TypeAlias
 import numpy as np
 
 ABSENT = "absent"
-"""What stands for the digest of a file that is not there or cannot be read."""
+"""The digest of a file that does not exist or cannot be read."""
 
 RACY_NS = 2 * 10**9
 """Times of change are this coarse at worst (2 s, of FAT), so newer files are not remembered."""
 
 TOLD_SECONDS = 10.0
-"""How often a long first reading says how far it is."""
+"""The interval at which a long first reading logs its progress."""
 
 MOST_FOLDERS = 100
-"""Of so many folders the files are remembered."""
+"""The number of folders whose files are remembered."""
 
+_KEPT = 16  # folders whose digests a process holds; others are loaded again from the cache
 _THREADS = 16  # reading waits for discs, and hashing leaves Python to others
 _PART = 128  # files a thread takes at a time
-_FORMAT = "1"  # of what is remembered; other ones are not read
+_FORMAT = "1"  # of the cache; others are not read
 
 _Table: TypeAlias = dict[str, list[Any]]  # name -> size, mtime, ctime, inode, digest
 _REMEMBERED: dict[str, _Table] = {}
@@ -70,10 +71,12 @@ def of_files(folder: Path, names: Iterable[str]) -> list[str]:
       names: of the files.
 
     Cost: a look at each file (some 5 µs on a local disc) where nothing changed; reading all of
-    them the first time, in threads, told on the log "tlx" if it takes long.
+    them the first time, in threads, logged to "tlx" if it takes long.
     """
     root, wanted = os.path.realpath(folder), list(names)
     if root not in _REMEMBERED:
+        while len(_REMEMBERED) >= _KEPT:
+            _REMEMBERED.pop(next(iter(_REMEMBERED)))
         _REMEMBERED[root] = _load(root)
     table = _REMEMBERED[root]
     unique = list(dict.fromkeys(wanted))
@@ -128,12 +131,12 @@ def _stamp(of: os.stat_result) -> list[int]:
 
 
 def _is_racy(of: os.stat_result, now: int) -> bool:
-    """Whether a change after `now` could bear the times that the file has."""
+    """Whether a change after `now` could have the times of the file."""
     return of.st_ctime_ns > now - RACY_NS or abs(now - of.st_mtime_ns) < RACY_NS
 
 
 def cache_folder() -> Path | None:
-    """Where digests are remembered: a folder of the user's alone; None if there can be none."""
+    """The folder where digests are cached, private to the user; None if there can be none."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     try:
         root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"

@@ -1,4 +1,4 @@
-"""Image files as a source, and the folder that they are in.
+"""Image files as a source, and their folder.
 
 Paths are relative to one folder: what `DataSpec.folder` names, else $TLX_DATA_DIR/NAME.
 """
@@ -16,7 +16,7 @@ from tlx.data.pixels import read_image
 
 
 class ImageFiles:
-    """Labelled image files, each decoded when it is asked for.
+    """Labelled image files, each decoded on demand.
 
     Args:
       name: of the source.
@@ -81,13 +81,13 @@ def data_folder(name: str, folder: str | None) -> Path:
     root = os.environ.get("TLX_DATA_DIR")
     if folder is None and root is None:
         raise ValueError(
-            f"the source {name!r} reads files: give data.folder, or set TLX_DATA_DIR so that they "
-            f"are in $TLX_DATA_DIR/{name}"
+            f"expected a folder for the source {name!r}, which reads files, got none; give "
+            f"data.folder, or set TLX_DATA_DIR so that they are in $TLX_DATA_DIR/{name}"
         )
     found = Path(folder) if folder is not None else Path(root or "") / name
     if not found.is_dir():
         raise ValueError(
-            f"the source {name!r}: there is no folder {found}; put its files there, or name "
-            "another by data.folder or TLX_DATA_DIR"
+            f"expected a folder for the source {name!r}, got no {found}; put its files there, or "
+            "name another by data.folder or TLX_DATA_DIR"
         )
     return found

@@ -39,7 +39,7 @@ __all__ = [
 def _square(images: Array) -> int:
     if images.ndim != 4 or images.shape[1] != images.shape[2]:
         raise ValueError(
-            f"images must be square, [batch, size, size, channels], not {images.shape}; "
+            f"expected square images [batch, size, size, channels], got {images.shape}; "
             "crop or resize them first"
         )
     return int(images.shape[1])
@@ -48,8 +48,8 @@ def _square(images: Array) -> int:
 def _permutation_shape(permutation: Array, expected: tuple[int, ...], source: str) -> None:
     if permutation.shape != expected:
         raise ValueError(
-            f"the permutation has shape {permutation.shape}, but these images and this block "
-            f"size need {expected}; make it with {source}"
+            f"expected a permutation of shape {expected} for these images and this block size, got "
+            f"{permutation.shape}; make it with {source}"
         )
 
 
@@ -177,8 +177,8 @@ def normalise(
     channels = images.shape[-1]
     if len(mean) != channels or len(std) != channels:
         raise ValueError(
-            f"images have {channels} channels, but mean has {len(mean)} and std {len(std)} "
-            "numbers; give one a channel"
+            f"expected mean and std of {channels} numbers, one a channel, got {len(mean)} and "
+            f"{len(std)}"
         )
     unit = 1 / 255 if images.dtype == jnp.uint8 else 1.0
     scaled = images.astype(jnp.float32) * jnp.float32(unit)
@@ -216,7 +216,7 @@ def random_crop(
       ValueError: if padding is negative. While tracing.
     """
     if padding < 0:
-        raise ValueError(f"padding must be 0 or more, not {padding}")
+        raise ValueError(f"expected padding of at least 0, got {padding}")
     around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     padded = jnp.pad(images, around)
 

@@ -1,4 +1,4 @@
-"""Examples that are decoded when they are asked for, and what cannot be decoded."""
+"""Examples decoded on demand, and those that cannot be decoded."""
 
 import logging
 import math
@@ -17,13 +17,13 @@ from tlx.data.labelled import BadImage, Source
 from tlx.data.spec import DataSpec
 
 THREADS = 8
-"""That decode examples which are not in memory."""
+"""The threads that decode examples which are not in memory."""
 
 _NAMED = 5  # bad images that a message names
 
 
 class Bad:
-    """Which images of a split cannot be read: counted once each, named, limited in number.
+    """The images of a split that cannot be read: counted once each, named, limited in number.
 
     Args:
       name: of the split, for messages.
@@ -50,15 +50,15 @@ class Bad:
         if len(found) > self.most:
             lines = "".join(f"\n  {text}" for _, text in found[:_NAMED])
             raise ValueError(
-                f"{self.name}: {len(found)} of {self.total} images cannot be read, and max_bad "
-                f"allows {self.most}; mend or remove them (tlx data check finds all), or raise "
-                f"data.max_bad:{lines}"
+                f"{self.name}: expected at most {self.most} unreadable images by max_bad, got "
+                f"{len(found)} of {self.total}; mend or remove them (tlx data check lists all), "
+                f"or raise data.max_bad:{lines}"
             ) from error
 
 
 @dataclass(frozen=True, eq=False)
 class Lazy:
-    """Examples of a source that are decoded when they are asked for.
+    """Examples of a source that are decoded on demand.
 
     Attributes:
       source: where they are.
@@ -123,14 +123,16 @@ class Lazy:
                 return _label(self.source[int(number)]["label"])
             except BadImage as error:
                 self.bad.add(index, error)
-        raise ValueError(f"{self.bad.name}: none of its {len(self.numbers)} images can be read")
+        raise ValueError(
+            f"{self.bad.name}: expected a readable image, got none of {len(self.numbers)}"
+        )
 
 
 def prepare(image: np.ndarray, spec: DataSpec, rng: np.random.Generator | None) -> np.ndarray:
     """A decoded image in the spec's form, augmented on the host if there is a generator.
 
     Args:
-      image: uint8 [..., H, W, C]; one image, unless nothing but the central square is asked for.
+      image: uint8 [..., H, W, C]; one image, unless only the central square is requested.
       spec: says what to do.
       rng: for the augmentations of the host.
 

@@ -14,7 +14,7 @@ LOOP = "a link back to a folder above it"
 EMPTY = "a folder without any image"
 OUTSIDE = "an image outside the folders of classes"
 
-_JUNK = ("__MACOSX",)  # what an archive made on a Mac leaves beside the data
+_JUNK = ("__MACOSX",)  # left beside the data by archives made on a Mac
 _NOT_DECODED = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS")
 """Formats that Pillow names and does not decode, or by another program alone."""
 
@@ -86,8 +86,7 @@ def left_outside(root: Path, left_out: LeftOut, names: Mapping[str, object]) -> 
 def images(root: Path, below: str, left_out: LeftOut) -> Iterator[str]:
     """The images of a folder and of those in it, as paths below `root`, in order.
 
-    Links are followed, but for those that lead back. A link to nothing is listed, and cannot be
-    read.
+    Links are followed, except those that lead back. A broken link is listed, and cannot be read.
 
     Args:
       root: a folder.
@@ -139,4 +138,6 @@ def _entries(root: Path) -> list[os.DirEntry[str]]:
         with os.scandir(root) as found:
             return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        raise ValueError(f"{shown(root)}: the folder cannot be read ({error.strerror})") from error
+        raise ValueError(
+            f"{shown(root)}: expected a readable folder, got {error.strerror}"
+        ) from error

@@ -1,4 +1,4 @@
-"""Text files that list images: read whole or refused, by file and line."""
+"""Text files that list images, checked by file and line."""
 
 import codecs
 import csv
@@ -31,10 +31,12 @@ def table(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]
         header = [name.strip() for name in next(rows, [])]
         lacking = [name for name in columns if name not in header]
         if lacking:
-            raise ValueError(f"{shown(file)}: lacks the columns {', '.join(lacking)}")
+            raise ValueError(f"{shown(file)}: expected the columns {', '.join(lacking)}, got none")
         twice = [name for name in columns if header.count(name) > 1]
         if twice:
-            raise ValueError(f"{shown(file)}: has the columns {', '.join(twice)} more than once")
+            raise ValueError(
+                f"{shown(file)}: expected each column once, got {', '.join(twice)} again"
+            )
         at = [header.index(name) for name in columns]
         for row in rows:
             if row and len(row) != len(header):
@@ -45,7 +47,7 @@ def table(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]
             if row:
                 yield rows.line_num, [row[i].strip() for i in at]
     except csv.Error as error:
-        raise ValueError(f"{shown(file)}:{rows.line_num}: no csv ({error})") from error
+        raise ValueError(f"{shown(file)}:{rows.line_num}: expected csv, got {error}") from error
 
 
 def relative(file: Path, number: int, path: str) -> str:
@@ -71,4 +73,6 @@ def _text(file: Path) -> str:
             f"0x{content[error.start]:02x}; save it as UTF-8"
         ) from error
     except OSError as error:
-        raise ValueError(f"{shown(file)}: cannot be read ({error.strerror})") from error
+        raise ValueError(
+            f"{shown(file)}: expected a readable file, got {error.strerror}"
+        ) from error

@@ -1,10 +1,10 @@
 """Evaluation streams and training batches.
 
 The order of training examples is a pure function of (seed, step), see tlx.data.order. So a
-run that was stopped goes on with the batches that it would have had, and the processes of
-one run together see what one would see. Data that fit in memory are decoded once and
-gathered by batch; larger ones, and those that are drawn anew by augmentations of the decoded
-image, are decoded by item in grain's threads, in the same order.
+run that was stopped continues with the batches it would have had, and several processes
+together see the same as one. Data that fit in memory are decoded once and gathered by batch;
+larger data, and data with random augmentations of the decoded image, are decoded by item in
+grain's threads, in the same order.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ def eval_stream(spec: DataSpec, split: str, *, data: Examples | None = None) -> 
     Args:
       spec: what to read; batches have spec.eval_batch_size rows, the last one padded.
       split: "train" or "test".
-      data: examples from `load`, if at hand; None loads them.
+      data: examples from `load`; None loads them.
 
     Returns:
       a stream of batches with `inputs` float32 [B, S, S, C], `labels`, `mask` and `index`.
@@ -93,11 +93,11 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """Training batches from a step on, without end.
+    """Endless training batches from a step on.
 
-    The batch of step t is a pure function of (data, spec, seed, t): neither of where the
-    iterator started nor of the number of processes. Batches run over the ends of epochs;
-    one that is larger than the data holds examples more than once.
+    The batch of step t is a pure function of (data, spec, seed, t), independent of where the
+    iterator started and of the number of processes. Batches run across the ends of epochs; one
+    that is larger than the data contains examples more than once.
 
     Args:
       data: examples from `load` or `load_arrays`.
@@ -125,14 +125,14 @@ def train_batches(
         process_count=process_count,
     )
     if start_step < 0:
-        raise ValueError(f"start_step must be 0 or more, not {start_step}")
+        raise ValueError(f"expected start_step of at least 0, got {start_step}")
     if isinstance(data, Arrays):
         return _from_memory(data, spec, order, start_step)
     return _from_source(data, spec, order, start_step)
 
 
 def _from_memory(data: Arrays, spec: DataSpec, order: Order, step: int) -> Iterator[Batch]:
-    # What is the same in every step is done once, for all examples.
+    # Whatever is the same in every step is done once, for all examples.
     ready = None if spec.device_augments else apply(spec, data.images)
     augment = _augmenter(spec, order)
     whole = np.ones(order.rows, bool)
@@ -158,9 +158,9 @@ def _from_source(data: Lazy, spec: DataSpec, order: Order, step: int) -> Iterato
 
 
 class _Items:
-    """The training examples of a process in their order, decoded when asked for, without end.
+    """The endless training examples of a process in their order, decoded on demand.
 
-    What is drawn for one depends on the seed and on its place in the order of all processes.
+    Augmentations depend on the seed and on the position in the order of all processes.
     """
 
     def __init__(self, data: Lazy, spec: DataSpec, order: Order) -> None:

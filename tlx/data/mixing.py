@@ -1,4 +1,4 @@
-"""Mixup: convex combinations of the examples of a batch, those that count alone."""
+"""Mixup: convex combinations of the unmasked examples of a batch."""
 
 import functools
 import math
@@ -18,9 +18,9 @@ def mixup(
 ) -> tuple[Float[Array, "B ..."], Float[Array, "B C"]]:
     """Convex combinations of each example and a partner, λ·x + (1 - λ)·x[partner].
 
-    One λ ~ Beta(alpha, alpha) for the whole batch, and one random permutation of its examples as
+    One λ ~ Beta(alpha, alpha) for the entire batch, and one random permutation of its examples as
     the partners, as in the paper's training (alpha 0.7). Cross-entropy against the mixed labels
-    equals λ times the loss on the own label and 1 - λ times that on the partner's.
+    equals λ times the loss on the example's label and 1 - λ times that on the partner's.
 
     Args:
       key: one typed PRNG key.
@@ -43,11 +43,12 @@ def mixup(
       Zhang, Cisse, Dauphin, Lopez-Paz, "mixup: Beyond Empirical Risk Minimization" (2018).
     """
     if alpha < 0:
-        raise ValueError(f"mixup's alpha must be 0 or more, not {alpha}")
+        raise ValueError(f"expected mixup's alpha of at least 0, got {alpha}")
     for name, value in (("images", images), ("labels", labels)):
         if not jnp.issubdtype(value.dtype, jnp.floating):
             raise TypeError(
-                f"mixup needs floating {name}, not {value.dtype}: normalise images, one-hot labels"
+                f"expected floating {name} for mixup, got {value.dtype}; normalise images, one-hot "
+                "labels"
             )
     if alpha == 0:
         return images, labels
@@ -67,8 +68,8 @@ def mixup(
 def partners(key: Array, mask: Bool[Array, " B"]) -> Int[Array, " B"]:
     """A random permutation of the n rows that count, as `jax.random.permutation(key, n)`.
 
-    Rows that do not are their own partners. It is drawn as jax draws it, by sorting random
-    bits, in which the rows that do not count come last.
+    Other rows are paired with themselves. It is drawn as in jax, by sorting random bits, with
+    the rows that do not count last.
     """
     size = len(mask)
     count = jnp.sum(mask, dtype=jnp.int32)

@@ -3,9 +3,9 @@
 Epoch e visits the N examples in the order
 `numpy.random.RandomState([seed, e]).permutation(N)`; epochs follow one another without a
 gap; step t takes positions t·B to (t + 1)·B - 1 of that sequence. numpy's RandomState is
-frozen, so a run that goes on under other versions sees the same data. (grain's own
-shuffle walks a 16-bit cycle for each element until it meets a number below N: 0.3 ms an
-element for a hundred examples.)
+frozen, so a run that continues under other versions sees the same data. (grain's shuffle
+walks a 16-bit cycle for each element until it reaches a number below N: 0.3 ms an element for
+a hundred examples.)
 """
 
 import functools
@@ -48,18 +48,18 @@ class Order:
         process_count: int = 1,
     ) -> None:
         if total < 1:
-            raise ValueError("there are no examples to train on")
+            raise ValueError("expected at least one example to train on, got none")
         if not 0 <= seed < 2**32:
-            raise ValueError(f"seed must be 0 to 2**32 - 1, not {seed}")
+            raise ValueError(f"expected a seed of 0 to 2**32 - 1, got {seed}")
         if not 0 <= process_index < process_count:
             raise ValueError(
-                f"process_index must be 0 to process_count - 1, not {process_index} of "
+                f"expected process_index of 0 to process_count - 1, got {process_index} of "
                 f"{process_count}"
             )
         if batch_size < 1 or batch_size % process_count:
             raise ValueError(
-                f"batch_size must be a positive multiple of the {process_count} processes that "
-                f"share a batch, not {batch_size}"
+                f"expected batch_size as a positive multiple of the {process_count} processes that "
+                f"share a batch, got {batch_size}"
             )
         self.total, self.batch_size, self.seed = total, batch_size, seed
         self.process_index, self.process_count = process_index, process_count

@@ -1,7 +1,7 @@
 """Permutations for the shuffles of image_ops: numpy only, pure functions of a seed.
 
 They come from `numpy.random.RandomState`, whose streams are frozen, so that they agree
-with the authors' to the bit on every machine and with every version.
+exactly with the authors' on every machine and with every version.
 """
 
 import numpy as np
@@ -32,8 +32,7 @@ def num_blocks(image_size: int, block_size: int) -> int:
     if block_size < 1 or image_size % block_size:
         sizes = ", ".join(map(str, block_sizes(image_size)))
         raise ValueError(
-            f"a {image_size}×{image_size} image cannot be cut into blocks of "
-            f"{block_size}×{block_size}: the block size must divide the image size; "
+            f"expected a block size that divides the image size {image_size}, got {block_size}; "
             f"use one of {sizes}"
         )
     return (image_size // block_size) ** 2

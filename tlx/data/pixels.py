@@ -1,6 +1,6 @@
-"""The pixels of an image file as uint8, whatever the file holds them in.
+"""The pixels of an image file as uint8, for any format of the file.
 
-| in the file | what becomes of it |
+| in the file | treatment |
 |---|---|
 | 8 bits and fewer, grey, colour, palette, CMYK, YCbCr | Pillow's conversion |
 | 16 bits, grey or colour, of PNG, TIFF and PNM | value / 257, rounded (12 bits: · 255 / 4095) |
@@ -38,8 +38,8 @@ def read_image(file: Path, mode: str = "RGB") -> np.ndarray:
     try:
         with Image.open(file) as image:
             pixels = _pixels(image, file, mode)
-    except Exception as error:  # decoders raise whatever their parsers meet in a broken file
-        raise BadImage(f"{shown(file)}: cannot be read as an image ({error})") from error
+    except Exception as error:  # decoders raise all kinds of errors for a broken file
+        raise BadImage(f"{shown(file)}: expected a readable image, got {error}") from error
     return pixels[:, :, None] if mode == "L" else pixels
 
 

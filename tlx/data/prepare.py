@@ -11,7 +11,7 @@ import numpy as np
 from tlx.data import sources
 
 WITHOUT_TENSORFLOW = ("fashion_mnist",)
-"""What `prepare` writes itself: data sets whose files another package brings."""
+"""The data sets that `prepare` writes: those whose files another package brings."""
 
 
 def data_dir() -> Path:
@@ -20,13 +20,13 @@ def data_dir() -> Path:
 
 
 def prepare(name: str) -> Path:
-    """Prepares a data set as array_record in `data_dir`, for any reader of tensorflow-datasets.
+    """The folder of a data set, prepared as array_record for any reader of tensorflow-datasets.
 
     Args:
       name: one of `WITHOUT_TENSORFLOW`, as tensorflow-datasets calls it.
 
     Returns:
-      Its folder. It is written apart and renamed when it is whole; one that is there stays.
+      Its folder. It is written under another name and renamed when complete; an existing one stays.
 
     Raises:
       ValueError: for another data set, with the commands that prepare it; or if the files that it

@@ -1,4 +1,4 @@
-"""How decoded images come to the size of a spec: operations of `tlx.data.host_ops` by name.
+"""How decoded images are brought to the size of a spec: operations of `tlx.data.host_ops` by name.
 
 | name | what |
 |---|---|
@@ -28,7 +28,7 @@ class HostOp(NamedTuple):
     Attributes:
       name: as a config writes it.
       is_random: whether it draws.
-      size: the side of the square that it leaves, 0 if it leaves no certain one.
+      size: the side of the resulting square, 0 if it is not fixed.
       apply: `(image, rng) -> image`; rng may be None where nothing is drawn.
     """
 
@@ -76,9 +76,11 @@ def parse(text: str) -> HostOp:
         raise ValueError(unknown("operation on decoded images", name, _KINDS))
     kind = _KINDS[name]
     if kind.has_size and not (number.isascii() and number.isdigit() and int(number) >= 1):
-        raise ValueError(f"{name!r} needs a size of 1 or more, as {name}:224, got {text!r}")
+        raise ValueError(
+            f"expected {name!r} with a size of at least 1, as {name}:224, got {text!r}"
+        )
     if colon and not kind.has_size:
-        raise ValueError(f"{name!r} takes no size, got {text!r}")
+        raise ValueError(f"expected {name!r} without a size, got {text!r}")
     size = int(number) if kind.has_size else 0
 
     def apply(image: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
@@ -109,7 +111,7 @@ def pixel_type(texts: Sequence[str]) -> type[np.generic]:
 
 
 def order_problem(texts: Sequence[str], augment: Sequence[str]) -> str | None:
-    """What is wrong with known operations beside each other, in words; None if nothing."""
+    """The problem of a combination of known operations, in words; None if there is none."""
     if FLOAT not in texts:
         return None
     if "resized_crop" in augment:

@@ -1,4 +1,4 @@
-"""What data a run sees: one frozen, hashable description, checked before any work."""
+"""The data of a run: one frozen, hashable description, checked before any work."""
 
 import functools
 import math
@@ -18,7 +18,7 @@ SHUFFLES = ("none", "block", "channel_block", "pixel")
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """What data a run sees, from the source's name to the size of its batches.
+    """The data of a run, from the source's name to the size of its batches.
 
     Order of operations: decode, fit to `image_size` and `channels` (uint8, float32 after "float");
     in training `augment`; normalise; shuffle. Of the augmentations "affine" comes before the fit
@@ -41,7 +41,7 @@ class DataSpec:
       channels: 1 (grey) or 3 (colour).
       mean: subtracted, one number a channel, for values in 0 to 1.
       std: divided by, one number a channel, above 0.
-      fit: how a decoded image of any size comes to `image_size`, as the authors of a recipe did:
+      fit: how a decoded image of any size is brought to `image_size`, as in a published recipe:
         names of `tlx.data.recipe` in order, such as ("resize_short:256", "center_crop:224").
         (): the central square, resized (`decode.fit`).
       augment: any of "flip", "crop" (padding of image_size // 8), "crop:PADDING", and, of the
@@ -130,7 +130,7 @@ class DataSpec:
         """What this machine lacks for these data, each in words with the command that helps.
 
         For the check before a long study: a missing package or a dataset that has not been
-        prepared. Reads at most the metadata of prepared data, never whole splits.
+        prepared. Reads at most the metadata of prepared data, never entire splits.
         """
         lacks = functools.partial(sources.unavailable, train_split=self.train_split)
         found = [lacks(self.name, x, self.folder) for x in (self.train_split, self.test_split)]
@@ -188,9 +188,9 @@ def parse_shuffle(text: str) -> tuple[str, int]:
         raise ValueError(unknown("shuffle", kind, SHUFFLES))
     sized = kind in ("block", "channel_block")
     if sized and not (size.isascii() and size.isdigit() and int(size) >= 1):
-        raise ValueError(f"{kind!r} needs a block size of 1 or more, as {kind}:8, got {text!r}")
+        raise ValueError(f"expected {kind!r} with a block size, as {kind}:8, got {text!r}")
     if not sized and colon:
-        raise ValueError(f"{kind!r} takes no size, got {text!r}")
+        raise ValueError(f"expected {kind!r} without a size, got {text!r}")
     return kind, int(size) if sized else 0
 
 
@@ -214,12 +214,12 @@ def parse_augment(text: str, image_size: int) -> tuple[str, int]:
         raise ValueError(unknown("augmentation", kind, AUGMENTS))
     if kind != "crop":
         if colon:
-            raise ValueError(f"{kind!r} takes no number, got {text!r}")
+            raise ValueError(f"expected {kind!r} without a number, got {text!r}")
         return kind, 0
     if not colon:
         return kind, max(1, image_size // 8)
     if not (padding.isascii() and padding.isdigit() and 1 <= int(padding) <= image_size):
-        raise ValueError(f"'crop' needs a padding of 1 to {image_size} (image_size), got {text!r}")
+        raise ValueError(f"expected 'crop' with a padding of 1 to {image_size}, got {text!r}")
     return kind, int(padding)
 
 
@@ -294,7 +294,7 @@ def _shuffle(spec: DataSpec) -> list[str]:
     if size and spec.image_size >= 1 and spec.image_size % size:
         valid = ", ".join(f"{kind}:{b}" for b in block_sizes(spec.image_size))
         return [
-            f"shuffle: {spec.shuffle!r} does not fit image_size {spec.image_size}, which the "
-            f"block size must divide; use one of {valid}"
+            f"shuffle: expected a block size that divides image_size {spec.image_size}, got "
+            f"{spec.shuffle!r}; use one of {valid}"
         ]
     return []

@@ -1,4 +1,4 @@
-"""A fixed split of examples with as many of each class in training."""
+"""A fixed split of examples with equally many of each class in training."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ _SPLIT_SEED = 0
 
 
 def stratified_split(labels: np.ndarray, per_class: int) -> dict[str, np.ndarray]:
-    """The numbers of the training and test examples, as many of each class to train on.
+    """The numbers of the training and test examples, equally many of each class to train on.
 
     The numbers of the examples are permuted by `numpy.random.RandomState(0).permutation`; the first
     of each class are for training, the rest for testing, and both keep the permuted order.

@@ -54,8 +54,8 @@ def transform(
     return _as_inputs(spec, images)
 
 
-# Compiled apart: XLA for CPU would crop anew for every value that a shuffle reads, at three times
-# the cost of all of this together.
+# Compiled separately: XLA on CPU would crop again for every value that a shuffle reads, at three
+# times the total cost.
 @functools.partial(jax.jit, static_argnames="spec")
 def _augmented(
     spec: DataSpec, key: Array, images: Num[Array, "B S S C"], rows: Int[Array, " B"] | None

@@ -1,8 +1,8 @@
 """The convolution and the max pooling of all models.
 
-On CPU the form of a convolution is chosen by its shape (`cpu_form`); elsewhere it is always XLA's
-own. All forms are sums of the same products, so they agree to rounding, and all are made of
-ordinary differentiable operations: any mix of jit, vmap, jvp, grad and lax.map goes through.
+On CPU the form of a convolution is chosen by its shape (`cpu_form`); elsewhere it is always
+XLA's. All forms are sums of the same products, so they agree to rounding, and all consist of
+ordinary differentiable operations: any mix of jit, vmap, jvp, grad and lax.map works.
 """
 
 import functools
@@ -83,8 +83,8 @@ def cpu_form(
     - few output pixels, or an image smaller than the window, are a matrix product for each output
       pixel: 10 to 100 times faster, and taps that only see padding are left out;
     - at most 8 channels at stride 1: several output columns at once as channels, 1.7 to 9 times
-      faster although a part of the products is with zeros. (Kernel gradients stay XLA's own,
-      which no other form beat.)
+      faster although a part of the products is with zeros. (Kernel gradients stay XLA's, which no
+      other form beat.)
     """
     _, height, width, channels = x_shape
     size_h, size_w, _, features = kernel_shape
@@ -103,7 +103,7 @@ def cpu_form(
 
 
 def _plain(x: jax.Array, kernel: jax.Array, *, stride: int, padding: int) -> jax.Array:
-    """XLA's own convolution."""
+    """XLA's convolution."""
     return _xla(x, kernel, (stride, stride), ((padding, padding), (padding, padding)))
 
 

@@ -18,7 +18,7 @@ PATCH = 4
 """Side of the stem's patches."""
 
 LAYER_SCALE = 1e-6
-"""What the factors on the blocks' branches start at."""
+"""The initial value of the factors on the blocks' branches."""
 
 
 class ConvNeXt(layout.Backbone):
@@ -81,9 +81,9 @@ class ConvNeXt(layout.Backbone):
         least = PATCH * 2 ** (len(self.stage_sizes) - 1)
         if min(x.shape[1:3]) < least:
             raise ValueError(
-                f"ConvNeXt of {len(self.stage_sizes)} stages reads images of at least {least} x "
-                f"{least} pixels, found {x.shape[1]} x {x.shape[2]}; use larger ones, or fewer "
-                "stages."
+                f"expected images of at least {least} x {least} pixels for a ConvNeXt of "
+                f"{len(self.stage_sizes)} stages, got {x.shape[1]} x {x.shape[2]}; use larger "
+                "ones, or fewer stages"
             )
         found["stem"] = x = _Stem(self.width, name="stem")(x)
         names = layout.block_names(self.stage_sizes)

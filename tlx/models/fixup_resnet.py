@@ -17,8 +17,8 @@ from tlx.models import conv, layout
 class FixupResNet(layout.Backbone):
     """Fixup ResNet: float [B, H, W, channels] -> logits float32 [B, num_classes].
 
-    There are no batch statistics, so parameters are the whole state and a straight line between
-    two of them needs no re-estimation. Row i of the output depends on row i of the input alone.
+    There are no batch statistics, so parameters are the entire state and linear interpolation
+    needs no re-estimation. Row i of the output depends on row i of the input alone.
 
     The parameter tree is `<module>/...` with the modules of `module_names`: "stem" (`conv/kernel`,
     `bias1`), each block (`conv1/kernel`, `bias1a`, ..., `scale`, and `downsample/kernel` where the
@@ -63,7 +63,7 @@ class FixupResNet(layout.Backbone):
 
         Args:
           inputs: float [B, H, W, channels].
-          train: ignored; taken so that all models are called alike.
+          train: ignored; accepted so that all models are called in the same way.
 
         Returns:
           `layer_names` -> array: "stem" and the blocks [B, H', W', C'] in the dtype of the

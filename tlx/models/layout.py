@@ -1,4 +1,4 @@
-"""What all models share: depths, names of modules and layers, head, initialisers."""
+"""The common parts of all models: depths, names of modules and layers, head, initialisers."""
 
 import math
 from collections import OrderedDict
@@ -82,11 +82,11 @@ def check_stages(model: Any) -> None:
     where = type(model).__name__
     if not isinstance(model.stage_sizes, tuple):
         raise TypeError(
-            f"{where}: stage_sizes must be a tuple of blocks in each stage, "
-            f"found {model.stage_sizes!r}; write tuple(...)."
+            f"{where}: expected stage_sizes as a tuple of blocks in each stage, "
+            f"got {model.stage_sizes!r}; write tuple(...)"
         )
     if not model.stage_sizes:
-        raise ValueError(f"{where}: stage_sizes must name at least one stage, found ().")
+        raise ValueError(f"{where}: expected stage_sizes of at least one stage, got ()")
     sizes = enumerate(model.stage_sizes)
     check_numbers(model, {f"stage_sizes[{i}]": size for i, size in sizes})
 
@@ -96,7 +96,9 @@ def check_numbers(model: Any, numbers: Mapping[str, Any]) -> None:
     where = type(model).__name__
     for field, value in numbers.items():
         if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{where}: {field} must be an integer of at least 1, found {value!r}.")
+            raise ValueError(
+                f"{where}: expected {field} as an integer of at least 1, got {value!r}"
+            )
 
 
 def check_names(model: Any, known: Mapping[str, Sequence[str]]) -> None:
@@ -123,12 +125,12 @@ def checked_inputs(inputs: jax.Array, dtype: str) -> jax.Array:
     """
     if inputs.ndim != 4:
         raise ValueError(
-            "models read inputs [batch, height, width, channels], found shape "
-            f"{tuple(inputs.shape)}; add the missing axis, as in inputs[..., None] for grey images."
+            "expected inputs [batch, height, width, channels], got shape "
+            f"{tuple(inputs.shape)}; add the missing axis, as in inputs[..., None] for grey images"
         )
     if not jnp.issubdtype(inputs.dtype, jnp.floating):
         raise TypeError(
-            f"models read floating-point inputs, found {inputs.dtype}; normalise the images first."
+            f"expected floating-point inputs, got {inputs.dtype}; normalise the images first"
         )
     return inputs.astype(jnp.dtype(dtype))
 
@@ -170,7 +172,7 @@ def he_normal(kernel_shape: Sequence[int], gain: float = 1.0) -> nn.initializers
 
 
 class Backbone(nn.Module):
-    """What all families are: names, features by layer, and logits as the last of them.
+    """The common interface of all families: names, features by layer, logits as the last layer.
 
     A family gives `module_names` and `features`, whose order is that of `layer_names`.
     """

@@ -120,15 +120,15 @@ def _check(model: MobileNetV2) -> None:
     where = type(model).__name__
     stages = model.stages
     if not isinstance(stages, tuple) or not all(isinstance(stage, tuple) for stage in stages):
-        raise TypeError(f"{where}: stages must be a tuple of tuples, found {stages!r}.")
+        raise TypeError(f"{where}: expected stages as a tuple of tuples, got {stages!r}")
     good = [len(s) == 4 and all(isinstance(n, int) and n >= 1 for n in s) for s in stages]
     if not stages or not all(good):
         raise ValueError(
-            f"{where}: each of stages must be (expansion, channels, blocks, stride), integers of "
-            f"at least 1, found {stages}."
+            f"{where}: expected each of stages as (expansion, channels, blocks, stride), integers "
+            f"of at least 1, got {stages}"
         )
     if not isinstance(model.width, int | float) or not 0 < model.width < math.inf:
-        raise ValueError(f"{where}: width must be a number above 0, found {model.width!r}.")
+        raise ValueError(f"{where}: expected width as a number above 0, got {model.width!r}")
     layout.check_numbers(model, {"num_classes": model.num_classes})
     layout.check_names(model, {"head_init": layout.HEAD_INITS, "dtype": layout.DTYPES})
 

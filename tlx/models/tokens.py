@@ -1,4 +1,4 @@
-"""What networks of tokens are made of: patches, linear maps, layer normalisation."""
+"""Parts of networks of tokens: patches, linear maps, layer normalisation."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from tlx.core import tree
 
 NORMAL = nn.initializers.truncated_normal(0.02)
-"""Normal of standard deviation 0.02, cut at two of them: what these networks start with."""
+"""Normal of standard deviation 0.02, truncated at two of them: these networks' initialiser."""
 
 
 class Linear(nn.Module):

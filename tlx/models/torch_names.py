@@ -16,7 +16,7 @@ from tlx.core import checks, tree
 from tlx.models.torch_schemes import SCHEMES, Scheme, name_of
 
 COUNTER = "num_batches_tracked"
-"""What PyTorch's batch normalisation counts and we do not."""
+"""The counter of PyTorch's batch normalisation, which ours lacks."""
 
 COUNTERS = {
     COUNTER: "a counter",
@@ -61,7 +61,7 @@ def _schemes(module: nn.Module) -> dict[str, Scheme]:
     if type(module) not in SCHEMES:
         known = sorted(family.__name__ for family in SCHEMES)
         raise ValueError(
-            f"{type(module).__name__} has no PyTorch names here; known: {', '.join(known)}"
+            f"expected a model with PyTorch names ({', '.join(known)}), got {type(module).__name__}"
         )
     return SCHEMES[type(module)]
 
@@ -75,8 +75,8 @@ def _scheme(module: nn.Module, names: str | None) -> Scheme:
     return schemes[names]
 
 
-def told_by(module: nn.Module, tensors: Mapping[str, Any]) -> str:
-    """The library, of `libraries`, that most of the tensors' names are of."""
+def library_of(module: nn.Module, tensors: Mapping[str, Any]) -> str:
+    """The library, of `libraries`, whose names most of the tensors have."""
     leaves = shapes(module)
 
     def shared(names: str) -> int:
@@ -90,7 +90,7 @@ def unprefixed(module: nn.Module, tensors: Mapping[str, np.ndarray]) -> Mapping[
 
     Wrappers put "module.", "_orig_mod.", "model.", "backbone." and the like before every name,
     one before the other; as much is taken off as makes most names the model's. The counters of
-    `COUNTERS` do not count, since wrappers have some of their own.
+    `COUNTERS` do not count, since wrappers add some too.
     """
     names = [name for name in tensors if not is_counter(name)]
     prefixes = [""]
@@ -150,7 +150,7 @@ def from_torch(
       ValueError: listing every tensor that is missing, extra, of another shape or not of floats.
     """
     tensors = unprefixed(module, tensors)
-    names = told_by(module, tensors)
+    names = library_of(module, tensors)
     first = np.shape(tensors.get(torch_name(module, STEM, names), ()))
     leaves = shapes(module, first[1] if len(first) == 4 else 3)
     wanted = {torch_name(module, leaf, names): (leaf, like) for leaf, like in leaves.items()}

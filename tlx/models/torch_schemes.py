@@ -1,4 +1,4 @@
-"""What PyTorch's libraries call the parts of our models: a table for each family and library.
+"""The names of our models' parts in PyTorch's libraries: a table for each family and library.
 
 A scheme maps the path of a submodule to a template of its tensors' names, in which "{}" stands
 for "weight", "bias" and so on. Paths of a block are within the block.
@@ -66,7 +66,7 @@ def _expands(module: MobileNetV2, name: str) -> bool:
 
 
 def _mobilenet_layers(module: MobileNetV2, name: str) -> Table:
-    """Each layer is a pair of its own but the last."""
+    """The names of a block: each layer but the last is a separate pair."""
     layers = ["expand", "depthwise"] if _expands(module, name) else ["depthwise"]
     table = {layer: f"{i}.0.{{}}" for i, layer in enumerate(layers)}
     table |= {f"{layer}_norm": f"{i}.1.{{}}" for i, layer in enumerate(layers)}

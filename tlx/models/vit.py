@@ -64,7 +64,7 @@ class ViT(layout.Backbone):
         layout.check_names(self, {"head_init": layout.HEAD_INITS, "dtype": layout.DTYPES})
         if self.width % self.heads:
             raise ValueError(
-                f"ViT: heads must divide width, found {self.heads} heads of {self.width}."
+                f"ViT: expected heads that divide width {self.width}, got {self.heads}"
             )
         super().__post_init__()
 
@@ -96,7 +96,7 @@ class ViT(layout.Backbone):
         if any(side % self.patch or not side for side in x.shape[1:3]):
             raise ValueError(
                 f"ViT reads images whose sides are multiples of its patches of {self.patch} "
-                f"pixels, found {x.shape[1]} x {x.shape[2]}; resize or pad them (data.fit)."
+                f"pixels, got {x.shape[1]} x {x.shape[2]}; resize or pad them (data.fit)."
             )
         found["stem"] = x = _Stem(self.width, self.patch, self.grid, name="stem")(x)
         for name in self._blocks:

@@ -13,14 +13,14 @@ _COUNTS = {  # set by launchers for each process they start
 
 
 def detect(environ: Mapping[str, str]) -> str | None:
-    """What launched this process together with others; None if nothing did.
+    """The launcher that started this process together with others; None if there is none.
 
     Args:
       environ: environment variables.
 
     Returns:
       "explicit" (JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID are set),
-      "slurm", "openmpi", "tpu" (several TPU_WORKER_HOSTNAMES), "asked"
+      "slurm", "openmpi", "tpu" (several TPU_WORKER_HOSTNAMES), "requested"
       (TLX_DISTRIBUTED=1: for places that only jax can detect), or None.
 
     Raises:
@@ -34,8 +34,8 @@ def detect(environ: Mapping[str, str]) -> str | None:
         missing = [n for n in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID") if n not in environ]
         if missing:
             raise ValueError(
-                f"JAX_COORDINATOR_ADDRESS is set but not {' and '.join(missing)}: "
-                "set all three for each process, or none"
+                "expected JAX_NUM_PROCESSES and JAX_PROCESS_ID beside JAX_COORDINATOR_ADDRESS, "
+                f"got no {' and '.join(missing)}; set all three for each process, or none"
             )
         return "explicit"
     for name, variable in _COUNTS.items():
@@ -43,18 +43,18 @@ def detect(environ: Mapping[str, str]) -> str | None:
             return name
     if "," in environ.get("TPU_WORKER_HOSTNAMES", ""):
         return "tpu"
-    return "asked" if environ.get("TLX_DISTRIBUTED", "0") == "1" else None
+    return "requested" if environ.get("TLX_DISTRIBUTED", "0") == "1" else None
 
 
 def initialize_if_cluster() -> str | None:
-    """Joins the other processes if there are any; call once, before any computation.
+    """What connected this process with the others, if any; call once, before any computation.
 
     Returns:
       What was detected (see `detect`); None, and nothing was done, on a single machine.
 
     Raises:
       ValueError: as `detect`.
-      RuntimeError: from jax, when a computation was run before.
+      RuntimeError: from jax, if a computation was run before.
     """
     found = detect(os.environ)
     if found == "explicit":
@@ -75,7 +75,7 @@ def is_primary() -> bool:
 
 
 def wait_for_all(where: str) -> None:
-    """Returns when every process has come here; at once where there is one process.
+    """Blocks until every process has reached this place; not at all with one process.
 
     Args:
       where: a name for the place, the same in all processes.

@@ -26,7 +26,7 @@ def require_divisible(batch_size: int, mesh: Mesh) -> None:
     """
     if batch_size % mesh.size:
         raise ValueError(
-            f"data.batch_size: expected a multiple of the {mesh.size} devices, found "
+            f"data.batch_size: expected a multiple of the {mesh.size} devices, got "
             f"{batch_size}; change it, or train on fewer devices (mesh=make_mesh(devices[:n]))"
         )
 
@@ -34,10 +34,10 @@ def require_divisible(batch_size: int, mesh: Mesh) -> None:
 def train_feed(batches: Iterator[Batch], mesh: Mesh) -> Iterator[dict[str, Any]]:
     """Training batches as global arrays, the next on its way while a step is computed.
 
-    Steps and transfers are dispatched and not waited for, so that no batch has to be kept ahead.
+    Steps and transfers are dispatched asynchronously, so that no batch has to be kept ahead.
 
     Args:
-      batches: of this process, which holds 1 / processes of the rows of a batch.
+      batches: those of this process, with 1 / processes of the rows of each batch.
       mesh: with one axis `data`.
 
     Returns:
@@ -52,12 +52,12 @@ def train_feed(batches: Iterator[Batch], mesh: Mesh) -> Iterator[dict[str, Any]]
 
 
 def eval_feed(stream: Stream, mesh: Mesh) -> Stream:
-    """This process's rows of a stream that each process reads whole, on its devices.
+    """This process's rows, on its devices, of a stream that each process reads completely.
 
     Rows are padded to a multiple of the devices. Small sets are placed once and kept
     (`KEPT_BYTES`).
     """
-    rows = NamedSharding(own_part(mesh), PartitionSpec("data"))
+    rows = NamedSharding(local_mesh(mesh), PartitionSpec("data"))
     kept: list[dict[str, Any]] = []
     is_complete = [False]
 
@@ -80,7 +80,7 @@ def eval_feed(stream: Stream, mesh: Mesh) -> Stream:
     return start
 
 
-def own_part(mesh: Mesh) -> Mesh:
+def local_mesh(mesh: Mesh) -> Mesh:
     """The mesh of this process's devices."""
     if jax.process_count() == 1:
         return mesh
@@ -88,11 +88,11 @@ def own_part(mesh: Mesh) -> Mesh:
     return sharding.make_mesh([d for d in mesh.devices.flat if d.process_index == index])
 
 
-def own_copy(tree: Any, mesh: Mesh) -> Any:
+def local_copy(tree: Any, mesh: Mesh) -> Any:
     """Replicated global arrays as arrays of this process's devices alone."""
     if jax.process_count() == 1:
         return tree
-    everywhere = NamedSharding(own_part(mesh), PartitionSpec())
+    everywhere = NamedSharding(local_mesh(mesh), PartitionSpec())
     return jax.tree.map(lambda leaf: jax.device_put(leaf.addressable_data(0), everywhere), tree)
 
 

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: progress and time left."""
+"""Progress of a run while it trains, with the time left."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,11 +14,11 @@ Progress: TypeAlias = Callable[[int, int, Mapping[str, float]], None]
 
 
 def no_progress(step: int, num_steps: int, numbers: Mapping[str, float]) -> None:
-    """Tells nothing."""
+    """Reports nothing."""
 
 
 class Clock:
-    """Seconds of steps and evaluations, without what came before `start`.
+    """Seconds of steps and evaluations, not counting those before `start`.
 
     Args:
       now: the time in seconds.
@@ -30,7 +30,7 @@ class Clock:
         self._first = 0
 
     def start(self, step: int) -> None:
-        """Starts after a step, once the first step was compiled; later calls do nothing."""
+        """Starts after a step, once the first step is compiled; later calls do nothing."""
         if self._began is None:
             self._began, self._first = self._now(), step
 
@@ -40,7 +40,7 @@ class Clock:
         return 0.0 if self._began is None else self._now() - self._began
 
     def estimate(self, step: int, num_steps: int) -> dict[str, float]:
-        """Seconds a step (evaluations shared out) and seconds left; {} before both are known."""
+        """Seconds per step (evaluations included) and seconds left; {} before both are known."""
         done = step - self._first
         if self._began is None or done <= 0:
             return {}

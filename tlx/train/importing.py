@@ -1,4 +1,4 @@
-"""Weights of other libraries as a workdir that runs start from, and ours for them."""
+"""Import of other libraries' weights as a workdir to start runs from, and export for them."""
 
 import ast
 import hashlib
@@ -30,7 +30,7 @@ def parse_model(text: str) -> ModelSpec:
     """The model of a command line: its name, then its options.
 
     Raises:
-      ValueError: an option that is not NAME=VALUE, or that the model has not.
+      ValueError: an option that is not NAME=VALUE, or that the model does not have.
 
     >>> parse_model("fixup_resnet,width=8,stage_sizes=(1,1)").options["stage_sizes"]
     (1, 1)
@@ -72,29 +72,31 @@ def import_weights(
     key: str | None = None,
     name: str = "P",
 ) -> dict[str, Any]:
-    """Makes a workdir whose only checkpoint, step 0, has the weights of a file.
+    """The description of a new workdir whose only checkpoint, step 0, has a file's weights.
 
     Args:
       file: of `tlx.checkpoints.foreign.read_tensors`; names are PyTorch's, or ours as
         "params/stem/conv/kernel".
-      workdir: a folder that is not there yet.
-      model: what the weights are of; the number of classes is told by the file. Where it has
-        no head, the checkpoint has none either, and runs start from it with a fresh one.
-      key: where in the file they are; None: found.
-      name: that records call the model by.
+      workdir: a folder that does not exist yet.
+      model: the model of the weights; the number of classes is read from the file. If it has
+        no head, the checkpoint has none either, and runs start from it with a new one.
+      key: where in the file the weights are; None: detected.
+      name: the model's name in records.
 
     Returns:
-      What the workdir's imported.json says: `file` (its name), `sha256`, `model`,
+      The content of the workdir's imported.json: `file` (its name), `sha256`, `model`,
       `num_classes` (0: no head), `tensors` and `parameters` (how many were read) and `skipped`
       (name -> reason).
 
     Raises:
-      ValueError: if the workdir is there, the file cannot be read, a tensor is missing, extra,
-        misshapen, not of floats or not finite. Nothing is written then.
+      ValueError: if the workdir exists, the file cannot be read, a tensor is missing, extra, of
+        another shape, not of floats or not finite. Nothing is written then.
     """
     target = Path(workdir)
     if target.exists():
-        raise ValueError(f"{target} is there already; choose another workdir, or remove that one")
+        raise ValueError(
+            f"expected a new workdir, got {target}; choose another, or remove that one"
+        )
     tensors: Mapping[str, Any] = foreign.read_tensors(file, key=key)
     skipped: dict[str, str] = {}
     if not _are_ours(tensors):
@@ -111,7 +113,9 @@ def import_weights(
     leaves = tree.named_leaves(variables)
     bad = packing.non_finite(leaves)
     if bad:
-        raise ValueError(f"{file}: NaN or infinite values in {', '.join(bad[:8])}")
+        raise ValueError(
+            f"{file}: expected finite weights, got NaN or infinity in {', '.join(bad[:8])}"
+        )
     found = {
         "file": Path(file).name,
         "sha256": foreign.digest(file),
@@ -129,7 +133,7 @@ def import_weights(
 
 
 def _write(target: Path, variables: Any, origin: Any, found: Mapping[str, Any]) -> None:
-    """The workdir, whole or not at all."""
+    """Writes the workdir, completely or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -154,21 +158,21 @@ def export_weights(
     step: int | str = "last",
     names: str | None = None,
 ) -> int:
-    """Writes the weights of a step as safetensors with PyTorch's names.
+    """The number of tensors of a step, written as safetensors with PyTorch's names.
 
     Args:
       workdir: of a run, or of `import_weights`.
-      out: a file that is not there.
+      out: a file that does not exist.
       step: one that was kept, "last" or "best".
-      names: the library whose names they get, "torchvision" or "timm"; None: torchvision's, and
-        for Fixup ResNets their authors'.
+      names: the library whose names to use, "torchvision" or "timm"; None: torchvision's, and
+        for Fixup ResNets the authors'.
 
     Returns:
       The number of tensors.
 
     Raises:
       ValueError: if there is no such checkpoint, the model has no PyTorch names or none of that
-        library, or the file is there.
+        library, or the file exists.
     """
     imported = read(workdir)
     if imported is None:
@@ -196,7 +200,7 @@ def _module(model: ModelSpec, num_classes: int) -> nn.Module:
 
 
 def _num_classes(model: ModelSpec, tensors: Mapping[str, Any]) -> int:
-    """By the head's shape, in our names or PyTorch's; 0 if no tensor of a head is there."""
+    """The number of classes by the head's shape, in our names or PyTorch's; 0 without a head."""
     heads = _head_names(_module(model, 1), tensors)
     if not any(name in tensors for name in heads):
         return 0
@@ -204,20 +208,20 @@ def _num_classes(model: ModelSpec, tensors: Mapping[str, Any]) -> int:
     if kernel is None or np.ndim(kernel) < 2:
         raise ValueError(
             f"expected a classifier {' or '.join(dict.fromkeys((heads[0], KERNEL)))} among the "
-            f"{len(tensors)} tensors, since there is "
-            f"{', '.join(name for name in heads if name in tensors)}; got "
+            f"{len(tensors)} tensors, beside "
+            f"{', '.join(name for name in heads if name in tensors)}, got "
             f"{', '.join(list(tensors)[:8])} …"
         )
     return int(np.shape(kernel)[-1 if _are_ours(tensors) else 0])
 
 
 def _head_names(module: nn.Module, tensors: Mapping[str, Any]) -> list[str]:
-    """What the head's leaves are called as those of the tensors are, the kernel first."""
+    """The names of the head's leaves in the scheme of the tensors, the kernel first."""
     leaves = [name for name in torch_names.shapes(module) if name.startswith(torch_names.HEAD)]
     leaves.sort(key=lambda name: name != KERNEL)
     if _are_ours(tensors):
         return leaves
-    library = torch_names.told_by(module, tensors)
+    library = torch_names.library_of(module, tensors)
     return [torch_names.torch_name(module, leaf, library) for leaf in leaves]
 
 
@@ -233,7 +237,9 @@ def _ours(tensors: Mapping[str, Any], module: nn.Module, *, has_head: bool) -> A
         like = {name: leaf for name, leaf in like.items() if not name.startswith(torch_names.HEAD)}
     problems = torch_names.not_floats(tensors)
     if problems:
-        raise ValueError("\n  ".join((f"{len(problems)} tensors are no weights", *problems[:20])))
+        raise ValueError(
+            "\n  ".join((f"expected weights, got {len(problems)} other tensors", *problems[:20]))
+        )
     values = {name: np.asarray(value, np.float32) for name, value in tensors.items()}
     tree.same_structure(values, like, names=("the file", "the model"))
     return tree.nested(values)

@@ -18,7 +18,7 @@ from tlx.train.state import init_variables
 def initial_variables(
     spec: RunSpec, module: nn.Module, inputs_shape: tuple[int, ...]
 ) -> tuple[Params, checkpoints.Origin | None]:
-    """The variables before the first step, and where they come from.
+    """The variables before the first step, and their origin.
 
     Args:
       spec: of the run.
@@ -30,7 +30,7 @@ def initial_variables(
       which `init_from` names come from, None for a random initialisation.
 
     Raises:
-      ValueError: the checkpoint is not there, its run is not done (for "last" and "best"),
+      ValueError: the checkpoint does not exist, its run is not done (for "last" and "best"),
         the model has no head, or leaves differ from the model's, each named.
     """
     own = init_variables(module, spec.seed, inputs_shape)
@@ -60,14 +60,14 @@ def find_origin(start: InitFrom) -> checkpoints.Origin:
     """
     if not Path(start.workdir).is_dir():
         raise ValueError(
-            f"init_from: there is no folder {start.workdir}; expected the workdir of a run, or of "
-            "tlx import"
+            "init_from: expected the workdir of a run, or of tlx import, got no folder "
+            f"{start.workdir}"
         )
     is_done = workdir_lib.read_result(start.workdir) or importing.read(start.workdir)
     if isinstance(start.step, str) and is_done is None:
         raise ValueError(
-            f"init_from: the run in {start.workdir} is not done, so it has no {start.step!r} "
-            "step yet; finish it, or name one of its steps "
+            f"init_from: expected a run that is done for step {start.step!r}, got the unfinished "
+            f"one in {start.workdir}; finish it, or name one of its steps "
             f"({', '.join(map(str, checkpoints.steps(start.workdir))) or 'none yet'})"
         )
     return checkpoints.origin(start.workdir, checkpoints.resolve(start.workdir, start.step))
@@ -84,7 +84,7 @@ def _is_taken(name: str, start: InitFrom) -> bool:
 def _require_fit(loaded: dict[str, Any], own: dict[str, Any], start: InitFrom) -> None:
     if start.head != "keep" and HEAD not in own["params"]:
         raise ValueError(
-            f"init_from.head: expected a model with a module {HEAD!r} to start anew, found "
+            f"init_from.head: expected a model with a module {HEAD!r} to start anew, got "
             f"{', '.join(own['params'])}; use head 'keep'"
         )
     taken, wanted = (

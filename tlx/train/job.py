@@ -1,4 +1,4 @@
-"""All that a run needs besides its state, made from the spec once."""
+"""Everything a run needs besides its state, built from the spec once."""
 
 import dataclasses
 import functools
@@ -70,9 +70,9 @@ class Job:
         """Clean loss, accuracy and count on a split, in evaluation mode.
 
         With several labels an image also `auc`, their mean area under the ROC curve over the
-        whole split, and `auc_of_label`, that of each; None where it is not defined.
+        entire split, and `auc_of_label`, that of each; None where it is not defined.
         """
-        own = feed.own_copy(variables, self.mesh)
+        own = feed.local_copy(variables, self.mesh)
         metric = self.metrics[split]
         state = evaluate(self.apply_fn, _of_states(metric), own, self.streams[split])
         found = jax.device_get(_computed(metric)(feed.merged(metric, state)))
@@ -85,7 +85,7 @@ class Job:
 
 
 def make_job(spec: RunSpec, workdir: Path, mesh: Mesh, origin: checkpoints.Origin) -> Job:
-    """Opens the data and builds the model and the compiled functions.
+    """The job of a spec: its data opened, its model and compiled functions built.
 
     Args:
       spec: what to do.
@@ -98,7 +98,7 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh, origin: checkpoints.Origi
     """
     feed.require_divisible(spec.data.batch_size, mesh)
     module = make_module(spec)
-    examples.tell_left_out(spec.data)
+    examples.log_left_out(spec.data)
     splits = [name for name in examples.SPLITS if name != "valid" or spec.data.valid_size]
     data = {split: examples.load(spec.data, split) for split in splits}
     config = StepConfig(
@@ -134,13 +134,13 @@ def _metric(loss: str, num_examples: int, num_classes: int) -> Metric:
     return losses.make_loss(loss).metric()
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _of_states(metric: Metric) -> Metric:
-    """The metric whose result is its state, for processes to merge; one for each, as jit asks."""
+    """The metric whose result is its state, for processes to merge; cached, as jit requires."""
     return metric._replace(compute=lambda state: state)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _computed(metric: Metric) -> Any:
     return jax.jit(metric.compute)
 

@@ -34,15 +34,15 @@ def train(
     mesh: Mesh | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Trains a run, or goes on with it where it was stopped.
+    """The result of a run, trained or continued from where it was stopped.
 
     Evaluates training, held-out and test set at step 0, every `eval_every` steps and at the
     end, and writes `config.json`, `metrics.jsonl`, `checkpoints/` and, when all is done,
     `result.json`. A run that was stopped at any point and started again leaves the same
-    metrics and weights as one that was not, to the bit on the same devices; where its newest
-    checkpoint is damaged it goes on from the last good one, and says so. A run that is done
-    returns at once, if its data and its start are still what they were. In a distributed run
-    every process calls this alike; the first writes.
+    metrics and weights as one that was not, bit for bit on the same devices; if its newest
+    checkpoint is damaged it continues from the last good one, and logs that. A run that is done
+    returns at once, if its data and its start are unchanged. In a distributed run every process
+    calls this in the same way; the first writes.
 
     Args:
       spec: what to do.
@@ -56,7 +56,7 @@ def train(
     Raises:
       ValueError: problems of the spec, all at once; a workdir that holds another config, with
         the fields that differ, or the same run on other data or from another start, with what is
-        there and here; data, model or `init_from` that do not fit; no checkpoint that is whole.
+        there and here; data, model or `init_from` that do not fit; no undamaged checkpoint.
         Before any training.
       NonFiniteLossError: the loss became NaN or infinite; says at which step, and which
         checkpoint is the last good one, which stays.
@@ -102,7 +102,7 @@ def _scheduled(spec: RunSpec) -> frozenset[int]:
 
 
 class _Run:
-    """One pass of the loop; holds what has not been written yet."""
+    """One pass of the loop, with what has not been written yet."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class _Run:
         self._told: dict[str, float] = {}
 
     def go(self, state: TrainState | None) -> None:
-        """From the state of the newest checkpoint, or from the start (None), to the end."""
+        """Trains from the state of the newest checkpoint, or from the start (None), to the end."""
         spec, last = self._spec, self._writer.last
         if state is None:
             state = job_lib.new_state(self._job)
@@ -138,7 +138,7 @@ class _Run:
             self._after(step + 1, state)
 
     def _after(self, step: int, state: TrainState) -> None:
-        """Evaluates and saves where the step asks for it."""
+        """Evaluates and saves where the step is due for it."""
         spec = self._spec
         is_end = step == spec.num_steps
         score, is_best = None, False
@@ -150,7 +150,7 @@ class _Run:
             self._save(step, state, score)
 
     def _evaluate(self, step: int, state: TrainState) -> tuple[float | None, bool]:
-        """Writes the clean metrics; the score to choose by, and whether it is the best."""
+        """The score to select by and whether it is the best, from clean metrics that are logged."""
         self._flush()
         self._require_finite(step, state)
         before = metrics_log.best(self._log.lines)

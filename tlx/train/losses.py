@@ -41,8 +41,8 @@ def one_hot(labels: Int[Array, " B"], num_classes: int) -> Float[Array, "B C"]:
     """
     if labels.ndim != 1:
         raise ValueError(
-            f"loss 'softmax' expects class numbers [B], got {labels.shape}; use loss 'multilabel' "
-            "for several labels an example"
+            f"expected class numbers [B] for loss 'softmax', got {labels.shape}; use loss "
+            "'multilabel' for several labels an example"
         )
     return jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
 
@@ -55,8 +55,8 @@ def multi_hot(labels: Array, num_classes: int) -> Float[Array, "B C"]:
     """
     if labels.ndim != 2 or labels.shape[-1] != num_classes:
         raise ValueError(
-            f"loss 'multilabel' expects labels [B, {num_classes}] of 0 and 1, got {labels.shape}; "
-            "use loss 'softmax' for class numbers [B]"
+            f"expected labels [B, {num_classes}] of 0 and 1 for loss 'multilabel', got "
+            f"{labels.shape}; use loss 'softmax' for class numbers [B]"
         )
     return labels.astype(jnp.float32)
 
@@ -108,8 +108,8 @@ def make_loss(name: str) -> Loss:
 def masked_mean(values: Float[Array, " B"], mask: Bool[Array, " B"]) -> Float[Array, ""]:
     """The mean over the rows where `mask` is True; 0 where there are none.
 
-    Masked values change nothing, NaN in them included; their gradient is zero as long as
-    they are finite.
+    Masked values change nothing, not even NaN; their gradient is zero as long as they are
+    finite.
     """
     count = jnp.maximum(jnp.sum(mask, dtype=jnp.int32), 1)
     return jnp.sum(jnp.where(mask, values, jnp.zeros_like(values))) / count.astype(values.dtype)

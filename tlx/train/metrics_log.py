@@ -4,7 +4,7 @@ Lines of evaluations: `{"step", "split": "train" | "valid" | "test", "loss", "ac
 "count"}`, clean and in evaluation mode. Lines of single batches: `{"step", "split": "batch",
 "loss", "accuracy", "count", "rate"}`, where step n is the
 n-th update and the loss is that before it.
-The file holds no times, so a run that was stopped and went on leaves the same file.
+The file contains no times, so a run that was stopped and continued leaves the same file.
 """
 
 import json
@@ -27,7 +27,7 @@ def read(workdir: str | Path, *, last_step: int | None = None) -> list[Line]:
 
     Args:
       workdir: of the run; without the file there are no lines.
-      last_step: leave out what is after this step.
+      last_step: lines after this step are left out.
     """
     path = Path(workdir) / FILE
     if not path.exists():
@@ -50,7 +50,7 @@ class MetricsLog:
 
     Args:
       workdir: of the run.
-      last_step: what is in the file after this step is dropped first.
+      last_step: lines after this step are dropped from the file first.
     """
 
     def __init__(self, workdir: str | Path, *, last_step: int) -> None:
@@ -88,7 +88,7 @@ class MetricsLog:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file completely or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w") as file:
         file.write(text)
@@ -98,7 +98,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def score(line: Line) -> float | None:
-    """What a step is chosen by: the AUC where images have several labels, else the accuracy."""
+    """The score to select a step by: the AUC for images with several labels, else the accuracy."""
     return line["auc"] if "auc" in line else line["accuracy"]
 
 

@@ -1,4 +1,4 @@
-"""SGD as PyTorch defines it, with a rate of its own for each label, from optax pieces.
+"""SGD as PyTorch defines it, with a learning rate for each label, built from optax.
 
 Hyper-parameters are arguments of `update`, so that runs which differ only in them share
 compiled code; what shapes the computation (rules, Nesterov, clipping or not) is static.
@@ -21,7 +21,7 @@ KERNEL_NAMES = ("kernel", "embedding")
 
 @dataclasses.dataclass(frozen=True)
 class Static:
-    """The part of an `OptimSpec` that decides what is compiled."""
+    """The part of an `OptimSpec` that determines the compiled code."""
 
     nesterov: bool
     kernels_only: bool
@@ -41,13 +41,13 @@ class Hyper(NamedTuple):
 
 
 class PullState(NamedTuple):
-    """The weights that the pull goes to."""
+    """The weights that the penalty pulls towards."""
 
     initial: Params
 
 
 def static_of(spec: OptimSpec) -> Static:
-    """What of the spec decides the compiled code."""
+    """The part of the spec that determines the compiled code."""
     return Static(
         nesterov=spec.nesterov,
         kernels_only=spec.weight_decay_on == "kernels",
@@ -89,7 +89,7 @@ def split(variables: Params, freeze: tuple[str, ...]) -> tuple[dict[str, Any], d
 
     Args:
       variables: mapping of modules, as the tree under "params" or "batch_stats".
-      freeze: the names of frozen modules; those that are not there count for nothing.
+      freeze: the names of frozen modules; absent ones are ignored.
 
     Returns:
       Two dicts of modules; together they are `variables`.
@@ -103,7 +103,7 @@ def trained_optimizer(static: Static, params: Params) -> optax.GradientTransform
 
     Args:
       static: of the optimiser.
-      params: of all modules, for the rules say what they do by all leaves.
+      params: of all modules, since rules are checked against all leaves.
 
     Raises:
       ValueError: as `make_labels`.
@@ -154,7 +154,7 @@ def _stateless(fn: Any) -> optax.GradientTransformationExtraArgs:
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         if params is None:
-            raise ValueError("the optimiser needs the weights: update(grads, state, params, …)")
+            raise ValueError("expected update(grads, state, params, …), got no params")
         return fn(updates, params, extra), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

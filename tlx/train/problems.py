@@ -1,7 +1,7 @@
 """Checks of single values; each returns the problem in words, or nothing.
 
-A problem reads "field: expected …, found …; what to do". Checks never raise, whatever
-the type of the value, so that all problems of a config can be told at once.
+A problem reads "field: expected …, got …; what to do". Checks never raise, whatever
+the type of the value, so that all problems of a config can be listed at once.
 """
 
 import itertools
@@ -23,15 +23,15 @@ def number(
       value: anything.
       low: smallest value allowed (not allowed itself if `open_low`).
       high: largest value allowed.
-      open_low: whether `low` itself is refused.
+      open_low: whether `low` itself is excluded.
     """
     left = f"above {low:g}" if open_low else f"of at least {low:g}"
     wanted = f"a number {left}" + ("" if high == math.inf else f" and at most {high:g}")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value):
-        return [f"{field}: expected {wanted}, found {value!r}"]
+        return [f"{field}: expected {wanted}, got {value!r}"]
     if value < low or value > high or (open_low and value == low):
-        return [f"{field}: expected {wanted}, found {value!r}"]
+        return [f"{field}: expected {wanted}, got {value!r}"]
     return []
 
 
@@ -39,9 +39,9 @@ def integer(field: str, value: Any, *, low: int, high: int | None = None) -> lis
     """A problem unless `value` is an int between `low` and `high`, both included."""
     wanted = f"an integer of at least {low}" + ("" if high is None else f" and at most {high}")
     if not isinstance(value, int) or isinstance(value, bool):
-        return [f"{field}: expected {wanted}, found {value!r}"]
+        return [f"{field}: expected {wanted}, got {value!r}"]
     if value < low or (high is not None and value > high):
-        return [f"{field}: expected {wanted}, found {value!r}"]
+        return [f"{field}: expected {wanted}, got {value!r}"]
     return []
 
 
@@ -49,14 +49,14 @@ def flag(field: str, value: Any) -> list[str]:
     """A problem unless `value` is a bool."""
     if isinstance(value, bool):
         return []
-    return [f"{field}: expected True or False, found {value!r}"]
+    return [f"{field}: expected True or False, got {value!r}"]
 
 
 def text(field: str, value: Any) -> list[str]:
     """A problem unless `value` is a str that is not empty."""
     if isinstance(value, str) and value:
         return []
-    return [f"{field}: expected a name (a str that is not empty), found {value!r}"]
+    return [f"{field}: expected a name (a str that is not empty), got {value!r}"]
 
 
 def choice(field: str, value: Any, known: Sequence[str]) -> list[str]:
@@ -70,12 +70,12 @@ def increasing(field: str, value: Any, *, low: int) -> list[str]:
     """A problem unless `value` is a tuple of increasing integers of at least `low`."""
     wanted = f"a tuple of increasing integers of at least {low}"
     if not isinstance(value, tuple):
-        return [f"{field}: expected {wanted}, found {value!r}"]
+        return [f"{field}: expected {wanted}, got {value!r}"]
     for item in value:
         if integer(field, item, low=low):
-            return [f"{field}: expected {wanted}, found {item!r} in {value!r}"]
+            return [f"{field}: expected {wanted}, got {item!r} in {value!r}"]
     if any(a >= b for a, b in itertools.pairwise(value)):
-        return [f"{field}: expected {wanted}, found {value!r}; sort it and drop repetitions"]
+        return [f"{field}: expected {wanted}, got {value!r}; sort it and drop repetitions"]
     return []
 
 
@@ -83,7 +83,7 @@ def names(field: str, value: Any) -> list[str]:
     """A problem unless `value` is a tuple of names (str)."""
     if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
         return []
-    return [f"{field}: expected a tuple of names of modules, found {value!r}"]
+    return [f"{field}: expected a tuple of names of modules, got {value!r}"]
 
 
 def known(field: str, value: Sequence[str], modules: Sequence[str]) -> list[str]:
@@ -95,17 +95,15 @@ def rules(field: str, value: Any) -> list[str]:
     """The problems of pairs (regular expression, multiplier of at least 0)."""
     wanted = "a tuple of pairs (regular expression, multiplier)"
     if not isinstance(value, tuple):
-        return [f"{field}: expected {wanted}, found {value!r}"]
+        return [f"{field}: expected {wanted}, got {value!r}"]
     found = []
     for i, rule in enumerate(value):
         if not (isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[0], str)):
-            found.append(f"{field}[{i}]: expected a pair of {wanted}, found {rule!r}")
+            found.append(f"{field}[{i}]: expected a pair of {wanted}, got {rule!r}")
             continue
         found += number(f"{field}[{i}]", rule[1], low=0)
         try:
             re.compile(rule[0])
         except re.error as error:
-            found.append(
-                f"{field}[{i}]: expected a regular expression, found {rule[0]!r} ({error})"
-            )
+            found.append(f"{field}[{i}]: expected a regular expression, got {rule[0]!r} ({error})")
     return found

@@ -1,4 +1,4 @@
-"""Whether a workdir holds this very run, and where that can be gone on from."""
+"""Whether a workdir holds the same run, and from which step it can continue."""
 
 import dataclasses
 import logging
@@ -24,7 +24,7 @@ _SHOWN = 12  # digits of a digest
 
 
 def origin_of(spec: RunSpec) -> dict[str, Any]:
-    """The origin of a run at step 0: its spec, its examples by content, and what it starts from.
+    """The origin of a run at step 0: its spec, the content of its examples, and its start.
 
     Raises:
       ValueError: data that cannot be opened, or no checkpoint to start from.
@@ -38,7 +38,7 @@ def require_same(workdir: Path, origin: checkpoints.Origin) -> None:
     """Raises if the workdir holds a run of another spec, other examples or another start.
 
     Raises:
-      ValueError: saying what differs, and what is there and here.
+      ValueError: stating what differs, there and here.
     """
     there = _recorded(workdir)
     if there is None:
@@ -46,14 +46,14 @@ def require_same(workdir: Path, origin: checkpoints.Origin) -> None:
     lines = [*_of_spec(there, origin), *_of_data(there, origin), *_of_start(there, origin)]
     if lines:
         raise ValueError(
-            f"{workdir} holds a run whose numbers were decided by something else:\n"
+            f"expected {workdir} to hold the same run, got one with differences:\n"
             + "\n".join(f"  {line}" for line in lines)
             + f"\n{_REMEDY}"
         )
 
 
 def _recorded(workdir: Path) -> checkpoints.Origin | None:
-    """What a run that is done, or else its newest checkpoint that can be read, comes from."""
+    """The origin of a run that is done, or else of its newest readable checkpoint."""
     done = workdir_lib.read_result(workdir)
     if done is not None:
         return done.origin
@@ -112,23 +112,23 @@ def _short(digest: str) -> str:
 
 
 def newest_good(job: Job) -> tuple[int, TrainState | None] | None:
-    """Where a run goes on from: its newest step that is as it was saved.
+    """The step from which a run continues: the newest that is undamaged.
 
-    Steps after it are damaged and taken away, which is told in one line; the run makes them again.
+    Later steps are damaged and removed, which is logged in one line; the run repeats them.
 
     Returns:
       The step and its state on the devices (None after the last step: nothing is left to do);
       None where there is no checkpoint.
 
     Raises:
-      ValueError: there are checkpoints, but none to go on from; or one does not fit the model.
+      ValueError: there are checkpoints, but none to continue from; or one does not fit the model.
     """
     bad: list[checkpoints.DamagedError] = []
     for step in reversed(checkpoints.steps(job.workdir)):
         is_end = step == job.spec.num_steps
         resume = checkpoints.step_path(job.workdir, step) / "resume"
         if bad and not is_end and not resume.exists():
-            continue  # all but the newest have lost it, and nothing is wrong with them
+            continue  # all but the newest have dropped it, and are not damaged
         try:
             state = None if is_end else resumed_state(job, step)
             if is_end:
@@ -142,7 +142,7 @@ def newest_good(job: Job) -> tuple[int, TrainState | None] | None:
         return step, state
     if bad:
         raise ValueError(
-            f"run {job.spec.name!r} cannot go on, for none of its newest checkpoints is whole: "
+            f"expected an undamaged checkpoint to continue run {job.spec.name!r} from, got none: "
             f"{bad[0].what}; delete {job.workdir} to train anew, or choose another workdir"
         ) from bad[0]
     return None
@@ -156,8 +156,8 @@ def _require_metrics(job: Job, step: int) -> None:
         lacking = [split for split in job.streams if (evaluated, split) not in there]
         if lacking:
             raise ValueError(
-                f"{job.workdir / metrics_log.FILE} lacks the evaluation of step {evaluated} on "
-                f"{', '.join(lacking)}; expected the file as the run wrote it. {_REMEDY}"
+                f"expected the evaluation of step {evaluated} on {', '.join(lacking)} in "
+                f"{job.workdir / metrics_log.FILE}, got none. {_REMEDY}"
             )
 
 
@@ -172,7 +172,7 @@ def _go_back(job: Job, step: int, what: str) -> None:
 
 
 def resume_tree(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds besides the weights so that the run can go on."""
+    """The content of a checkpoint besides the weights, so that the run can continue."""
     return {"opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
 
 
@@ -181,7 +181,7 @@ def resumed_state(job: Job, step: int) -> TrainState:
 
     Raises:
       ValueError: the checkpoint does not fit the model.
-      tlx.checkpoints.DamagedError: it is not as it was saved.
+      tlx.checkpoints.DamagedError: it is damaged.
     """
     fresh = job_lib.new_state(job)
     variables = checkpoints.restore(job.workdir, step, as_numpy=True)

@@ -15,7 +15,7 @@ def rate_at(optim: OptimSpec, step: int, num_steps: int) -> float:
     Args:
       optim: base rate, schedule and warm-up.
       step: number of updates done before this one, 0 … num_steps − 1.
-      num_steps: updates of the whole run.
+      num_steps: updates of the entire run.
 
     Returns:
       The rate, at least 0. During warm-up `rate·(step + 1)/warmup_steps`. Then "constant":

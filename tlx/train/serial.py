@@ -18,7 +18,7 @@ _LATER: dict[tuple[str, str], Any] = {
     ("data", "fit"): [],
     ("data", "max_bad"): 0.0,
 }
-"""Fields that specs have not always had, with the values that say what leaving them out did."""
+"""Fields that were added to specs later, with the values equivalent to their absence."""
 
 
 def to_dict(spec: RunSpec) -> dict[str, Any]:
@@ -36,11 +36,11 @@ def from_dict(values: Mapping[str, Any]) -> RunSpec:
 
 
 def digest(spec: RunSpec) -> str:
-    """The sha256 (hex) of what decides the numbers of the run.
+    """The sha256 (hex) of everything that determines the numbers of the run.
 
     Left out: fields that older specs lack, where they change nothing; `name`, `kind`; and
-    the paths in `init_from.workdir` and `data.folder` (the place of a folder decides nothing; the
-    weights that came from there are named by their own digest in the run's origin, see
+    the paths in `init_from.workdir` and `data.folder` (the place of a folder does not matter; the
+    weights from there are identified by their digest in the run's origin, see
     `tlx.checkpoints.identity`).
     """
     fields = without_places(_without_later(to_dict(spec)))
@@ -50,7 +50,7 @@ def digest(spec: RunSpec) -> str:
 
 
 def without_places(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The spec's dict without the paths of folders, which decide nothing."""
+    """The spec's dict without the paths of folders, which do not matter."""
     found = dict(values)
     for part, field in (("init_from", "workdir"), ("data", "folder")):
         if found.get(part):

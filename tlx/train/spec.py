@@ -1,7 +1,7 @@
-"""What a training run is: frozen dataclasses, each with its problems in words.
+"""The specification of a training run: frozen dataclasses, each with its problems in words.
 
-A `RunSpec` alone decides the numbers of a run (with the weights that `init_from`
-names): two runs of one spec give the same metrics and weights.
+A `RunSpec` (with the weights that `init_from` names) determines the numbers of a run: two runs
+of one spec give the same metrics and weights.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ class ModelSpec:
         found += check.choice("dtype", self.dtype, ("float32", "bfloat16"))
         options: Any = self.options
         if not isinstance(options, Mapping):
-            found.append(f"options: expected a mapping of arguments, found {options!r}")
+            found.append(f"options: expected a mapping of arguments, got {options!r}")
         if not found:
             try:
                 models.make(self.name, num_classes=2, dtype=self.dtype, **tuples(options))
@@ -82,16 +82,16 @@ class OptimSpec:
       schedule: "constant", "step" (times `factor` at each of `boundaries`) or "cosine"
         (from `rate` after the warm-up to 0 at the end).
       boundaries: steps of "step", increasing.
-      factor: what "step" multiplies the rate by.
+      factor: the factor by which "step" multiplies the rate.
       warmup_steps: step n below it has rate·(n + 1)/warmup_steps.
-      rules: pairs (regular expression found in the leaf name "params/head/bias",
+      rules: pairs (regular expression that matches within the leaf name "params/head/bias",
         multiplier of the rate); multiplier 0 freezes. Leaves that no rule matches have 1;
         a leaf that two rules match with different multipliers, or a rule that matches
         nothing, is an error when the run starts.
-      freeze: modules (of the model's `module_names`) that stay the functions they start as:
-        their weights and batch statistics do not change by a bit, batch normalisation in them
-        takes its running statistics in training too, and they cost neither gradients of their
-        weights nor optimiser state.
+      freeze: modules (of the model's `module_names`) whose function does not change: their
+        weights and batch statistics stay bit for bit, batch normalisation in them uses its running
+        statistics in training too, and they need neither gradients of their weights nor optimiser
+        state.
       l2_to_init: strength of the pull towards the initial weights, at least 0.
       grad_clip: largest global norm of the gradient (before decay), above 0; None: no clipping.
     """
@@ -126,20 +126,20 @@ class OptimSpec:
             found += check.number("grad_clip", self.grad_clip, low=0, open_low=True)
         if self.schedule == "step" and not self.boundaries:
             found.append(
-                "boundaries: expected at least one step for schedule 'step', found none; "
+                "boundaries: expected at least one step for schedule 'step', got none; "
                 "give the steps, or use schedule 'constant'"
             )
         if self.schedule in ("constant", "cosine") and self.boundaries:
             found.append(
                 f"boundaries: expected none for schedule {self.schedule!r}, "
-                f"found {self.boundaries!r}; use schedule 'step', or leave them out"
+                f"got {self.boundaries!r}; use schedule 'step', or leave them out"
             )
         return found + check.rules("rules", self.rules) + check.names("freeze", self.freeze)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointSpec:
-    """Which steps leave weights behind; step 0 and the last step always do.
+    """The steps whose weights are kept; step 0 and the last step always are.
 
     Attributes:
       rule: "log2" keeps steps 1, 2, 4, 8 …; "none" adds nothing.
@@ -147,8 +147,8 @@ class CheckpointSpec:
       every: keep every n-th step; 0: none.
       keep_best: keep the best evaluation, the earliest of equals: by the accuracy on the
         examples held out (`DataSpec.valid_size`), or on the test set where there are none.
-      resume_every: save every n-th step for going on after a stop, dropped when the next
-        is there; 0: only the steps above. A saved step costs some tens of milliseconds.
+      resume_every: save every n-th step to resume after a stop, dropped when the next one is
+        saved; 0: only the steps above. A saved step costs some tens of milliseconds.
     """
 
     rule: str = "none"
@@ -173,11 +173,11 @@ class InitFrom:
     Attributes:
       workdir: the workdir of the other run.
       step: a step that was kept, or "last" or "best".
-      head: what the module "head" starts from: "zeros", "random" (the model's own
-        initialisation with this run's seed) or "keep".
+      head: the start of the module "head": "zeros", "random" (the model's initialisation with
+        this run's seed) or "keep".
       modules: which other modules (of the model's `module_names`) start from the checkpoint,
-        batch statistics included; the rest is the model's own initialisation with this run's
-        seed. None: all of them. For curves by depth (J. Yosinski et al., How transferable are
+        batch statistics included; the rest has the model's initialisation with this run's seed.
+        None: all of them. For curves by depth (J. Yosinski et al., How transferable are
         features in deep neural networks?, 2014) the first k, tuned or in `OptimSpec.freeze`.
     """
 
@@ -198,7 +198,7 @@ class InitFrom:
             found += check.names("modules", self.modules)
             if not found and HEAD in self.modules:
                 found.append(
-                    f"modules: expected modules other than {HEAD!r}, found {self.modules!r}; "
+                    f"modules: expected modules other than {HEAD!r}, got {self.modules!r}; "
                     "leave it out, and take it by head 'keep'"
                 )
         return found
@@ -209,9 +209,9 @@ class RunSpec:
     """One training run.
 
     Attributes:
-      name: the name that records and messages call it by.
+      name: its name in records and messages.
       kind: free label: "P", "P-T", "RI-T" …
-      seed: decides initial weights, order of the data, augmentation and mixup; int32 ≥ 0.
+      seed: of initial weights, order of the data, augmentation and mixup; int32 ≥ 0.
       model: the model.
       data: training and test data, batch size and augmentation (`tlx.data.spec.DataSpec`).
       optim: the optimiser.
@@ -220,7 +220,7 @@ class RunSpec:
       num_steps: optimiser steps; 0 only evaluates and saves the initial weights.
       eval_every: evaluate train and test sets every n steps, at step 0 and at the end.
       log_every: write the loss of the current batch every n steps; 0: never.
-      checkpoint: which steps leave weights behind.
+      checkpoint: the steps whose weights are kept.
       init_from: weights to start from; None: random initialisation.
     """
 
@@ -252,7 +252,7 @@ class RunSpec:
             if part is None and field == "init_from":
                 continue
             if not hasattr(part, "problems"):
-                found.append(f"{field}: expected a dataclass of this part, found {part!r}")
+                found.append(f"{field}: expected its dataclass, got {part!r}")
                 continue
             found += [f"{field}.{problem}" for problem in part.problems()]
         return found if found else self._cross_problems()
@@ -262,7 +262,7 @@ class RunSpec:
         if self.optim.warmup_steps > self.num_steps:
             found.append(
                 f"optim.warmup_steps: expected at most num_steps ({self.num_steps}), "
-                f"found {self.optim.warmup_steps}"
+                f"got {self.optim.warmup_steps}"
             )
         for field, steps in (
             ("optim.boundaries", self.optim.boundaries),
@@ -271,7 +271,7 @@ class RunSpec:
             late = [step for step in steps if step > self.num_steps]
             if late:
                 found.append(
-                    f"{field}: expected steps of at most num_steps ({self.num_steps}), found {late}"
+                    f"{field}: expected steps of at most num_steps ({self.num_steps}), got {late}"
                 )
         return found + self._module_problems()
 
@@ -284,7 +284,7 @@ class RunSpec:
         found = check.known("init_from.modules", taken, known)
         found += check.known("optim.freeze", self.optim.freeze, known)
         if set(known) <= set(self.optim.freeze):
-            found.append("optim.freeze: expected a module that is left to train, found all of them")
+            found.append("optim.freeze: expected a module that is left to train, got all of them")
         return found
 
 
@@ -297,4 +297,6 @@ def require_valid(spec: RunSpec) -> None:
     found = spec.problems()
     if found:
         name = spec.name
-        raise ValueError(f"run {name!r} cannot start:\n" + "\n".join(f"  {p}" for p in found))
+        raise ValueError(
+            f"expected a valid spec of run {name!r}, got:\n" + "\n".join(f"  {p}" for p in found)
+        )

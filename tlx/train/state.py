@@ -1,4 +1,4 @@
-"""The state of a run: all that the next step depends on, apart from the data."""
+"""The state of a run: everything that the next step depends on, apart from the data."""
 
 import functools
 import zlib
@@ -19,7 +19,7 @@ NEVER = -1
 
 @flax.struct.dataclass
 class TrainState:
-    """A pytree; a step makes the next one from it.
+    """The state of a run, a pytree; a step computes the next one from it.
 
     Attributes:
       step: int32, updates done.
@@ -39,7 +39,7 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, Params]:
-        """What the model is applied to: {"params": …, "batch_stats": …}."""
+        """The variables that the model is applied with: {"params": …, "batch_stats": …}."""
         return {"params": self.params, **self.collections}
 
 
@@ -49,7 +49,7 @@ def init_variables(module: nn.Module, seed: int, inputs_shape: tuple[int, ...]) 
     Args:
       module: Linen model.
       seed: int32 ≥ 0.
-      inputs_shape: [B, …] of an input; B decides nothing.
+      inputs_shape: [B, …] of an input; B does not matter.
     """
     inputs = jnp.zeros((1, *inputs_shape[1:]), jnp.float32)
     return dict(_compiled_init()(module, jax.random.key(seed), inputs))

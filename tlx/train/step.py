@@ -21,7 +21,7 @@ from tlx.train.state import NEVER, TrainState
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """All that is compiled into a step; equal configs share one compiled function.
+    """Everything that is compiled into a step; equal configs share one compiled function.
 
     Attributes:
       module: Linen model, hashable.
@@ -62,8 +62,8 @@ def step(
       config: static.
       state: see `TrainState`.
       batch: `inputs` [B, …], `labels` [B] or [B, C], maybe `mask` bool [B]: rows where it
-        is False change nothing, to the bit, whatever they hold (NaN too). Batch normalisation
-        and mixup leave them out. Without any other row the gradient is 0 and the batch
+        is False change no bit of the result, whatever they hold (even NaN). Batch normalisation
+        and mixup leave them out. If all rows are masked, the gradient is 0 and the batch
         statistics stay.
       numbers: rate and hyper-parameters.
 
@@ -107,7 +107,7 @@ def step(
 
 
 def _prepared(config: StepConfig, state: TrainState, batch: Batch) -> tuple[Array, Array, Array]:
-    """Inputs, targets and mask, mixed with a key of this step where the config says so."""
+    """Inputs, targets and mask, mixed with a key of this step if the config has mixup."""
     loss = losses.make_loss(config.loss)
     parts = config.num_processes if config.mixup else 1
     given = jnp.asarray(batch["inputs"]), jnp.asarray(batch["labels"]), mask_of(batch)
@@ -121,10 +121,10 @@ def _prepared(config: StepConfig, state: TrainState, batch: Batch) -> tuple[Arra
 
 
 def _filled(rows: Array, mask: Array) -> Array:
-    """Rows in which those that do not count are the first one that does; ones if none does.
+    """The rows with masked ones replaced by the first unmasked one; ones if all are masked.
 
-    Not zeros: a model may divide by the norm of its input, and a derivative that is
-    NaN stays NaN where it is multiplied by the 0 of a masked loss.
+    Not zeros: a model may divide by the norm of its input, and a NaN derivative stays NaN when
+    multiplied by the 0 of a masked loss.
     """
     of_rows = mask.reshape(-1, *[1] * (rows.ndim - 1))
     first = jax.lax.dynamic_index_in_dim(rows, jnp.argmax(mask), keepdims=True)
@@ -166,7 +166,7 @@ def _apply(
 def _norms_of_examples(mask: Array, freeze: tuple[str, ...]) -> Any:
     """An interceptor of calls of batch normalisation.
 
-    In frozen modules it is by running statistics, in others by those of the rows that count.
+    Frozen modules use running statistics, others those of the unmasked rows.
     """
 
     def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -185,12 +185,12 @@ def _norms_of_examples(mask: Array, freeze: tuple[str, ...]) -> Any:
 
 
 def _rows_of(norm: nn.BatchNorm, x: Array, mask: Array) -> Array:
-    """Which of the values that a normalisation sees are of rows that count; all if none is.
+    """The mask of a normalisation's values that belong to unmasked rows; all if none does.
 
     Rows of an example that was cut into several follow each other, as a reshape leaves them.
 
     Raises:
-      ValueError: while tracing, if it cannot be told.
+      ValueError: while tracing, if it cannot be determined.
     """
     size = x.shape[0] if x.ndim else 0
     if not size or size % mask.shape[0]:

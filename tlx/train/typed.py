@@ -35,14 +35,14 @@ def build(cls: type[T], config: Mapping[str, Any]) -> T:
         problems += built.problems()
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
-        raise ConfigError(f"the config has {len(problems)} problem(s):\n{lines}")
+        raise ConfigError(f"expected a valid config, got {len(problems)} problem(s):\n{lines}")
     return built
 
 
 def _build(cls: Any, config: Any, where: str, problems: list[str]) -> Any:
     if not isinstance(config, Mapping):
         place = where.rstrip(".") or "config"
-        problems.append(f"{place}: expected a config of its own, found {config!r}")
+        problems.append(f"{place}: expected a nested config, got {config!r}")
         return None
     fields = {field.name: field for field in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
@@ -54,7 +54,7 @@ def _build(cls: Any, config: Any, where: str, problems: list[str]) -> Any:
         if name in config:
             values[name] = _value(hints[name], config[name], where + name, problems)
         elif field.default is field.default_factory is dataclasses.MISSING:
-            problems.append(f"{where}{name}: missing, expected {_name(hints[name])}")
+            problems.append(f"{where}{name}: expected {_name(hints[name])}, got none")
     return None if problems else cls(**values)
 
 
@@ -67,7 +67,7 @@ def _value(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
             return _build(option, value, where + ".", problems)
     value = tuples(value)
     if not any(_fits(value, option) for option in options):
-        problems.append(f"{where}: expected {_name(hint)}, found {value!r}")
+        problems.append(f"{where}: expected {_name(hint)}, got {value!r}")
     elif float in options and isinstance(value, int) and int not in options:
         return float(value)  # so that 1 and 1.0 are one config
     return value

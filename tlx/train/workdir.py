@@ -1,4 +1,4 @@
-"""The files of a run: those of one config alone, and marked when it is done."""
+"""The files of a run: of one config only, and marked when it is done."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ RESULT_FILE = "result.json"
 
 
 class RunResult(NamedTuple):
-    """What came out of a run.
+    """The result of a run.
 
     Attributes:
       workdir: where its files are.
@@ -50,7 +50,7 @@ class RunResult(NamedTuple):
 def require_same(workdir: str | Path, spec: RunSpec) -> None:
     """Raises if the workdir holds a run with another config.
 
-    One that has not come as far as its first checkpoint does not count. The place of
+    One that has not reached its first checkpoint does not count. The place of
     `init_from.workdir` may differ (folders move); what is in it is compared by
     `tlx.train.resuming`.
 
@@ -65,14 +65,14 @@ def require_same(workdir: str | Path, spec: RunSpec) -> None:
     differing = serial.differences(serial.without_places(_read(path)), serial.without_places(ours))
     if differing:
         raise ValueError(
-            f"{path.parent} holds a run with another config; differing:\n"
+            f"expected {path.parent} to hold a run of the same config, got one that differs in:\n"
             + "\n".join(f"  {line}" for line in differing)
             + "\nChoose another workdir, or delete that one to train anew."
         )
 
 
 def write_config(workdir: str | Path, spec: RunSpec) -> None:
-    """Makes the workdir, with the config that is enough to run again."""
+    """Creates the workdir, with the config that is enough to run again."""
     if distributed.is_primary():
         Path(workdir).mkdir(parents=True, exist_ok=True)
         text = json.dumps(serial.to_dict(spec), indent=2) + "\n"
@@ -87,7 +87,7 @@ def read_config(workdir: str | Path) -> RunSpec:
     """
     path = Path(workdir) / CONFIG_FILE
     if not path.exists():
-        raise ValueError(f"no {path}: expected the workdir of a run that was started")
+        raise ValueError(f"expected the workdir of a run that was started, got no {path}")
     return serial.from_dict(_read(path))
 
 
@@ -101,10 +101,11 @@ def _read(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(
-            f"{path} is damaged ({error}); delete {path.parent} to train anew"
+            f"{path}: expected JSON, got a damaged file ({error}); delete {path.parent} to train "
+            "anew"
         ) from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged: expected an object; delete {path.parent}")
+        raise ValueError(f"{path}: expected a JSON object, got another value; delete {path.parent}")
     return values
 
 
@@ -117,7 +118,7 @@ def read_result(workdir: str | Path) -> RunResult | None:
     wanted = [name for name in RunResult._fields if name != "workdir"]
     if sorted(values) != sorted(wanted):
         raise ValueError(
-            f"{path}: expected the fields {', '.join(wanted)}, found {', '.join(values)}: it is of "
+            f"{path}: expected the fields {', '.join(wanted)}, got {', '.join(values)}, of "
             "another version of tlx; choose another workdir, or delete that one to train anew"
         )
     return RunResult(workdir=str(workdir), **values)
@@ -126,7 +127,7 @@ def read_result(workdir: str | Path) -> RunResult | None:
 def write_result(
     workdir: str | Path, spec: RunSpec, lines: list[metrics_log.Line], *, seconds: float
 ) -> RunResult:
-    """Marks the run as done, atomically, and gives its result from the lines of its metrics.
+    """The result of a run from the lines of its metrics; marks it as done, atomically.
 
     Raises:
       ValueError: the lines lack the evaluation of the last step.
@@ -136,8 +137,8 @@ def write_result(
     tests = {line["step"]: line for line in lines if line["split"] == "test"}
     if best is None or not {"train", "test"} <= set(last):
         raise ValueError(
-            f"{Path(workdir) / metrics_log.FILE} lacks the evaluation of step {spec.num_steps}; "
-            "expected the file as the run wrote it. Delete the workdir to train anew."
+            f"expected the evaluation of step {spec.num_steps} in "
+            f"{Path(workdir) / metrics_log.FILE}, got none. Delete the workdir to train anew."
         )
     origin = dict(checkpoints.origin(workdir, spec.num_steps))
     result = RunResult(

@@ -392,7 +392,7 @@ def test_any_array_will_do():
         (lambda: inference.mean_over_seeds([0.5], confidence=95), "between 0 and 1, got 95"),
         (
             lambda: inference.difference(A, LONGER, paired=True),
-            "as many seeds of a as of b, since they are paired, got 3 and 5",
+            "as many seeds of a as of b for paired=True, got 3 and 5",
         ),
         (
             lambda: inference.difference(A[None], B[None], paired=True),
@@ -412,7 +412,7 @@ def test_any_array_will_do():
         ),
         (
             lambda: inference.difference_of_examples([1, 0, 1], [1, np.nan, 2]),
-            "expected right_b of 0 and 1, but 2 values are others",
+            "expected right_b of 0 and 1, got 2 other values",
         ),
         (lambda: inference.holm([0.5, 1.5, -1]), "expected p-values in 0 … 1, but 2 are outside"),
     ],

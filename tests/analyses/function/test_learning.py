@@ -175,7 +175,7 @@ def test_band_of_runs_of_other_lengths():
         ),
         (
             lambda: learning.steps_to([0, 5, 5], [0.1, 0.2, 0.3], 0.2),
-            "expected steps that rise, but 5 comes after 5; sort the evaluations",
+            "expected steps that increase, got 5 after 5; sort the evaluations",
         ),
         (
             lambda: learning.area_under([0, math.nan, 5], [0.1, 0.2, 0.3]),

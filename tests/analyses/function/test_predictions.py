@@ -287,18 +287,18 @@ def _stored(**changes):
         (
             {"probabilities": np.full((1, 4, C), 0.5)},
             ValueError,
-            "expected probabilities of model 0 to sum to 1 over the classes; several labels an "
-            "example take labels [N, C]",
+            "expected probabilities of model 0 that sum to 1 over the classes, got others; "
+            "several labels an example take labels [N, C]",
         ),
         (
             {"labels": np.array([0, 1, 3, -1])},
             ValueError,
-            "expected labels in 0 … 2, but 2 have other values, such as 3; mask such examples out",
+            "expected labels in 0 … 2, got 2 with other values, such as 3; mask such examples out",
         ),
         (
             {"labels": np.full((4, C), 2)},
             ValueError,
-            "expected labels of 0 and 1, but 12 have other values, such as 2; mask such "
+            "expected labels of 0 and 1, got 12 with other values, such as 2; mask such "
             "examples out",
         ),
         (
@@ -331,5 +331,5 @@ def test_errors_of_streams():
         predictions.collect([*_models(1), other], streams.from_arrays(inputs, labels, batch_size=4))
     assert str(raised.value).endswith("as (4, 3), but got\n  model 1: (4, 5)")
     labels[20] = 7
-    with pytest.raises(ValueError, match="but 1 have other values, such as 7; mask"):
+    with pytest.raises(ValueError, match="got 1 with other values, such as 7; mask"):
         predictions.collect(_models(), streams.from_arrays(inputs, labels, batch_size=4))

@@ -181,7 +181,7 @@ def test_without_examples_there_is_no_data():
     ("options", "message"),
     [
         ({"models": [FOOT]}, "expected at least two models, got 1"),
-        ({"models": [FOOT, RIM, RIM]}, "models that differ, but models 1 and 2 are equal"),
+        ({"models": [FOOT, RIM, RIM]}, "models that differ, got equal models 1 and 2"),
         ({"models": [FOOT, point(1.25, *CENTRE[1:]), RIM]}, "got 1 independent directions of 2"),
         ({"models": [FOOT, point(0)]}, r"w: float32 4 in vertices\[0\], float32 1 in vertices"),
         ({"num_draws": 1}, "expected at least 2 draws, got 1"),

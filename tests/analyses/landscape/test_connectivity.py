@@ -199,14 +199,14 @@ def test_without_examples_there_is_no_data():
             "unknown kind of curve 'besier'; did you mean 'bezier'",
         ),
         (lambda: connectivity.path(Curve("bezier", (LEFT, RIGHT))), "3 control points, got 2"),
-        (lambda: _train(connectivity.straight(LEFT, RIGHT), -1), "number of steps from 0, got -1"),
+        (lambda: _train(connectivity.straight(LEFT, RIGHT), -1), "num_steps of at least 0, got -1"),
         (
             lambda: _train(connectivity.straight(LEFT, RIGHT), 1, stream=lambda: iter(())),
             "expected a training stream with at least one batch, got none",
         ),
         (
             lambda: _evaluate(connectivity.straight(LEFT, RIGHT), num_points=1),
-            "expected at least the 2 end points, got 1",
+            "expected num_points of at least 2, the ends, got 1",
         ),
     ],
 )

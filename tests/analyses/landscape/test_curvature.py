@@ -321,7 +321,7 @@ ERRORS = {
     ),
     "padding only": (
         lambda: _net(stream=lambda: (dict(b, mask=np.zeros(8, bool)) for b in _stream()())),
-        "expected a stream with examples, all rows of 4 are masked",
+        "expected a stream with examples, got 4 batches with all rows masked",
     ),
     "an unknown label": (
         lambda: _net(labels=_labels(models.make_params(0)), modules="haed"),
@@ -329,7 +329,7 @@ ERRORS = {
     ),
     "labels alone": (
         lambda: _net(labels=_labels(models.make_params(0))),
-        "give labels and modules together",
+        "expected labels and modules together",
     ),
     "no floating leaf": (
         lambda: _net(params={"w": jnp.arange(3)}),
@@ -341,7 +341,7 @@ ERRORS = {
     ),
     "a direction of another net": (
         lambda: _net().ravel(models.make_params(0, width=9)),
-        "direction and params must have the same leaves",
+        "direction and params with the same leaves",
     ),
     "a loss that reduces": (
         lambda: curvature.hessian(

@@ -136,11 +136,11 @@ def test_slices_in_one_and_two_dimensions_agree_and_hold_the_model():
     ("params", "options", "message"),
     [
         (CONV, {"normalization": "filters"}, "unknown normalization 'filters'; did you mean 'filt"),
-        (CONV, {"filter_axis": 2}, "leaf head/kernel has 2 axes, and so no filter_axis 2"),
+        (CONV, {"filter_axis": 2}, "filter_axis of leaf head/kernel with its 2 axes, got 2"),
         (
             {"bias": jnp.ones(3), "kernel": jnp.zeros((2, 2)), "steps": jnp.int32(1)},
             {},
-            "the direction is zero everywhere:\n  bias: 1 axes, fewer than min_axes=2\n"
+            "got zero everywhere:\n  bias: 1 axes, fewer than min_axes=2\n"
             "  kernel: norm zero in params\n  steps: int32 does not move\n",
         ),
     ],

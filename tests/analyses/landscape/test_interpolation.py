@@ -70,7 +70,7 @@ def test_line_without_examples_has_no_data():
 
 
 def test_line_between_different_nets_names_the_leaves():
-    with pytest.raises(ValueError, match="3 of 4 differ") as error:
+    with pytest.raises(ValueError, match="3 of 4 that differ") as error:
         _line(params_b=models.make_params(1, width=9))
     for leaf in ("hidden/kernel", "hidden/bias", "head/kernel"):
         assert leaf in str(error.value)

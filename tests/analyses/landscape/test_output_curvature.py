@@ -47,7 +47,9 @@ def saturated(margin, num_examples=12):
 def test_saturated_losses_of_others_are_refused(loss, make):
     params, stream = saturated(20.0)
     name = loss.__name__
-    with pytest.raises(ValueError, match=f"float32 does not carry the curvature of {name} at th"):
+    with pytest.raises(
+        ValueError, match=f"curvature float32 preserves at these outputs, got {name}"
+    ):
         make(apply_fn, loss, params, stream)
 
 

@@ -148,15 +148,15 @@ def test_half_precision_and_counters():
 @pytest.mark.parametrize(
     ("checkpoints", "message"),
     [
-        ([START, U], "a plane needs at least three checkpoints, got 2; evaluate the line"),
-        ([tree.lerp(START, U, t) for t in (0, 0.2, 0.7, 1)], "the checkpoints lie on one line"),
+        ([START, U], "at least three checkpoints for a plane, got 2; evaluate the line"),
+        ([tree.lerp(START, U, t) for t in (0, 0.2, 0.7, 1)], "checkpoints that span a plane"),
         (
             [START, U, jax.tree.map(lambda x: x / 0, V)],
-            "these leaves hold a NaN or an infinity:\n  checkpoints\\[2\\]: head/bias\n",
+            "got a NaN or an infinity in:\n  checkpoints\\[2\\]: head/bias\n",
         ),
-        ([START] * 4, r"they are within 0 of it, which is no more than rounding"),
-        ([START, U, models.make_params(0, width=9)], "3 of 4 differ"),
-        ([{"n": jnp.int32(i), "w": jnp.ones(2)} for i in range(3)], "these differ: n"),
+        ([START] * 4, r"within 0 of one line, which is within rounding"),
+        ([START, U, models.make_params(0, width=9)], "3 of 4 that differ"),
+        ([{"n": jnp.int32(i), "w": jnp.ones(2)} for i in range(3)], "different values of n"),
         ([{"n": jnp.int32(1)}] * 3, "within 0 of it"),
     ],
 )

@@ -534,9 +534,9 @@ def test_errors():
     with pytest.raises(ValueError, match=r"checkpoints\[0\] and checkpoints\[1\] must have") as e:
         movement.trajectory([p, models.make_params(1, classes=7)], labels)
     assert "head/kernel" in str(e.value)
-    with pytest.raises(ValueError, match=r"checkpoints\[0\] and end must have the same leaves"):
+    with pytest.raises(ValueError, match=r"checkpoints\[0\] and end with the same leaves"):
         movement.trajectory(run, labels, end=models.make_params(1, classes=7))
-    with pytest.raises(ValueError, match="start and end_b must have the same leaves"):
+    with pytest.raises(ValueError, match="start and end_b with the same leaves"):
         movement.alignment_of_movement(a, models.make_params(1, classes=7), labels, start=p)
     with pytest.raises(ValueError, match="unknown module 'x'"):
         movement.alignment_of_movement(a, b, labels, start=p, modules=("x",))

@@ -220,7 +220,7 @@ def in_branch(x, mean, var):
     ids=lambda f: f.__name__,
 )  # fmt: skip
 def test_roots_without_a_mean_do_not_go_unnoticed(form):
-    with pytest.raises(ValueError, match=r"a root of (mean, )?var(, \w+)? scales activations as"):
+    with pytest.raises(ValueError, match=r"a root of (mean, )?var(, \w+)? to scale activations"):
         batch_statistics.find(net(form), LEAVES, INPUTS)
 
 
@@ -233,7 +233,7 @@ def test_layers_over_an_axis_of_stacked_leaves():
         return jax.lax.scan(body, inputs, (params["mean"], params["var"]))[0]
 
     params = {"mean": jnp.zeros((2, 3)), "var": jnp.ones((2, 3))}
-    with pytest.raises(ValueError, match="a root of var scales activations"):
+    with pytest.raises(ValueError, match="a root of var to scale activations"):
         batch_statistics.find(apply_fn, params, INPUTS)
 
 
@@ -244,7 +244,7 @@ def test_a_layer_used_twice():
 
     params = {"mean": jnp.zeros(3), "var": jnp.ones(3)}
     assert len(batch_statistics.find(apply_fn, params, INPUTS)) == 2
-    with pytest.raises(ValueError, match="statistics mean, var serve more than one layer"):
+    with pytest.raises(ValueError, match="got mean, var shared by several layers"):
         batch_statistics.reestimate(apply_fn, params, lambda: iter([{"inputs": INPUTS}]))
 
 

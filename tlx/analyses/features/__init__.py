@@ -1,11 +1,11 @@
-"""Feature space: how alike layers are, and what they give to another task.
+"""Feature space: how similar layers are, and how useful they are for another task.
 
 `similarity` compares two sets of features of the same examples: `cka_matrix` (CKA of all pairs of
-layers, streaming), `matrix` (any measure of `measures`), `evidence` (chance and sampling error of
-a value), and the measures on two matrices, in `cka` (with `kernels`), `cca`, `shape`, `rsa` and
-`neighbors`. `transfer` reads features before any fine-tuning: `probes` (what a linear map finds in
-each layer), `transferability` (which start promises most), `domains` (how far apart two sets of
-inputs are).
+layers, streaming), `matrix` (any measure of `measures`), `evidence` (null distribution and sampling
+error of a value), and the measures on two matrices, in `cka` (with `kernels`), `cca`, `shape`,
+`rsa` and `neighbors`. `transfer` evaluates features before any fine-tuning: `probes` (the accuracy
+of linear probes on each layer), `transferability` (scores that predict which start transfers best),
+`domains` (the distance between two sets of inputs).
 """
 
 import lazy_loader

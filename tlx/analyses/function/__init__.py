@@ -1,7 +1,8 @@
-"""Function space: what models answer, and whether they differ by more than chance.
+"""Function space: what models predict, and whether they differ by more than chance.
 
-`predictions` collects what models say of the same examples; `mistakes` asks which mistakes they
-share; `learning` reads learning curves; `inference` compares groups of runs, by seeds and examples.
+`predictions` collects the predictions of models on the same examples; `mistakes` compares their
+mistakes (error agreement, Cohen's kappa); `learning` summarises learning curves; `inference`
+compares groups of runs, over seeds and examples.
 """
 
 import lazy_loader

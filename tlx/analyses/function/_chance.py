@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from scipy import special
 
 SURE = np.array([[1, 1, 1], [0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float64)
-"""Agreement, a right and b right, of two models that are sure, in each of `mistakes.CELLS`."""
+"""Agreement, a right and b right, of two fully confident models, in each of `mistakes.CELLS`."""
 
 
 class Estimate(NamedTuple):
@@ -32,7 +32,7 @@ def estimate(rows: np.ndarray, weights: np.ndarray, rest: float, z: float) -> Es
 
     Args:
       rows: float [R, 3].
-      weights: [..., R], how many examples each row stands for.
+      weights: [..., R], the number of examples that each row represents.
       rest: the probability that two wrong answers are equal by chance.
       z: half the interval's width in standard errors.
     """

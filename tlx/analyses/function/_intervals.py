@@ -1,4 +1,4 @@
-"""Intervals: of one share, and what those of comparisons are made of."""
+"""Intervals of proportions, and the variance components of comparisons."""
 
 from typing import NamedTuple
 
@@ -11,13 +11,13 @@ Square = Float[np.ndarray, "2 2"]
 
 
 class Sources(NamedTuple):
-    """The chance in the means of two groups, by where it comes from.
+    """The sampling variance of the means of two groups, by source.
 
     Attributes:
       means: float64 [2], of a and of b.
-      parts: by source, the covariances of the two means that are its, each with its degrees of
-        freedom; a source of which one value is known is left out.
-      both: float64 [2, 2], what the parts of different sources have in common.
+      parts: by source, its part of the covariance of the two means, with its degrees of freedom;
+        a source with a single value is left out.
+      both: float64 [2, 2], the part that the sources have in common.
     """
 
     means: Vector
@@ -31,7 +31,7 @@ def sources(a: np.ndarray, b: np.ndarray, paired: bool) -> Sources:
         return Sources(np.full(2, np.nan), {}, np.zeros((2, 2)))
     a, b = (np.where(np.isinf(x), np.nan, x) for x in (a, b))
     centres = np.array([a.flat[0], b.flat[0]])
-    a, b = a - centres[0], b - centres[1]  # so that equal values have no spread by rounding
+    a, b = a - centres[0], b - centres[1]  # so that rounding gives equal values no spread
     means = np.array([a.mean(), b.mean()])
     parts: dict[str, list[tuple[Square, int]]] = {}
     both = np.zeros((2, 2))
@@ -62,7 +62,7 @@ def _seeds(by_seed: list[Vector], paired: bool) -> list[tuple[Square, int]]:
 
 
 def _products(left: list[np.ndarray], paired: bool) -> Square:
-    """The covariance of two means by what neither seeds nor examples explain alone."""
+    """The covariance of two means from the interaction of seeds and examples."""
     found = np.zeros((2, 2))
     for i, x in enumerate(left):
         for j, y in enumerate(left):
@@ -75,19 +75,19 @@ def _products(left: list[np.ndarray], paired: bool) -> Square:
 def spread(found: Sources, weights: Vector) -> tuple[Square, float]:
     """The covariance of the two means and the degrees of freedom, for a weighted sum of them.
 
-    Degrees are Satterthwaite's; NaN of no source, and where nothing varies.
+    Degrees are Satterthwaite's; NaN without a source, and where nothing varies.
     """
     totals = [sum(m for m, _ in parts) for parts in found.parts.values()]
     if not totals:
         return np.full((2, 2), np.nan), np.nan
-    # what is subtracted can leave less than one source alone brings, by chance
+    # by chance, the difference can be less than the part of one source alone
     matrix = max(sum(totals) - found.both, *totals, key=lambda m: along(m, weights))
     terms = [along(m, weights) ** 2 / n for parts in found.parts.values() for m, n in parts]
     return matrix, along(matrix, weights) ** 2 / sum(terms) if sum(terms) else np.nan
 
 
 def along(matrix: Square, weights: Vector) -> float:
-    """The variance of a weighted sum, from the covariances of what is summed."""
+    """The variance of a weighted sum, from the covariances of its terms."""
     return float(weights @ matrix @ weights)
 
 
@@ -108,23 +108,23 @@ def student(
 
 
 def fieller(means: Vector, matrix: Square, t: float) -> tuple[float, float]:
-    """The ratios r of the second mean to the first that (m₁ − r·m₀)² ≤ t²·V(r) leaves possible.
+    """The interval of ratios r of the second mean to the first with (m₁ − r·m₀)² ≤ t²·V(r).
 
-    V(r) is the variance of m₁ − r·m₀. NaN where they have no bound.
+    V(r) is the variance of m₁ − r·m₀. NaN where it is unbounded.
     """
     first, second = means
     square = first**2 - t**2 * matrix[0, 0]
     if not square > 0:
         return np.nan, np.nan
     middle = first * second - t**2 * matrix[0, 1]
-    at_ratio = along(matrix, np.array([-second, first]))  # not by a difference of squares
+    at_ratio = along(matrix, np.array([-second, first]))  # not as a difference of squares
     determinant = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] ** 2
     half = t * np.sqrt(max(at_ratio - t**2 * determinant, 0.0))
     return float((middle - half) / square), float((middle + half) / square)
 
 
 def score(only_a: int, only_b: int, n: int, z: float) -> tuple[float, float]:
-    """Tango's interval of the difference of two shares of the same n examples, by bisection."""
+    """Tango's interval for the difference of two paired proportions of n examples, by bisection."""
     apart = only_a - only_b
     side = np.array([1.0, -1.0])
     inner, outer = np.full(2, apart / n), np.array([-1.0, 1.0])

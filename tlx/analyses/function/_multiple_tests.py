@@ -1,4 +1,4 @@
-"""P-values adjusted for how many tests there are."""
+"""P-values adjusted for multiple tests."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,11 +8,11 @@ from jaxtyping import Float
 
 
 def holm(p_values: Any) -> Float[np.ndarray, "..."]:
-    """The p-values adjusted for how many there are, so that few families have any false one.
+    """The p-values adjusted by Holm's method, which controls the family-wise error rate.
 
     Of the sorted p₁ ≤ … ≤ p_M the i-th becomes max over j ≤ i of (M − j + 1)·p_j, at most 1.
-    Rejecting those of at most α makes any false rejection in at most a share α of families,
-    however the tests depend on each other.
+    Rejecting those of at most α keeps the probability of any false rejection at most α, for any
+    dependence between the tests.
 
     Args:
       p_values: float [...], 0 … 1; NaN where there was no test.
@@ -29,7 +29,7 @@ def holm(p_values: Any) -> Float[np.ndarray, "..."]:
 
 
 def benjamini_hochberg(p_values: Any) -> Float[np.ndarray, "..."]:
-    """The p-values adjusted so that few of those that pass are false.
+    """The p-values adjusted by Benjamini and Hochberg's method, for the false discovery rate.
 
     Of the sorted p₁ ≤ … ≤ p_M the i-th becomes min over j ≥ i of M/j·p_j. Rejecting those of at
     most α makes the expected share of false rejections at most α, for independent tests and for
@@ -57,7 +57,7 @@ def benjamini_hochberg(p_values: Any) -> Float[np.ndarray, "..."]:
 def _adjusted(p_values: Any, rule: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     p = np.asarray(p_values, np.float64)
     if outside := int(np.sum((p < 0) | (p > 1))):
-        raise ValueError(f"expected p-values in 0 … 1, but {outside} are outside")
+        raise ValueError(f"expected p-values in 0 … 1, got {outside} outside")
     flat, out = p.ravel(), np.full(p.size, np.nan)
     order = np.argsort(flat)[: np.sum(~np.isnan(flat))]  # NaN sorts last
     out[order] = np.minimum(rule(flat[order]), 1.0)

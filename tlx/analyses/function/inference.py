@@ -1,9 +1,9 @@
 """Intervals and p-values of comparisons, over seeds, over examples, or over both.
 
-Few seeds call for Student's t with the variance of each group its own; examples that all models
-answer call for pairing. Each result says how many of both it has seen and which of the two its
-interval covers: an interval over examples alone is about these trained models, one over seeds
-about the recipe that trained them.
+With few seeds, Student's t is used with separate variances of the groups; examples shared by all
+models are paired. Each result states the numbers of both and which of the two its interval
+covers: an interval over examples alone concerns these trained models, one over seeds the recipe
+that trained them.
 """
 
 from typing import Any, NamedTuple
@@ -25,11 +25,11 @@ class Estimate(NamedTuple):
     """A mean with its interval.
 
     Attributes:
-      value: float, the mean; NaN of no values.
+      value: float, the mean; NaN without values.
       low: float, the lower end of the interval; NaN where n is under 2.
       high: float, its upper end.
       error: float, the standard error; NaN where n is under 2.
-      n: int, the values behind it.
+      n: int, the number of values.
     """
 
     value: float
@@ -49,7 +49,7 @@ class Comparison(NamedTuple):
       error: float, the standard error of the value.
       p_value: float 0 … 1, two-sided, of a and b being equal.
       num_seeds: the seeds of a and of b.
-      num_examples: int, the examples; 0 where the values are of whole sets of examples.
+      num_examples: int, the number of examples; 0 where each value is of an entire set of examples.
       chance: the sources of chance that the interval covers: "seeds" (other runs of the same
         recipes), "examples" (other examples of the same kind), both or none.
     """
@@ -68,15 +68,15 @@ def mean_over_seeds(values: Any, *, confidence: float = 0.95) -> Estimate:
     """The mean m of S seeds and its interval m ± t·s/√S, with Student's t of S − 1 degrees.
 
     Args:
-      values: float [S], one number a seed, such as a test accuracy.
+      values: float [S], one number per seed, such as a test accuracy.
       confidence: between 0 and 1.
 
     Returns:
-      `Estimate`. One seed has no interval: NaN, with n = 1. Equal values have one of no width;
-      a NaN or an infinity among the values gives NaN. The ends are not cut at 0 or 1.
+      `Estimate`. One seed has no interval: NaN, with n = 1. Equal values have one of zero width;
+      a NaN or an infinity among the values gives NaN. The ends are not clipped to 0 and 1.
 
     Raises:
-      ValueError: at call, if values is no vector or confidence is not between 0 and 1.
+      ValueError: at call, if values is not a vector or confidence is not between 0 and 1.
 
     Numerics: float64 on the host.
     References: Student, The probable error of a mean, 1908.
@@ -91,24 +91,24 @@ def mean_over_seeds(values: Any, *, confidence: float = 0.95) -> Estimate:
 def difference(a: Any, b: Any, *, paired: bool, confidence: float = 0.95) -> Comparison:
     """The difference of two means over seeds, mean(a) − mean(b), with a t interval.
 
-    Unpaired it is Welch's, whose variances need not be equal; paired it is that of the
+    Unpaired, it is Welch's, which allows unequal variances; paired, it is that of the
     differences a_s − b_s.
 
     Args:
-      a: float [Sa], one number a seed.
+      a: float [Sa], one number per seed.
       b: float [Sb], likewise.
-      paired: whether seed s of a and seed s of b share chance (the same order of data, the same
-        shuffle, the same start); then Sa = Sb.
+      paired: whether seed s of a and seed s of b share randomness (the same order of data, the
+        same shuffle, the same start); then Sa = Sb.
       confidence: between 0 and 1.
 
     Returns:
       `Comparison`; exchanging a and b changes its sign. No interval and no p-value (NaN) where
-      a or b has one seed. p is below 1 − confidence just where the interval leaves 0 out; where
+      a or b has one seed. p is below 1 − confidence exactly where the interval excludes 0; where
       nothing varies it is 1 for equal means, else 0. NaN without seeds, and for a NaN or an
       infinity in a or b.
 
     Raises:
-      ValueError: at call, if a or b is no vector, if they are paired and differ in length, or if
+      ValueError: at call, if a or b is not a vector, if they are paired and differ in length, or if
         confidence is not between 0 and 1.
 
     Numerics: float64 on the host.
@@ -123,12 +123,12 @@ def difference_of_examples(right_a: Any, right_b: Any, *, confidence: float = 0.
     """The difference of two models' accuracies on the same examples, a − b.
 
     The interval is Tango's score interval: the differences Δ with
-    |n_a − n_b − NΔ| ≤ z·√(N(2q + Δ(1 − Δ))), where n_a and n_b count the examples that a alone
-    and b alone gets right, and q is the most likely share of the latter for this Δ. The p-value
-    is McNemar's exact one: n_a of n_a + n_b fair coins.
+    |n_a − n_b − NΔ| ≤ z·√(N(2q + Δ(1 − Δ))), where n_a and n_b count the examples that only a
+    and only b gets right, and q is the maximum-likelihood share of the latter at this Δ. The
+    p-value is McNemar's exact one: n_a of n_a + n_b fair coins.
 
-    Computed exactly for N = 50 … 400 and shares to 0.5 of examples that one model alone gets
-    right (two such examples or more expected), its 95% interval holds the truth with probability
+    Computed exactly for N = 50 … 400 and shares up to 0.5 of examples that only one model gets
+    right (two such examples or more expected), its 95% interval covers with probability
     0.932 or more, 0.95 to 0.957 on average; the t interval of the differences falls to 0.775,
     and the normal one with half an example added to each cell (Agresti and Min 2005) to 0.865.
 
@@ -139,8 +139,8 @@ def difference_of_examples(right_a: Any, right_b: Any, *, confidence: float = 0.
 
     Returns:
       `Comparison`, of these two models: chance is ("examples",). Two models that are right on
-      the same examples still have an interval, ± z²/(N + z²), and p = 1. NaN of no examples.
-      Interval and p-value are of two methods: near 0 they need not agree.
+      the same examples still have an interval, ± z²/(N + z²), and p = 1. NaN without examples.
+      Interval and p-value come from two methods: near 0 they may disagree.
 
     Raises:
       ValueError: at call, for shapes other than two equal [N], values other than 0 and 1 (leave
@@ -154,7 +154,7 @@ def difference_of_examples(right_a: Any, right_b: Any, *, confidence: float = 0.
     a, b = _array("right_a", right_a, (1,)), _array("right_b", right_b, (1,))
     for name, x in (("right_a", a), ("right_b", b)):
         if others := int(np.sum((x != 0) & (x != 1))):
-            raise ValueError(f"expected {name} of 0 and 1, but {others} values are others")
+            raise ValueError(f"expected {name} of 0 and 1, got {others} other values")
     plain, _ = _difference(*_groups(a[None], b[None], (2,), True), True, confidence)
     if not a.size:
         return plain
@@ -171,25 +171,25 @@ def over_seeds_and_examples(
 ) -> Comparison:
     """The difference of two means over seeds and examples, with both as sources of chance.
 
-    All models answer the same examples. The variance is by components,
+    All models are evaluated on the same examples. The variance is a sum of components,
     V = V_seeds + V_examples − V_both: that of the seeds' means, that of the examples' mean
-    differences, and that of seeds and examples together, which both contain; never less than
-    either of the first two. The interval is Student's t with Satterthwaite's degrees of freedom.
+    differences, and that of their interaction, which both contain; never less than either of the
+    first two. The interval is Student's t with Satterthwaite's degrees of freedom.
 
-    Simulated answers of 3 and 5 seeds and 100 and 400 examples: 95% intervals hold the truth in
-    0.946 to 0.980 of cases, paired ones in 0.935 to 0.975. A bootstrap of seeds and examples does
-    so in 0.81 to 1.0, seeds alone in 0.87 to 0.97, examples alone in 0.22 to 0.96.
+    In simulations of 3 and 5 seeds and 100 and 400 examples, 95% intervals cover in 0.946 to 0.980
+    of cases, paired ones in 0.935 to 0.975. A bootstrap of seeds and examples covers in 0.81 to
+    1.0, of seeds alone in 0.87 to 0.97, of examples alone in 0.22 to 0.96.
 
     Args:
       a: bool or float [Sa, N], such as whether the model of each seed is right.
       b: bool or float [Sb, N], likewise, on the same examples in the same order.
-      paired: whether seed s of a and seed s of b share chance; then Sa = Sb.
+      paired: whether seed s of a and seed s of b share randomness; then Sa = Sb.
       confidence: between 0 and 1.
 
     Returns:
-      `Comparison`. With one seed of a or b the interval is that of the examples alone, by t
-      (`difference_of_examples` has a better one for right and wrong of two models); with one
-      example that of the seeds alone. Its `chance` says so.
+      `Comparison`. With one seed of a or b the t interval is over examples alone
+      (`difference_of_examples` has a better one for correctness of two models); with one
+      example over seeds alone. `chance` states which.
 
     Raises:
       ValueError: at call, as `difference`, or if the numbers of examples differ.
@@ -204,30 +204,30 @@ def over_seeds_and_examples(
 
 
 def relative_drop(a: Any, b: Any, *, paired: bool, confidence: float = 0.95) -> Comparison:
-    """How much of a is lost in b, 100·(mean(a) − mean(b)) / mean(a) in %.
+    """The relative drop from a to b, 100·(mean(a) − mean(b)) / mean(a) in %.
 
     The interval is Fieller's: the ratios r = b/a for which the mean of b − r·a is within t
     standard errors of 0, with the degrees of freedom at the measured ratio.
 
-    Simulated for 3 and 5 seeds and accuracies 0.05 … 0.95: 95% intervals hold the truth in 0.942
-    to 0.964 of cases, of seeds and examples in 0.946 to 0.973; a bootstrap of the seeds in 0.74
+    In simulations of 3 and 5 seeds and accuracies 0.05 … 0.95, 95% intervals cover in 0.942 to
+    0.964 of cases, over seeds and examples in 0.946 to 0.973; a bootstrap of the seeds in 0.74
     to 0.87, the normal approximation in 0.81 to 0.92.
 
     Args:
-      a: float [Sa], accuracies by seed, or [Sa, N], by seed and example; of what may lose, such
+      a: float [Sa], accuracies by seed, or [Sa, N], by seed and example; of the baseline, such
         as P-T.
       b: float [Sb] or [Sb, N], such as RI-T.
-      paired: whether seed s of a and seed s of b share chance; then Sa = Sb.
+      paired: whether seed s of a and seed s of b share randomness; then Sa = Sb.
       confidence: between 0 and 1.
 
     Returns:
-      `Comparison` in %; its p-value is that of the difference. Where the interval of mean(a)
-      holds 0 the drop is unbounded, and its ends are NaN; also where `chance` is empty. All but
-      p is NaN where mean(a) is 0.
+      `Comparison` in %; its p-value is that of the difference. If the interval of mean(a)
+      contains 0 the drop is unbounded, and its ends are NaN; also if `chance` is empty.
+      Everything but p is NaN where mean(a) is 0.
 
     Raises:
-      ValueError: at call, as `difference` and `over_seeds_and_examples`, or if a and b have not
-        the same number of axes.
+      ValueError: at call, as `difference` and `over_seeds_and_examples`, or if a and b have
+        different numbers of axes.
 
     Numerics: float64 on the host.
     References: E. Fieller, Some problems in interval estimation, 1954; Neyshabur, Sedghi, Zhang
@@ -282,6 +282,6 @@ def _groups(a: Any, b: Any, axes: tuple[int, ...], paired: bool) -> tuple[np.nda
         )
     if paired and len(x) != len(y):
         raise ValueError(
-            f"expected as many seeds of a as of b, since they are paired, got {len(x)} and {len(y)}"
+            f"expected as many seeds of a as of b for paired=True, got {len(x)} and {len(y)}"
         )
     return x, y

@@ -1,7 +1,7 @@
-"""How fast and how far a run learns, read from its curve of accuracies by step.
+"""Summaries of learning curves: how fast and how far a run learns.
 
-Curves are clean: of images as they are, in evaluation mode, not the running accuracy of augmented
-or mixed batches. A step is in any unit (updates, epochs).
+Curves are clean: accuracies on unaugmented images in evaluation mode, not the running accuracy of
+augmented or mixed batches. A step is in any unit (updates, epochs).
 """
 
 from typing import Any, NamedTuple
@@ -25,13 +25,13 @@ class Point(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """What choosing a step on validation examples costs on test examples.
+    """The cost on test examples of choosing a step on validation examples.
 
     Attributes:
       step: float, the step that is best on validation, the first of equals.
       value: float, the test value there.
       best_step: float, the step that is best on test.
-      best_value: float, the test value there: chosen on what it is measured on.
+      best_value: float, the test value there: selected on the examples it is measured on.
       optimism: float, best_value − value; at least 0.
     """
 
@@ -49,7 +49,7 @@ class Band(NamedTuple):
       mean: float64 [T]; NaN where no run has a value.
       low: float64 [T]; NaN where fewer than two runs have a value.
       high: float64 [T]; likewise.
-      n: int64 [T], the runs with a value.
+      n: int64 [T], the number of runs with a value.
     """
 
     mean: Float[np.ndarray, " T"]
@@ -61,8 +61,8 @@ class Band(NamedTuple):
 def average(step: Any, values: Any) -> float:
     """The plain mean of the evaluations after step 0: the paper's average training accuracy.
 
-    With one evaluation an epoch it is the mean over the epochs 1 … T, whatever was measured
-    before training. Evaluations that are not evenly spaced count alike: see `area_under`.
+    With one evaluation per epoch it is the mean over the epochs 1 … T; the value before training
+    does not count. Evaluations have equal weight even if unevenly spaced: see `area_under`.
 
     Args:
       step: real [T], rising; 0 is before training.
@@ -84,15 +84,15 @@ def average(step: Any, values: Any) -> float:
 def area_under(step: Any, values: Any) -> float:
     """The area under the curve by trapezoids, divided by the range of steps.
 
-    It is the mean of the curve drawn with straight lines, so that how the evaluations are spaced
-    does not weight them. The first evaluation counts, unlike in `average`.
+    It is the mean of the linearly interpolated curve, so that the spacing of the evaluations does
+    not weight them. The first evaluation counts, unlike in `average`.
 
     Args:
       step: real [T], rising.
       values: float [T].
 
     Returns:
-      float, between the least and the greatest value; NaN of fewer than two evaluations, or if
+      float, between the least and the greatest value; NaN for fewer than two evaluations, or if
       a value is NaN.
 
     Raises:
@@ -105,7 +105,7 @@ def area_under(step: Any, values: Any) -> float:
 
 
 def steps_to(step: Any, values: Any, level: float) -> float:
-    """The first step at which the curve, drawn with straight lines, reaches a level.
+    """The first step at which the linearly interpolated curve reaches a level.
 
     Args:
       step: real [T], rising.
@@ -114,9 +114,9 @@ def steps_to(step: Any, values: Any, level: float) -> float:
 
     Returns:
       float; step[0] for a curve that starts at the level or above. Infinity for one that never
-      reaches it, so that slower runs compare as slower, and a median over runs holds while most
-      of them arrive. NaN if a value before the level is reached is NaN (it may have been reached
-      there), for a level of NaN, and of no evaluations.
+      reaches it, so that such runs compare as slower, and a median over runs is finite while most
+      of them reach it. NaN if a value before the level is reached is NaN (it may have been
+      reached there), for a level of NaN, and without evaluations.
 
     Raises:
       ValueError: at call, as `average`.
@@ -160,7 +160,7 @@ def final(step: Any, values: Any) -> Point:
       values: float [T].
 
     Returns:
-      `Point`; NaN of no evaluations.
+      `Point`; NaN without evaluations.
 
     Raises:
       ValueError: at call, as `average`.
@@ -170,10 +170,10 @@ def final(step: Any, values: Any) -> Point:
 
 
 def select(step: Any, validation: Any, test: Any) -> Selection:
-    """The test value where the curve on validation examples is best, and where its own is.
+    """The test value where the validation curve is best, and where the test curve is best.
 
-    The paper's "best" checkpoints are the best on test examples, which flatters: the greatest of
-    many noisy values is above what it would be on new examples.
+    The paper's "best" checkpoints are the best on test examples, which is optimistic: the
+    greatest of many noisy values exceeds its value on new examples.
 
     Args:
       step: real [T], rising.
@@ -197,8 +197,8 @@ def select(step: Any, validation: Any, test: Any) -> Selection:
 def band(curves: Any, *, confidence: float = 0.95) -> Band:
     """The mean of several runs' curves and its Student's t interval, step by step.
 
-    Each step's interval holds its own mean with the confidence; all of them together hold the
-    whole mean curve less often.
+    The intervals are pointwise: each covers the mean at its step with the given confidence; jointly
+    they cover the mean curve less often.
 
     Args:
       curves: float [S, T], evaluated at the same steps; NaN where a run was not evaluated, which
@@ -237,7 +237,7 @@ def _curve(step: Any, values: Any) -> tuple[Float[np.ndarray, " T"], Float[np.nd
     if not (np.diff(x) > 0).all():
         at = int(np.argmin(np.diff(x) > 0))
         raise ValueError(
-            f"expected steps that rise, but {x[at + 1]:g} comes after {x[at]:g}; sort the "
+            f"expected steps that increase, got {x[at + 1]:g} after {x[at]:g}; sort the "
             "evaluations by step and keep one of each"
         )
     return x, y

@@ -1,7 +1,7 @@
-"""Whether models make the same mistakes: more than chance, with what confidence, and which.
+"""Error agreement: which mistakes models have in common, beyond chance, and how confident they are.
 
-Two models fine-tuned from one start agree in their mistakes more than their accuracy
-explains; two models trained from scratch do less (Neyshabur, Sedghi, Zhang 2020, 3.3).
+Two models fine-tuned from the same pretrained weights share more mistakes than their accuracies
+explain; two models trained from scratch share fewer (Neyshabur, Sedghi, Zhang 2020, 3.3).
 
 All functions take the `Predictions` of M models and compare every pair of them, a on the first
 axis and b on the second. With several labels an example, each label is a class and each
@@ -21,7 +21,7 @@ from tlx.analyses.function.predictions import Predictions
 from tlx.core import checks, undefined
 
 CELLS: tuple[str, ...] = ("neither", "only_b", "only_a", "common")
-"""What a judgement is for models a and b, by who is wrong: the order of every axis of 4."""
+"""The outcomes of a judgement by models a and b: the order of every axis of size 4."""
 
 Which = Literal["own", "common"]
 By = Literal["confidence", "margin"]
@@ -33,7 +33,7 @@ BY: tuple[By, ...] = ("confidence", "margin")
 class Mistakes(NamedTuple):
     """The mistakes of every pair of M models, in C classes and in total.
 
-    Exchanging a and b exchanges the cells `only_a` and `only_b` and leaves the rest. Of a class
+    Exchanging a and b exchanges the cells `only_a` and `only_b` and nothing else. For a class
     without examples the counts are 0 and the rest is NaN.
 
     Attributes:
@@ -41,18 +41,18 @@ class Mistakes(NamedTuple):
       cells: int32 [M, M, 4], over all classes.
       rates_by_class: float [M, M, C, 4], shares of the judgements of the class, 0 … 1.
       rates: float [M, M, 4], shares of all judgements.
-      expected_common_by_class: float [M, M, C], the common mistakes that independent ones would
-        give at the same error rates within the class: n·(1 − p_a)(1 − p_b).
+      expected_common_by_class: float [M, M, C], the common mistakes expected of independent
+        models with the same error rates within the class: n·(1 − p_a)(1 − p_b).
       expected_common: float [M, M], likewise at the error rates over all classes. Their sum by
         class is larger where some classes are hard for both.
       accuracy: float [M], the share of judgements that are right.
       disagreement: float [M, M], the share of judgements with different answers; two wrong
         answers may differ too.
-      kappa: Cohen's kappa of being right, [M, M].
+      kappa: Cohen's kappa of being right (error agreement), [M, M].
       kappa_by_class: within each class, [M, M, C].
       capa: agreement of the probabilities beyond chance, [M, M].
-      p_value: float [M, M], McNemar's exact test, two-sided, whether a and b are right equally
-        often; 1 where no judgement is right for one alone. NaN with several labels an
+      p_value: float [M, M], McNemar's exact test, two-sided, of a and b being right equally
+        often; 1 where no judgement is right for only one. NaN with several labels an
         example, whose judgements are not independent: see `p_value_by_class`.
       p_value_by_class: float [M, M, C], within each class.
       mid_p: float [M, M], the same test with mid-p-values, which is less conservative.
@@ -82,7 +82,7 @@ class Mistakes(NamedTuple):
 
 @undefined.allowed
 def compare(of: Predictions, *, confidence: float = 0.95) -> Mistakes:
-    """The mistakes that each pair of models has in common, against chance.
+    """The mistakes that each pair of models has in common, compared with chance.
 
     Both coefficients are (c_obs − c_exp) / (1 − c_exp), and 1 where c_obs is 1, with means over
     judgements and K possible answers:
@@ -91,7 +91,7 @@ def compare(of: Predictions, *, confidence: float = 0.95) -> Mistakes:
       (1 − p_a)(1 − p_b), p the accuracies;
     - CAPA: c_obs the mean of Σₖ p_a(k)·p_b(k), the probability of equal answers drawn from both,
       c_exp = p_a·p_b + (1 − p_a)(1 − p_b)/(K − 1), p the mean probabilities of the label. It
-      tells wrong answers apart. Of a model with itself it is 1 only if that is always sure.
+      distinguishes wrong answers. For a model with itself it is 1 only if the model is always sure.
 
     Args:
       of: of M models; see `predictions.collect`.
@@ -105,15 +105,15 @@ def compare(of: Predictions, *, confidence: float = 0.95) -> Mistakes:
 
     Numerics: float64 on the host, from float32 probabilities; p-values below 1e-38 are 0.
       Intervals are the delta method's, over examples (with all their labels together), after
-      adding one example of two sure models to each of `CELLS`. Without these, intervals fail
-      where few common mistakes are expected: at 200 examples, accuracies of 0.95 and a kappa
-      of 0 the plain ones held it in 39 % of simulations, and so did the percentile
-      bootstrap. With them nominal 95 % held kappa in at least 94 % over kappas of 0 … 0.95,
-      accuracies of 0.5 … 0.98 and 50 … 1000 examples, 97 % on average; with 5 labels an
-      example, alike or independent, in at least 94 % of 100 and 300; and CAPA, of 2 and 10
-      classes, in at least 94 % of 100 … 1000. So they are rather too wide. They centre on
-      a value nearer to the middle, and where neither model errs they say little, as there is
-      little to know. `Estimate.error` is that of these intervals.
+      adding one example of two fully confident models to each of `CELLS`. Without these,
+      intervals fail where few common mistakes are expected: at 200 examples, accuracies of 0.95
+      and a kappa of 0, the plain ones covered in 39 % of simulations, and so did the percentile
+      bootstrap. With them, nominal 95 % intervals of kappa covered in at least 94 % over kappas
+      of 0 … 0.95, accuracies of 0.5 … 0.98 and 50 … 1000 examples, 97 % on average; with 5 labels
+      an example, equal or independent, in at least 94 % at 100 and 300; and those of CAPA, of 2
+      and 10 classes, in at least 94 % at 100 … 1000. So they are slightly too wide. They are
+      centred nearer to the middle of the range, and where neither model errs they are
+      uninformative. `Estimate.error` is that of these intervals.
     Cost: M²·N·J reads; the intervals hold one pair at a time.
 
     References: J. Cohen, A coefficient of agreement for nominal scales, 1960; R. Geirhos, K.
@@ -156,9 +156,9 @@ def compare(of: Predictions, *, confidence: float = 0.95) -> Mistakes:
 
 
 class Confidence(NamedTuple):
-    """How sure the models are in each cell of every pair of models.
+    """The confidence of the models in each cell of every pair of models.
 
-    Entry [a, b] is of model a: see [b, a], where `only_a` and `only_b` change places, for b.
+    Entry [a, b] is of model a; for b see [b, a], where `only_a` and `only_b` are exchanged.
 
     Attributes:
       num: int32 [M, M, 4], judgements in each of `CELLS`.
@@ -174,7 +174,7 @@ class Confidence(NamedTuple):
 
 @undefined.allowed
 def confidence_of(of: Predictions) -> Confidence:
-    """How sure each model is where both, one alone or neither of a pair is wrong.
+    """The confidence of each model where both, only one or neither of a pair is wrong.
 
     Args:
       of: of M models.
@@ -197,23 +197,23 @@ def confidence_of(of: Predictions) -> Confidence:
 def examples(
     of: Predictions, a: int, b: int, *, which: Which = "own", by: By = "confidence"
 ) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
-    """Which examples, and which of their labels, model a gets wrong; the clearest first.
+    """The examples, and their labels, that model a gets wrong; the clearest mistakes first.
 
     Args:
       of: of M models.
       a: the first model, 0 … M−1.
       b: the second.
-      which: "own", those that a alone gets wrong, or "common", those that both do.
-      by: "confidence", first where that of the wrong answer is highest; or "margin", first
-        where the label is furthest below. Of common mistakes the mean of both models counts.
+      which: "own", those that only a gets wrong, or "common", those that both get wrong.
+      by: "confidence", by the confidence in the wrong answer, highest first; or "margin", by
+        the margin of the label, lowest first. Common mistakes are ordered by the mean of both.
 
     Returns:
-      (rows int32 [n], judgements int32 [n]), as of `np.nonzero`: rows are places in the arrays
+      (rows int32 [n], judgements int32 [n]), as from `np.nonzero`: rows are positions in the arrays
       of `of`, 0 … N−1 (`of.numbers[rows]` are the numbers of the examples), judgements labels,
       0 … J−1 (all 0 where an example has one label). Ties are by index, NaN comes last.
 
     Raises:
-      ValueError: at call, for a model that is not there, or an unknown `which` or `by`.
+      ValueError: at call, for a model out of range, or an unknown `which` or `by`.
     """
     for name, number in (("a", a), ("b", b)):
         if not 0 <= number < len(of.right):

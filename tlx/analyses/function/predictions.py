@@ -1,8 +1,8 @@
-"""What several models answer on the same examples, and how sure they are of it.
+"""The predictions of several models on the same examples, with their confidence.
 
-One pass gives all that the comparisons of mistakes need, and no logits: a few numbers for each
-model and example. With several labels an example, each label is a judgement of its own, of two
-possible answers; else an example is one judgement. So both kinds have one form.
+One pass gives everything that the comparisons of mistakes need, without logits: a few numbers per
+model and example. With several labels an example, each label is a separate judgement, with two
+possible answers; else an example is one judgement. So both kinds have the same form.
 """
 
 import functools
@@ -19,7 +19,7 @@ from tlx.core.metrics import mask_of
 from tlx.core.types import ApplyFn, Batch, Params, Stream
 
 NO_ANSWER = -1
-"""The answer of a model whose outputs for a judgement hold a NaN."""
+"""The answer of a model whose outputs for a judgement contain a NaN."""
 
 ROUNDING = 0.01
 """How far from 1 the probabilities of an example may sum, as those stored in 16 bits do."""
@@ -29,8 +29,8 @@ class Predictions(NamedTuple):
     """The answers of M models in J judgements on each of N examples, in the stream's order.
 
     J is 1 where an example has one label, of C classes; with several labels, 0 or 1 each, J is
-    C, their number. Where the outputs for a judgement hold a NaN there is no answer, which is
-    wrong, and the other numbers are NaN.
+    C, their number. Where the outputs for a judgement contain a NaN there is no answer, which
+    counts as wrong, and the other numbers are NaN.
 
     Attributes:
       answers: int32 [M, N, J], the class, or 0 or 1; or `NO_ANSWER`.
@@ -43,10 +43,10 @@ class Predictions(NamedTuple):
         each draws it from its probabilities: Σₖ pᵢ(k)·pⱼ(k).
       labels: int32 [N, J].
       num_classes: C.
-      threshold: from which probability on a label is answered with 1; None where an example
+      threshold: the probability from which on a label is predicted as 1; None where an example
         has one label.
-      numbers: int32 [N], the number of each example, by which it is found in its data: the
-        batches' `index`, else its place in the stream, masked rows (which are left out) counted.
+      numbers: int32 [N], the number of each example in its data: the batches' `index`, else
+        its position in the stream, counting masked rows (which are left out).
     """
 
     answers: Int[Array, "M N J"]
@@ -62,7 +62,7 @@ class Predictions(NamedTuple):
 
     @property
     def classes(self) -> Int[Array, "N J"]:
-        """The class that each judgement counts for, 0 … C−1: the label, or which label it is."""
+        """The class of each judgement, 0 … C−1: the label, or with several labels its index."""
         if self.threshold is None:
             return self.labels
         return jnp.broadcast_to(jnp.arange(self.num_classes), self.labels.shape)
@@ -79,7 +79,7 @@ def collect(
     """The answers of M classifiers and their probabilities, in one pass over the data.
 
     Labels [B] are classes, and probabilities the softmax of logits [B, C]; the answer is the
-    largest logit, the first of equals. Labels [B, C] are C labels of their own, and
+    largest logit, the first of equals. Labels [B, C] are C separate labels, and
     probabilities the sigmoids of logits [B, C].
 
     Args:
@@ -90,8 +90,8 @@ def collect(
         0 and 1; else of no effect.
 
     Returns:
-      `Predictions`, those of a model the same whichever others are with it, but for the last
-      bits of overlaps. With all rows masked N is 0.
+      `Predictions`; those of a model do not depend on the other models, up to the last bits of
+      overlaps. With all rows masked N is 0.
 
     Raises:
       ValueError: before the pass for no models, an empty stream (C is known from the first
@@ -142,9 +142,8 @@ def from_probabilities(
       `Predictions`.
 
     Raises:
-      ValueError: for no models, models with another number of rows than the labels or of
-        classes, fewer than two classes, labels out of range, or values that are no
-        probabilities.
+      ValueError: for no models, models whose numbers of rows or classes differ from the labels',
+        fewer than two classes, labels out of range, or values that are not probabilities.
       TypeError: for labels [N] that are not integers.
 
     Numerics: answers from the probabilities as they are given, the rest in float32 or more.
@@ -255,7 +254,7 @@ def _check_shapes(
     if lines or len(wanted) != 2:
         raise ValueError(
             f"expected {name} [N, C] of all models for labels of shape {labels}"
-            + (f", as {wanted}, but got\n" + "\n".join(lines) if lines else f", got {wanted}")
+            + (f", as {wanted}, got\n" + "\n".join(lines) if lines else f", got {wanted}")
         )
     if wanted[1] < 2 and not is_multilabel:
         raise ValueError(
@@ -277,7 +276,7 @@ def _check_labels(labels: np.ndarray, num_classes: int) -> None:
     if not is_known.all():
         wanted = f"in 0 … {num_classes - 1}" if labels.ndim == 1 else "of 0 and 1"
         raise ValueError(
-            f"expected labels {wanted}, but {np.sum(~is_known)} have other values, such as "
+            f"expected labels {wanted}, got {np.sum(~is_known)} with other values, such as "
             f"{labels[~is_known][0]}; mask such examples out"
         )
 
@@ -291,6 +290,6 @@ def _check_probabilities(p: np.ndarray, number: int, is_multilabel: bool) -> Non
         )
     if not is_multilabel and (abs(p.sum(-1, dtype=np.float64) - 1) > ROUNDING).any():
         raise ValueError(
-            f"expected probabilities of model {number} to sum to 1 over the classes; "
+            f"expected probabilities of model {number} that sum to 1 over the classes, got others; "
             "several labels an example take labels [N, C]"
         )

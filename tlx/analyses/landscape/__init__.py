@@ -1,10 +1,10 @@
 """The loss landscape: the loss on paths between models, around them, and module by module.
 
-`interpolation` (the metrics on a line), `barriers` and `peaks` (how high the loss rises there),
-`planes`, `directions`, `trajectories` (a run on its principal plane), `connectivity` (trained
-curves of low loss), `basins`, `averaging` (soups, and whether they are safe), `curvature`,
-`sharpness`. `modules` moves one module at a time: `rewinding`, `criticality`, `pac_bayes`.
-`permutations` brings the hidden units of one model into the order of another's: `alignment`.
+`interpolation` (linear interpolation of metrics), `barriers` and `peaks` (loss barriers), `planes`,
+`directions`, `trajectories` (a run on its principal plane), `connectivity` (mode connectivity by
+trained curves), `basins`, `averaging` (model soups), `curvature`, `sharpness`. `modules` moves one
+module at a time: `rewinding`, `criticality`, `pac_bayes`. `permutations` matches the hidden units
+of two models: `alignment`.
 """
 
 import lazy_loader

@@ -23,7 +23,7 @@ def vector(name: str, values: Any) -> Float[Array, " K"]:
 
 
 def finite_vector(name: str, values: Any) -> Float[Array, " K"]:
-    """`vector`, with an error for a NaN or an infinity (but under `jax.jit`)."""
+    """`vector`, with an error for a NaN or an infinity (except under `jax.jit`)."""
     values = vector(name, values)
     if not isinstance(values, jax.core.Tracer) and not bool(jnp.isfinite(values).all()):
         raise ValueError(f"expected finite {name}, got {np.asarray(values).tolist()}")
@@ -45,14 +45,14 @@ def finite_params(models: Mapping[str, Params]) -> None:
             ]
     if lines:
         raise ValueError(
-            "expected parameters that are finite or the same in all models, but these leaves "
-            "hold a NaN or an infinity:\n" + "\n".join(lines)
+            "expected parameters that are finite or the same in all models, got a NaN or an "
+            "infinity in:\n" + "\n".join(lines) + "\nLeave out models that have diverged."
         )
 
 
 @jax.jit
 def rounding(params: Params) -> Float[Array, ""]:
-    """The distance that rounding to the leaves' dtypes can make: the norm of eps·|θ|."""
+    """The distance that rounding to the leaves' dtypes can cause: the norm of eps·|θ|."""
 
     def step(leaf: Any) -> Any:
         if not tree.is_inexact(leaf):

@@ -13,7 +13,7 @@ from tlx.core.types import ApplyFn, Batch, Params, PathFn, PerExampleFn, Stream
 
 
 class Step(NamedTuple):
-    """What a step is compiled for; equal ones share compiled code."""
+    """The static options of a step; equal ones share compiled code."""
 
     apply_fn: ApplyFn
     loss: PerExampleFn
@@ -29,7 +29,7 @@ def descend(
 
     Args:
       static: what is compiled in.
-      moving: the trained part of the inner control points; its memory is taken.
+      moving: the trained part of the inner control points; donated.
       opt_state: the optimiser's state; likewise.
       fixed: (first end, the other part of the inner control points, last end).
       batch: training batch.
@@ -46,7 +46,7 @@ def descend(
         return metric.compute(metric.update(metric.init(), outputs, batch))
 
     value, gradients = jax.value_and_grad(mean_loss)(moving)
-    gradients = jax.tree.map(jnp.conj, gradients)  # of complex leaves jax gives the conjugate
+    gradients = jax.tree.map(jnp.conj, gradients)  # for complex leaves jax gives the conjugate
     with jax.numpy_dtype_promotion("standard"):  # optimisers rely on it
         updates, opt_state = static.update(gradients, opt_state, moving)
     return tree.add(moving, updates), opt_state, value
@@ -55,9 +55,9 @@ def descend(
 def split(
     apply_fn: ApplyFn, controls: Sequence[Params], batch: Batch
 ) -> tuple[tuple[Params, ...], tuple[Params, ...]]:
-    """The part of each control point that is trained, and the rest; None in the other's place.
+    """The trained part of each control point, and the rest; None in place of the other.
 
-    Batch statistics are not trained, nor is what is not floating.
+    Batch statistics are not trained, nor are leaves that are not floating.
     """
     held = batch_statistics.leaves(apply_fn, controls[0], batch["inputs"])
 
@@ -78,7 +78,7 @@ def join(moving: tuple[Params, ...], still: tuple[Params, ...]) -> tuple[Params,
 
 
 def repeated(stream: Stream, position: int) -> Iterator[tuple[int, Batch]]:
-    """Batches without end, each with its number in its pass from 1, after the first `position`.
+    """Endless batches, each with its number in its pass from 1, after the first `position`.
 
     Raises:
       ValueError: for a stream without batches.

@@ -1,8 +1,8 @@
 """Geometry of the affine hull of a few models, in weights that sum to 1.
 
 A difference of two points of the hull is Σ dᵢ·θᵢ with weights d that sum to 0; its length is
-√(dᵀGd) with G the Gram matrix of the models about the first. So nothing but G is ever
-computed in the space of parameters.
+√(dᵀGd) with G the Gram matrix of the models about the first. So only G is computed in
+parameter space.
 """
 
 import math
@@ -36,17 +36,17 @@ def lengths(of_gram: np.ndarray, differences: np.ndarray) -> np.ndarray:
 
 
 def check_independent(of_gram: np.ndarray) -> None:
-    """Raises unless the models span a simplex: no one lies in the others' affine hull.
+    """Raises unless the models span a simplex: none lies in the affine hull of the others.
 
     Raises:
-      ValueError: naming models that are equal, or the number of directions there are.
+      ValueError: naming models that are equal, or the number of independent directions.
     """
     num = len(of_gram)
     basis = np.eye(num)
     for i in range(num):
         for j in range(i):
             if lengths(of_gram, basis[i] - basis[j]) == 0:
-                raise ValueError(f"expected models that differ, but models {j} and {i} are equal")
+                raise ValueError(f"expected models that differ, got equal models {j} and {i}")
     norms = np.sqrt(np.diag(of_gram)[1:])
     cosines = of_gram[1:, 1:] / np.outer(norms, norms)
     rank = int((np.linalg.eigvalsh(cosines) > FLAT).sum())
@@ -64,7 +64,7 @@ def uniform(key: jax.Array, num_draws: int, num_models: int) -> np.ndarray:
 
 
 def exits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Where the rays from `first` through `second` [D, m] leave the simplex: its last point.
+    """The last points in the simplex of the rays from `first` through `second` [D, m].
 
     The weight that reaches zero is zero exactly, so with two models the exit is a corner.
     """
@@ -79,7 +79,7 @@ def exits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class Scan(NamedTuple):
-    """The points: D in the set, then for each of T deltas D noisy ones, then likewise beyond."""
+    """The points: D in the set, then D noisy ones for each of T deltas, then likewise beyond."""
 
     deltas: np.ndarray
     num_draws: int
@@ -89,7 +89,7 @@ class Scan(NamedTuple):
 def scan(
     models: Sequence[Params], deltas: Any, key: jax.Array, *, num_draws: int, dilation: float
 ) -> Scan:
-    """The draws of `basins.basin`, which says what they are and what is refused."""
+    """The draws of `basins.basin`; see there for what is drawn and what raises."""
     deltas = np.asarray(deltas, np.float64)
     _check(models, deltas, num_draws, dilation)
     of_gram = gram(models)
@@ -120,7 +120,7 @@ def scan(
 def _check(models: Sequence[Params], deltas: np.ndarray, num_draws: int, dilation: float) -> None:
     if len(models) < 2:
         raise ValueError(f"expected at least two models, got {len(models)}")
-    paths.hull(models)  # refuses models that differ in structure
+    paths.hull(models)  # raises for models that differ in structure
     good = deltas.ndim == 1 and deltas.size and np.isfinite(deltas).all() and deltas[0] >= 0
     if not good or not (np.diff(deltas) > 0).all():
         raise ValueError(f"expected deltas as increasing numbers from 0, got {deltas.tolist()}")

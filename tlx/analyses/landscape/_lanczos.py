@@ -1,8 +1,8 @@
 """Lanczos' method with full reorthogonalisation.
 
-Ours, since a product reads a stream of batches, which no compiled loop can, and since the
-method must go on past an invariant space: matrices of nets have large kernels and repeated
-eigenvalues, at which the bare recursion divides noise by zero and returns false values.
+Our implementation, because a product reads a stream of batches, which no compiled loop can, and
+because the method must continue past an invariant space: Hessians of nets have large null spaces
+and repeated eigenvalues, where the plain recursion divides noise by zero and returns wrong values.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 BLOCK = 2**16
-"""The numbers of the basis that are in float64 at a time."""
+"""The number of entries of the basis held in float64 at a time."""
 
 
 class Tridiagonal(NamedTuple):
@@ -20,8 +20,8 @@ class Tridiagonal(NamedTuple):
 
     Attributes:
       diagonal: float64 [K].
-      off_diagonal: float64 [K], beside the diagonal; the last is the norm of what A times the
-        last row of the basis has outside the basis.
+      off_diagonal: float64 [K]; the last is the norm of the component of A times the last row
+        of the basis outside the span of the basis.
       basis: float [K, P], Q, whose first row is the start; the dtype is the products'.
     """
 
@@ -33,9 +33,9 @@ class Tridiagonal(NamedTuple):
 def tridiagonal(product: Callable[[Any], Any], start: Any, order: int) -> Tridiagonal:
     """K steps of Lanczos' method.
 
-    Each new vector is made orthogonal to all before it, twice (twice is enough: Giraud,
-    Langou, Rozložník 2005). Where nothing but rounding is left of it, the basis spans an
-    invariant space: the off-diagonal is 0, and a random vector orthogonal to it starts anew.
+    Each new vector is orthogonalised against all before it, twice (twice is enough: Giraud,
+    Langou, Rozložník 2005). If only rounding error is left of it, the basis spans an invariant
+    space: the off-diagonal is 0, and the method restarts from a random orthogonal vector.
 
     Args:
       product: the symmetric matrix times a vector [P].
@@ -75,10 +75,10 @@ def tridiagonal(product: Callable[[Any], Any], start: Any, order: int) -> Tridia
 
 
 def _orthogonal(vector: np.ndarray, basis: np.ndarray) -> tuple[float, float]:
-    """Takes what is in the span of a basis out of a float64 vector, in place, twice.
+    """Projects a float64 vector out of the span of a basis, in place, twice.
 
-    Returns how much of the last of the basis there was, and the norm of what is left: 0 if
-    that is rounding only.
+    Returns the component along the last of the basis, and the norm of the rest: 0 if that is
+    only rounding error.
     """
     width = max(1, BLOCK // len(basis))
     parts = [slice(i, i + width) for i in range(0, vector.size, width)]

@@ -16,11 +16,11 @@ from tlx.core.evaluate import losses_of_batch
 from tlx.core.types import ApplyFn, Batch, Labels, Params, PerExampleFn, Stream
 
 HELD_BYTES = 2**30
-"""Batches are kept on the device if all of them fit into this; else each pass reads the stream."""
+"""Bytes: batches are kept on the device if all of them fit; else each pass reads the stream."""
 
 
 class Static(NamedTuple):
-    """What is compiled for; equal ones share compiled code.
+    """The static part; equal ones share compiled code.
 
     Attributes:
       apply_fn: pure `(params, inputs) -> outputs`.
@@ -37,7 +37,7 @@ class MeanLoss(NamedTuple):
     """A mean loss and its data.
 
     Attributes:
-      static: what is compiled for.
+      static: the function, the loss and the chosen leaves.
       params: pytree of arrays, the point.
       vector: float32 (or wider) [P], the chosen leaves of the point, `tree.reals` of each.
       batches: starts a pass.
@@ -92,7 +92,7 @@ def make(
         w and name not in held for w, name in zip(wanted, tree.names(params), strict=True)
     )
     if not any(chosen):
-        raise ValueError("the chosen leaves are batch statistics only, which do not vary")
+        raise ValueError("expected chosen leaves that vary, got batch statistics only")
     params = jax.device_put(params)
     check = contracts.Values(losses_of_batch, apply_fn, loss)
     batches, count = _read(stream, functools.partial(check, params))
@@ -108,18 +108,18 @@ def sum_of_losses(static: Static, outputs: Any, batch: Batch) -> Float[Array, ""
 
 
 def value(static: Static, params: Params, batch: Batch, vector: Array) -> Float[Array, ""]:
-    """The sum of the losses where the chosen leaves are the vector's."""
+    """The sum of the losses with the chosen leaves from the vector."""
     outputs = static.apply_fn(write(static.chosen, params, vector), batch["inputs"])
     return sum_of_losses(static, outputs, batch)
 
 
 def write(chosen: tuple[bool, ...], params: Params, vector: Array) -> Params:
-    """The parameters with the chosen leaves from a vector, in their own dtypes."""
+    """The parameters with the chosen leaves from a vector, in the leaves' dtypes."""
     leaves, treedef = jax.tree.flatten(params)
     start = 0
     for i, leaf in enumerate(leaves):
         if chosen[i]:
-            like = jax.eval_shape(tree.reals, leaf)  # of complex leaves both parts vary
+            like = jax.eval_shape(tree.reals, leaf)  # both parts of complex leaves vary
             piece = vector[start : start + like.size].reshape(like.shape).astype(like.dtype)
             leaves[i] = tree.rounded(piece, leaf)
             start += like.size
@@ -137,7 +137,9 @@ def _wanted(
     params: Params, labels: Labels | None, modules: Iterable[str] | str | None
 ) -> list[bool]:
     if (labels is None) != (modules is None):
-        raise ValueError("give labels and modules together, or neither for all floating leaves")
+        raise ValueError(
+            "expected labels and modules together, or neither for all floating leaves, got one"
+        )
     leaves = jax.tree.leaves(params)
     wanted = [tree.is_inexact(leaf) for leaf in leaves]
     if labels is not None and modules is not None:
@@ -147,12 +149,12 @@ def _wanted(
         wanted = [w and label in modules for w, label in zip(wanted, flat, strict=True)]
     if not any(np.size(leaf) for leaf in itertools.compress(leaves, wanted)):
         where = "the parameters" if modules is None else f"modules {', '.join(sorted(modules))}"
-        raise ValueError(f"expected at least one floating leaf to vary, {where} have none")
+        raise ValueError(f"expected at least one floating leaf to vary, got none in {where}")
     return wanted
 
 
 def _zeros(leaf: Any) -> Any:
-    """A random key has no zero and is kept."""
+    """Zeros like a leaf; a random key has none and is kept."""
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return leaf if is_key else jnp.zeros_like(leaf)
 
@@ -174,7 +176,9 @@ def _read(
             held = None
     count = sum(int(c) for c in counts)
     if not count:
-        raise ValueError(f"expected a stream with examples, all rows of {len(counts)} are masked")
+        raise ValueError(
+            f"expected a stream with examples, got {len(counts)} batches with all rows masked"
+        )
     if held is None:
         return lambda: (dict(batch) for batch in stream()), count
     return functools.partial(iter, held), count
@@ -193,7 +197,7 @@ def filled(batch: Batch, mask: Array) -> Batch:
     """The batch with its first example in place of each masked row.
 
     A masked loss has derivative zero, but zero times the derivative of a net at arbitrary
-    padding is NaN where that is.
+    padding is NaN where that derivative is NaN.
     """
     first = jnp.argmax(mask)
 

@@ -1,4 +1,4 @@
-"""Symmetric matrices that are known by their products with vectors."""
+"""Symmetric matrices given by their products with vectors."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from tlx.core.types import Batch, Params
 
 
 class Operator(NamedTuple):
-    """A symmetric matrix known by its products.
+    """A symmetric matrix given by its products.
 
     Attributes:
       product: float [P] to float [P], the matrix times a vector.
@@ -32,13 +32,13 @@ class Operator(NamedTuple):
 
 
 def unresolved(operator: Operator) -> float:
-    """Below this products have lost bits: terms of them may have left the range of floats."""
+    """The magnitude below which products have lost bits: terms may have underflowed."""
     limits = jnp.finfo(operator.dtype)
     return float(limits.tiny) / float(limits.eps)
 
 
 def make(part: Callable[..., Any], mean_loss: _mean_loss.MeanLoss) -> Operator:
-    """The operator of a part, which gives a batch's sum of products."""
+    """The operator of a part, a function that returns a batch's sum of products."""
     size, dtype = mean_loss.vector.size, mean_loss.vector.dtype
 
     def product(vector: Any) -> Float[Array, " P"]:
@@ -94,7 +94,7 @@ def output_product(
 
 
 def floating(outputs: Any) -> list[Array]:
-    """The leaves that have a derivative: not those that are integers, such as a class."""
+    """The leaves that have a derivative, not integers such as a class."""
     return [leaf for leaf in jax.tree.leaves(outputs) if tree.is_inexact(leaf)]
 
 
@@ -105,5 +105,5 @@ def _replaced(outputs: Any, moving: list[Array]) -> Any:
 
 
 def _defined(value: Array, product: Array) -> Array:
-    """NaN where the loss is, whose derivatives may be zero there."""
+    """The product, NaN where the loss is NaN (its derivatives may be zero there)."""
     return jnp.where(jnp.isnan(value), jnp.nan, product)

@@ -1,7 +1,7 @@
-"""Whether the arithmetic of a loss carries its curvature, tried in float64 on the same outputs.
+"""Whether the arithmetic of a loss preserves its curvature, tested in float64 on the same outputs.
 
 The second derivative of cross-entropy is p·(1 − p). A loss that forms 1 − p from a rounded p has
-only rounding left of it where a classifier is sure, and nothing in the matrix shows it.
+only rounding error left of it where a classifier is confident, and the matrix does not show it.
 """
 
 import functools
@@ -19,13 +19,13 @@ TOLERANCE = 1e-3
 
 
 def require(mean_loss: _mean_loss.MeanLoss) -> _mean_loss.MeanLoss:
-    """The mean loss itself, if its curvature in the outputs is right in their own dtype.
+    """The mean loss unchanged, if its curvature in the outputs is accurate in their dtype.
 
-    For each batch the second derivatives in the outputs are multiplied with one random vector, as
-    they are and in float64. Losses that cannot be traced in float64 are not judged.
+    For each batch the second derivatives in the outputs are multiplied with one random vector, in
+    the given dtype and in float64. Losses that cannot be traced in float64 are not tested.
 
     Raises:
-      ValueError: saying how wrong it is, and by which loss it is right.
+      ValueError: stating the error, and which losses are accurate.
 
     Cost: a forward pass a batch, and two products of the size of the outputs.
     """
@@ -36,22 +36,22 @@ def require(mean_loss: _mean_loss.MeanLoss) -> _mean_loss.MeanLoss:
         leaves = [x for x in jax.tree.leaves((outputs, filled)) if isinstance(x, jax.Array)]
         is_narrow = all(x.dtype == jnp.float32 for x in _operator.floating(outputs))
         if not is_narrow or not all(x.is_fully_addressable for x in leaves):
-            return mean_loss  # wider already, rounded further by the model, or of many processes
+            return mean_loss  # wider already, rounded further by the model, or over many processes
         narrow, wide = _products(mean_loss.static, *jax.device_get((outputs, filled)))
         if wide is None:
             return mean_loss
         if not (np.isfinite(narrow).all() and np.isfinite(wide).all()):
-            continue  # which the products themselves will show
+            continue  # which the products will show
         apart, size = apart + np.sum((narrow - wide) ** 2), size + np.sum(wide**2)
     limits = jnp.finfo(jnp.float32)
     if np.sqrt(apart) > TOLERANCE * np.sqrt(size) + float(limits.tiny) / float(limits.eps):
         name = getattr(mean_loss.static.loss, "__name__", "the loss")
         raise ValueError(
-            f"float32 does not carry the curvature of {name} at these outputs: its second "
-            f"derivatives are wrong by {np.sqrt(apart / size) if size else np.inf:.0%}, since the "
-            "model is so sure of its answers that 1 − p is rounding. Use "
-            "tlx.core.metrics.softmax_cross_entropy or sigmoid_cross_entropy, which keep it, or "
-            "float64 parameters with jax.enable_x64"
+            f"expected a loss whose curvature float32 preserves at these outputs, got {name}: its "
+            "second derivatives are wrong by "
+            f"{np.sqrt(apart / size) if size else np.inf:.0%}, since the model is so confident "
+            "that 1 − p is rounding error. Use tlx.core.metrics.softmax_cross_entropy or "
+            "sigmoid_cross_entropy, which preserve it, or float64 parameters with jax.enable_x64"
         )
     return mean_loss
 

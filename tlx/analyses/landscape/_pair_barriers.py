@@ -37,7 +37,7 @@ def coordinates(num_models: int, groups: Groups) -> Float[np.ndarray, "K m"]:
 
 
 def heights(losses: Any, groups: Groups) -> Float[np.ndarray, "R G"]:
-    """The barriers from mean losses [R, K] at `coordinates`; NaN where a loss is."""
+    """The barriers from mean losses [R, K] at `coordinates`; NaN where a loss is NaN."""
     losses = np.asarray(losses, np.float64)
     out = []
     start = next(iter(groups.values())).shape[1]
@@ -61,7 +61,7 @@ def judged(
     """The barriers of each loss from its values [K, N], with intervals and verdicts.
 
     Returns:
-      `barriers`, `low`, `high` and `verdicts` by loss, `verdict` over all, and what decides.
+      `barriers`, `low`, `high` and `verdicts` by loss, `verdict` over all, and the deciding group.
     """
     out: dict[str, Any] = {name: {} for name in ("barriers", "low", "high", "verdicts")}
     ranked = []

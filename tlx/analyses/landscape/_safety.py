@@ -1,4 +1,4 @@
-"""Whether an average of models is as good as they are; public as `averaging.safety`."""
+"""Whether an average of models is as good as the models; public as `averaging.safety`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -27,18 +27,18 @@ class Estimate(NamedTuple):
 
 
 class Safety(NamedTuple):
-    """Whether an average of m models is as good as they are, for each of several losses.
+    """Whether an average of m models is as good as the models, for each of several losses.
 
     Attributes:
-      verdict: whether the average is, in all losses, no worse than the models are on average.
+      verdict: whether the average is, in all losses, no worse than the mean of the models.
       losses: loss name to float [m], the models' mean losses.
       soup: loss name to float scalar, the average's mean loss.
       above_mean: loss name to the average's loss minus the weighted mean of the models'
-        losses: the barrier at that point, negative where averaging helps.
+        losses: the loss barrier at that point, negative where averaging helps.
       above_best: loss name to the average's loss minus that of the best model.
       no_worse_than_mean: loss name to verdict, whether `above_mean` is within the tolerance.
       no_worse_than_best: loss name to verdict, whether `above_best` is.
-      statistics: where batch statistics came from; see `averaging.GreedySoup`.
+      statistics: the source of the batch statistics; see `averaging.GreedySoup`.
     """
 
     verdict: intervals.Verdict
@@ -68,18 +68,18 @@ def safety(
 ) -> Safety:
     """Whether averaging models is safe: the average's loss against theirs, with intervals.
 
-    Where the loss is convex between the models, the average is no worse than they are on
-    average; a rise above that is the barrier that parts them.
+    If the loss is convex between the models, the average is no worse than the mean of their
+    losses; a rise above that is a loss barrier between them.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
       models: one or more pytrees of one structure.
-      stream: the examples to judge on, with `index`.
-      tolerances: for each loss the largest rise that counts as none, in its unit, from 0.
+      stream: the examples to evaluate on, with `index`.
+      tolerances: for each loss the largest rise that counts as none, in its unit, at least 0.
       key: typed PRNG key, for the bootstrap.
       losses: per-example losses by name, lower is better.
-      weights: float [m] that sum to 1; None gives all the same.
-      num_examples: the number of examples; None takes the stream's own `num_examples`.
+      weights: float [m] that sum to 1; None for equal weights.
+      num_examples: the number of examples; None takes the stream's `num_examples`.
       confidence: of the percentile-bootstrap intervals over examples, between 0 and 1.
       num_resamples: of the bootstrap.
       statistics: as of `averaging.greedy_soup`.
@@ -96,7 +96,7 @@ def safety(
     loss, model and example.
     """
     limits = _losses.tolerances(losses, tolerances)
-    intervals.percentile_interval(jnp.zeros(1), confidence)  # refuses others before any work
+    intervals.percentile_interval(jnp.zeros(1), confidence)  # raises for others before any work
     path_fn = paths.hull(models)
     shares = _shares(weights, len(models))
     points = jnp.asarray(np.concatenate([np.eye(len(models)), shares[None]]), float)

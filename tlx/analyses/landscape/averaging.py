@@ -1,8 +1,8 @@
-"""Averages of models' weights: soups, lines from pretrained to fine-tuned, and when they are safe.
+"""Averages of weights: model soups, interpolation to a fine-tuned model, and when they are safe.
 
-Models that share a basin can be averaged into one that is as good or better, at the cost of
-one; models that do not share one cannot. Batch statistics in the averages that are returned
-are averages too: `tlx.core.batch_statistics.reestimate` gives them those of their own weights.
+Models in one basin can be averaged into a model that is as good or better, at the cost of
+one; models in different basins cannot. Batch statistics in the returned averages are averages
+too: `tlx.core.batch_statistics.reestimate` re-estimates them for the averaged weights.
 
 References: M. Wortsman, G. Ilharco, S. Gadre et al., Model soups: averaging weights of
 multiple fine-tuned models improves accuracy without increasing inference time, 2022; M.
@@ -37,21 +37,21 @@ __all__ = [
 ]
 
 LOSSES = _losses.LOSSES
-"""What a classifier is judged by: "loss", cross-entropy in nats, and "error", 0-1 error."""
+"""The losses of a classifier: "loss", cross-entropy in nats, and "error", the 0-1 error."""
 
 
 class GreedySoup(NamedTuple):
-    """A greedy soup of m models, and how it came about.
+    """A greedy soup of m models, and how it was built.
 
     Attributes:
       params: the average of the models kept.
       weights: float [m], 1/n for each of the n models kept, else 0.
-      order: m indices of models, from the best score to the worst: the order of trial.
+      order: m indices of models, from the best score to the worst: the order of the trials.
       kept: the indices of the models kept, in that order.
-      model_scores: float [m], the models' own scores, by index.
+      model_scores: float [m], the scores of the models, by index.
       trial_scores: float [m], in the order of trial: the score of the soup with that model.
       score: float scalar, that of the soup; never below the best of `model_scores`.
-      statistics: where batch statistics came from: "none" (the models have none),
+      statistics: the source of the batch statistics: "none" (the models have none),
         "re-estimated" or "interpolated".
     """
 
@@ -66,12 +66,12 @@ class GreedySoup(NamedTuple):
 
 
 class WiseFt(NamedTuple):
-    """A line from pretrained to fine-tuned, measured on several targets.
+    """The linear interpolation from a pretrained to a fine-tuned model, on several targets.
 
     Attributes:
       alphas: float [K]: 0 is the pretrained model, 1 the fine-tuned one.
       results: target name to the metric's results, each stacked on a leading axis [K, ...].
-      statistics: where batch statistics came from: "none", "re-estimated", "interpolated",
+      statistics: the source of the batch statistics: "none", "re-estimated", "interpolated",
         "a" (the pretrained model's) or "b".
     """
 
@@ -83,7 +83,7 @@ class WiseFt(NamedTuple):
 def uniform_soup(models: Sequence[Params]) -> Params:
     """The average of m models: Σ θᵢ / m, leaf by leaf, in float32 or more.
 
-    The average of one model is that model, to the bit. Leaves that are not floating are kept.
+    The average of one model is exactly that model. Leaves that are not floating are kept.
 
     Raises:
       ValueError: for no models, or models that differ in structure, shape or dtype (every
@@ -102,23 +102,23 @@ def greedy_soup(
     statistics: Stream | str | None = None,
     chunk: int | Literal["auto"] = "auto",
 ) -> GreedySoup:
-    """The greedy soup: models join in the order of their scores if the average does not fall.
+    """The greedy soup: models are added in the order of their scores if the score does not drop.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
       metric: what to measure, such as `tlx.core.metrics.classification()`.
       models: one or more pytrees of one structure.
-      stream: held-out examples. They choose the soup, so its score on them is optimistic.
+      stream: held-out examples. They select the soup, so its score on them is optimistic.
       score: the metric's results to a scalar, higher is better, such as
         `lambda results: results["accuracy"]`.
       statistics: where the batch statistics of each model and average come from: a stream of
         training batches, from which they are re-estimated; "interpolate": the averages of
-        the models' own; None: for models without any, an error for ones that have them.
+        the models'; None: for models without any, an error for ones that have them.
       chunk: models at a time; see `tlx.core.evaluate_path`.
 
     Returns:
-      `GreedySoup`. Of equal scores the first model comes first. A score that is NaN is below
-      all others and never joins.
+      `GreedySoup`. Of equal scores the first model comes first. A NaN score ranks below all
+      others, and its model is never added.
 
     Raises:
       ValueError: at call, for no models or models that differ; after the first pass, if no
@@ -142,7 +142,9 @@ def greedy_soup(
 
     of_models, rule = scores(np.eye(num_models))
     if np.isnan(of_models).all():
-        raise ValueError("expected a score that is a number for at least one model, all are NaN")
+        raise ValueError(
+            "expected a score that is a number for at least one model, got NaN for all"
+        )
     order = np.argsort(np.where(np.isnan(of_models), np.inf, -of_models), kind="stable").tolist()
     kept, trials = order[:1], [of_models[order[0]]]
     best = trials[0]
@@ -176,8 +178,8 @@ def wise_ft(
 ) -> WiseFt:
     """The metric from a pretrained model to a fine-tuned one, on several targets.
 
-    A point on the way often keeps most of what was learned on one target and loses little on
-    the others. Both models answer all targets, so their heads must mean the same classes.
+    A point in between often retains most of the accuracy on one target and loses little on the
+    others. Both models are evaluated on all targets, so their heads must have the same classes.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.

@@ -1,4 +1,4 @@
-"""The height of a barrier and its sampling error; public as `barriers.barrier` and so on."""
+"""Loss barriers: their height and its sampling error."""
 
 import functools
 from typing import Any, Literal, NamedTuple
@@ -21,8 +21,8 @@ class Barrier(NamedTuple):
     """The barrier along a line.
 
     Attributes:
-      height: float scalar in the unit of the loss; NaN if a loss on the path is.
-      alpha: float scalar in [0, 1], the first point that has this height; NaN with it.
+      height: float scalar in the unit of the loss; NaN if a loss on the path is NaN.
+      alpha: float scalar in [0, 1], the first point with this height; NaN likewise.
     """
 
     height: Float[Array, ""]
@@ -37,8 +37,8 @@ class BarrierInterval(NamedTuple):
       alpha: float scalar in [0, 1], where it is.
       low: float scalar, the lower end of the percentile interval of the height.
       high: float scalar, its upper end.
-      bias: float scalar, the mean of the resampled heights less `height`; not negative but
-        for Monte Carlo error. See `barrier_interval` on how to read it.
+      bias: float scalar, the mean of the resampled heights less `height`; not negative up to
+        Monte Carlo error. See `barrier_interval` for its interpretation.
     """
 
     height: Float[Array, ""]
@@ -50,17 +50,17 @@ class BarrierInterval(NamedTuple):
 
 @undefined.allowed
 def barrier(alphas: Any, losses: Any, *, kind: Kind) -> Barrier:
-    """How far the loss rises on the line above what its ends promise.
+    """The loss barrier: the largest rise of the loss along a line above its ends.
 
     With l(alpha) the loss and the maximum over the given points in [0, 1], ends included:
 
     - "chord": max over alpha of l(alpha) − [(1 − alpha)·l(0) + alpha·l(1)]. Never negative;
       0 (at alpha 0) where the path stays on or below the chord.
     - "endpoint_mean": max over alpha of l(alpha) − [l(0) + l(1)] / 2. At least
-      |l(0) − l(1)| / 2, so ends of unequal loss show as a barrier: compare like with like.
+      |l(0) − l(1)| / 2, so unequal losses at the ends appear as a barrier.
 
-    A loss is lower-is-better. For accuracy pass −accuracy or 1 − accuracy (both give the
-    same barrier): the height is then the fall of accuracy below its ends.
+    Lower losses are better. For accuracy pass −accuracy or 1 − accuracy (both give the
+    same barrier): the height is then the drop of accuracy below its ends.
 
     Args:
       alphas: float [K], increasing, 0 and 1 among them. Points beyond them are ignored:
@@ -104,23 +104,23 @@ def barrier_interval(
     """The barrier of a mean over examples, with a percentile-bootstrap interval.
 
     Examples are drawn with replacement, the same ones at all points of the line, and the
-    maximum over alpha is taken anew in each resample. The interval answers for the choice of
-    examples alone, not for that of the runs.
+    maximum over alpha is taken in each resample. The interval covers the choice of examples
+    only, not that of the runs.
 
-    How to read it: what noise adds to a maximum it never takes away, so the heights, and the
-    interval with them, are too high, by about `bias`. Trust the interval where `bias` is
-    small beside high − low, as it is where the peak stands clear of the noise. Simulated with
-    200 and 1000 examples, 95 % intervals held the true height in 93 to 96 % of the cases
-    where that ratio is below 0.06, in 84 to 94 % between 0.07 and 0.12, and on flat lines
-    (0.13 and more), whose true barrier is 0, in 77 % down to 12 %: there compare `low` with a
-    height that matters, not with 0.
+
+    Interpretation: noise can only increase a maximum, so the heights, and with them the
+    interval, are too high, by about `bias`. Trust the interval if `bias` is small relative to
+    high − low, as it is where the peak is clear of the noise. In simulations with 200 and 1000
+    examples, 95 % intervals covered the true height in 93 to 96 % of cases where that ratio is
+    below 0.06, in 84 to 94 % between 0.07 and 0.12, and on flat lines (0.13 and more), whose true
+    barrier is 0, in 77 % down to 12 %: there compare `low` with a relevant height, not with 0.
 
     Args:
       alphas: float [K], as for `barrier`.
       values: float [K, N], the loss of each example at each point, from one pass with
         `metrics.collect(per_example, stream.num_examples)`; lower is better, so for accuracy
-        pass −accuracy. An example that is NaN at every point on [0, 1] was not seen, and is
-        left out.
+        pass −accuracy. An example that is NaN at every point on [0, 1] counts as unseen and
+        is left out.
       kind: "chord" or "endpoint_mean".
       key: typed PRNG key.
       num_resamples: R.
@@ -128,7 +128,7 @@ def barrier_interval(
 
     Returns:
       `BarrierInterval`. All NaN where no example was seen or a value on [0, 1] is NaN or
-      infinite; of a single example `height` and `alpha` stand and the rest is NaN.
+      infinite; for a single example only `height` and `alpha` are defined and the rest is NaN.
 
     Raises:
       ValueError: at call, as `barrier`, and for `values` that are not [K, N], a number of
@@ -174,7 +174,7 @@ def _barrier(alphas: Array, losses: Array, kind: str) -> Barrier:
     else:
         reference = jnp.broadcast_to((left + right) / 2, alphas.shape)
     above = jnp.where(_inside(alphas), losses - reference, -jnp.inf)
-    height = jnp.max(above)  # NaN if any is
+    height = jnp.max(above)  # NaN if any value is
     first = alphas[jnp.argmax(above)]
     return Barrier(height, jnp.where(jnp.isnan(height), height, first))
 
@@ -207,6 +207,6 @@ def _check_alphas(alphas: Array) -> None:
     missing = [end for end in (0, 1) if end not in values]
     if missing:
         raise ValueError(
-            "a barrier is measured against both ends: expected 0 and 1 among the alphas, "
-            f"{' and '.join(map(str, missing))} missing; got {values.tolist()}"
+            "expected both ends, 0 and 1, among the alphas, got "
+            f"{values.tolist()}, without {' and '.join(map(str, missing))}"
         )

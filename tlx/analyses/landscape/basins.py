@@ -1,4 +1,4 @@
-"""Whether models share a basin of the loss, and how flat and how wide it is.
+"""Whether models lie in one basin of the loss, and how flat and how wide it is.
 
 References: B. Neyshabur, H. Sedghi, C. Zhang, What is being transferred in transfer
 learning?, 2020, definition 3.1 and section 3.4; J. Frankle, G. Dziugaite, D. Roy, M.
@@ -20,11 +20,11 @@ from tlx.core import intervals, paths, undefined
 from tlx.core.types import ApplyFn, Params, PerExampleFn, Stream
 
 LOSSES = _losses.LOSSES
-"""What a classifier is judged by: "loss", cross-entropy in nats, and "error", 0-1 error."""
+"""The losses of a classifier: "loss", cross-entropy in nats, and "error", the 0-1 error."""
 
 
 class Condition(NamedTuple):
-    """How far the loss rises at the border of a set, at T values of delta.
+    """The rise of the loss at the border of a set, at T values of delta.
 
     Attributes:
       excess: float [T], the expected loss minus mu.
@@ -48,10 +48,10 @@ class Basin(NamedTuple):
       epsilon_error: float scalar, its standard error (mu's included).
       deltas: float [T], the scan.
       noise: condition 2, Gaussian noise of expected squared norm delta² at the border.
-      beyond: condition 3, steps of length |N(0, delta²)| straight out of the set.
+      beyond: condition 3, steps of length |N(0, delta²)| outward from the set.
       delta: float scalar, the first of `deltas` at which both conditions say "yes"; NaN if
         none does.
-      statistics: where batch statistics came from: "none", "re-estimated" or "interpolated".
+      statistics: the source of the batch statistics: "none", "re-estimated" or "interpolated".
     """
 
     mu: Float[Array, ""]
@@ -78,7 +78,7 @@ def basin(
     statistics: Stream | str | None = None,
     chunk: int | Literal["auto"] = "auto",
 ) -> Basin:
-    """How flat the loss is on the convex hull of models and how it rises outside, in one pass.
+    """The flatness of the loss on the convex hull of models and its rise outside, in one pass.
 
     S is the simplex with the m models as corners, dilated about its centre, w, w₁ and w₂ are
     uniform on S and f is where the ray from w₁ through w₂ leaves S. S is an
@@ -88,9 +88,9 @@ def basin(
     2. E [l(f + v) − mu] ≥ 2·epsilon for v ~ N(0, (delta²/P)·I), P the floating leaves' entries;
     3. E [l(f + |v|·(f − w₁)/‖f − w₁‖) − mu] ≥ 2·epsilon for v ~ N(0, delta²).
 
-    Noise and distance raise the loss the more the larger they are, so a scan tells from which
-    delta on 2 and 3 hold. The same draws serve every delta. With two models S is a line and f
-    one of its ends. Where the loss is constant everything is 0, and 2 and 3 hold at any delta.
+    Larger noise and distance raise the loss more, so a scan shows from which delta on 2 and 3
+    hold. The same draws are used for every delta. With two models S is a line segment and f one of
+    its ends. If the loss is constant everything is 0, and 2 and 3 hold at any delta.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
@@ -103,7 +103,7 @@ def basin(
         leaves). The published ones are multiples of 0.01·√P.
       key: typed PRNG key.
       num_draws: D of w and of (w₁, w₂, v), at least 2. Standard errors fall as 1/√D.
-      dilation: the size of S; 1 is the hull itself, 1.5 reaches half as far again.
+      dilation: the size of S relative to the hull; 1 is the hull itself.
       statistics: where the batch statistics of each point come from: a stream of training
         batches, from which they are re-estimated at each point; "interpolate": those that
         the path gives, noise included; None: for a model without any, an error for one that
@@ -111,8 +111,8 @@ def basin(
       chunk: points at a time; see `tlx.core.evaluate_path`.
 
     Returns:
-      `Basin`. Its errors are those of the draws. The finite set of examples is a second
-      source: run on disjoint parts of the data with the same key, and compare. For an empty
+      `Basin`. Its errors are over the draws. The finite set of examples is a second source of
+      error: run on disjoint parts of the data with the same key, and compare. For an empty
       stream, or where a loss is NaN, the values are NaN and the verdicts "open".
 
     Raises:
@@ -129,7 +129,7 @@ def basin(
 
 
 class SameBasin(NamedTuple):
-    """Whether models share a basin, with the evidence.
+    """Whether models lie in one basin, with the evidence.
 
     The G groups are all pairs of models, and for three and more also all of them together. A
     group's barrier is the largest rise of the loss above the chord (the average of the models'
@@ -138,15 +138,16 @@ class SameBasin(NamedTuple):
     Attributes:
       verdict: "yes" if all barriers are within their tolerances, "no" if one is not, "open"
         if the intervals leave that undecided.
-      deciding: loss name and group with that verdict whose barrier is highest, in tolerances.
+      deciding: the loss name and group with that verdict whose barrier is highest, in units of
+        the tolerance.
       groups: G tuples of indices of models.
-      barriers: loss name to float [G]; never negative, NaN where a loss is.
+      barriers: loss name to float [G]; never negative, NaN where a loss is NaN.
       low: loss name to float [G], the lower ends of the intervals.
       high: loss name to float [G], their upper ends.
       verdicts: loss name to G verdicts.
       losses: loss name to float [m], the models' mean losses.
       basins: loss name to `Basin`, the epsilon and delta of the models' hull.
-      statistics: where batch statistics came from; see `Basin`.
+      statistics: the source of the batch statistics; see `Basin`.
     """
 
     verdict: intervals.Verdict
@@ -179,18 +180,18 @@ def same_basin(
     statistics: Stream | str | None = None,
     chunk: int | Literal["auto"] = "auto",
 ) -> SameBasin:
-    """Whether two or more models share a basin of the loss, with the evidence.
+    """Whether two or more models lie in one basin of the loss, with the evidence.
 
     They do if no loss rises above its chord by more than its tolerance, on the line between
-    any two and, for three and more, at the centre of all. Percentile-bootstrap intervals over
-    the examples say how sure that is (sampling noise adds to a maximum: choose tolerances
-    above it). The hull's epsilon and delta describe the basin and do not enter the verdict.
+    any two and, for three or more, at the centre of all. Percentile-bootstrap intervals over
+    the examples give the confidence (sampling noise increases a maximum: choose tolerances
+    above it). The hull's epsilon and delta describe the basin and do not affect the verdict.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
       models: two or more pytrees of one structure; see `basin`.
-      stream: the examples to judge on, with `index`; read twice.
-      tolerances: for each loss the largest rise that counts as none, in its unit, from 0.
+      stream: the examples to evaluate on, with `index`; read twice.
+      tolerances: for each loss the largest rise that counts as none, in its unit, at least 0.
         For the 0-1 error 0.02 is usual (Frankle et al. 2020).
       deltas: float [T], the scan of `basin`.
       key: typed PRNG key.
@@ -198,7 +199,7 @@ def same_basin(
       num_points: evenly spaced inner points on the line of each pair.
       num_draws: of `basin`.
       dilation: of `basin`.
-      num_examples: the number of examples; None takes the stream's own `num_examples`.
+      num_examples: the number of examples; None takes the stream's `num_examples`.
       confidence: of the intervals, between 0 and 1.
       num_resamples: of the bootstrap.
       statistics: of `basin`.
@@ -215,7 +216,7 @@ def same_basin(
     Memory: a float for each loss, point of the first pass and example.
     """
     limits = _losses.tolerances(losses, tolerances)
-    intervals.percentile_interval(jnp.zeros(1), confidence)  # refuses others before any work
+    intervals.percentile_interval(jnp.zeros(1), confidence)  # raises for others before any work
     if num_points < 1:
         raise ValueError(f"expected at least one point on the line of a pair, got {num_points}")
     key_basin, key_examples = jax.random.split(key)

@@ -1,6 +1,6 @@
-"""Curves of low loss between two models: trained, then measured.
+"""Mode connectivity: curves of low loss between two models, trained and then evaluated.
 
-Two minima with a barrier on the straight line between them are often joined by a curve
+Two minima with a loss barrier on the straight line between them are often connected by a curve
 without one: a polygon or a Bézier curve whose inner control points are trained so that a
 random point of the curve has a low loss.
 
@@ -48,7 +48,7 @@ class Optimizer(Protocol):
 
 
 class Curve(NamedTuple):
-    """A curve between two models, and where its training stands.
+    """A curve between two models, with the state of its training.
 
     Attributes:
       kind: "bezier" or "polygon".
@@ -56,7 +56,7 @@ class Curve(NamedTuple):
         passes through all of them, each segment an equal share of [0, 1].
       opt_state: the optimiser's state; None before training.
       step: steps trained so far.
-      position: batches used of the pass over the training data that was under way.
+      position: batches already used of the current pass over the training data.
     """
 
     kind: Literal["bezier", "polygon"] | str
@@ -70,15 +70,15 @@ class CurveResult(NamedTuple):
     """A curve, measured at K points.
 
     Attributes:
-      ts: float [K], evenly spaced from 0 to 1, the curve's own coordinate.
+      ts: float [K], evenly spaced from 0 to 1, the coordinate of the curve.
       losses: float [K], mean loss.
       results: the metric's results, stacked on a leading axis [K, ...]; None without one.
       barrier: float scalar, the largest of l(t) − [(1 − t)·l(0) + t·l(1)] over the points;
-        never negative, NaN if a loss is.
-      peak: float scalar, the first t at which it is reached; NaN with it.
+        never negative, NaN if a loss is NaN.
+      peak: float scalar, the first t at which it is reached; NaN likewise.
       length: float scalar, of the curve in the space of parameters (all floating leaves).
       chord: float scalar, the distance between its ends.
-      statistics: where batch statistics came from: "none" (the model has none),
+      statistics: the source of the batch statistics: "none" (the model has none),
         "re-estimated", "interpolated", "a" or "b".
     """
 
@@ -144,10 +144,10 @@ def train(
     key: Array,
     progress: Callable[[int, float], None] | None = None,
 ) -> tuple[Curve, Float[Array, " S"]]:
-    """Trains the inner control points of a curve; the ends stay, to the bit.
+    """The curve with its inner control points trained; the ends stay exactly as they are.
 
-    Step s draws t ~ U(0, 1) and goes down the gradient of the mean loss of a batch at the
-    curve's point t, so that the expected loss of a random point falls.
+    Step s draws t ~ U(0, 1) and descends the gradient of the mean loss of a batch at the
+    curve's point t, which lowers the expected loss of a random point.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
@@ -157,19 +157,19 @@ def train(
       optimizer: a pair `init`, `update`, such as an optax transformation. It sees a tuple
         with one tree for each inner control point, in which leaves that are not trained are
         None: those that are not floating, and batch statistics.
-      num_steps: S, steps to take.
+      num_steps: S, the number of steps.
       key: typed PRNG key. The t of step s depends on the key and s alone.
-      progress: called after each step with its number (from 1) and loss, which waits for it.
+      progress: called after each step with its number (from 1) and loss; blocks until it is done.
 
     Returns:
-      (curve, losses). Training goes on from that curve, with the same key, as if it had not
+      (curve, losses). Training can continue from that curve, with the same key, as if it had not
       stopped. `losses` float [S] are those of the batches at the points drawn, NaN for a
       batch without examples. Batch statistics of the control points are left as they are: a
-      model that has them is trained with those that the path gives, in evaluation mode.
+      model that has them is trained with those on the path, in evaluation mode.
 
     Raises:
-      ValueError: at call, for a curve that `path` refuses, a number of steps that is
-        negative or a stream without batches.
+      ValueError: at call, as `path`, for a number of steps that is negative or a stream without
+        batches.
 
     Cost: a forward and a backward pass of one batch a step. Memory: three times the inner
     control points, and the optimiser's state.
@@ -178,7 +178,7 @@ def train(
     """
     path(curve)
     if num_steps < 0:
-        raise ValueError(f"expected a number of steps from 0, got {num_steps}")
+        raise ValueError(f"expected num_steps of at least 0, got {num_steps}")
     step_fn = _descent.Step(apply_fn, loss, PATHS[curve.kind], optimizer.update)
     batches = _descent.repeated(stream, curve.position)
     position, batch = next(batches)
@@ -196,7 +196,7 @@ def train(
             step_fn, moving, opt_state, (start, still, end), dict(batch), key, step
         )
         losses.append(value)
-        jax.block_until_ready(losses[-2:][0])  # dispatch runs one step ahead, not a whole pass
+        jax.block_until_ready(losses[-2:][0])  # dispatch runs one step ahead, not an entire pass
         if progress is not None:
             progress(step + 1, float(value))
     trained = curve._replace(
@@ -238,7 +238,7 @@ def evaluate_curve(
       `CurveResult`; NaN losses and barrier for an empty stream.
 
     Raises:
-      ValueError: at call, for a curve that `path` refuses or fewer than 2 points.
+      ValueError: at call, as `path`, or for fewer than 2 points.
 
     Numerics: lengths from the Gram matrix of the control points (float32 or wider sums), by
     quadrature in float64: relative error about 1e-6, 1e-4 for a curve that turns back on
@@ -247,7 +247,7 @@ def evaluate_curve(
     """
     path_fn = path(curve)
     if num_points < 2:
-        raise ValueError(f"expected at least the 2 end points, got {num_points}")
+        raise ValueError(f"expected num_points of at least 2, the ends, got {num_points}")
     ts = jnp.linspace(0, 1, num_points)
     ends = (curve.controls[0], curve.controls[-1])
     found, rule = statistics_lib.along(
@@ -256,7 +256,7 @@ def evaluate_curve(
     )  # fmt: skip
     losses = found["loss"]
     rise = losses - ((1 - ts) * losses[0] + ts * losses[-1]).astype(losses.dtype)
-    barrier = jnp.max(rise)  # from 0, which both ends have; NaN if any is
+    barrier = jnp.max(rise)  # at least 0, as at both ends; NaN if any value is
     length, chord = _lengths(curve)
     return CurveResult(
         ts=ts,
@@ -270,7 +270,7 @@ def evaluate_curve(
     )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _both(loss: PerExampleFn, metric: Metric | None) -> Metric:
     named = {"loss": metrics.mean(loss)}
     return metrics.combine(named if metric is None else {**named, "metric": metric})

@@ -1,8 +1,8 @@
-"""How curved the loss is: products with its Hessian, eigenvalues, trace and spectral density.
+"""Curvature of the loss: products with its Hessian, eigenvalues, trace and spectral density.
 
-A matrix is an `Operator`, a function from a vector to a vector: made once for a model and its
-data by `hessian` or `gauss_newton`, and handed to `eigenvalues`, `trace` and `density`. None
-stores the matrix. To follow long work, count the products, each a pass through all the data:
+A matrix is an `Operator`, a function from a vector to a vector: built once for a model and its
+data by `hessian` or `gauss_newton`, and passed to `eigenvalues`, `trace` and `density`. None
+stores the matrix. To monitor long computations, count the products, each a pass over all the data:
 `operator._replace(product=counting)`.
 """
 
@@ -25,15 +25,15 @@ from tlx.core.types import ApplyFn, Labels, Params, PerExampleFn, Stream
 CELLS = 512
 """The cells of a density's grid."""
 
-_TAIL = 5.0  # widths between the outermost node and the end of the grid: 3e-7 lie beyond
+_TAIL = 5.0  # widths between the outermost node and the end of the grid: a mass of 3e-7 lies beyond
 
 
 class Eigenvalues(NamedTuple):
     """Ritz values, which approximate the outer eigenvalues first.
 
     Attributes:
-      values: float64 [K], in falling order: the largest eigenvalues first, the most negative
-        last. Those between are no eigenvalues unless their residual is small.
+      values: float64 [K], in decreasing order: the largest eigenvalues first, the most negative
+        last. Those in between are eigenvalues only if their residual is small.
       residuals: float64 [K], ‖A·u − value·u‖ for the unit Ritz vector u: an eigenvalue lies
         within it (up to rounding). At least 1e-31 in float32, where products lose bits.
       vectors: pytree like the parameters with a leading axis [V, ...], the Ritz vectors of
@@ -65,7 +65,7 @@ class Density(NamedTuple):
 
     Attributes:
       nodes: float64 [S, K], for each probe where its mass lies.
-      weights: float64 [S, K], how much lies there: at least 0, and 1 in sum over each row.
+      weights: float64 [S, K], the mass there: at least 0, summing to 1 over each row.
       edges: float64 [G + 1], the edges of `CELLS` equal cells from 5 widths below the least
         node to 5 above the largest.
       density: float64 [G], the mean in each cell of the mixture of Gaussians of standard
@@ -98,7 +98,7 @@ def hessian(
         part of each number, next to each other; others and batch statistics do not.
       stream: batches of constant shape.
       labels: pytree of str, the module of each leaf; None for all leaves.
-      modules: only the leaves of these vary: the matrix is a diagonal block of the whole one.
+      modules: only the leaves of these vary: the matrix is a diagonal block of the full one.
 
     Returns:
       `Operator`. It does not depend on batch size, padding, the batches' order or the number
@@ -107,12 +107,12 @@ def hessian(
     Raises:
       ValueError: at call, for an unknown module, labels without modules or the reverse,
         where no floating leaf varies, for a stream without examples; at a product, for a
-        vector of another shape. And for a loss that is not one value a row, labels that it
-        does not take, or whose curvature float32 does not carry at these outputs: one that forms
-        1 − p, where the model is sure.
+        vector of another shape. And for a loss that is not one value per row, labels that it
+        does not accept, or a curvature that float32 does not preserve at these outputs: of a
+        loss that forms 1 − p, where the model is confident.
 
     Numerics: vectors and sums over batches in float32 or more, whatever the parameters'
-      dtype; the net computes in its own. NaN in an example's loss makes products NaN.
+      dtype; the net computes in its dtype. NaN in an example's loss makes products NaN.
     Cost: at call one pass over the stream and a forward pass of each batch; a product has about
       9 times the arithmetic of a forward pass, where a gradient has 3 times. Batches stay on the
       device if they take at most 1 GiB, else each product reads the stream.
@@ -135,7 +135,7 @@ def gauss_newton(
     """The generalised Gauss-Newton matrix of the mean loss: the mean of Jᵀ·H·J.
 
     J is the Jacobian of the outputs, H the Hessian of the loss in the outputs: the part of
-    the Hessian that is left where the net is replaced by its tangent. It has no negative
+    the Hessian that remains when the net is linearised. It has no negative
     eigenvalue if the loss is convex in the outputs, as cross-entropy and squared error are,
     and for cross-entropy it is the Fisher information matrix.
 
@@ -164,7 +164,7 @@ def eigenvalues(operator: Operator, *, order: int, key: Array, num_vectors: int 
     """The outer eigenvalues, by Lanczos' method with full reorthogonalisation.
 
     Args:
-      operator: from `hessian` or `gauss_newton`, or any symmetric one.
+      operator: from `hessian` or `gauss_newton`, or any symmetric matrix.
       order: K, the number of products, 1 … P. The outermost values converge first; P gives
         all eigenvalues, repeated ones as often as they occur.
       key: typed PRNG key, of the start vector.
@@ -177,8 +177,8 @@ def eigenvalues(operator: Operator, *, order: int, key: Array, num_vectors: int 
       ValueError: at call, for an order or num_vectors out of range.
 
     Numerics: products and basis in the operator's dtype; an error of about 1e-6 of the
-      largest magnitude in float32. Log-probabilities that `apply_fn` itself forms lose their
-      curvature in float32 above a margin of about 10 nats, which nothing here can see: let it
+      largest magnitude in float32. If `apply_fn` returns log-probabilities, they lose their
+      curvature in float32 above a margin of about 10 nats, which cannot be detected here:
       return logits.
     Cost: K products. Memory: K·P numbers on the host, on the device a few vectors.
     References: Lanczos 1950; Paige 1972, "Computational variants of the Lanczos method".
@@ -210,7 +210,7 @@ def trace(operator: Operator, *, num_probes: int, key: Array) -> Trace:
       key: typed PRNG key.
 
     Returns:
-      `Trace`; NaN where a product is.
+      `Trace`; NaN where a product is NaN.
 
     Raises:
       ValueError: at call, for fewer than one probe.
@@ -231,12 +231,12 @@ def density(
     """The density of the eigenvalues, by stochastic Lanczos quadrature.
 
     Each probe gives a Gauss quadrature rule of K nodes: its first 2K moments are those of
-    the spectrum as the probe sees it. Over the probes the mean of the rules' means is the
-    trace over P, to rounding that of `trace` with the same key and number of probes.
+    the spectrum weighted by the probe. The mean over the probes of the rules' means is the trace
+    over P, equal up to rounding to that of `trace` with the same key and number of probes.
 
     Args:
       operator: a symmetric matrix.
-      order: K, the number of products a probe, 1 … P.
+      order: K, the number of products per probe, 1 … P.
       num_probes: S, at least 1.
       key: typed PRNG key.
       width: positive, the standard deviation of the Gaussian that smooths the nodes; None
@@ -275,7 +275,7 @@ def _smooth(nodes: np.ndarray, weights: np.ndarray, width: float) -> Density:
 
 
 def _ritz(found: Tridiagonal) -> tuple[np.ndarray, np.ndarray]:
-    """The eigenvalues of the tridiagonal matrix, falling, and its eigenvectors as columns."""
+    """The eigenvalues of the tridiagonal matrix, decreasing, and its eigenvectors as columns."""
     inner = found.off_diagonal[:-1]
     matrix = np.diag(found.diagonal) + np.diag(inner, 1) + np.diag(inner, -1)
     if not np.isfinite(matrix).all():

@@ -35,27 +35,27 @@ def random_direction(
 
     - "filter": each filter of d is scaled to the norm of that filter of θ,
       d_f ← d_f·‖θ_f‖ / ‖d_f‖.
-    - "layer": the same for each leaf as a whole.
+    - "layer": the same for each entire leaf.
     - None: d as it is drawn.
 
-    Scaling one layer of a relu net up and the next down leaves its function as it is; so it
-    does the slice with either normalisation, but not without.
+    Scaling one layer of a relu net up and the next down does not change its function, nor the
+    slice with either normalisation; without normalisation it changes the slice.
 
     Args:
-      key: typed PRNG key. Each leaf draws by a key of its own, from its name.
+      key: typed PRNG key. Each leaf has its own key, derived from its name.
       params: pytree of arrays.
       normalization: "filter", "layer" or None.
-      filter_axis: the axis of a leaf that counts its filters (or neurons): −1 for kernels
+      filter_axis: the axis of a leaf that indexes its filters (or neurons): −1 for kernels
         [..., in, out] of Flax and Haiku, 0 for weights [out, in, ...] of Equinox.
-      min_axes: leaves of fewer axes stay still (zero in the direction). By default biases and
-        the scales and statistics of norms do, as in the paper's figures; 0 moves all. A leaf
-        of fewer than two axes is one filter.
+      min_axes: leaves of fewer axes do not move (zero in the direction). By default these are
+        biases and the scales and statistics of norms, as in the paper's figures; 0 moves all.
+        A leaf of fewer than two axes is one filter.
 
     Returns:
       A pytree like `params`, of the same dtypes. A filter (or layer) of norm zero in `params`
-      is zero in the direction too, under either normalisation, and so is what is not finite; of
-      a complex number both parts are drawn. Leaves that are not floating are those of `params`,
-      and do not move when the direction is added.
+      is also zero in the direction, under either normalisation, as are values that are not
+      finite; of a complex number both parts are drawn. Leaves that are not floating are those of
+      `params` and do not move when the direction is added.
 
     Raises:
       ValueError: at call, for another normalisation or a filter axis that a leaf lacks; and
@@ -72,7 +72,9 @@ def random_direction(
     for name, leaf in tree.named_leaves(params).items():
         axes = jnp.ndim(leaf)
         if normalization == "filter" and axes >= 2 and not -axes <= filter_axis < axes:
-            raise ValueError(f"leaf {name} has {axes} axes, and so no filter_axis {filter_axis}")
+            raise ValueError(
+                f"expected a filter_axis of leaf {name} with its {axes} axes, got {filter_axis}"
+            )
 
     direction = _direction(key, params, normalization, filter_axis, min_axes)
     _check_moves(params, direction, min_axes)
@@ -120,8 +122,10 @@ def _check_moves(params: Params, direction: Params, min_axes: int) -> None:
         return
     why = [f"  {name}: {_why_still(x, min_axes)}" for name, x in moving.items()]
     raise ValueError(
-        "the direction is zero everywhere:\n" + "\n".join(why) + "\nGive parameters with a kernel "
-        "that is not zero, or min_axes=0 to move leaves of fewer axes too."
+        "expected a direction that moves a leaf, got zero everywhere:\n"
+        + "\n".join(why)
+        + "\nPass "
+        "parameters with a kernel that is not zero, or min_axes=0 to move leaves of fewer axes too."
     )
 
 

@@ -1,7 +1,7 @@
-"""What happens between two models: a metric along the line of parameters, and its barrier.
+"""Linear interpolation between two models: a metric along the line between their parameters.
 
-A line between two models that share a basin stays as low as its ends; between two that
-do not, the loss rises to a barrier (Neyshabur, Sedghi, Zhang 2020, section 3.4).
+Between two models in one basin the loss stays as low as at the ends; between models in
+different basins there is a loss barrier (Neyshabur, Sedghi, Zhang 2020, section 3.4).
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ class LineResult(NamedTuple):
     Attributes:
       alphas: float [K], the points: 0 is a, 1 is b.
       results: the metric's results, each stacked on a leading axis [K, ...].
-      statistics: where the batch statistics came from: "none" (the model has none),
+      statistics: the source of the batch statistics: "none" (the model has none),
         "re-estimated", "interpolated", "a", "b" or "repaired".
     """
 
@@ -37,7 +37,7 @@ class Target(NamedTuple):
     Attributes:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode, for `params`.
       metric: what to measure on this target.
-      params: the model whose head is used; of its trunk only the shapes matter.
+      params: the model whose head is used; only the shapes of its trunk matter.
       stream: the target's data, batches of constant shape.
       statistics: as of `line`; a stream of this target's training batches where the model
         has batch statistics.
@@ -78,8 +78,8 @@ def line(
 ) -> LineResult:
     """The metric at points (1 − alpha)·a + alpha·b, in one pass over the data.
 
-    Every floating leaf moves, the head included; batch statistics as `statistics` says. For
-    models of different targets, whose heads do not fit, see `line_on_targets`. A slice
+    Every floating leaf moves, the head included; batch statistics are set by `statistics`. For
+    models of different targets, whose heads do not match, see `line_on_targets`. A slice
     through one model along a direction is the line from it to `tree.add(params, direction)`.
 
     Args:
@@ -94,21 +94,21 @@ def line(
         batches, from which they are re-estimated at each point; "interpolate": those that
         the line gives; "a" or "b": those of that end; None: for a model without any, an
         error for one that has them.
-      repair: also renormalise what each layer gives out to the spread that lies between the
-        ends' (see `tlx.core.batch_statistics.along`); needs a stream as `statistics`.
+      repair: also renormalise each layer's output to the interpolated moments of the ends (see
+        `tlx.core.batch_statistics.along`); needs a stream as `statistics`.
       chunk: points at a time; see `tlx.core.evaluate_path`.
 
     Returns:
-      `LineResult`. At alpha 0 and 1 the parameters are a's and b's to the bit (batch
-      statistics that `statistics` replaces excepted). For an empty stream the results are
-      those of no examples.
+      `LineResult`. At alpha 0 and 1 the parameters are exactly a's and b's (except for batch
+      statistics that `statistics` replaces). For an empty stream the results are those of no
+      examples.
 
     Raises:
       ValueError: at call, if the parameters differ in structure, shape or dtype (every leaf
         named) or in a leaf that is not floating, or if `alphas` is not a finite vector.
 
-    Cost: one pass over the data, K forward passes a batch; a pass over the training batches
-    besides where statistics are re-estimated.
+    Cost: one pass over the data, K forward passes a batch; also a pass over the training
+    batches where statistics are re-estimated.
     """
     path_fn = paths.line(params_a, params_b)
     alphas = finite_vector("alphas", alphas)
@@ -135,21 +135,20 @@ def line_on_targets(
     alphas: Any,
     chunk: int | Literal["auto"] = "auto",
 ) -> TargetsResult:
-    """The metrics of several targets along the line between two trunks, each with its own head.
+    """The metrics of several targets along the line between two trunks, each with its head.
 
     For models fine-tuned on different targets: the trunk is (1 − alpha)·a + alpha·b, and
-    each target is evaluated with the head of its own model, which stays, to the bit. So at
-    alpha 0 the target of a is evaluated on a itself, and the target of b on a's trunk under
-    b's head.
+    each target is evaluated with the head of its model, which does not move. So at alpha 0 the
+    target of a is evaluated on a itself, and the target of b on a's trunk with b's head.
 
     Args:
       params_a: pytree of arrays whose trunk is at alpha 0.
       params_b: pytree of arrays whose trunk is at alpha 1.
-      targets: by name, at least one; usually those of a and b. Others are welcome, such as a
-        third target whose head was trained on its own trunk.
+      targets: by name, at least one; usually those of a and b. Others are possible, such as a
+        third target whose head was trained on another trunk.
       is_head: leaf name ("head/kernel", see `tlx.core.tree.names`) to whether the leaf is
-        the target's own. Such leaves may differ between models in shape, number and name;
-        all others are the trunk and must agree. If it holds of no leaf the whole model moves.
+        part of the head. Such leaves may differ between models in shape, number and name;
+        all others are the trunk and must agree. If no leaf is in the head, the entire model moves.
       alphas: float [K], finite; below 0 or above 1 extrapolates.
       chunk: points at a time; see `tlx.core.evaluate_path`.
 
@@ -167,8 +166,8 @@ def line_on_targets(
     trunk_a, trunk_b = _trunk(params_a, is_head), _trunk(params_b, is_head)
     if not trunk_a:
         raise ValueError(
-            f"is_head holds of all leaves ({', '.join(tree.names(params_a))}), so that no trunk "
-            "is left to move; it should hold of the target's own leaves alone"
+            "expected is_head to be True for leaves of the head only, got True for all leaves "
+            f"({', '.join(tree.names(params_a))}), so that no trunk is left to move"
         )
     tree.same_structure(trunk_a, trunk_b, ("the trunk of params_a", "the trunk of params_b"))
     for name, target in targets.items():

@@ -1,4 +1,4 @@
-"""The adaptive search for the peak of a barrier; public as `peaks.find_peak`."""
+"""The adaptive search for the peak of a loss barrier."""
 
 import math
 import operator
@@ -16,10 +16,10 @@ from tlx.core import paths
 from tlx.core.types import ApplyFn, Metric, Params, Stream
 
 FINEST = 1e-5
-"""The smallest tolerance: closer points are hardly apart in float32."""
+"""The smallest tolerance: closer points are hardly distinct in float32."""
 
 ROUNDING = 2.0**-22
-"""What alphas of float32 may be off by."""
+"""The error of alphas in float32."""
 
 
 class Peak(NamedTuple):
@@ -33,8 +33,8 @@ class Peak(NamedTuple):
       alphas: float [K], all points evaluated, in order, 0 and 1 among them.
       results: the metric's results at them, stacked [K, ...].
       num_points: K; a uniform grid as fine has 1/tolerance + 1.
-      num_passes: how often the data were read.
-      statistics: where the batch statistics came from, as of `line`.
+      num_passes: the number of passes over the data.
+      statistics: the source of the batch statistics, as of `line`.
     """
 
     height: Float[Array, ""]
@@ -62,16 +62,16 @@ def find_peak(
     statistics: Stream | str | None = None,
     chunk: int | Literal["auto"] = "auto",
 ) -> Peak:
-    """The peak of the barrier between two models, to a tolerance in alpha, with few points.
+    """The peak of the loss barrier between two models, to a tolerance in alpha, with few points.
 
     A uniform grid of `num_coarse` points is refined around its highest point: each round is
     one pass over the data with up to `num_refined` points between the highest point and its
     neighbours on either side, until both neighbours are within `tolerance` of it.
 
-    What is assumed: that the highest coarse point lies beside the peak, and that the curve
-    rises and falls once between that point's neighbours. The peak found is then the curve's,
-    within `tolerance` of alpha. A peak narrower than the coarse grid can be missed: raise
-    `num_coarse` for curves with such. On a level top the first of equal points counts.
+    Assumptions: the highest coarse point lies next to the peak, and the curve rises and falls
+    once between that point's neighbours. The result is then the peak of the curve, within
+    `tolerance` of alpha. A peak narrower than the coarse grid can be missed: raise `num_coarse`
+    for such curves. On a plateau the first of equal points counts.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.

@@ -53,7 +53,7 @@ class Grid(NamedTuple):
       results: the metric's results, each stacked [Ky, Kx, ...]: row i is at ys[i].
       marks: float [M, 2], the marked points.
       at_marks: the metric's results at them, each stacked [M, ...].
-      statistics: where the batch statistics came from: "none" (the model has none),
+      statistics: the source of the batch statistics: "none" (the model has none),
         "re-estimated" or "interpolated".
     """
 
@@ -96,7 +96,7 @@ def through(params_a: Params, params_b: Params, params_c: Params) -> Plane:
     Raises:
       ValueError: at call, if the models differ in structure, shape, dtype or in a leaf that
         is not floating, or holds a NaN or an infinity that the others do not (every such leaf
-        named), or lie on one line, up to the rounding of their own dtypes.
+        named), or lie on one line, up to the rounding of their dtypes.
 
     Numerics: products and sums in float32 or more, orthogonalised twice; coordinates to
     about 1e-6 of the largest.
@@ -113,21 +113,21 @@ def through(params_a: Params, params_b: Params, params_c: Params) -> Plane:
         finite_params(dict(zip(("params_a", "params_b", "params_c"), models, strict=True)))
     if not side > floor:
         raise ValueError(
-            f"params_a and params_b are {side:.3g} apart, which is no more than rounding: they "
-            "are one point, and with params_c they span no plane"
+            f"expected params_a and params_b to differ, got a distance of {side:.3g}, which is "
+            "within rounding: with params_c they span no plane"
         )
     if not y > floor:
         raise ValueError(
-            f"the three models lie on one line: params_c is {y:.3g} from that through params_a "
-            "and params_b, which is no more than rounding. Evaluate the line instead "
-            "(interpolation.line)."
+            "expected three models that span a plane, got models on one line: params_c is "
+            f"{y:.3g} from that through params_a and params_b, which is within rounding. "
+            "Evaluate the line instead (interpolation.line)."
         )
     dtype = jnp.result_type(float)
     return Plane(models, jnp.asarray([[0, 0], [side, 0], [x, y]], dtype))
 
 
 def project(plane: Plane, params: Params) -> Projection:
-    """The nearest point of a plane through three models to any further model.
+    """The point of a plane through three models that is nearest to another model.
 
     Args:
       plane: from `through`.
@@ -191,17 +191,17 @@ def grid(
         same pass by `metrics.combine({"mean": …, "each": …})`.
       path_fn: coordinate [x, y] to parameters; see the module's text.
       stream: batches of constant shape.
-      xs: float [Kx], finite; with `ys` from `cover`, or of one's own.
+      xs: float [Kx], finite; with `ys` from `cover`, or any others.
       ys: float [Ky], finite.
-      marks: float [M, 2], further points to evaluate, such as `plane.coordinates`: a model's
-        own point is seldom on the grid. None for none.
+      marks: float [M, 2], further points to evaluate, such as `plane.coordinates`: a model is
+        rarely on the grid. None for none.
       statistics: where the batch statistics of each point come from: a stream of training
         batches, from which they are re-estimated at each point; "interpolate": those that
         the plane gives; None: for a model without any, an error for one that has them.
       chunk: points at a time; see `tlx.core.evaluate_path`.
 
     Returns:
-      `Grid`. Marked models of a plane from `through` have those models' results, to the bit.
+      `Grid`. Marked models of a plane from `through` have exactly those models' results.
 
     Raises:
       ValueError: at call, if xs or ys is not a finite vector or marks are not finite [M, 2].
@@ -244,7 +244,7 @@ def _ratio(x: Array, y: Array) -> Array:
 
 @jax.jit
 def _triangle(a: Params, b: Params, c: Params) -> tuple[Array, Array, Array, Array]:
-    """‖b − a‖, the coordinates of c, and the distance that rounding alone can make."""
+    """‖b − a‖, the coordinates of c, and the distance that rounding alone can cause."""
     ab, ac = _from(a, b), _from(a, c)
     side = tree.norm(ab)
     slope, rest = _split(ac, ab)
@@ -277,7 +277,7 @@ def _from(origin: Params, params: Params) -> Params:
 
 
 def _split(vector: Params, axis: Params) -> tuple[Array, Params]:
-    """The multiple of the axis that the vector holds, and the rest, orthogonal to the axis."""
+    """The component of the vector along the axis, and the rest, orthogonal to it."""
     scaled, exponent = tree.unit_scale(axis)  # so that squares stay in the range of floats
     square = tree.dot(scaled, scaled)
 

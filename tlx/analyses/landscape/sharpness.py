@@ -1,4 +1,4 @@
-"""How far the loss rises in a ball around a model."""
+"""Sharpness: how far the loss rises in a ball around a model."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -18,8 +18,8 @@ class Sharpness(NamedTuple):
     """The rise of the loss in a ball: a lower bound.
 
     Attributes:
-      value: float64 scalar, at least 0: the largest loss found minus the loss of the model. NaN
-        if a loss on the way is.
+      value: float64 scalar, at least 0: the largest loss reached minus the loss of the model.
+        NaN if a loss on the way is NaN.
       losses: float64 [R, T + 1], the mean loss at the points of each ascent. The first of
         each row is the model's.
       perturbation: pytree like the parameters, what is added at the point with the largest
@@ -50,13 +50,12 @@ def in_ball(
     The ball is ‖δ‖ ≤ radius, or, adaptive, ‖δ / |w|‖ ≤ radius element by element: then
     rescaling the weights so that the function stays the same, as between the layers of a ReLU
     net, does not change the result (a weight that is 0 stays 0). Batch statistics stay as
-    they are, as the network's own function in evaluation mode has them.
+    they are, as in evaluation mode.
 
     Each ascent makes `steps` moves: the first of the first one goes along the gradient to the
     sphere, the first of the others to a random point of it; move k = 1, 2, … goes
-    radius·(1 − k / steps) along the gradient's direction and back into the ball. The largest
-    loss met is no proof that there is none larger: the value is a lower bound, which more
-    steps and restarts tighten.
+    radius·(1 − k / steps) along the gradient's direction and back into the ball. A larger loss
+    may exist: the value is a lower bound, which more steps and restarts tighten.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
@@ -66,7 +65,7 @@ def in_ball(
       stream: batches of constant shape.
       radius: at least 0; without unit if adaptive, else that of the parameters.
       key: typed PRNG key.
-      adaptive: the elementwise ball.
+      adaptive: whether the ball is elementwise.
       steps: T, moves of an ascent, at least 1.
       restarts: R, the number of ascents, the one along the gradient included; at least 1.
       labels: pytree of str, the module of each leaf; None for all leaves.

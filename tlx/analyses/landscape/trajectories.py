@@ -1,4 +1,4 @@
-"""Where training went: the checkpoints of a run in the plane in which they vary most."""
+"""Training trajectories: the checkpoints of a run in the plane in which they vary most."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -50,8 +50,9 @@ class TrajectoryResult(NamedTuple):
     Attributes:
       results: the metric's results at the checkpoints, each stacked [T, ...].
       projected: those at the checkpoints' projections on the plane, each stacked [T, ...].
-        Far from `results`, a surface drawn over the plane does not show what the run met.
-      statistics: where the batch statistics came from: "none" (the model has none),
+        If they are far from `results`, a surface over the plane does not show the losses of
+        the run.
+      statistics: the source of the batch statistics: "none" (the model has none),
         "re-estimated" or "interpolated".
     """
 
@@ -90,8 +91,8 @@ def principal_components(checkpoints: Sequence[Params]) -> Components:
     """
     if len(checkpoints) < 3:
         raise ValueError(
-            f"a plane needs at least three checkpoints, got {len(checkpoints)}; evaluate the "
-            "line between two (interpolation.line)"
+            f"expected at least three checkpoints for a plane, got {len(checkpoints)}; evaluate "
+            "the line between two (interpolation.line)"
         )
     paths.hull(checkpoints)  # its checks
     finite_params({f"checkpoints[{i}]": params for i, params in enumerate(checkpoints)})
@@ -100,9 +101,9 @@ def principal_components(checkpoints: Sequence[Params]) -> Components:
     values, vectors = _eigen(_gram(floating, len(checkpoints)))
     if not np.sqrt(values[1]) > np.linalg.norm([float(rounding(p)) for p in checkpoints]):
         raise ValueError(
-            f"the checkpoints lie on one line: they are within {np.sqrt(values[1]):.3g} of it, "
-            "which is no more than rounding, and so span no plane. Evaluate the line between "
-            "the first and the last (interpolation.line)."
+            "expected checkpoints that span a plane, got checkpoints within "
+            f"{np.sqrt(values[1]):.3g} of one line, which is within rounding. Evaluate the line "
+            "between the first and the last (interpolation.line)."
         )
     coordinates = vectors * np.sqrt(values)[None]
     weights = vectors[:, :2] / np.sqrt(values[:2])[None]

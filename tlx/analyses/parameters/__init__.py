@@ -1,7 +1,7 @@
-"""Parameter space: how far weights are apart, where they moved, and their spectra.
+"""Parameter space: distances between weights, their movement, and their spectra.
 
-`distances` between two models, module by module; `movement` along a run, and whether runs moved
-alike; `spectra`, the singular values of each layer.
+`distances` between two models, module by module; `movement` along a run, and whether two runs
+moved in the same direction; `spectra`, the singular values of each layer.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The largest singular values of a convolution as it stands in a net, without its matrix.
+"""The largest singular values of a convolution with its stride and padding, matrix-free.
 
 A block Krylov method: the blocks are batches of the convolution. A single vector, as in plain
 Lanczos, would find one of each group of equal singular values, and a convolution has many such
@@ -16,24 +16,24 @@ import numpy as np
 from jaxtyping import Array, Float
 
 SPARE = 4
-"""Vectors of a block beyond the values that are asked for."""
+"""Vectors of a block beyond the number of requested values."""
 
 STEPS = 40
-"""Blocks at most."""
+"""The maximum number of blocks."""
 
 ENOUGH = 1e-5
-"""The method stops where all bounds are below this part of the largest value."""
+"""The method stops when all bounds are below this fraction of the largest value."""
 
 
 class Top(NamedTuple):
-    """The largest singular values of a linear map, and what is known of all.
+    """The largest singular values of a linear map, and properties of all of them.
 
     Attributes:
       values: float64 [k], falling.
       residuals: float64 [k], ‖Aᵀu − σv‖ of each with its singular vectors, Av = σu: the map has
         a singular value that close to σ.
-      frobenius_norm: float, of the whole map, exact.
-      num_values: int, of the whole map: its smaller side.
+      frobenius_norm: float, of the entire map, exact.
+      num_values: int, the number of all singular values: the smaller side of the map.
     """
 
     values: Float[np.ndarray, " k"]

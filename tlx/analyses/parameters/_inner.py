@@ -1,7 +1,7 @@
-"""Inner products of leaves, whose squares would leave the range of floats before they do.
+"""Inner products of leaves, scaled so that squares stay in the range of floats.
 
-On the device each factor is divided by the power of two at its largest entry; where the sums of
-leaves meet, on the host, they are numbers of float64, which hold any square of a float32.
+On the device each factor is divided by the power of two at its largest entry; the sums of leaves
+are added on the host in float64, which holds any square of a float32.
 """
 
 from typing import Any

@@ -47,7 +47,7 @@ class Layer(NamedTuple):
 
 
 def by_shape(params: Params, layout: str) -> tuple[dict[str, Layer], tuple[str, ...]]:
-    """The kernels among the leaves by their number of axes, and leaves that may be and are none."""
+    """The kernels among the leaves by their number of axes, and the leaves that are passed over."""
     if layout not in _LAYOUTS:
         raise ValueError(checks.unknown("layout", layout, _LAYOUTS))
     found: dict[str, Layer] = {}
@@ -88,7 +88,7 @@ def layers(apply_fn: ApplyFn, params: Params, inputs: Any) -> dict[str, Layer]:
     Returns:
       Leaf name to `Layer`. Of a leaf that is used more than once, the first use. Kernels that are
       computed of leaves (scaled, normalised), transposed convolutions, products with a batch
-      axis and what is inside of loops are not found.
+      axis and anything inside loops are not detected.
 
     Cost: one trace of the model, the first time.
     """

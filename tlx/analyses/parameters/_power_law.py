@@ -64,7 +64,7 @@ def fit(sample: Float[np.ndarray, " N"]) -> PowerLaw:
 
 
 def _from(logs: Float[np.ndarray, " n"]) -> PowerLaw:
-    """The law of a whole sample, from its rising logarithms that are not all equal."""
+    """The law of an entire sample, from its increasing logarithms that are not all equal."""
     n = len(logs)
     above = logs - logs[0]
     exponent = float(n / above.sum())

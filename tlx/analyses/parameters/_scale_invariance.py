@@ -1,4 +1,4 @@
-"""Which weights batch normalisation makes free of scale, and parameters without that freedom."""
+"""Weights made scale-invariant by batch normalisation, and parameters with the scale removed."""
 
 import functools
 from collections import Counter
@@ -44,9 +44,9 @@ def scale_invariant_leaves(
 
     A linear or convolutional layer whose output, its bias added, goes into batch
     normalisation and nowhere else: in training, BN(c·w∗x + b) = BN(w∗x) for each filter w and
-    c > 0, up to ε. In evaluation the same holds once the running statistics follow, and where
-    training keeps them frozen it does not hold. Found by what the model computes and not by
-    names, from its evaluation form.
+    c > 0, up to ε. In evaluation mode the same holds once the running statistics have adapted;
+    where training keeps them frozen it does not hold. Derived from what the model computes in
+    evaluation mode, not from names.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
@@ -67,7 +67,7 @@ def scale_invariant_leaves(
     References: T. van Laarhoven, L2 regularization versus batch and weight normalization, 2017.
     """
     of = graph.trace(apply_fn, params, inputs)
-    found_norms, _ = norms.look(of)
+    found_norms, _ = norms.identify(of)
     served = Counter(leaf for norm in found_norms for leaf in (norm.mean, norm.var))
     model = _Model(of)
     found = [
@@ -92,7 +92,7 @@ def normalised(params: Params, leaves: Iterable[ScaleInvariant]) -> Params:
       its statistics. ε counts more or less than before, by n².
 
     Raises:
-      ValueError: for a leaf that `params` has not.
+      ValueError: for a leaf that `params` lacks.
 
     Numerics: computed in float32 or more, rounded once to the leaf's dtype.
     """
@@ -139,7 +139,7 @@ class _Model:
         self.producer = {var: op for op in of.ops for var in op.outputs}
         reads = [x for op in of.ops for x in op.inputs] + list(of.outputs)
         self.readers = Counter(x for x in reads if not graph.is_literal(x))
-        # how often a leaf meets the activations, or is given out
+        # how often a leaf is combined with activations, or is an output
         self.uses = Counter(
             name
             for values in [op.inputs for op in of.ops if self.moving(op)] + [of.outputs]

@@ -1,4 +1,4 @@
-"""What singular values amount to: norms, ranks and the power law of the tail."""
+"""Summaries of singular values: norms, ranks and the power law of the tail."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from tlx.analyses.parameters import _power_law
 
 
 class Summary(NamedTuple):
-    """What singular values σ amount to, each with its multiplicity.
+    """A summary of singular values σ, each with its multiplicity.
 
     All are scalars; in `Spectra` arrays [L]. NaN where there are no values or one is NaN.
 
@@ -52,7 +52,7 @@ class Summary(NamedTuple):
 def summary(
     values: Float[np.ndarray, " R"], multiplicity: Int[np.ndarray, " R"] | None = None
 ) -> Summary:
-    """What singular values amount to.
+    """The summary of singular values.
 
     Args:
       values: real [R], at least 0, in any order, zeros included.

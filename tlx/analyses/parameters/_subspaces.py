@@ -1,4 +1,4 @@
-"""How much of their leading directions two models share."""
+"""The overlap of the leading directions of two models."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -64,8 +64,8 @@ def subspace_overlap(
 
     Numerics: in float64 on the host, from the product of each matrix with itself; "up to
     rounding" is the largest singular value times n·eps of the dtype, n the larger side (√(n·eps)
-    of float64 where that is more). The rounding of two models is in their difference, and there
-    it is not told from movement.
+    of float64 where that is more). The difference of two models contains their rounding, which
+    cannot be distinguished from movement.
     Cost: for a weight n × k of two models, k ≤ n, about 4·n·k² + 3·k³ flops.
     """
     if rank < 1:

@@ -1,7 +1,7 @@
-"""How far apart two models are in parameter space, module by module.
+"""Distances between two models in parameter space, module by module.
 
-Models fine-tuned from one start stay close to each other and to it; models trained from
-scratch do not (Neyshabur, Sedghi, Zhang 2020, table 2).
+Models fine-tuned from the same weights stay close to each other and to these; models trained
+from scratch do not (Neyshabur, Sedghi, Zhang 2020, table 2).
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ def by_module(
       labels: pytree of str of the same structure: the module of each leaf.
       modules: which modules to compare, in the order of the result; None takes all, in the
         order of their first leaf. Modules that are left out may differ in shape, so that a
-        model can be compared with its pretrained start but for the head.
+        model can be compared with its pretrained weights except for the head.
 
     Returns:
       `Distances`; exchanging the models changes nothing. The l2 is infinite where a number is

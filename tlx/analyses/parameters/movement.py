@@ -1,10 +1,10 @@
-"""How training moves parameters: how far, how straight, and whether two runs move alike.
+"""The movement of parameters in training: how far, how straight, and in which direction.
 
 `trajectory` follows the checkpoints of a run module by module, `alignment_of_movement` compares
-the displacements of two models from where they started, and `subspace_overlap` and
-`principal_overlap` the directions in which they lie. Where batch normalisation takes the scale of
-a weight away, its length says little: `scale_invariant_leaves` finds such weights and
-`normalised` gives the same function without that freedom, for these functions and for
+the displacements of two models from their starts, and `subspace_overlap` and
+`principal_overlap` the subspaces in which they lie. Where batch normalisation removes the scale of
+a weight, its length is meaningless: `scale_invariant_leaves` lists such weights and
+`normalised` returns the same function with the scale removed, for these functions and for
 `distances`.
 """
 
@@ -50,7 +50,7 @@ class Movement(NamedTuple):
       turn: float64 [T − 2, M], the cosine of each step and the one before, −1 … 1; NaN where
         one of them is zero.
       to_end: float64 [T − 1, M], the cosine of each step and the displacement of `end` from
-        θ_0; NaN where one of them is zero; None where no end was given.
+        θ_0; NaN where one of them is zero; None without an end.
     """
 
     norm: Float[np.ndarray, "T M"]
@@ -85,9 +85,9 @@ def trajectory(
 ) -> Trajectory:
     """How far and how straight a run moved, by module and in total, in one pass.
 
-    Checkpoints are read one after the other, so that a generator that loads each when asked
-    holds few of them. A path is as long as the checkpoints are dense: what happens between two
-    of them counts as a straight line.
+    Checkpoints are read one after the other, so that a generator that loads them lazily holds few
+    of them. The length of a path grows with the density of checkpoints: between two of them the
+    path counts as a straight line.
 
     Args:
       checkpoints: T ≥ 1 pytrees of arrays of one structure, in the order of training.
@@ -96,8 +96,8 @@ def trajectory(
       labels: pytree of str of that structure: the module of each leaf.
       modules: which modules, in the order of the result; None takes all, in the order of
         their first leaf.
-      end: where to look from the start for `Movement.to_end`: the last checkpoint, or any
-        other model of that structure.
+      end: the model towards which `Movement.to_end` measures: the last checkpoint, or any other
+        of that structure.
 
     Returns:
       `Trajectory`.
@@ -134,14 +134,14 @@ def trajectory(
 
 
 class Alignment(NamedTuple):
-    """How alike two displacements are; [M] or, for all modules as one vector, scalars.
+    """The alignment of two displacements; [M] or, for all modules as one vector, scalars.
 
     Attributes:
       cosine: float64 [M], −1 … 1; NaN where one of them is zero.
       chance: float64 [M], 1/√k for k parameters: the standard deviation of the cosine of two
         independent directions, uniform on the sphere, whose mean is 0; NaN for k = 0.
-      z: float64 [M], cosine / chance. Gradients fill few of the k directions, so two runs that
-        have nothing else in common may still have a large z: compare with such runs.
+      z: float64 [M], cosine / chance. Gradients span few of the k directions, so even unrelated
+        runs may have a large z: compare with such runs.
       length_a: float64 [M], the displacement of a.
       length_b: float64 [M], that of b.
       size: int [M], k, the number of floating entries, a complex one twice.
@@ -186,8 +186,8 @@ def alignment_of_movement(
       end_a: pytree of arrays, the model a. Floating leaves count.
       end_b: pytree of the same structure, the model b.
       labels: pytree of str of the same structure: the module of each leaf.
-      start: where a started, and b too but for `start_b`.
-      start_b: where b started; None for `start`.
+      start: the start of a, and of b unless `start_b` is given.
+      start_b: the start of b; None for `start`.
       modules: which modules, in the order of the result; None takes all. Modules that are left
         out may differ in shape.
 

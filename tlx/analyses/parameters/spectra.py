@@ -1,9 +1,9 @@
 """Singular values of the layers of a net as linear maps.
 
-A convolution is three matrices, according to the question: its kernel as one matrix
-[H·W·I, O] ("reshaped"); the map of whole feature maps with the borders joined, at every
-position ("circular"), whose spectrum is exact by Fourier transform; and the map as it stands in
-the net, with its own stride and padding ("operator"). Results say which it was.
+A convolution can be seen as three matrices: its kernel as one matrix [H·W·I, O] ("reshaped");
+the circular convolution of entire feature maps ("circular"), whose spectrum is exact by Fourier
+transform; and the map as in the net, with its stride and padding ("operator"). Results state
+which.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,8 +38,8 @@ class Spectra(NamedTuple):
         convolution come in pairs, and those of a 1x1 kernel once a pixel.
       residuals: leaf name to float64 [R], see `Top`; of convolutions for "operator" only.
       summaries: `Summary` of arrays [L]; for "operator" what needs all values is NaN.
-      passed_over: leaves of at least two axes that are no layer that was understood, or complex;
-        leaves that are not floating are none.
+      passed_over: floating leaves of at least two axes that were not recognised as a layer, or
+        are complex.
     """
 
     layers: tuple[str, ...]
@@ -97,7 +97,7 @@ def circular(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Float[np.ndarray, " R"]:
-    """All singular values of a convolution with joined borders and stride 1.
+    """All singular values of a circular convolution with stride 1.
 
     Those of the matrices K(f) [I, O] = Σ_t K[t]·exp(−2πi Σ_a f_a t_a / n_a) over the frequencies
     f of feature maps of size n. A kernel that is larger than the maps goes around them.
@@ -110,7 +110,7 @@ def circular(
 
     Returns:
       float64 [min(I, O / groups)·groups·Π size], falling; the sum of their squares is
-      Π size·‖K‖² where no two taps meet. NaN if the kernel is not finite.
+      Π size·‖K‖² where no two taps coincide. NaN if the kernel is not finite.
 
     Raises:
       ValueError: at call, for a kernel without three to five axes, a size or dilation below 1
@@ -139,7 +139,7 @@ def operator(
     groups: int = 1,
     num_values: int = 8,
 ) -> Top:
-    """The largest singular values of a convolution with its own stride and padding.
+    """The largest singular values of a convolution with its stride and padding.
 
     Args:
       kernel: real [*taps, I, O], one to three axes of taps.
@@ -186,11 +186,11 @@ def by_layer(
     sizes: Mapping[str, Sequence[int]] | None = None,
     layout: str = "HWIO",
 ) -> Spectra:
-    """The spectra of the weights of a pytree of parameters, told by their number of axes.
+    """The spectra of the weights of a pytree of parameters, classified by their number of axes.
 
     Two axes are a dense layer, three to five a convolution with one to three axes of space.
-    Vectors are no weights, also where other axes of length 1 stand before their own (after it in
-    "OIHW"). `of_model` sees in the model itself what each leaf is.
+    Vectors are not weights, even with further axes of length 1 before theirs (after it in
+    "OIHW"). `of_model` derives the role of each leaf from the model.
 
     Args:
       params: pytree of arrays; leaves that are not floating do not count, complex ones are
@@ -217,8 +217,8 @@ def by_layer(
         lacking = [name for name in convs if name not in sizes]
         if lacking:
             raise ValueError(
-                f"expected the size of each convolution's feature maps, got none of "
-                f"{', '.join(lacking)}; of_model finds them in the model"
+                f"expected the size of each convolution's feature maps, got none for "
+                f"{', '.join(lacking)}; of_model derives them from the model"
             )
         found |= {
             name: found[name]._replace(size=each("size", sizes[name], len(found[name].strides)))
@@ -260,7 +260,7 @@ def of_model(
 def _spectra(
     params: Params, found: Mapping[str, Layer], kind: str, num_values: int, passed_over: Any
 ) -> Spectra:
-    """The spectra of kernels that are found; sizes and the rest are known where `kind` asks."""
+    """The spectra of the given kernels; sizes and geometry are known where `kind` needs them."""
     leaves = tree.named_leaves(params)
     values, multiplicities, residuals, summaries = {}, {}, {}, []
     for name, layer in found.items():

@@ -1,4 +1,4 @@
-"""A model as a graph of operations on named leaves, and what is read from it."""
+"""A model as a graph of operations on named leaves, and what can be read from it."""
 
 from tlx.core.graph.tracing import (
     Graph,

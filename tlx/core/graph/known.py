@@ -1,7 +1,7 @@
-"""What the values of a graph that do not depend on the inputs are made of.
+"""How the values of a graph that do not depend on the inputs are computed from its leaves.
 
-Such a value is a function of leaves and constants; statistics of batches are told from other
-parameters by how it is made of them.
+Such a value is a function of leaves and constants; its form distinguishes batch statistics from
+other parameters.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import numpy as np
 from tlx.core.graph.tracing import Graph, Op, Var, done, is_literal, shape
 
 Axes: TypeAlias = tuple[int | None, ...] | None
-"""Whose axis of a leaf each of a value's axes is (None: of none); None where it is not followed."""
+"""The leaf's axis behind each axis of a value (None: no axis); None where it is not tracked."""
 
 SAME_VALUE = ("convert_element_type", "copy", "stop_gradient", "reduce_precision")
 SHAPING = (*SAME_VALUE, "reshape", "squeeze", "expand_dims", "transpose")
@@ -28,12 +28,12 @@ class Known(NamedTuple):
     """A value that depends on parameters and constants only.
 
     Attributes:
-      leaves: of which it is made element by element, with their axes.
+      leaves: those it is computed from element by element, with their axes.
       mixed: the other leaves it depends on.
       linear: leaf to f, where the value is f · leaf · (what does not depend on the leaf).
       affine: f, where the value is f · leaf plus or clipped at constants, and of one leaf only.
-      rooted: leaf to f, where it is made of a root of f · leaf plus or clipped at constants;
-        f is None for the root of something else that is made of the leaf.
+      rooted: leaf to f, where it is computed from a root of f · leaf plus or clipped at constants;
+        f is None for the root of another function of the leaf.
       times: leaf to f, where f · leaf · (a root of leaves) is among its terms.
     """
 
@@ -46,18 +46,18 @@ class Known(NamedTuple):
 
     @property
     def names(self) -> frozenset[str]:
-        """All leaves on which it depends."""
+        """All leaves it depends on."""
         return frozenset(self.leaves) | self.mixed
 
     @property
     def single(self) -> str | None:
-        """The leaf of which it is a multiple, its elements moved at most."""
+        """The leaf it is a multiple of, up to a rearrangement of elements."""
         alone = len(self.names) == 1 and len(self.linear) == 1
         return min(self.linear) if alone else None
 
 
 def known(graph: Graph, seed: Mapping[Var, Known] | None = None) -> dict[Var, Known]:
-    """What is known of each value that does not depend on the inputs."""
+    """The `Known` of each value that does not depend on the inputs."""
     found = {
         var: Known({name: tuple(range(len(shape(var))))}, frozenset(), {name: 1.0}, 1.0)
         for name, var in graph.leaves.items()
@@ -91,7 +91,7 @@ def _result(graph: Graph, op: Op, reads: list[Known]) -> Known:
 
 
 def axes_after(op: Op, operand: Var, axes: Axes) -> Axes:
-    """The axes of a leaf after an operation on a value that has them."""
+    """The axes of a leaf after an operation on a value with these axes."""
     source, target = shape(operand), shape(op.outputs[0])
     if axes is None or op.name in SAME_VALUE:
         return axes
@@ -159,7 +159,7 @@ def _is_half(x: Any) -> bool:
 
 
 def _constant(graph: Graph, x: Any) -> float | None:
-    """The number that a value without leaves holds in all places; None if there is none."""
+    """The number that a value without leaves holds everywhere; None if there is no such number."""
     value = x.val if is_literal(x) else _evaluated(graph, x)
     if value is None or isinstance(value, jax.core.Tracer) or not np.size(value):
         return None
@@ -169,7 +169,7 @@ def _constant(graph: Graph, x: Any) -> float | None:
 
 
 def _evaluated(graph: Graph, var: Var) -> Any:
-    """The value of what depends on constants only; None where it depends on a leaf or an input."""
+    """The value of a variable that depends on constants only; else None."""
     producer = {x: op for op in graph.ops for x in op.outputs}
     values: dict[Var, Any] = dict(graph.constants)
 

@@ -1,4 +1,4 @@
-"""Where a graph normalises by batch statistics."""
+"""The batch normalisations in a graph."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,9 +13,9 @@ class BatchNorm(NamedTuple):
 
     Attributes:
       mean: name of the leaf that is subtracted.
-      var: name of the leaf by whose root is divided.
+      var: name of the leaf whose square root is the divisor.
       site: the value from which `mean` is subtracted; the moments have that leaf's shape.
-      factors: (f, g), where the moments are f · mean and g · var: 1 but for a framework that
+      factors: (f, g), where the moments are f · mean and g · var: both 1 unless a framework
         corrects its running averages when it reads them.
     """
 
@@ -26,7 +26,7 @@ class BatchNorm(NamedTuple):
 
 
 class _Scaled(NamedTuple):
-    """A value times a root from which something may yet be subtracted: x·s in x·s + t."""
+    """A value times a root from which something may still be subtracted: x·s in x·s + t."""
 
     value: Var
     factor: Known
@@ -36,47 +36,47 @@ def batch_norms(graph: Graph) -> tuple[BatchNorm, ...]:
     """The batch normalisations, in the order of the forward pass.
 
     Raises:
-      ValueError: if a root of a leaf scales activations and no leaf is found as their mean, or
-        within a loop or a branch, where the statistics cannot be set apart.
+      ValueError: if the root of a leaf scales activations and no leaf is subtracted as their mean,
+        or inside a loop or a branch, where the statistics cannot be identified.
     """
-    norms, unclear = look(graph)
+    norms, unclear = identify(graph)
     if unclear:
         raise ValueError(
-            f"a root of {', '.join(unclear)} scales activations as the variance of batch "
-            "normalisation does, but not as (x − mean)·scale/√(var + ε) + bias or "
-            "x·s + (bias − mean·s), with leaves as mean and var, outside of loops and branches. "
-            "Pass statistics='interpolate', by which all leaves lie as they do on the path."
+            "expected batch normalisation as (x − mean)·scale/√(var + ε) + bias or "
+            "x·s + (bias − mean·s), with leaves as mean and var, outside of loops and branches, "
+            f"got another use of a root of {', '.join(unclear)} to scale activations. "
+            "Pass statistics='interpolate', which takes all leaves as they lie on the path."
         )
     return norms
 
 
-def look(graph: Graph) -> tuple[tuple[BatchNorm, ...], tuple[str, ...]]:
+def identify(graph: Graph) -> tuple[tuple[BatchNorm, ...], tuple[str, ...]]:
     """(the batch normalisations, the leaves that look like variances of others)."""
     finder = _Finder(graph, known(graph))
     for op in graph.ops:
-        finder.look(op)
+        finder.identify(op)
     unclear = [name for names in finder.unclear.values() for name in names]
     return tuple(dict.fromkeys(finder.found)), tuple(dict.fromkeys(unclear))
 
 
 def each_once(norms: tuple[BatchNorm, ...]) -> tuple[BatchNorm, ...]:
-    """The normalisations, if no leaf serves two of them.
+    """The normalisations, if no two of them share a leaf.
 
     Raises:
-      ValueError: naming the leaves that do.
+      ValueError: naming the leaves that are shared.
     """
     leaves = [leaf for norm in norms for leaf in (norm.mean, norm.var)]
     twice = sorted({leaf for leaf in leaves if leaves.count(leaf) > 1})
     if twice:
         raise ValueError(
-            f"the batch statistics {', '.join(twice)} serve more than one layer, so that they "
-            "cannot be told apart; pass statistics='interpolate'"
+            f"expected batch statistics of one layer each, got {', '.join(twice)} shared by "
+            "several layers; pass statistics='interpolate'"
         )
     return norms
 
 
 class _Finder:
-    """Reads the operations in order; `unclear` holds the roots that are not explained yet."""
+    """A reader of the operations in order; `unclear` holds the roots not explained so far."""
 
     def __init__(self, graph: Graph, known: Mapping[Var, Known]) -> None:
         self.graph, self.known = graph, known
@@ -85,8 +85,8 @@ class _Finder:
         self.found: list[BatchNorm] = []
         self.unclear: dict[Var, tuple[str, ...]] = {}
 
-    def look(self, op: Op) -> None:
-        """Takes in one operation; those on parameters only say nothing."""
+    def identify(self, op: Op) -> None:
+        """Reads one operation; those on parameters alone are skipped."""
         moving = [x for x in op.inputs if not is_literal(x) and x not in self.known]
         if not moving:
             return
@@ -150,7 +150,7 @@ class _Finder:
         return self._unclear(out, fixed)
 
     def _add(self, site: Site | None, factor: float, scale: Known) -> bool:
-        """Whether a site and a factor make a normalisation."""
+        """Whether a site and a factor form a normalisation."""
         (var, of_var), *others = scale.rooted.items()
         if site is None or others or of_var is None or _size(self.graph, var) != _size_of(site):
             return False
@@ -174,7 +174,7 @@ class _Finder:
             self.unclear[out] = names
 
     def _within(self, op: Op) -> None:
-        """Normalisations within a loop or a branch."""
+        """Looks for normalisations inside a loop or a branch."""
         for body in bodies(op):
             operands = op.inputs[len(op.inputs) - len(body.inputs) :]
             seed = {
@@ -184,7 +184,7 @@ class _Finder:
             }
             inner = _Finder(body._replace(leaves=self.graph.leaves), known(body, seed))
             for each in body.ops:
-                inner.look(each)
+                inner.identify(each)
             names = [n for norm in inner.found for n in (norm.mean, norm.var)]
             names += [n for some in inner.unclear.values() for n in some]
             if names:

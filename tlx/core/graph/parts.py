@@ -12,13 +12,13 @@ from tlx.core.types import ApplyFn, Params
 
 
 class Part(NamedTuple):
-    """What is computed anew where a module's leaves change.
+    """What is recomputed when a module's leaves change.
 
     Attributes:
       moving: names of the leaves.
-      carried: the values that it reads, that depend on the inputs and not on these leaves.
-      ops: numbers of its operations, those that only read other leaves included: what they
-        make is small, and often broadcast, which is not worth carrying.
+      carried: the values it reads that depend on the inputs and not on these leaves.
+      ops: indices of its operations, including those that only read other leaves: their
+        results are small, and often broadcast, so not worth carrying.
     """
 
     moving: tuple[str, ...]
@@ -27,14 +27,14 @@ class Part(NamedTuple):
 
 
 class Plan:
-    """What of a graph is computed once, and what for each module's points.
+    """Which operations of a graph run once, and which at each of a module's points.
 
     Compared by identity, as a static argument of compiled functions.
 
     Attributes:
-      graph: of the whole model.
+      graph: of the entire model.
       carried: the values that some part carries.
-      before: numbers of the operations that make them.
+      before: indices of the operations that compute them.
       parts: one for each module.
     """
 
@@ -49,7 +49,7 @@ class Plan:
 def plan(
     apply_fn: ApplyFn, params: Params, inputs: Any, modules: tuple[tuple[str, ...], ...]
 ) -> Plan:
-    """The plan for modules, each the names of its leaves; the same object for the same question."""
+    """The plan for modules, each given by its leaf names; the same object for equal arguments."""
     return _plan(_ById(graph.trace(apply_fn, params, inputs)), modules)
 
 
@@ -77,7 +77,7 @@ def compute(of: Graph, ops: Iterable[int], values: dict[Var, Any]) -> None:
 
 
 def outputs(of: Graph, values: Mapping[Var, Any]) -> Any:
-    """What the model returns, from its values."""
+    """The model's outputs, from its values."""
     return jax.tree.unflatten(of.out_tree, [_read(values, x) for x in of.outputs])
 
 
@@ -98,7 +98,7 @@ def _part(of: Graph, moving: tuple[str, ...], dependent: set[Var]) -> Part:
 
 
 def _needed(of: Graph, results: Iterable[Var], ready: Iterable[Var]) -> tuple[int, ...]:
-    """The operations, in order, that make values out of leaves, inputs and what is ready."""
+    """The operations, in order, that compute values from leaves, inputs and what is ready."""
     ready = set(ready)
     wanted = {x for x in results if not graph.is_literal(x)} - ready
     ops = []
@@ -111,7 +111,7 @@ def _needed(of: Graph, results: Iterable[Var], ready: Iterable[Var]) -> tuple[in
 
 
 class _ById:
-    """A graph as a key: `graph.trace` returns the same object for the same question."""
+    """A graph as a key: `graph.trace` returns the same object for equal arguments."""
 
     def __init__(self, of: Graph) -> None:
         self.graph = of

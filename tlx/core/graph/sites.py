@@ -1,4 +1,4 @@
-"""What the layers of a graph give out."""
+"""The outputs of the layers of a graph."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,7 +10,7 @@ _CONTRACTIONS = ("dot_general", "conv_general_dilated")
 
 
 class Site(NamedTuple):
-    """A value whose moments are taken by channel.
+    """A value whose moments are taken per channel.
 
     Attributes:
       name: the leaf that names it.
@@ -26,10 +26,10 @@ class Site(NamedTuple):
 
 
 def layers(graph: Graph) -> tuple[Site, ...]:
-    """What linear and convolutional layers give out, but for the last ones.
+    """The outputs of linear and convolutional layers, except the last ones.
 
     A layer contracts a value that depends on the inputs with a kernel that does not; it is named
-    by the kernel. Last are those on which no other layer depends.
+    after the kernel. The last layers are those on which no other layer depends.
     """
     found = known(graph)
     later = _read_later(graph, found)
@@ -43,7 +43,7 @@ def layers(graph: Graph) -> tuple[Site, ...]:
         sizes = tuple(shape(value)[axis] for axis in channels)
         sites.append(Site(min(found[kernel].names), value, channels, sizes))
     names = [site.name for site in sites]
-    return tuple(  # a kernel that serves twice has two sites
+    return tuple(  # a kernel that is used twice has two sites
         site._replace(name=f"{site.name}:{names[:i].count(site.name)}")
         if site.name in names[:i]
         else site
@@ -53,7 +53,7 @@ def layers(graph: Graph) -> tuple[Site, ...]:
 
 def _channels(op: Op, found: Mapping[Var, Known]) -> tuple[int, ...] | None:
     """The axes of a layer's result that come from its kernel; None where op is no layer."""
-    if op.inner is not None:  # the form for this platform of what the default branch says
+    if op.inner is not None:  # this platform's form of the default branch
         inside = [x for x in op.inner.ops if x.outputs[0] == op.inner.outputs[0]]
         if len(inside) != 1 or inside[0].name not in _CONTRACTIONS:
             return None

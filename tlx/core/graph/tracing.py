@@ -1,9 +1,9 @@
-"""A model as a graph of operations: what it does with each leaf, and values on the way.
+"""A model as a graph of operations: how it uses each leaf, and its intermediate values.
 
 An apply function is traced once into a flat list of operations whose first operands are the
-leaves of the parameters by name. `statistics` finds batch normalisation in it and
+leaves of the parameters by name. `batch_statistics` finds batch normalisation in it and
 the alignment of `tlx.analyses.landscape` the permutations that leave the function as it is; both
-need the model's intermediate values, which `run` gives or changes. No framework is needed.
+need the model's intermediate values, which `run` returns or changes. No framework is needed.
 """
 
 import functools
@@ -53,7 +53,7 @@ class Graph(NamedTuple):
       leaves: leaf name to value, the parameters.
       inputs: the values of the inputs' leaves.
       constants: value to array.
-      ops: the operations in an order in which they can be done.
+      ops: the operations in an order in which they can be executed.
       outputs: the values (or literals) of the outputs' leaves.
       out_tree: structure of the outputs.
     """
@@ -107,13 +107,13 @@ def run(
       graph: of `trace`, for these shapes.
       params: pytree of arrays.
       inputs: pytree of arrays.
-      hooks: what to do with a value as soon as it is there.
-      order: numbers of the operations in the order in which to do them; None for the graph's.
+      hooks: what to do with a value as soon as it is computed.
+      order: indices of the operations in the order of execution; None for the graph's order.
 
     Returns:
       (outputs, value by `Var`). To be called under `jax.jit`, which drops what is not used.
-      Calls are inlined and with them functions' own rules of differentiation lost, so that
-      gradients through it may differ where such a rule says so (relu's at 0).
+      Calls are inlined, so custom differentiation rules are lost and gradients may differ
+      where such a rule applies (relu at 0).
 
     Raises:
       ValueError: if params or inputs have other names or shapes than the graph.
@@ -138,10 +138,10 @@ def run(
 
 
 def order_with(graph: Graph, after: Mapping[Var, Var]) -> tuple[int, ...]:
-    """An order of the operations in which nothing reads `var` before `after[var]` is there.
+    """An order of the operations in which nothing reads `var` before `after[var]` is computed.
 
     Raises:
-      ValueError: if there is none, since a value would be needed for itself.
+      ValueError: if there is none, because a value would depend on itself.
     """
     producer = {var: i for i, op in enumerate(graph.ops) for var in op.outputs}
     done: dict[int, bool] = {}
@@ -160,8 +160,11 @@ def order_with(graph: Graph, after: Mapping[Var, Var]) -> tuple[int, ...]:
                 done[i] = True
                 order.append(i)
                 stack.pop()
-            elif i in done:  # seen before, and still not all it reads is there
-                raise ValueError(f"operation {graph.ops[i].name!r} would be needed for itself")
+            elif i in done:  # seen before, and some of what it reads is still missing
+                raise ValueError(
+                    "expected an order without cycles, got one in which operation "
+                    f"{graph.ops[i].name!r} depends on itself"
+                )
             else:
                 done[i] = False
                 stack += waiting
@@ -169,7 +172,7 @@ def order_with(graph: Graph, after: Mapping[Var, Var]) -> tuple[int, ...]:
 
 
 def done(op: Op, operands: list[Any]) -> list[Any]:
-    """The results of an operation on these operands."""
+    """The results of an operation on the given operands."""
     given = op.primitive.get_bind_params(op.params)  # in some versions with functions before
     functions, params = given if isinstance(given, tuple) else ((), given)
     results = op.primitive.bind(*functions, *operands, **params)
@@ -227,7 +230,7 @@ def _graph(closed: Any, names: tuple[str, ...], out_tree: Any) -> Graph:
 
 
 def _inline(closed: Any, operands: list[Var], ops: list[Op], constants: Any) -> list[Var]:
-    """Appends the operations of a jaxpr, read on `operands`; what its results are called."""
+    """The variables of a jaxpr's results, its operations on `operands` appended to `ops`."""
     jaxpr = closed.jaxpr if hasattr(closed, "jaxpr") else closed
     known: dict[Var, Var] = dict(zip(jaxpr.invars, operands, strict=True))
     for var, value in zip(jaxpr.constvars, getattr(closed, "consts", ()), strict=True):
@@ -252,12 +255,12 @@ def _inline(closed: Any, operands: list[Var], ops: list[Op], constants: Any) -> 
 
 
 def _fresh(var: Var) -> Var:
-    """A value of its own, since a function that is called twice has one jaxpr."""
+    """A fresh variable, since a function that is called twice has one jaxpr."""
     return jex.Var(var.aval)
 
 
 def _body(eqn: Any) -> Any:
-    """The function that an operation only calls, or None."""
+    """The function that an operation merely calls, or None."""
     if eqn.primitive.name not in _CALLS:
         return None
     for field in ("jaxpr", "call_jaxpr", "fun_jaxpr"):

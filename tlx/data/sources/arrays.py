@@ -43,7 +43,7 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
     except Exception as error:  # zip files and headers that are cut or false raise many kinds
         what = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"{shown(file)}: expected arrays images (uint8) and labels, but: {what}"
+            f"{shown(file)}: expected arrays images (uint8) and labels, got {what}"
         ) from error
     is_column = labels.ndim == 2 and labels.shape[1] == 1 and not np.isin(labels, (0, 1)).all()
     is_classes = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
@@ -62,14 +62,14 @@ def _arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
     with file.open("rb") as opened:  # not by name: numpy leaves a broken file open
         data = np.load(opened, allow_pickle=False)
         if not isinstance(data, np.lib.npyio.NpzFile):
-            raise ValueError("it is one array; save both with numpy.savez")
+            raise ValueError("one array; save both with numpy.savez")
         lacking = [name for name in ("images", "labels") if name not in data]
         if lacking:
-            raise ValueError(f"lacks {' and '.join(lacking)}; it has {', '.join(data.files)}")
+            raise ValueError(f"{', '.join(data.files)} without {' and '.join(lacking)}")
         return data["images"], data["labels"]
 
 
 registry.register(
     "numpy",
-    registry.Reader(lambda asked: open_arrays(asked.split, asked.folder), reads_files=True),
+    registry.Reader(lambda request: open_arrays(request.split, request.folder), reads_files=True),
 )

@@ -82,12 +82,14 @@ def open_chexpert(split: str, folder: str | None) -> ImageFiles:
     numbers = np.arange(total) if order is None else order
     numbers = numbers[int(first or 0) : int(last) if last else total]
     if last and int(last) > total:
-        raise ValueError(f"{root / part}.csv has {total} images, fewer than the split {split!r}")
+        raise ValueError(
+            f"expected at least the images of {split!r}, got {total} in {root / part}.csv"
+        )
     if doubled:
         is_rare = labels[numbers][:, DOUBLED].any(axis=1)
         numbers = np.repeat(numbers, np.where(is_rare, 2, 1))
     if not len(numbers):
-        raise ValueError(f"{root / part}.csv has {total} images, none of them in {split!r}")
+        raise ValueError(f"expected images in {split!r}, got none of {total} in {root / part}.csv")
     return ImageFiles(
         "chexpert",
         split,
@@ -116,7 +118,7 @@ def labels_of_all(marks: Sequence[str]) -> np.ndarray:
     if len(marks) != len(OBSERVATIONS):
         raise ValueError(
             f"expected {len(OBSERVATIONS)} observations of an X-ray, got {len(marks)}; was the "
-            "dataset prepared from CheXpert's own lists?"
+            "dataset prepared from CheXpert's lists?"
         )
     found = []
     for disease, uncertain in zip(DISEASES, UNCERTAIN, strict=True):
@@ -129,7 +131,7 @@ def _read(root: Path, part: str) -> tuple[list[str], np.ndarray]:
     file = root / f"{part}.csv"
     if not file.is_file():
         raise ValueError(
-            f"there is no {file}; expected the folder of CheXpert-v1.0-small (ask its publishers, "
+            f"expected the folder of CheXpert-v1.0-small, got no {file} (ask its publishers, "
             "Stanford, for access)"
         )
     paths: dict[str, int] = {}
@@ -138,8 +140,8 @@ def _read(root: Path, part: str) -> tuple[list[str], np.ndarray]:
         image = _below(lists.relative(file, number, path))
         if image in paths:
             raise ValueError(
-                f"{file}:{number}: the image {image} is in line {paths[image]} too, and so could "
-                "be in two splits; remove one of the lines"
+                f"{file}:{number}: expected each image once, got {image} also in line "
+                f"{paths[image]}; remove one of the lines"
             )
         paths[image] = number
         rows.append([_mark(file, number, text, i) for i, text in enumerate(marks)])
@@ -165,7 +167,7 @@ def _mark(file: Path, number: int, text: str, disease: int) -> float:
 registry.register(
     "chexpert",
     registry.Reader(
-        lambda asked: open_chexpert(asked.split, asked.folder),
+        lambda request: open_chexpert(request.split, request.folder),
         split_problem=split_problem,
         lacks=registry.needs("PIL", "images"),
         reads_files=True,

@@ -47,7 +47,7 @@ def _digits_data() -> tuple[np.ndarray, np.ndarray]:
 registry.register(
     "digits",
     registry.Reader(
-        lambda asked: digits(asked.split),
+        lambda request: digits(request.split),
         splits=("train", "test"),
         lacks=registry.needs("sklearn", "demo"),
     ),

@@ -55,8 +55,8 @@ def open_domainnet(domain: str, split: str, folder: str | None) -> ImageFiles:
 def _read(file: Path) -> list[_Line]:
     if not file.is_file():
         raise ValueError(
-            f"there is no {file}; download the domain's images and its two lists (the cleaned "
-            "version) from the publishers of DomainNet into that folder"
+            f"expected the lists of DomainNet, got no {file}; download the domain's images and its "
+            "two lists (the cleaned version) from its publishers into that folder"
         )
     found = []
     for number, line in lists.lines(file):
@@ -85,8 +85,9 @@ def _names(found: list[_Line]) -> dict[int, str]:
             other = Path(first.path).parent.name
             if (other, first.label) != (name, line.label):
                 raise ValueError(
-                    f"{line.where}: the class {name!r} has number {line.label}, but in "
-                    f"{first.where} {other!r} has {first.label}; is a line cut off?"
+                    f"{line.where}: expected one number for each class, got {line.label} for "
+                    f"{name!r} and {first.label} for {other!r} in {first.where}; is a line cut "
+                    "off?"
                 )
     return {label: Path(line.path).parent.name for label, line in by_number.items()}
 
@@ -95,8 +96,8 @@ for _domain in DOMAINS:
     registry.register(
         f"domainnet/{_domain}",
         registry.Reader(
-            lambda asked: open_domainnet(
-                asked.name.removeprefix("domainnet/"), asked.split, asked.folder
+            lambda request: open_domainnet(
+                request.name.removeprefix("domainnet/"), request.split, request.folder
             ),
             splits=("train", "test"),
             lacks=registry.needs("PIL", "images"),

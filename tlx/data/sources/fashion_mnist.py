@@ -1,6 +1,6 @@
 """Fashion-MNIST: articles of Zalando, 28×28 grey, 10 classes (MIT licence).
 
-The publishers' own split, 60,000 for training and 10,000 for testing. The files are those of
+The publishers' split, 60,000 for training and 10,000 for testing. The files are those of
 Debian's package dataset-fashion-mnist, or in the folder that the environment variable
 TLX_FASHION_MNIST names.
 
@@ -75,12 +75,12 @@ def read_idx(file: Path, num_axes: int) -> np.ndarray:
     the values in row-major order.
 
     Raises:
-      ValueError: naming the file, if it is not whole or holds something else.
+      ValueError: naming the file, if it is damaged or holds something else.
     """
     try:
         data = gzip.decompress(file.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{file}: cannot be unpacked ({error}); {_FASHION_REMEDY}") from error
+        raise ValueError(f"{file}: expected a gzip file, got {error}; {_FASHION_REMEDY}") from error
     start, begins = 4 + 4 * num_axes, bytes([0, 0, 8, num_axes])
     if data[:4] != begins or len(data) < start:
         raise ValueError(
@@ -99,7 +99,7 @@ def read_idx(file: Path, num_axes: int) -> np.ndarray:
 registry.register(
     "fashion_mnist",
     registry.Reader(
-        lambda asked: fashion_mnist(asked.split),
+        lambda request: fashion_mnist(request.split),
         splits=("train", "test"),
         lacks=lambda name: fashion_mnist_lacks(),
     ),

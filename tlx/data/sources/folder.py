@@ -45,9 +45,9 @@ def open_folder(split: str, folder: str | None, train_split: str | None = None) 
     strange = sorted(set(own) - set(classes))
     if strange:
         raise ValueError(
-            f"{shown(root / split)}: {len(strange)} classes that the training images in "
-            f"{training!r} lack: {', '.join(map(shown, strange[:_SHOWN]))}; remove them, or add "
-            "training images"
+            f"{shown(root / split)}: expected classes of the training images in {training!r}, got "
+            f"{len(strange)} others: {', '.join(map(shown, strange[:_SHOWN]))}; remove them, or "
+            "add training images"
         )
     left_out = listing.LeftOut()
     listing.left_outside(root / split, left_out, dict.fromkeys(own))
@@ -90,8 +90,8 @@ def _training(root: Path, split: str, splits: Sequence[str]) -> str:
     differ = [name for name, found in others.items() if found and found != own]
     if differ:
         raise ValueError(
-            f"{shown(root)}: the splits {split!r} and {differ[0]!r} have other classes, and "
-            "which of them has the training images is not said; name it by data.train_split"
+            f"{shown(root)}: expected splits with the same classes, got different ones in "
+            f"{split!r} and {differ[0]!r}; name that of the training images by data.train_split"
         )
     return split
 
@@ -99,7 +99,7 @@ def _training(root: Path, split: str, splits: Sequence[str]) -> str:
 registry.register(
     "folder",
     registry.Reader(
-        lambda asked: open_folder(asked.split, asked.folder, asked.train_split),
+        lambda request: open_folder(request.split, request.folder, request.train_split),
         lacks=registry.needs("PIL", "images"),
         reads_files=True,
     ),

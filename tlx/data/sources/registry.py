@@ -9,11 +9,11 @@ from tlx.core.checks import unknown
 from tlx.data.labelled import Source
 
 Opener: TypeAlias = Callable[[str], Source]
-"""`split -> Source`; raises ValueError, naming the splits, for one that it has not."""
+"""`split -> Source`; raises ValueError, naming the splits, for an unknown one."""
 
 
-class Asked(NamedTuple):
-    """What is asked of a source; as `open_source` says."""
+class Request(NamedTuple):
+    """A request for a source; see `open_source`."""
 
     name: str
     split: str
@@ -26,14 +26,14 @@ class Reader:
     """How the sources of a name are read.
 
     Attributes:
-      open: what is asked to a `Source`; packages that it needs are imported there and not before.
-      splits: that it has; None: only the files tell.
-      split_problem: what is wrong with the name of a split, where `splits` does not say.
+      open: a request to a `Source`; packages that it needs are imported there and not before.
+      splits: the splits it has; None: they depend on the files.
+      split_problem: what is wrong with the name of a split, if `splits` is None.
       lacks: of a name, the package or files that are not there, with the command that helps.
       reads_files: whether the files of this machine decide if it can be opened.
     """
 
-    open: Callable[[Asked], Source]
+    open: Callable[[Request], Source]
     splits: tuple[str, ...] | None = None
     split_problem: Callable[[str], str | None] = lambda split: None
     lacks: Callable[[str], str | None] = lambda name: None
@@ -44,9 +44,9 @@ _READERS: dict[str, Reader] = {}
 
 
 def register(name: str, reader: Reader) -> None:
-    """Adds a reader of the sources of a name; one that ends in "/" is of all that begin so."""
+    """Adds a reader of the sources of a name; one ending in "/" of all names that begin with it."""
     if _reader(name) is not None:
-        raise ValueError(f"the source name {name!r} is taken; choose another")
+        raise ValueError(f"expected a new source name, got {name!r}, which is taken")
     _READERS[name] = reader
 
 
@@ -72,7 +72,7 @@ def _reader(name: str) -> Reader | None:
 def register_source(
     name: str, opener: Opener, *, splits: tuple[str, ...] = ("train", "test")
 ) -> None:
-    """Adds a source under a name of its own, for specs to use.
+    """Adds a source under a new name, for specs to use.
 
     Args:
       name: new, and not starting with "tfds/".
@@ -82,7 +82,7 @@ def register_source(
     Raises:
       ValueError: if the name is taken.
     """
-    register(name, Reader(lambda asked: opener(asked.split), splits))
+    register(name, Reader(lambda request: opener(request.split), splits))
 
 
 def known() -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def name_problem(name: str) -> str | None:
 
 
 def split_problem(name: str, split: str) -> str | None:
-    """What is wrong with a split of a known source, as far as can be told without opening it."""
+    """What is wrong with a split of a known source, as far as is known without opening it."""
     reader = _reader(name)
     if reader is None:
         return None
@@ -147,8 +147,8 @@ def open_source(
       split: one of its splits; for "tfds/NAME" whatever tensorflow-datasets reads, as
         "train[:80%]".
       folder: where the files are of a source that reads files; None: $TLX_DATA_DIR/NAME.
-      train_split: the split whose classes count, for a source that finds them in its files
-        ("folder"); None: as `tlx.data.sources.folder.open_folder` says.
+      train_split: the split whose classes count, for a source that reads them from its files
+        ("folder"); None: see `tlx.data.sources.folder.open_folder`.
 
     Returns:
       the source; packages that it needs are imported here and not before.
@@ -161,4 +161,4 @@ def open_source(
     reader = _reader(name)
     if problem or reader is None:
         raise ValueError(problem)
-    return reader.open(Asked(name, split, folder, train_split))
+    return reader.open(Request(name, split, folder, train_split))

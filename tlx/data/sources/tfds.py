@@ -97,8 +97,8 @@ def open_tfds(name: str, split: str) -> TfdsSource:
             _unknown_dataset(name, tfds.list_builders(with_community_datasets=False))
         ) from error
     except (NotImplementedError, KeyError, FileNotFoundError) as error:
-        # What the library says of a dataset that is not there depends on what it found
-        # instead (no files, another format) and does not name the way out.
+        # The library's message for a missing dataset depends on what is there instead
+        # (no files, another format) and does not name the remedy.
         raise ValueError(_not_prepared(name, folder)) from error
     except (ValueError, AssertionError) as error:  # an unknown split; an unknown version
         raise ValueError(f"tfds/{name}, split {split!r}: {error}") from error
@@ -117,8 +117,8 @@ def _keys(name: str, info: Any) -> tuple[str, str]:
         listed = ", ".join(f"{key} ({type(value).__name__})" for key, value in found.items())
         raise ValueError(
             f"tfds/{name}: expected one image and one class label (its supervised keys, or "
-            f"'image' and 'label'), got {listed}; register a source of your own that picks "
-            "them (tlx.data.sources.register_source)"
+            f"'image' and 'label'), got {listed}; register a source that picks them "
+            "(tlx.data.sources.register_source)"
         )
     return keys[0], keys[1]
 
@@ -147,7 +147,7 @@ def _not_prepared(name: str, folder: str | None) -> str:
 registry.register(
     "tfds/",
     registry.Reader(
-        lambda asked: open_tfds(asked.name.removeprefix("tfds/"), asked.split),
+        lambda request: open_tfds(request.name.removeprefix("tfds/"), request.split),
         lacks=registry.needs("tensorflow_datasets", "tfds"),
         reads_files=True,
     ),

@@ -246,7 +246,7 @@ def test_a_measure_that_holds_all_examples_has_no_subsets():
     x, y = _features(0)
     held = cka.make_deconfounded_cka(_features(1)[0])
     own = measures.get("cka_debiased")._replace(name="own", comparison=held)
-    with pytest.raises(ValueError, match=r"cannot be had of a subset .* pass num_resamples=0"):
+    with pytest.raises(ValueError, match=r"applies to subsets .* pass num_resamples=0"):
         evidence.evidence(own, x, y, key=KEY, num_permutations=0)
     got = evidence.evidence(own, x, y, key=KEY, num_permutations=19, num_resamples=0)
     np.testing.assert_allclose(got.p_value, 0.05)
@@ -285,7 +285,7 @@ def test_too_few_examples_for_the_measure_are_told():
         ({"num_permutations": -1}, "of at least 0, got -1 and 200"),
         ({"num_resamples": -2}, "of at least 0, got 200 and -2"),
         ({"confidence": 95}, "expected a confidence between 0 and 1, got 95"),
-        ({"x": np.zeros((3, 2)), "y": np.zeros((3, 2))}, "needs at least 4 examples, got 3"),
+        ({"x": np.zeros((3, 2)), "y": np.zeros((3, 2))}, "at least 4 examples .*, got 3"),
         ({"y": np.zeros((5, 2))}, "of the same examples, got shapes"),
     ],
 )

@@ -328,5 +328,5 @@ def test_deconfounded_cka_is_a_measure():
 def test_an_unknown_measure():
     with pytest.raises(ValueError, match="unknown measure 'cca'; did you mean"):
         measures.get("cca")
-    with pytest.raises(ValueError, match=r"CKA .* needs at least 4 examples, got 3"):
+    with pytest.raises(ValueError, match=r"at least 4 examples for CKA .*, got 3"):
         measures.between("cka_debiased", np.ones((3, 2)), np.ones((3, 2)))

@@ -103,7 +103,7 @@ def check(
 ) -> None:
     """The table of each measure, and the two CKA, against the formulas in float64."""
     for name in names:
-        form = _second_moments.from_moments(COMPARISONS[name])
+        form = COMPARISONS[name].from_moments
         assert form is not None
         expected = [[oracle(name, x, y) for y in both[1].values()] for x in both[0].values()]
         found = np.asarray(_second_moments.table(form, moments))
@@ -184,7 +184,7 @@ def test_the_empty_state_is_the_identity() -> None:
             np.testing.assert_array_equal(a, b)
     empty = fold.compute(fold.init())
     assert int(empty.num_examples) == 0
-    form = _second_moments.from_moments(COMPARISONS["procrustes"])
+    form = COMPARISONS["procrustes"].from_moments
     assert form is not None
     assert np.isnan(_second_moments.table(form, empty)).all()
     assert np.isnan(_second_moments.table(_second_moments.linear_cka("debiased"), empty)).all()
@@ -205,7 +205,7 @@ def test_more_rows_than_an_int32_holds_are_counted() -> None:
     assert float(moments.num_examples) == pytest.approx(40 * 2**28, rel=1e-6)
     count = _scatter.Count(*(jnp.int32(value) for value in (3, 5)))
     assert float(count.as_float(jnp.dtype("float32"))) == 3 * 2**24 + 5 - 1  # to rounding
-    form = _second_moments.from_moments(COMPARISONS["procrustes"])
+    form = COMPARISONS["procrustes"].from_moments
     assert form is not None
     found = _second_moments.table(form, moments)
     np.testing.assert_allclose(found, _second_moments.table(form, before), atol=1e-5)
@@ -273,7 +273,7 @@ def test_broken_and_constant_layers_are_nan_and_leave_the_others_alone() -> None
 
 def some_forms() -> list[_second_moments.FromMoments]:
     names = ("mean_cca", "pwcca", "regression_r2", "procrustes")
-    found = [_second_moments.from_moments(COMPARISONS[name]) for name in names]
+    found = [COMPARISONS[name].from_moments for name in names]
     forms = [form for form in found if form is not None]
     assert len(forms) == len(found)
     return [*forms, _second_moments.linear_cka("biased"), _second_moments.linear_cka("debiased")]
@@ -292,7 +292,7 @@ def test_a_model_with_itself_and_positions_through_evaluate() -> None:
     data = streams.from_arrays(images, batch_size=4)
     moments = evaluate(feature_fn, fold, params, data)
     assert int(moments.num_examples) == 60
-    form = _second_moments.from_moments(cca.make_regression_r2())
+    form = cca.make_regression_r2().from_moments
     assert form is not None
     x = np.float64(images).reshape(60, 4)
     made = [x @ np.float64(params), x**2]
@@ -310,7 +310,7 @@ def test_what_float32_moments_lose_against_the_matrices() -> None:
         spread = np.geomspace(1, 1 / ratio, 5)
         b = (base * spread) @ np.linalg.qr(rng.standard_normal((5, 5)))[0]
         both = ({"a": base[:, :3], "b": np.float64(np.float32(b))}, y)
-        form = _second_moments.from_moments(COMPARISONS["regression_r2"])
+        form = COMPARISONS["regression_r2"].from_moments
         assert form is not None
         moments = merged(stream(both, (20, 20)))
         expected = oracle("regression_r2", both[0]["b"], y["c"])
@@ -321,7 +321,7 @@ def test_what_float32_moments_lose_against_the_matrices() -> None:
     assert errors[300] < 2e-3
     assert errors[10_000] > 1e-2
     assert form.whitens
-    procrustes = _second_moments.from_moments(COMPARISONS["procrustes"])
+    procrustes = COMPARISONS["procrustes"].from_moments
     assert procrustes is not None
     assert not procrustes.whitens
 
@@ -335,7 +335,7 @@ def test_size_counts_the_state() -> None:
 
 
 def test_what_has_no_form_and_what_is_refused() -> None:
-    assert _second_moments.from_moments(cca.make_pwcca("released")) is None
+    assert cca.make_pwcca("released").from_moments is None
     assert _second_moments.metric(LAYERS_X, LAYERS_Y) is _second_moments.metric(LAYERS_X, LAYERS_Y)
     fold = _second_moments.metric(LAYERS_X, None)
     x = {"a": jnp.ones((4, 3)), "b": jnp.ones((4, 6))}

@@ -221,6 +221,6 @@ def test_errors_before_any_pass(sizes, options, message):
 
 def test_empty_stream():
     pair = [streams.from_arrays(images(0, num), batch_size=9) for num in (9, 0)]
-    message = "expected streams with at least one batch each, got none of one"
+    message = "expected streams with at least one batch each, got an empty one"
     with pytest.raises(ValueError, match=f"^{message}$"):
         domains.distance(layers_of, np.float32(1), *pair, layer="images")

@@ -613,13 +613,13 @@ X, Y = np.zeros((4, 2)), np.array([0, 1, 2, 0])
         (
             lambda: transferability.h_score(X, Y, num_classes=2),
             ValueError,
-            "expected labels in 0 … 1, but 1 examples have others; "
+            "expected labels in 0 … 1, got 1 examples with others; "
             "check num_classes and the labels",
         ),
         (
             lambda: transferability.nce(Y, -Y, num_classes=3),
             ValueError,
-            "expected labels in 0 … 2, but 2 examples have others; "
+            "expected labels in 0 … 2, got 2 examples with others; "
             "check num_classes and the labels",
         ),
         (
@@ -665,13 +665,13 @@ X, Y = np.zeros((4, 2)), np.array([0, 1, 2, 0])
         (
             lambda: transferability.leep(X + np.array([-0.5, 1.5]), Y, num_classes=3),
             ValueError,
-            "expected source probabilities, rows from 0 on that sum to 1; "
+            "expected source probabilities, rows of at least 0 that sum to 1, got others; "
             "take the softmax of logits",
         ),
         (
             lambda: transferability.leep(X, Y, num_classes=3),
             ValueError,
-            "expected source probabilities, rows from 0 on that sum to 1; "
+            "expected source probabilities, rows of at least 0 that sum to 1, got others; "
             "take the softmax of logits",
         ),
         (
@@ -693,7 +693,7 @@ X, Y = np.zeros((4, 2)), np.array([0, 1, 2, 0])
         (
             lambda: transferability.rank_correlation(range(9), range(9)),
             ValueError,
-            "expected a key for 9 models: the orders of more than 8 are drawn; "
+            "expected a key for 9 models, got None: the orders of more than 8 are drawn; "
             "pass key=jax.random.key(0)",
         ),
         (
@@ -722,7 +722,7 @@ def test_errors(call, error, message):
         ({"k": 0}, "expected k of at least 1, got 0"),
         (
             {"num_classes": 2},
-            "expected labels in 0 … 1, but 1 examples have others; "
+            "expected labels in 0 … 1, got 1 examples with others; "
             "check num_classes and the labels",
         ),
     ],

@@ -236,7 +236,7 @@ def test_batch_statistics_get_no_noise(source):
     assert found.losses["loss"][:, -1, 0] == pytest.approx(found.trained["loss"], rel=1e-6)
     norm = found.modules.index("norm")
     assert found.sizes[norm] == 2 * tiny_models.WIDTH
-    with pytest.raises(ValueError, match="the model has batch statistics"):
+    with pytest.raises(ValueError, match="a model with batch statistics"):
         criticality.surface(
             a.apply_fn, paths.line(a.params, b.params), stream,
             labels=labels, alphas=ALPHAS, sigmas=[0.0], key=KEY,
@@ -262,7 +262,7 @@ def test_errors():
         ({"num_draws": 0}, "expected num_draws of at least 1, got 0"),
         ({"modules": []}, "expected at least one module, got none"),
         ({"modules": ["haed"]}, "unknown label 'haed'; did you mean 'head'"),
-        ({"labels": {"hidden": "a"}}, "labels must have the structure of params"),
+        ({"labels": {"hidden": "a"}}, "labels with the structure of params"),
         ({"alphas": []}, "expected alphas as a vector"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -44,7 +44,7 @@ def sliced(params, inputs):
     ],
 )
 def test_what_holds_the_units_still_is_named(apply_fn, shapes, lines):
-    with pytest.raises(ValueError, match="no hidden units") as error:
+    with pytest.raises(ValueError, match="a model with hidden units") as error:
         alignment.symmetry(apply_fn, arrays(**shapes), normal(5, 4))
     for line in lines:
         assert line in str(error.value)

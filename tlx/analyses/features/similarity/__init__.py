@@ -1,4 +1,4 @@
-"""How alike two sets of features of the same examples are; see `tlx.analyses.features`."""
+"""The similarity of two sets of features of the same examples; see `tlx.analyses.features`."""
 
 import lazy_loader
 

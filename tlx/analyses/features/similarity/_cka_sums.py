@@ -18,21 +18,21 @@ from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, Metric
 
 KEY = "resampling key"
-"""Under which each row of a batch carries the words of the bootstrap's key."""
+"""The name under which each row of a batch carries the words of the bootstrap's key."""
 
 _HIGHEST = jax.lax.Precision.HIGHEST
-# of the Poisson distribution with mean 1; the rest is below what a float32 uniform can reach
+# of the Poisson distribution with mean 1; the tail is below the resolution of a float32 uniform
 _CUMULATIVE = np.cumsum([math.exp(-1) / math.factorial(k) for k in range(11)])
 
 
 class Options(NamedTuple):
-    """What decides the sums; hashable, so that metrics are found again.
+    """The options of the sums; hashable, so that metrics are cached.
 
     Attributes:
-      kernel: of the examples' likeness.
-      spatial: what becomes of positions.
-      corrected: whether the norms corrected for sampled features are wanted.
-      num_resamples: of the bootstrap, R; 0 for none. Its batches carry a `KEY`.
+      kernel: the kernel between examples.
+      spatial: how positions are treated.
+      corrected: whether the norms corrected for sampled features are needed.
+      num_resamples: of the bootstrap, R; 0 for none. Batches then carry a `KEY`.
       key_kind: the name of the kind of that key.
     """
 
@@ -52,7 +52,7 @@ class Resampled(NamedTuple):
 
 
 class State(NamedTuple):
-    """Sums over batches; those of a layer in units of 2^exponent for each Gram matrix."""
+    """Sums over batches; those of a layer in units of 2^exponent for each of its Gram matrices."""
 
     xy: _hsic.Cross
     xx: _hsic.Norms
@@ -159,7 +159,7 @@ def _compute(state: State) -> dict[str, Any]:
 
 
 def _of_batch(x: list[Array], y: list[Array] | None, batch: Batch, options: Options) -> State:
-    """The state after one batch: nothing but `left_out` for one of too few examples."""
+    """The state after one batch; only `left_out` changes for a batch of too few examples."""
     mask = mask_of(batch)
     rows_x = [_features.arrange(features, mask, options.spatial) for features in x]
     rows_y = None
@@ -246,9 +246,9 @@ def _by_length(x: Sequence[_Layer], y: Sequence[_Layer], options: Options) -> St
 
 
 def _by_features(x: Sequence[_Layer], y: Sequence[_Layer], options: Options) -> bool:
-    """Whether products of features are fewer than those of examples, and as accurate.
+    """Whether products of features are cheaper than those of examples, and as accurate.
 
-    The debiased form takes from ‖Z_xᵀ Z_y‖² a share of about D/n: so no more features than rows.
+    The debiased form subtracts about a share D/n of ‖Z_xᵀ Z_y‖²: so no more features than rows.
     """
     rows = len(x[0][0])
     dims_x, dims_y = ([matrix.shape[1] for matrix, _ in side] for side in (x, y))
@@ -267,8 +267,8 @@ def _counts(batch: Batch, mask: Array, options: Options) -> Float[Array, "B R"]:
         return jnp.zeros((len(mask), 0))
     if "index" not in batch:
         raise ValueError(
-            "the bootstrap needs batches with 'index' int32 [B], the number of each example; "
-            f"got the keys {sorted(batch)}. tlx.core.streams.from_arrays adds it."
+            "expected batches with 'index' int32 [B], the number of each example, for the "
+            f"bootstrap, got the keys {sorted(batch)}; tlx.core.streams.from_arrays adds it"
         )
     key = jax.random.wrap_key_data(jnp.asarray(batch[KEY])[0], impl=options.key_kind)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(batch["index"]))
@@ -279,8 +279,8 @@ def _counts(batch: Batch, mask: Array, options: Options) -> Float[Array, "B R"]:
 def _resampled(x: _hsic.Grams | _hsic.Rows, y: _hsic.Grams | _hsic.Rows, counts: Array) -> Any:
     """The debiased products with Kᵢⱼ counted as often as i and j together are drawn.
 
-    Two copies of one example are no pair: a resample has no distances of zero that the data
-    have not.
+    Two copies of one example do not form a pair: a resample has no distances of zero that the data
+    do not have.
     """
     num_x, num_y, num = len(x.exponent), len(y.exponent), counts.shape[1]
     if not num:

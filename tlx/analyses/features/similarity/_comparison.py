@@ -15,15 +15,17 @@ class Comparison(NamedTuple):
     """A measure of two sets of features on the same n examples.
 
     The measure of X and Y is `compare(prepare(X), prepare(Y))`. Builders of comparisons are
-    cached, so that equal options give the same object, for which compiled code is found again.
+    cached, so that equal options give the same object and share compiled code.
 
     Attributes:
       prepare: `(features [n, D]) -> prepared`, a pytree of arrays. Pure, traceable.
       compare: `(prepared_x, prepared_y) -> float scalar`. Pure, traceable.
       reorder: `(prepared, order int [n]) -> prepared`: what `prepare(features[order])` gives,
-        without its work.
-      least: the fewest examples for which the measure is defined.
-      name: what messages call it.
+        without computing it again.
+      least: the smallest number of examples for which the measure is defined.
+      name: its name in messages.
+      from_moments: how it is computed from second moments, a `_second_moments.FromMoments`;
+        None for a measure that needs the examples.
     """
 
     prepare: Callable[[Array], Any]
@@ -31,6 +33,7 @@ class Comparison(NamedTuple):
     reorder: Callable[[Any, Array], Any]
     least: int
     name: str
+    from_moments: Any = None
 
 
 @undefined.allowed

@@ -1,4 +1,4 @@
-"""The features of all layers of two models over a pass: of all examples, or their moments."""
+"""The features of all layers of two models over a pass: those of all examples, or their moments."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from tlx.core.types import Batch, FeatureFn, Metric, Params, Stream
 
 
 class Layer(NamedTuple):
-    """A layer: the columns of its rows, and how many rows an example has."""
+    """A layer: its name, the number of columns, and the number of rows per example."""
 
     name: str
     dim: int
@@ -25,7 +25,7 @@ class Layer(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where the rows come from; `fn` gives the features of both models unless they are one."""
+    """The source of the rows; `fn` gives the features of both models, of one if they are equal."""
 
     fn: Callable[[Any, Any], Any]
     params: Any
@@ -36,7 +36,7 @@ class Source(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What was kept of a pass: moments, or where they are None batches of rows for `joined`."""
+    """What was kept of a pass: moments, or, if these are None, batches of rows for `joined`."""
 
     batches: list[Any]
     moments: _second_moments.Moments | None
@@ -80,10 +80,10 @@ def read(source: Source, stream: Stream, *, moments: bool, at_once: bool) -> Hel
 
     Args:
       source: the models.
-      stream: of the batches.
-      moments: whether to go over to moments as soon as they take no more memory than the rows
+      stream: the batches.
+      moments: whether to switch to moments as soon as they take no more memory than the rows
         of the examples so far; for layers with equally many positions.
-      at_once: whether to take moments from the first batch.
+      at_once: whether to take moments from the first batch on.
     """
     fold = _fold_of(source) if moments else None
     batches: list[Any] = []
@@ -112,8 +112,8 @@ def _fold_of(source: Source) -> Metric:
 def _moments_are_less(source: Source, num_examples: int) -> bool:
     """Whether the rows of so many examples take more memory than moments, and suffice for them.
 
-    The debiased measures take from the moments what the diagonals of Gram matrices bring, about
-    D/n of the whole.
+    The debiased measures subtract the contribution of the Gram matrices' diagonals, about D/n of
+    the total.
     """
     x, y = ([layer.dim for layer in z] for z in (source.x, source.y))
     num = num_examples * source.x[0].positions
@@ -123,7 +123,7 @@ def _moments_are_less(source: Source, num_examples: int) -> bool:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _rows(fn: Any, spatial: Spatial, params: Any, inputs: Any, mask: Array) -> Any:
-    """For each model (one or two) and layer the rows and which of them count."""
+    """For each model (one or two) and layer, its rows and which of them count."""
     outputs = fn(params, inputs)
     models = [outputs] if isinstance(outputs, Mapping) else outputs
     return [
@@ -149,5 +149,5 @@ def joined(batches: list[Any], model: int, layer: int) -> np.ndarray:
     for batch in batches:
         rows, mask = batch[model][layer]
         parts.append(rows[mask])
-        batch[model][layer] = None  # one layer at a time is there twice
+        batch[model][layer] = None  # only one layer at a time is held twice
     return np.concatenate(parts)

@@ -14,7 +14,7 @@ from tlx.core import checks
 from tlx.core.types import Batch, FeatureFn, Params
 
 Spatial = Literal["flatten", "pool", "positions"]
-"""What becomes of the axes between the first (examples) and the last (channels).
+"""The treatment of the axes between the first (examples) and the last (channels).
 
 - "flatten": an example is the vector of all its values, [B, P·C].
 - "pool": it is the mean over its positions, [B, C].
@@ -41,7 +41,7 @@ def matrices(x: Any, y: Any, *, least: int, name: str) -> tuple[Array, Array]:
             f"expected features [n, ...] of the same examples, got shapes {x.shape} and {y.shape}"
         )
     if len(x) < least:
-        raise ValueError(f"{name} needs at least {least} examples, got {len(x)}")
+        raise ValueError(f"expected at least {least} examples for {name}, got {len(x)}")
     return matrix(x), matrix(y)
 
 
@@ -67,11 +67,11 @@ def arrange(
 
 
 def matrix_like(features: Array) -> Array:
-    """Integers and bools in the accumulation dtype, in their own shape."""
+    """The features with integers and bools in the accumulation dtype; the shape is unchanged."""
     return matrix(features).reshape(features.shape)
 
 
-@functools.lru_cache(maxsize=128)  # the same object again, for which tracing is remembered
+@functools.lru_cache(maxsize=128)  # the same object again, so that traces are reused
 def ordered(feature_fn: FeatureFn) -> FeatureFn:
     """A feature function whose result keeps its order through tracing."""
 
@@ -96,8 +96,8 @@ def layers(
       feature_fn: `(params, inputs) -> {layer: array [B, ...]}`.
       params: its parameters.
       batch: a batch of the stream.
-      name: what the messages call the function.
-      least: the fewest rows that a batch must have.
+      name: the function's name in messages.
+      least: the smallest number of rows of a batch.
 
     Raises:
       ValueError: for a batch of too few rows, no layers, or layers without the batch axis.
@@ -111,17 +111,17 @@ def layers(
         )
     found: Any = jax.eval_shape(ordered(feature_fn), params, inputs)
     if not found:
-        raise ValueError(f"expected {name} to give at least one layer, got none")
+        raise ValueError(f"expected {name} to return at least one layer, got none")
     wrong = [f"{key} {v.shape}" for key, v in found.items() if v.shape[:1] != (rows,)]
     if wrong:
         raise ValueError(
-            f"expected each layer of {name} as [B, ...] with B = {rows}; got {', '.join(wrong)}"
+            f"expected each layer of {name} as [B, ...] with B = {rows}, got {', '.join(wrong)}"
         )
     return found
 
 
 def check_spatial(spatial: str) -> None:
-    """Raises ValueError for an unknown way to treat positions."""
+    """Raises ValueError for an unknown treatment of positions."""
     if spatial not in SPATIAL:
         raise ValueError(checks.unknown("spatial", spatial, SPATIAL))
 

@@ -1,13 +1,13 @@
 """The arithmetic of CKA: centred Gram matrices and their inner products.
 
-For the Gram matrix K of n examples: the biased form is of the centred matrix, ⟨HKH, HLH⟩ =
-(n − 1)²·HSIC₀; the debiased form of the U-centred one, for i ≠ j K~ᵢⱼ = Kᵢⱼ − mᵢ − mⱼ and
-zero on the diagonal, ⟨K~, L~⟩ = n(n − 3)·HSIC₁. Expanding the sums links the two: with k, l
+For the Gram matrix K of n examples, the biased form uses the centred matrix, ⟨HKH, HLH⟩ =
+(n − 1)²·HSIC₀, and the debiased form the U-centred one, K~ᵢⱼ = Kᵢⱼ − mᵢ − mⱼ for i ≠ j and
+zero on the diagonal, ⟨K~, L~⟩ = n(n − 3)·HSIC₁. Expanding the sums relates the two: with k, l
 the diagonals of HKH and HLH,
 ⟨HKH, HLH⟩ = ⟨K~, L~⟩ + n/(n − 2)·Σ kᵢlᵢ − Σ kᵢ·Σ lᵢ / ((n − 1)(n − 2)).
 
-Let the examples of L be permuted at random. Since HKH has rows that sum to zero, and K~ an
-empty diagonal besides, the means and the variance over all n! permutations are, exactly,
+Let the examples of L be permuted at random. Since the rows of HKH sum to zero, and K~ also has a
+zero diagonal, the means and the variance over all n! permutations are exactly
 E⟨HKH, HLH⟩ = tr(HKH)·tr(HLH)/(n − 1), E⟨K~, L~⟩ = 0 and
 Var⟨K~, L~⟩ = 2‖K~‖²‖L~‖²/(n(n − 3)).
 
@@ -27,7 +27,7 @@ from tlx.core.scale import NO_SCALE, power_of_two
 from tlx.core.tree import unit_scale
 
 LEAST_ROWS = 4
-"""The fewest examples for which the debiased estimator is defined."""
+"""The smallest number of examples for which the debiased estimator is defined."""
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -54,8 +54,8 @@ class Norms(NamedTuple):
     Attributes:
       debiased: ‖K~‖².
       biased: ‖HKH‖².
-      corrected: ‖K~‖² less what comes of a feature with itself, D/(D − 1)·(‖K~‖² − Σ_q ‖K~_q‖²)
-        with K_q the Gram matrix of feature q alone; zeros where it was not asked for.
+      corrected: ‖K~‖² less the products of a feature with itself, D/(D − 1)·(‖K~‖² − Σ_q ‖K~_q‖²)
+        with K_q the Gram matrix of feature q alone; zeros where it was not requested.
     """
 
     debiased: Array
@@ -97,10 +97,10 @@ def grams(kernel: Kernel, layers: list[Array], mask: Bool[Array, " B"], correcte
     """The Gram matrices of several layers' features, each [B, D].
 
     Args:
-      kernel: of the examples' likeness.
+      kernel: the kernel between examples.
       layers: features; masked rows may hold anything.
       mask: which rows count.
-      corrected: whether the part of a feature with itself is needed; for the linear kernel.
+      corrected: whether the products of a feature with itself are needed; for the linear kernel.
     """
     found = [kernel.gram(features, mask) for features in layers]
     gram = jnp.stack([each for each, _ in found])
@@ -137,7 +137,7 @@ def rows_of(kernel: Kernel, layers: list[Array], mask: Bool[Array, " B"], correc
 
 
 def as_grams(x: Rows) -> Grams:
-    """The Gram matrices of features that are at hand; every row counts."""
+    """The Gram matrices of the given features; every row counts."""
     gram = jnp.stack([jnp.matmul(z, z.T, precision=_HIGHEST) for z in x.z])
     off, diagonal = u_centred(gram, jnp.ones(gram.shape[1], bool), x.rows)
     return Grams(off.reshape(len(gram), -1), diagonal, x.same, x.factor, x.exponent, x.rows)
@@ -167,7 +167,7 @@ def norms(x: Grams | Rows) -> Norms:
     if isinstance(x, Rows):
         biased = jnp.stack([jnp.square(jnp.matmul(z.T, z, precision=_HIGHEST)).sum() for z in x.z])
         debiased = biased - together
-        # of a difference; equal small terms of a long sum are all rounded the same way
+        # of a difference; equal small terms of a long sum are all rounded in the same direction
         rounding = jnp.clip(2 * x.rows, 32, 8192) * float(jnp.finfo(debiased.dtype).eps)
         debiased = jnp.where(debiased <= rounding * biased, 0, debiased)
     else:
@@ -189,7 +189,7 @@ def ratio(xy: Cross, xx: Norms, yy: Norms, estimator: str) -> Array:
 
 
 def reordered(x: Grams | Rows, order: Int[Array, " n"]) -> Grams | Rows:
-    """What the same layers give for the examples in another order; every row counts."""
+    """The same layers with the examples in another order; every row counts."""
     diagonal = x.diagonal[:, order]
     if isinstance(x, Rows):
         return x._replace(z=tuple(z[order] for z in x.z), diagonal=diagonal)
@@ -199,7 +199,7 @@ def reordered(x: Grams | Rows, order: Int[Array, " n"]) -> Grams | Rows:
 
 
 def _of_diagonals(x: Grams | Rows, y: Grams | Rows) -> Array:
-    """By what the biased inner products exceed the debiased ones."""
+    """The excess of the biased inner products over the debiased ones."""
     n_1, n_2 = jnp.maximum(x.rows - 1, 1), jnp.maximum(x.rows - 2, 1)
     together = jnp.matmul(x.diagonal, y.diagonal.T, precision=_HIGHEST)
     traces = jnp.outer(x.diagonal.sum(-1), y.diagonal.sum(-1))
@@ -214,13 +214,13 @@ def _squared_blocks(x: tuple[Array, ...], y: tuple[Array, ...]) -> Array:
 
 
 def _blocks(layers: tuple[Array, ...]) -> Array:
-    """[L, ΣD] of ones where a feature is of a layer."""
+    """[L, ΣD], one where a feature belongs to a layer."""
     owner = np.repeat(np.arange(len(layers)), [z.shape[1] for z in layers])
     return jnp.asarray(np.arange(len(layers))[:, None] == owner, layers[0].dtype)
 
 
 def _same_feature(z: Array, mask: Array) -> tuple[Array, Array]:
-    """Σ_q ‖K~_q‖² of centred features, and the exponent of two in which it is counted."""
+    """Σ_q ‖K~_q‖² of centred features, and the exponent of its unit, a power of two."""
     z, exponent = unit_scale(z)
     n = mask.sum().astype(z.dtype)
     n_1, n_2 = jnp.maximum(n - 1, 1), jnp.maximum(n - 2, 1)
@@ -255,9 +255,9 @@ def u_centred(gram: Array, mask: Array, rows: Array) -> tuple[Array, Array]:
 
 
 def _without_rounding(gram: Array, off: Array, diagonal: Array) -> tuple[Array, Array]:
-    """Zeros for layers whose centred matrix is nothing but the rounding of the other one.
+    """Zeros for layers whose centred matrix is nothing but rounding error of the uncentred one.
 
-    So it is where a kernel that is not centred itself, RBF say, is of constant features.
+    This happens for constant features under a kernel that is not centred itself, such as RBF.
     """
     rounding = (32 * float(jnp.finfo(gram.dtype).eps)) ** 2
     total = jnp.square(gram).sum((1, 2))
@@ -266,10 +266,10 @@ def _without_rounding(gram: Array, off: Array, diagonal: Array) -> tuple[Array, 
 
 
 def _sqrt_of_more_than_rounding(norm: Array, biased: Array) -> Array:
-    """The norm; zero where its square is nothing but rounding, or negative.
+    """The norm; zero where its square is negative or nothing but rounding error.
 
-    Where one example alone differs from the rest the U-centred matrix is exactly zero, but
-    in floating point some units in the last place of the biased one are left.
+    If a single example differs from the rest, the U-centred matrix is exactly zero, but in
+    floating point some units in the last place of the biased one remain.
     """
     rounding = (32 * float(jnp.finfo(norm.dtype).eps)) ** 2
     nothing = norm <= rounding * biased

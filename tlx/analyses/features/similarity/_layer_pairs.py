@@ -1,4 +1,4 @@
-"""A comparison of all pairs of layers from the rows of all examples, with its evidence."""
+"""A comparison of all pairs of layers from the rows of all examples, with the evidence for it."""
 
 import functools
 import math
@@ -15,11 +15,11 @@ from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.core import undefined
 
 PREPARED_BYTES = 2**32
-"""The prepared layers of y that are kept on the device at once; beyond, x is prepared again."""
+"""The bytes of prepared layers of y kept on the device; beyond them, x is prepared again."""
 
 
 class Table(NamedTuple):
-    """As in `all_pairs.SimilarityResult`, each [Lx, Ly]."""
+    """As in `matrix.SimilarityResult`, each [Lx, Ly]."""
 
     values: Array
     z: Array
@@ -29,7 +29,7 @@ class Table(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Of how many examples which permutations and subsets are asked for."""
+    """The permutations and subsets to draw, and the number of examples."""
 
     num_examples: int
     permutations: int
@@ -42,7 +42,7 @@ class Draws(NamedTuple):
 def of_rows(
     entry: measures.Measure, source: _examples.Source, batches: list[Any], draws: Draws
 ) -> Table:
-    """All pairs of layers of the examples that were kept."""
+    """The table of all pairs of layers, from the examples that were kept."""
     comparison, n = entry.comparison, draws.num_examples
     models = [
         [_examples.joined(batches, model, i) for i in range(len(layers))]
@@ -72,7 +72,7 @@ def of_rows(
 def _subsets(
     comparison: Comparison, models: list[list[np.ndarray]], sizes: tuple[int, int], draws: Draws
 ) -> Float[Array, "R Lx Ly"]:
-    """The measure of all pairs on random subsets, one after the other."""
+    """The measure of all pairs on random subsets, one subset at a time."""
     (n, m), found = sizes, []
     assert draws.key is not None
     for layer in models[-1]:
@@ -101,9 +101,9 @@ def _all_pairs(
     *,
     width: int,
 ) -> list[Float[Array, "Lx Ly"]]:
-    """What `(prepared_x, prepared_y, positions)` gives for every pair, so many scalars.
+    """The scalars that a function of `(prepared_x, prepared_y, positions)` returns for every pair.
 
-    NaN for two layers of which one has more positions than the other.
+    NaN for two layers with different numbers of positions.
     """
     x, y = models[0], models[-1]
     found: dict[tuple[int, int], tuple[Array, ...]] = {}
@@ -121,7 +121,7 @@ def _all_pairs(
 
 
 def _blocks(comparison: Comparison, layers: list[np.ndarray]) -> Iterator[dict[int, Any]]:
-    """Prepared layers by number, as many at once as `PREPARED_BYTES` hold."""
+    """Prepared layers by index, as many at once as fit in `PREPARED_BYTES`."""
     block: dict[int, Any] = {}
     size = 0
     for j, rows in enumerate(layers):

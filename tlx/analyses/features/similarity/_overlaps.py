@@ -1,15 +1,15 @@
-"""Measures of two sets of features as functions of their spectra and of one overlap.
+"""Measures of two sets of features as functions of their spectra and an overlap matrix.
 
 With the singular value decomposition U S Vᵀ of the centred features X [n, D], each measure of
 the family is a function of the two S and of M = U_xᵀ U_y; projection weighted CCA needs V as
-well. The same functions serve two forms: from the features themselves, and from streamed
+well. The same functions apply to the features themselves and to streamed
 moments, where S and V are eigenvalues and eigenvectors of the scatter matrix and
 M = S_x⁻¹ V_xᵀ (Σ z wᵀ) V_y S_y⁻¹.
 
 Directions below the numerical rank do not count: from features those with
 s ≤ (min(n, D) + 16)·eps·s_max, from moments those with s² ≤ (D + 16)·eps·s²_max, in both at
-most n − 1, which is the rank that centring leaves. The common max(n, D)·eps would grow with
-the examples: with 50,000 of them it drops, in float32, all below 0.6% of the largest.
+most n − 1, the rank left by centring. The usual max(n, D)·eps would grow with the number of
+examples: with 50,000 of them it drops, in float32, all values below 0.6% of the largest.
 """
 
 from collections.abc import Callable
@@ -29,12 +29,12 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Spectrum(NamedTuple):
-    """Singular values, falling, in units of 2^exponent; zeros below the numerical rank.
+    """Singular values in decreasing order, in units of 2^exponent; zeros below the numerical rank.
 
     Attributes:
       s: float [r].
       exponent: int32 scalar.
-      v: float [D, r], the right singular vectors; None where the measure has no use for them.
+      v: float [D, r], the right singular vectors; None where the measure does not need them.
     """
 
     s: Float[Array, " r"]
@@ -42,11 +42,11 @@ class Spectrum(NamedTuple):
     v: Float[Array, "D r"] | None
 
     def kept(self) -> Bool[Array, " r"]:
-        """Which directions count; all do of a spectrum that is NaN."""
+        """Which directions count; all of them if the spectrum is NaN."""
         return self.s != 0
 
     def rank(self) -> Float[Array, ""]:
-        """How many directions count."""
+        """The number of directions that count."""
         return _number(self.kept(), self.s)
 
 
@@ -66,9 +66,9 @@ def comparison(measure: OfSpectra, *, name: str, whitens: bool, right: bool = Fa
 
     Args:
       measure: of two spectra and their overlap. Call once for each measure and options: a
-        comparison is equal to itself alone.
-      name: what messages call it.
-      whitens: see `_moments.FromMoments`.
+        comparison is equal only to itself.
+      name: its name in messages.
+      whitens: see `_second_moments.FromMoments`.
       right: whether the measure uses the right singular vectors.
     """
 
@@ -88,7 +88,7 @@ def comparison(measure: OfSpectra, *, name: str, whitens: bool, right: bool = Fa
     form = _second_moments.FromMoments(
         lambda layer: _scattered(layer, right=right), from_moments, whitens=whitens
     )
-    return _second_moments.register(made, form)
+    return made._replace(from_moments=form)
 
 
 def decomposed(features: Float[Array, "n D"], *, right: bool) -> Decomposed:
@@ -104,7 +104,7 @@ def decomposed(features: Float[Array, "n D"], *, right: bool) -> Decomposed:
 
 
 class _Scattered(NamedTuple):
-    """A spectrum from moments, with V S⁻¹ [D, D], which takes rows to left singular vectors."""
+    """A spectrum from moments, with V S⁻¹ [D, D], which maps rows to left singular vectors."""
 
     whitener: Float[Array, "D D"]
     spectrum: Spectrum
@@ -121,9 +121,9 @@ def _scattered(layer: _second_moments.Layer, *, right: bool) -> _Scattered:
 
 
 def _above_rounding(values: Array, most: Array | int) -> Array:
-    """Which of falling values count: those that are more than rounding, `most` at most.
+    """Which of decreasing values count: those above rounding error, at most `most` of them.
 
-    Written so that NaN counts: it is to be seen in the result.
+    Written so that NaN counts and shows in the result.
     """
     tolerance = (len(values) + 16) * jnp.finfo(values.dtype).eps * values[0]
     return ~(values <= tolerance) & (jnp.arange(len(values), dtype=values.dtype) < most)
@@ -139,7 +139,7 @@ def mean_cca(x: Spectrum, y: Spectrum, overlap: Array) -> Array:
 
 
 def projection_weighted(x: Spectrum, y: Spectrum, overlap: Array) -> Array:
-    """The canonical correlations weighted by what of x's features their directions hold."""
+    """The canonical correlations, weighted by how much of x's features their directions explain."""
     assert x.v is not None
     a, rho, _ = jnp.linalg.svd(overlap, full_matrices=False)
     held = jnp.abs(dot(a.T * x.s[None, :], x.v.T)).sum(1)
@@ -149,7 +149,7 @@ def projection_weighted(x: Spectrum, y: Spectrum, overlap: Array) -> Array:
 
 
 def explained(x: Spectrum, y: Spectrum, overlap: Array) -> Array:
-    """The share of y's variance that a least-squares fit from x explains."""
+    """The share of y's variance explained by a least-squares fit from x."""
     share = jnp.square(overlap * y.s[None, :]).sum() / jnp.square(y.s).sum()
     return jnp.where(x.rank() == 0, jnp.nan, share)
 
@@ -161,7 +161,7 @@ def aligned(x: Spectrum, y: Spectrum, overlap: Array) -> Array:
 
 
 def leading(spectrum: Spectrum, variance: float) -> Array:
-    """Which are the fewest leading directions with this share of Σ s²; all for a share of 1."""
+    """The mask of the fewest leading directions with this share of Σ s²; all for a share of 1."""
     if variance == 1:
         return spectrum.kept()
     squares = jnp.square(spectrum.s)
@@ -177,13 +177,13 @@ def restricted(x: Spectrum, y: Spectrum, overlap: Array, *, variance: float) -> 
 
 
 def whitened(spectrum: Spectrum, alpha: float) -> Spectrum:
-    """Singular values α·s + (1 − α) in the features' own units, up to a factor of them all."""
+    """Singular values α·s + (1 − α) in the units of the features, up to a common factor."""
     s, e = spectrum.s, spectrum.exponent
-    if alpha in (0, 1):  # blind to the scale
+    if alpha in (0, 1):  # independent of the scale
         values = s if alpha else jnp.ones_like(s)
     else:  # in units of 2^e or of 1, whichever is larger
-        scale, unit = (scale.power_of_two(jnp.minimum(part, 0)) for part in (e, -e))
-        values = alpha * scale * s + (1 - alpha) * unit
+        factor, unit = (scale.power_of_two(jnp.minimum(part, 0)) for part in (e, -e))
+        values = alpha * factor * s + (1 - alpha) * unit
     values = jnp.where(jnp.isnan(s), s, values)
     return spectrum._replace(s=jnp.where(spectrum.kept(), values, 0))
 

@@ -1,4 +1,4 @@
-"""Permutations and subsets of examples: the null and the interval of a prepared comparison."""
+"""Permutations and subsets of examples: null distribution and interval of a prepared comparison."""
 
 import functools
 import math
@@ -14,20 +14,20 @@ from tlx.core import intervals
 SHARE = 0.8
 """The share of the examples in a subset.
 
-Shares of 0.5 to 0.9 had the same coverage within 0.02, where what is measured does not depend
-on n; the nearer to 1, the less does that matter.
+Shares of 0.5 to 0.9 had the same coverage within 0.02 for measures that do not depend on n;
+the nearer to 1, the less such a dependence matters.
 """
 
 BLOCK = 2**24
-"""The floats up to which permutations or subsets are computed together; else one at a time."""
+"""The number of floats up to which permutations or subsets are computed together."""
 
 
 def check(num_permutations: int, num_resamples: int, key: Any, confidence: float) -> None:
-    """Raises for options that are not possible; the key is looked at where it is needed.
+    """Raises for invalid options; the key is checked where it is needed.
 
     Raises:
       ValueError: for negative numbers or a confidence that is not between 0 and 1.
-      TypeError: for something else than a typed key.
+      TypeError: for a key that is not a typed one.
     """
     if min(num_permutations, num_resamples) < 0:
         raise ValueError(
@@ -50,7 +50,7 @@ def keys(key: Array) -> tuple[Array, Array]:
 
 
 def order(key: Array, number: Array | int, n: int, positions: int = 1) -> Int[Array, " nP"]:
-    """The rows of all n examples in the order of a number; the rows of an example stay together."""
+    """The rows of all n examples in the order of one draw; the rows of an example stay together."""
     examples = jax.random.permutation(jax.random.fold_in(key, number), n)
     return (examples[:, None] * positions + jnp.arange(positions)[None, :]).reshape(-1)
 
@@ -66,7 +66,7 @@ def null(
     *,
     positions: int = 1,
 ) -> Float[Array, " R"]:
-    """The measure with the examples of y shuffled, each of so many rows."""
+    """The measure with the examples of y permuted, each with `positions` rows."""
 
     def one(number: Array) -> Array:
         rows = order(key, number, n, positions)
@@ -76,42 +76,44 @@ def null(
 
 
 def subset_size(comparison: Comparison, n: int) -> int:
-    """The examples of a subset, m: n only where none can be left out."""
+    """The size m of a subset; n only where no example can be left out."""
     return min(n, max(comparison.least, min(round(SHARE * n), n - 1)))
 
 
 def prepared_shape(comparison: Comparison, subset: jax.ShapeDtypeStruct) -> Any:
-    """What is prepared of a subset, in shapes.
+    """The shapes of a prepared subset.
 
     Raises:
-      ValueError: for a measure that holds something about all examples and so has no subsets.
+      ValueError: for a measure that is tied to all examples and so has no subsets.
     """
     try:
         return jax.eval_shape(comparison.prepare, subset)
     except ValueError as error:
         raise ValueError(
-            f"{comparison.name} cannot be had of a subset of the examples; pass num_resamples=0 "
-            f"({error})"
+            f"expected a measure that applies to subsets of the examples, got {comparison.name} "
+            f"({error}); pass num_resamples=0"
         ) from error
 
 
 def blocked(one: Any, num: int, size: int) -> Array:
-    """`one` of 0 … num − 1, so many of this size together as `BLOCK` allows."""
+    """`one` of 0 … num − 1, as many of this size together as `BLOCK` allows."""
     if not num:
         return jnp.zeros(0, jnp.result_type(float))
     calls = -(-num // max(1, BLOCK // size))
-    width = -(-num // calls)  # equal calls, for one shape to compile; some are for nothing
+    width = -(
+        -num // calls
+    )  # calls of one shape, so that it is compiled once; a few results are unused
     return jax.lax.map(one, jnp.arange(calls * width), batch_size=width)[:num]
 
 
 def floats(tree: Any) -> int:
-    """How many numbers a tree of arrays holds, and 1."""
+    """The number of entries in a tree of arrays, at least 1."""
     return 1 + sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def against(null: Array, value: Array, higher: bool) -> tuple[Array, Array, Array, Array]:
-    """The null's mean and standard deviation, z and the p-value; NaN without permutations."""
+    """Mean and standard deviation of the null, z and the p-value; NaN without permutations."""
     num = len(null)
     if not num:
         return (jnp.full((), jnp.nan, value.dtype),) * 4
@@ -136,9 +138,10 @@ def interval(
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """The interval within low … high, from values of subsets of m of n examples; sizes (n, m).
 
-    NaN without subsets or where none can be left out; also where the subsets have all one value
-    (to the rounding of an arccos, the square root of eps), but not that of all examples: with so
-    few the measure is at an end of its range whatever the features, and its spread says nothing.
+    NaN without subsets or if no example can be left out; also if all subsets have the same value
+    (to the rounding of an arccos, the square root of eps) but all examples another one: with so
+    few examples the measure is at an end of its range for any features, and its spread is
+    meaningless.
     """
     n, m = sizes
     if not len(subsets) or m == n:

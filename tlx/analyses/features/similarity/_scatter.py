@@ -1,4 +1,4 @@
-"""The arithmetic of streamed second moments: their state after a batch, moved and merged.
+"""The arithmetic of streamed second moments: the state after a batch, shifted and merged.
 
 The layers of a model stand side by side as columns of one matrix. With z, w the rows of two
 layers about their means and k = ‖z‖², l = ‖w‖², moving the origins by −d and −e makes them
@@ -21,7 +21,7 @@ _LOW_BITS = 24
 
 
 class Columns(NamedTuple):
-    """Which columns belong to which of L layers; ΣD columns in all."""
+    """The columns of L layers; ΣD columns in total."""
 
     dims: tuple[int, ...]
 
@@ -32,7 +32,7 @@ class Columns(NamedTuple):
 
     @property
     def members(self) -> Bool[np.ndarray, "ΣD L"]:
-        """Whether a column is of a layer."""
+        """Whether a column belongs to a layer."""
         return self.owner[:, None] == np.arange(len(self.dims))[None, :]
 
     @property
@@ -42,7 +42,7 @@ class Columns(NamedTuple):
         return [slice(a, b) for a, b in itertools.pairwise(ends)]
 
     def apart(self, values: Float[Array, " ΣD"]) -> Float[Array, "ΣD L"]:
-        """A vector of all columns as one vector a layer, zero outside of the layer's columns."""
+        """A vector over all columns as one vector per layer, zero outside of its columns."""
         return jnp.where(self.members, values[:, None], 0)
 
     def exponents(self, values: Float[Array, " ΣD"]) -> Int[Array, " L"]:
@@ -62,13 +62,13 @@ class Columns(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where the L layers of one model stand, and in which units their sums are.
+    """The origins of the L layers of one model, and the units of their sums.
 
     Attributes:
-      origin: float [ΣD], a row of each layer; as `mean` in the features' own units.
-      mean: float [ΣD], of the rows less the origin: so a large offset costs no accuracy.
+      origin: float [ΣD], a row of each layer; like `mean`, in the units of the features.
+      mean: float [ΣD], of the rows less the origin, so that a large offset costs no accuracy.
       exponent: int32 [L]; rows of the layer are in units of 2^exponent.
-      finite: bool [L], whether every value was; where not, the layer's sums mean nothing.
+      finite: bool [L], whether every value was finite; if not, the layer's sums are meaningless.
     """
 
     origin: Float[Array, " ΣD"]
@@ -78,7 +78,7 @@ class Place(NamedTuple):
 
 
 class Own(NamedTuple):
-    """The sums of one model's L layers, each of its rows z alone.
+    """The sums within each of the L layers of one model, over its rows z.
 
     Attributes:
       scatter: for each layer float [D, D], Σ z zᵀ.
@@ -92,7 +92,7 @@ class Own(NamedTuple):
 
 
 class Crossed(NamedTuple):
-    """The sums of all pairs of a layer of x and one of y.
+    """The sums for all pairs of a layer of x and a layer of y.
 
     Attributes:
       scatter: float [ΣDx, ΣDy], Σ z wᵀ.
@@ -118,19 +118,19 @@ class Sums(NamedTuple):
 class Count(NamedTuple):
     """A number of rows, low + 2^24·high with low below 2^24.
 
-    Positions of images as rows are more than an int32 holds, and a float32 loses ones.
+    The positions of images can exceed an int32 as rows, and a float32 drops small counts.
     """
 
     high: Int[Array, ""]
     low: Int[Array, ""]
 
     def as_float(self, dtype: jnp.dtype) -> Float[Array, ""]:
-        """The number, to rounding; exact below 2^24."""
+        """The number, up to rounding; exact below 2^24."""
         return self.high.astype(dtype) * 2**_LOW_BITS + self.low.astype(dtype)
 
 
 class State(NamedTuple):
-    """What is known of the examples so far; `rows` is their number."""
+    """The sums over the examples so far; `rows` is their number."""
 
     rows: Count
     x: Place
@@ -158,7 +158,7 @@ def nothing(columns: tuple[Columns, Columns]) -> State:
 
 
 def of_rows(x: Array, y: Array, mask: Bool[Array, " R"], columns: tuple[Columns, Columns]) -> State:
-    """The state after the unmasked of the rows x [R, ΣDx] and y [R, ΣDy]."""
+    """The state after the unmasked rows of x [R, ΣDx] and y [R, ΣDy]."""
     place_x, z, k = _placed(x, mask, columns[0])
     place_y, w, l_ = _placed(y, mask, columns[1])
     xy = Crossed(_dot(z.T, w), _dot(k.T, w), _dot(z.T, l_), _dot(k.T, l_))
@@ -168,7 +168,7 @@ def of_rows(x: Array, y: Array, mask: Bool[Array, " R"], columns: tuple[Columns,
 
 
 def _carried(high: Array, low: Array) -> Count:
-    """The count in its one form."""
+    """The count in normal form."""
     return Count(high + (low >> _LOW_BITS), low & (2**_LOW_BITS - 1))
 
 
@@ -180,7 +180,7 @@ def _placed(rows: Array, mask: Array, columns: Columns) -> tuple[Place, Array, A
     z = jnp.where(mask[:, None], z - mean, 0)
     broken = jnp.any(~jnp.isfinite(z), axis=0)
     finite = ~jnp.any(columns.members & broken[:, None], axis=0)
-    # in a product with the others a layer's NaN or infinity would spoil them as well
+    # in a product with the others, a layer's NaN or infinity would affect them as well
     use = finite[columns.owner] & mask.any()
     origin, mean = (jnp.where(use, row[0], 0) for row in (origin, mean))
     z = jnp.where(use[None, :], z, 0)
@@ -222,7 +222,7 @@ def _share(rows: tuple[Array, Array]) -> Array:
 def _meeting(
     s: Place, t: Place, rows: tuple[Array, Array], columns: Columns
 ) -> tuple[Place, Array]:
-    """The place of both, and the way from the mean of s to that of t in the new units."""
+    """The common place, and the difference from the mean of s to that of t in the new units."""
     some, more = rows[0] > 0, rows[1] > 0
     gap = jnp.where(some & more, (t.origin - s.origin) + (t.mean - s.mean), 0)
     exponent = jnp.maximum(columns.exponents(jnp.abs(gap)), jnp.maximum(s.exponent, t.exponent))
@@ -233,7 +233,7 @@ def _meeting(
 
 
 def _rescaled(sums: Sums, factors: list[Array], columns: tuple[Columns, Columns]) -> Sums:
-    """The sums in coarser units; `factors` [L] are the old units in terms of the new."""
+    """The sums in coarser units; `factors` [L] are the old units in terms of the new ones."""
     (x, y), xy = factors, sums.xy
     wide_x, wide_y = (f[c.owner] for f, c in zip(factors, columns, strict=True))
     own = [
@@ -254,11 +254,11 @@ def _rescaled(sums: Sums, factors: list[Array], columns: tuple[Columns, Columns]
 
 
 def _moved(sums: Sums, n: Array, by: tuple[Array, Array], columns: tuple[Columns, Columns]) -> Sums:
-    """The sums of n examples for rows z + d and w + e in the place of z and w; by = (d, e)."""
+    """The sums of n examples for rows z + d and w + e instead of z and w; by = (d, e)."""
     (d, e), xy = by, sums.xy
     x, k, dd = _own_moved(sums.x, n, d, columns[0])
     y, l_, ee = _own_moved(sums.y, n, e, columns[1])
-    # each layer's part of d and e as a column of its own
+    # each layer's part of d and e as a separate column
     d_apart, e_apart = columns[0].apart(d), columns[1].apart(e)
     along_x, along_y = _dot(d_apart.T, xy.scatter), _dot(xy.scatter, e_apart)
     norms = xy.norms + 2 * _dot(xy.norms_x, e_apart) + 2 * _dot(d_apart.T, xy.norms_y)
@@ -274,7 +274,7 @@ def _moved(sums: Sums, n: Array, by: tuple[Array, Array], columns: tuple[Columns
 
 
 def _own_moved(own: Own, n: Array, d: Array, columns: Columns) -> tuple[Own, Array, Array]:
-    """One model's sums for rows z + d; the Σ k [L] before, and ‖d‖² [L]."""
+    """One model's sums for rows z + d; the Σ k [L] before the shift, and ‖d‖² [L]."""
     k = jnp.stack([jnp.trace(block) for block in own.scatter])
     dd = jnp.square(columns.apart(d)).sum(0)
     parts = [d[part] for part in columns.slices]

@@ -1,19 +1,19 @@
 """The second moments of the layers of two models, streamed: exact over any batching.
 
-Every measure that is a function of covariances can be had from them, in memory that does
-not grow with the number of examples:
+Every measure that is a function of covariances can be computed from them, in memory that
+does not grow with the number of examples:
 
-    fold = _moments.metric((("conv", 64), ("head", 10)), (("conv", 64),))
+    fold = _second_moments.metric((("conv", 64), ("head", 10)), (("conv", 64),))
     moments = evaluate(Pair(feature_fn_x, feature_fn_y), fold, (params_x, params_y), stream)
-    form = _moments.from_moments(comparison)      # None: the measure needs the examples
-    values = _moments.table(form, moments)        # [Lx, Ly]; entry [i, j] compares x_i with y_j
+    form = comparison.from_moments  # None: the measure needs the examples
+    values = _second_moments.table(form, moments)  # [Lx, Ly]; entry [i, j] compares x_i with y_j
 
-`size` says how many numbers the state holds. Each layer's centre moves as batches come; all
-moments about it are carried from the old centre to the new one exactly (T. Chan, G. Golub,
+`size` is the number of entries of the state. Each layer's centre moves as batches come; all
+moments about it are shifted from the old centre to the new one exactly (T. Chan, G. Golub,
 R. LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1979).
 With z, w the centred rows of a layer of x and of one of y, k = ‖z‖² and l = ‖w‖², these are
-Σ z zᵀ, Σ z wᵀ for the covariances, and Σ k z, Σ k w, Σ l z, Σ k², Σ k l for what the debiased
-estimator takes off the diagonals of the Gram matrices.
+Σ z zᵀ, Σ z wᵀ for the covariances, and Σ k z, Σ k w, Σ l z, Σ k², Σ k l for the diagonals of the
+Gram matrices, which the debiased estimator subtracts.
 """
 
 import functools
@@ -25,15 +25,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from tlx.analyses.features.similarity import _features, _hsic, _scatter
-from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.core import undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, Metric
 
 _TERMS = (32, 8192)
-"""The least and the most eps by which a norm's difference may be off, in parts of the whole.
+"""The least and the most eps by which the difference of a norm may be off, relative to the norm.
 
-With one example alone unlike the rest 812 were seen of 1000 examples, and 60 of 100.
+If a single example differs from the rest, 812 were seen for 1000 examples, and 60 for 100.
 """
 
 Layers = tuple[tuple[str, int], ...]
@@ -70,7 +69,7 @@ class Cross(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """What the metric gives: the moments of all layers and of all pairs.
+    """The results of the metric: the moments of all layers and of all pairs.
 
     Attributes:
       x: the Lx layers of x.
@@ -93,28 +92,14 @@ class FromMoments(NamedTuple):
       prepare: `Layer -> prepared`. Pure, traceable.
       compare: `(prepared_x, prepared_y, Cross) -> float scalar`. Pure, traceable.
       whitens: whether directions of small variance count as much as large ones. A scatter
-        matrix squares the ratio of their spreads, so that in float32 the value is to 1e-6
-        where that is 30 and to 1e-4 where it is 300, and directions beyond about
-        2900/√(D + 16) are dropped. Gather the examples where that is not enough.
+        matrix squares the ratio of their spreads, so that in float32 the value is accurate to
+        1e-6 where the ratio is 30 and to 1e-4 where it is 300, and directions beyond about
+        2900/√(D + 16) are dropped. Keep the examples where that is not enough.
     """
 
     prepare: Callable[[Layer], Any]
     compare: Callable[[Any, Any, Cross], Array]
     whitens: bool
-
-
-_FORMS: dict[Comparison, FromMoments] = {}
-
-
-def register(comparison: Comparison, form: FromMoments) -> Comparison:
-    """Says how a comparison is computed from moments; called by the comparison's builder."""
-    _FORMS[comparison] = form
-    return comparison
-
-
-def from_moments(comparison: Comparison) -> FromMoments | None:
-    """How a comparison is computed from moments; None where it cannot be."""
-    return _FORMS.get(comparison)
 
 
 @undefined.allowed
@@ -135,32 +120,32 @@ _compare = jax.jit(lambda form, x, y, cross: form.compare(x, y, cross), static_a
 
 
 def size(layers_x: Layers, layers_y: Layers | None) -> int:
-    """How many numbers the state of `metric` holds, but for a few for each layer."""
+    """The number of entries of the state of `metric`, up to a few for each layer."""
     x = [dim for _, dim in layers_x]
     y = x if layers_y is None else [dim for _, dim in layers_y]
     own = sum(d * d + 3 * d for d in (*x, *y))
     return own + sum(x) * (sum(y) + len(y)) + len(x) * (sum(y) + len(y))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def metric(
     layers_x: Layers, layers_y: Layers | None, spatial: _features.Spatial = "flatten"
 ) -> Metric:
     """The moments as a metric on outputs (features_x, features_y), two mappings.
 
     Args:
-      layers_x: the layers to take of features_x, each with the columns of its rows: what
-        `_features.arrange` makes of [B, ...].
+      layers_x: the layers to take of features_x, each with the number of columns of its rows,
+        as `_features.arrange` returns them for [B, ...].
       layers_y: the layers to take of features_y; None compares x with itself, and the
         outputs are then features_x alone.
-      spatial: what becomes of positions. With "positions" all layers must have equally many.
+      spatial: the treatment of positions. With "positions" all layers must have equally many.
 
     Returns:
       A metric; its results are `Moments`. `update` raises ValueError, while tracing, for
-      layers of other sizes than said. A layer with a NaN or an infinity in an unmasked row is
-      NaN in the results and leaves the others alone.
+      layers of other sizes. A layer with a NaN or an infinity in an unmasked row is NaN in the
+      results and does not affect the others.
 
-    Numerics: sums in float32 or more, about each state's own mean, in units of a power of two
+    Numerics: sums in float32 or more, about the mean of each state, in units of a power of two
     for each layer: neither an offset of 100 times the spread nor any scale costs accuracy.
     Cost: for a batch 2B(ΣDx² + ΣDy² + ΣDx·ΣDy) flops; memory `size`, whatever the examples.
     """
@@ -193,7 +178,7 @@ def _columns(layers: Layers) -> _scatter.Columns:
 def _rows(
     features: Mapping[str, Array], layers: Layers, mask: Array, spatial: _features.Spatial
 ) -> tuple[Float[Array, "R ΣD"], Bool[Array, " R"]]:
-    """All layers' rows side by side, and which of them count."""
+    """The rows of all layers side by side, and which of them count."""
     found = [_features.arrange(features[name], mask, spatial) for name, _ in layers]
     shapes = [rows.shape for rows, _ in found]
     expected = [(shapes[0][0], dim) for _, dim in layers]
@@ -226,19 +211,19 @@ def _moments(state: _scatter.State, columns: tuple[_scatter.Columns, _scatter.Co
     return Moments(x, y, cross, n)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def linear_cka(estimator: str) -> FromMoments:
     """Linear CKA from moments: "biased", or "debiased".
 
-    The debiased form subtracts what the diagonals of the Gram matrices bring: about D/n of
-    the whole, so that in float32 it wants D well below n. A norm that is nothing but the
-    rounding of that difference is zero, and the value NaN: so it is where one example alone
-    differs from the rest.
+    The debiased form subtracts the contribution of the Gram matrices' diagonals, about D/n of the
+    total, so that in float32 it needs D well below n. A norm that is nothing but the rounding error
+    of that difference is zero, and the value NaN: for example if a single example differs from the
+    rest.
     """
 
     def compare(x: Layer, y: Layer, cross: Cross) -> Array:
         debiased, biased = _products(x, y, cross)
-        unknown = jnp.full((1, 1), jnp.nan)  # what chance brings is not asked for here
+        unknown = jnp.full((1, 1), jnp.nan)  # values by chance are not needed here
         xy = _hsic.Cross(debiased.reshape(1, 1), biased.reshape(1, 1), unknown, unknown)
         return _hsic.ratio(xy, _norms(x), _norms(y), estimator).reshape(())
 
@@ -256,7 +241,7 @@ def _norms(layer: Layer) -> _hsic.Norms:
 
 
 def _products(x: Layer, y: Layer, cross: Cross) -> tuple[Array, Array]:
-    """⟨K~, L~⟩ and ⟨HKH, HLH⟩; see `_hsic` for what links the two."""
+    """⟨K~, L~⟩ and ⟨HKH, HLH⟩; see `_hsic` for their relation."""
     n_1, n_2 = jnp.maximum(x.examples - 1, 1), jnp.maximum(x.examples - 2, 1)
     biased = jnp.square(cross.scatter).sum()
     traces = jnp.trace(x.scatter) * jnp.trace(y.scatter)

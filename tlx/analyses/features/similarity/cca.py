@@ -1,13 +1,13 @@
-"""How much of two sets of features is linearly the same: canonical correlations, regression.
+"""Linear similarity of two sets of features: canonical correlations and regression.
 
 With the singular value decompositions X = U_x S_x V_xᵀ and Y = U_y S_y V_yᵀ of the centred
 features, the canonical correlations ρ are the singular values of U_xᵀ U_y: the cosines between
 the spaces of all linear functions of x and of y on the n examples. The measures differ in how
 they weigh them.
 
-As soon as rank_x + rank_y > n − 1 the two spaces must meet, and that many ρ are 1 whatever
-the features; well before, unrelated features seem alike. Have several times as many examples
-as features (M. Raghu et al. advise 5 to 10 times), or read the values beside a permutation
+As soon as rank_x + rank_y > n − 1 the two spaces must intersect, and that many ρ are 1 for any
+features; well before that, unrelated features look similar. Use several times as many examples
+as features (M. Raghu et al. advise 5 to 10 times), or compare the values with a permutation
 null.
 
 References: M. Raghu, J. Gilmer, J. Yosinski, J. Sohl-Dickstein, SVCCA: singular vector
@@ -37,7 +37,7 @@ def mean_cca(x: Any, y: Any) -> Float[Array, ""]:
     """The mean of the canonical correlations, Σ ρ / min(rank_x, rank_y).
 
     Symmetric, and invariant to translation and every invertible linear map of either set: all
-    directions above the numerical rank weigh the same, noise included.
+    directions above the numerical rank have the same weight, noise included.
 
     Args:
       x: [n, ...] features of n ≥ 2 examples; flattened to [n, Dx].
@@ -63,10 +63,10 @@ def mean_cca(x: Any, y: Any) -> Float[Array, ""]:
 def svcca(x: Any, y: Any, *, variance: float = 0.99) -> Float[Array, ""]:
     """Singular vector CCA: the mean canonical correlation of the leading directions.
 
-    In each set the fewest leading singular directions are kept that hold the share `variance`
-    of Σ s²; then as `mean_cca`. (Some code, that of the method's tutorial among it, takes the
-    share of Σ s, and so keeps more.) Symmetric, and invariant to translation, isotropic scaling
-    and orthogonal maps of either set. It jumps where another direction comes in.
+    In each set the fewest leading singular directions with a share `variance` of Σ s² are kept;
+    then as `mean_cca`. (Some code, including the method's tutorial, takes the share of Σ s, and so
+    keeps more.) Symmetric, and invariant to translation, isotropic scaling and orthogonal maps of
+    either set. Discontinuous where a further direction is included.
 
     Args:
       x: as in `mean_cca`.
@@ -85,22 +85,22 @@ def svcca(x: Any, y: Any, *, variance: float = 0.99) -> Float[Array, ""]:
 
 
 def pwcca(x: Any, y: Any, *, weights: Weights = "projection") -> Float[Array, ""]:
-    """Projection weighted CCA, Σ αᵢρᵢ / Σ αᵢ: canonical correlations by what they hold of x.
+    """Projection weighted CCA, Σ αᵢρᵢ / Σ αᵢ: correlations weighted by how much of x they explain.
 
     With "projection" αᵢ = Σ_j |⟨hᵢ, x_j⟩|, where hᵢ is the i-th canonical variate of x at
     length 1 and x_j the j-th centred feature of x, as the reference defines it. Not symmetric:
-    x gives the weights, whichever set is wider. Invariant to translation and isotropic scaling
+    x determines the weights, whichever set is wider. Invariant to translation and isotropic scaling
     of either set and to every invertible linear map of y; not to rotations of x, since the sum
-    of absolute values runs over features. Where several ρ are equal, as those that are 1
-    because n is small, their variates are not unique and the value is not either.
+    of absolute values runs over features. Where several ρ are equal, such as those that are 1
+    because n is small, their variates are not unique and neither is the value.
 
-    With "released" it is what the code released with the reference computes, on which many
-    published figures rest: the narrower set gives the weights (x of two of one width), its
-    variates lack the inverse root of the covariance, the mean of the i-th feature is added to
-    the i-th of them, a QR decomposition makes them orthogonal, and the features whose products
-    with them are summed are not centred. It so depends on the offset and the order of the
-    features and on the signs that a singular value decomposition leaves open (here those of
-    LAPACK; other devices may choose others). The two often differ by some 1e-3.
+    "released" is what the code released with the reference computes, and many published values
+    used: the narrower set determines the weights (x if both have the same width), its variates
+    lack the inverse root of the covariance, the mean of the i-th feature is added to the i-th of
+    them, a QR decomposition makes them orthogonal, and the features whose products with them are
+    summed are not centred. The value thus depends on the offset and the order of the features and
+    on the signs that a singular value decomposition leaves open (here those of LAPACK; other
+    devices may choose others). The two often differ by some 1e-3.
 
     Args:
       x: as in `mean_cca`.
@@ -120,7 +120,7 @@ def pwcca(x: Any, y: Any, *, weights: Weights = "projection") -> Float[Array, ""
 
 
 def regression_r2(x: Any, y: Any) -> Float[Array, ""]:
-    """The share of y's variance that a linear least-squares fit from x explains, R².
+    """The share of y's variance explained by a linear least-squares fit from x, R².
 
     ‖U_xᵀ Ȳ‖² / ‖Ȳ‖², in sample: over all features of y together, so that those of large
     variance weigh more. Not symmetric: x predicts y. Invariant to translation of either set,
@@ -129,7 +129,7 @@ def regression_r2(x: Any, y: Any) -> Float[Array, ""]:
 
     Args:
       x: as in `mean_cca`; the predictors.
-      y: as in `mean_cca`; what is predicted.
+      y: as in `mean_cca`; the targets.
 
     Returns:
       Scalar, 0 … 1 up to rounding. NaN where either set is constant or holds NaN.
@@ -155,7 +155,7 @@ def make_svcca(variance: float = 0.99) -> Comparison:
     return _svcca(float(variance))
 
 
-@functools.cache  # on plain positions: the same object whichever way the options were given
+@functools.lru_cache(maxsize=256)  # of positional options, so that equal ones share an object
 def _svcca(variance: float) -> Comparison:
     measure = functools.partial(_overlaps.restricted, variance=variance)
     return _overlaps.comparison(measure, name=f"SVCCA ({variance:g})", whitens=variance > 0.99)
@@ -202,8 +202,8 @@ def _released() -> Comparison:
         n, width = len(a.centred.u), len(b.mean)
         if width >= n:
             raise ValueError(
-                f"released weights need fewer features than examples, got {width} features and "
-                f"{n} examples; use weights='projection'"
+                "expected fewer features than examples for weights='released', got "
+                f"{width} features and {n} examples; use weights='projection'"
             )
         v, w = a.centred.spectrum.v, b.centred.spectrum.v
         assert v is not None

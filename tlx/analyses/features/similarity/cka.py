@@ -1,16 +1,16 @@
-"""How similar two sets of features are: centred kernel alignment (CKA), for any kernel.
+"""Centred kernel alignment (CKA): the similarity of two sets of features, for any kernel.
 
 With K, L the Gram matrices of two sets of features on the same n examples,
-CKA = ⟨K~, L~⟩ / (‖K~‖ ‖L~‖). The estimator says what ~ does:
+CKA = ⟨K~, L~⟩ / (‖K~‖ ‖L~‖). The estimator determines ~:
 
 - "biased": both sides centred, K~ = HKH (HSIC₀). Positive even between independent
-  features, the more so the fewer examples there are for the features' dimension.
-- "debiased": the diagonal left out and U-centred, so that ⟨K~, L~⟩ / (n(n − 3)) is the
+  features, more so the fewer examples there are for the features' dimension.
+- "debiased": U-centred without the diagonal, so that ⟨K~, L~⟩ / (n(n − 3)) is the
   unbiased HSIC₁. Zero on average between independent features, hence often negative.
-- "feature_corrected": debiased, and corrected besides for the features being a sample of more
+- "feature_corrected": debiased, and also corrected for the features being a sample of more
   (some of a population's neurons, a few channels of a wide layer): in each norm the products
-  of a feature with itself are left out. For the linear kernel. Not the largest for a set with
-  itself, since there the two samples of features are one: the value is then above 1.
+  of a feature with itself are left out. For the linear kernel. A set compared with itself does
+  not have the value 1: the two samples of features coincide, and the value exceeds 1.
 
 References: S. Kornblith, M. Norouzi, H. Lee, G. Hinton, Similarity of neural network
 representations revisited, 2019; L. Song et al., Feature selection via dependence
@@ -45,8 +45,8 @@ def cka(
 ) -> Float[Array, ""]:
     """The CKA of two sets of features on the same n examples.
 
-    Symmetric. Invariant to what the kernel is invariant to: with the linear one to orthogonal
-    maps, isotropic scaling and translation of either set.
+    Symmetric. It has the invariances of the kernel: with the linear one to orthogonal maps,
+    isotropic scaling and translation of either set.
 
     Args:
       x: [n, ...] features of n ≥ 4 examples; flattened to [n, Dx].
@@ -93,10 +93,10 @@ def distance_correlation(
 def deconfounded_cka(
     x: Any, y: Any, confounder: Any, *, estimator: Literal["debiased", "biased"] = "debiased"
 ) -> Float[Array, ""]:
-    """The linear CKA of two sets of features, less what a third set explains of either.
+    """The linear CKA of two sets of features after a third set is regressed out of both.
 
-    From each centred Gram matrix its projection on that of the confounder (as a rule the
-    inputs) is taken, K~ − (⟨K~, K~₀⟩ / ‖K~₀‖²) K~₀, and the CKA is of what is left: with r the
+    From each centred Gram matrix its projection onto that of the confounder (usually the inputs)
+    is subtracted, K~ − (⟨K~, K~₀⟩ / ‖K~₀‖²) K~₀, and the CKA is of the residuals: with r the
     CKA of a pair, (r_xy − r_x0 r_y0) / √((1 − r_x0²)(1 − r_y0²)). Cui et al. regress the
     entries of matrices that are not U-centred; here both are centred first, which makes the
     result the partial correlation of Székely and Rizzo, and no intercept is needed.
@@ -108,8 +108,8 @@ def deconfounded_cka(
       estimator: "debiased" or "biased".
 
     Returns:
-      Scalar, −1 … 1. NaN where one of the three is constant, and where nothing is left of x or
-      y because the confounder explains it.
+      Scalar, −1 … 1. NaN where one of the three is constant, and where the confounder explains x
+      or y entirely.
 
     Raises:
       ValueError: as `cka`.
@@ -145,7 +145,7 @@ def make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
     return _make_cka(kernel, estimator)
 
 
-@functools.cache  # on plain positions: the same object whichever way the options were given
+@functools.lru_cache(maxsize=256)  # of positional options, so that equal ones share an object
 def _make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
     corrected = estimator == "feature_corrected"
 
@@ -166,7 +166,7 @@ def _make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
     name = f"CKA ({kernel.name}, {estimator})"
     comparison = Comparison(prepare, compare, reorder, _hsic.LEAST_ROWS, name)
     if kernel.is_linear and estimator != "feature_corrected":
-        return _second_moments.register(comparison, _second_moments.linear_cka(estimator))
+        return comparison._replace(from_moments=_second_moments.linear_cka(estimator))
     return comparison
 
 
@@ -175,8 +175,8 @@ def make_deconfounded_cka(
 ) -> Comparison:
     """`deconfounded_cka` as a comparison, for a permutation test of it.
 
-    It holds the Gram matrix of the confounder, n² floats, and what is compiled for it is
-    compiled for each confounder anew. It is of these n examples, so no part of them can be drawn.
+    It holds the Gram matrix of the confounder, n² floats, and is compiled anew for each confounder.
+    It is tied to these n examples, so no subset of them can be drawn.
     """
     if estimator not in _DECONFOUNDED:
         raise ValueError(checks.unknown("estimator", estimator, _DECONFOUNDED))
@@ -188,8 +188,8 @@ def make_deconfounded_cka(
     def prepare(x: Array) -> Array:
         if len(x) != len(given):
             raise ValueError(
-                f"expected the {len(given)} examples of the confounder, got {len(x)}; of a part "
-                "of them nothing can be said (evidence needs num_resamples=0)"
+                f"expected the {len(given)} examples of the confounder, got {len(x)}; subsets are "
+                "not supported (pass num_resamples=0 to evidence)"
             )
         gram = _centred_gram(x, estimator)
         left = gram - (gram * of_confounder).sum() * of_confounder
@@ -206,7 +206,7 @@ def make_deconfounded_cka(
 
 @functools.partial(jax.jit, static_argnums=1)
 def _centred_gram(x: Array, estimator: str) -> Float[Array, "n n"]:
-    """The centred Gram matrix at length 1; NaN where it is zero."""
+    """The centred Gram matrix scaled to norm 1; NaN where it is zero."""
     z = tree.unit_scale(kernels.centred(x))[0]
     gram = jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST)
     total = jnp.sqrt(jnp.square(gram).sum())
@@ -217,7 +217,7 @@ def _centred_gram(x: Array, estimator: str) -> Float[Array, "n n"]:
 
 
 def _at_length_one(matrix: Array, scale: Array) -> Array:
-    """A matrix over its norm; NaN where that is nothing but the rounding of numbers of `scale`."""
+    """A matrix over its norm; NaN where the norm is only rounding error of numbers of `scale`."""
     length = jnp.sqrt(jnp.square(matrix).sum())
     nothing = length <= 32 * float(jnp.finfo(matrix.dtype).eps) * scale
     return matrix / jnp.where(nothing, jnp.nan, length)

@@ -1,7 +1,7 @@
-"""How similar the layers of two models are: CKA of all pairs, streaming over the data.
+"""CKA of all pairs of layers of two models, streaming over the data.
 
-The features of no more than one batch are held at a time. What the estimators and kernels
-are, `cka` and `kernels` say; other measures of all pairs of layers are in `matrix`.
+The features of at most one batch are held at a time. `cka` and `kernels` define the estimators
+and kernels; other measures of all pairs of layers are in `matrix`.
 
 References: T. Nguyen, M. Raghu, S. Kornblith, Do wide and deep networks learn the same
 things?, 2021, eq. 3 (sums over minibatches); and those of `cka`.
@@ -29,31 +29,31 @@ MOST_SPREAD = 0.05
 """`too_few` where unrelated features would give a debiased value of this standard deviation."""
 
 MOST_CHANCE = 0.1
-"""`too_few` where they would give a biased value of this mean."""
+"""`too_few` where unrelated features would give a biased value of this mean."""
 
 LEAST_IMAGES = 30
-"""`too_few` below this number of examples where their positions are the rows."""
+"""`too_few` below this number of examples if their positions are the rows."""
 
 
 class CkaResult(NamedTuple):
     """The CKA of all pairs of layers of two models, with the evidence for it.
 
     Undefined entries are NaN: where a layer's features are constant (in the debiased form also
-    where one example alone differs from the rest), and where the positions of two layers do
+    where a single example differs from the rest), and where the positions of two layers do
     not correspond.
 
     Attributes:
       layers_x: the Lx layers of x, in the order of the forward pass.
       layers_y: the Ly layers of y.
-      values: float [Lx, Ly] by the estimator that was asked for.
+      values: float [Lx, Ly] by the requested estimator.
       debiased: float [Lx, Ly], −1 … 1.
       biased: float [Lx, Ly], 0 … 1.
-      chance: float [Lx, Ly], the mean of `biased` if the examples of y were permuted at
-        random, exactly: what it would be of features that have nothing to do with each other.
-        `chance` and `z` are NaN for "positions", which cannot be exchanged one by one.
-      z: float [Lx, Ly], `debiased` over its standard deviation under such permutations within
-        batches, exactly; its mean there is 0. For features of many dimensions, or many
-        batches, near to normal; of one dimension and one batch skewed to the right (as χ²
+      chance: float [Lx, Ly], the exact mean of `biased` under random permutations of the
+        examples of y: its value for unrelated features.
+        `chance` and `z` are NaN for "positions", which are not exchangeable.
+      z: float [Lx, Ly], `debiased` over its exact standard deviation under such permutations
+        within batches; its mean there is 0. Nearly normal for features of many dimensions or
+        many batches; for one dimension and one batch skewed to the right (as χ²
         with one degree of freedom), where 3 is exceeded in 2 % of permutations.
       low: float [Lx, Ly], the lower end of the bootstrap interval of `debiased` over
         examples; NaN without resamples, and where one of them is undefined, as happens below
@@ -62,10 +62,10 @@ class CkaResult(NamedTuple):
       too_few: bool [Lx, Ly], whether there are too few examples for the estimator: unrelated
         features would give a debiased or corrected value with a standard deviation above
         `MOST_SPREAD` (debiased: below 30 examples in one batch), or a biased value above
-        `MOST_CHANCE`; of "positions", below `LEAST_IMAGES`. Also where the value is undefined.
-      num_examples: int32 scalar, the examples that entered.
-      num_left_out: int32 scalar, examples in batches with fewer than 4, which did not.
-      spatial: what became of the positions of convolutional features.
+        `MOST_CHANCE`; for "positions", below `LEAST_IMAGES`. Also where the value is undefined.
+      num_examples: int32 scalar, the number of examples used.
+      num_left_out: int32 scalar, examples in batches with fewer than 4, which were not used.
+      spatial: the treatment of the positions of convolutional features.
       kernel: the kernel's name.
     """
 
@@ -102,11 +102,11 @@ def cka_matrix(
     """The CKA of every layer of one model with every layer of another, in one pass.
 
     The inner products ⟨K~, L~⟩, ‖K~‖² and ‖L~‖² are summed over the batches and divided at
-    the end. Each batch of n examples so weighs n(n − 3) times its unbiased HSIC₁ (debiased)
+    the end. A batch of n examples thus contributes n(n − 3) times its unbiased HSIC₁ (debiased)
     or (n − 1)² times its HSIC₀ (biased). With all data in one batch this is `cka.cka`.
-    With more, the debiased value estimates the same quantity whatever the batch size; the
+    With more batches, the debiased value estimates the same quantity at any batch size; the
     biased value keeps the bias of the batch size, however many examples there are, so
-    compare biased values only at one batch size. Rows may come in any order within a batch;
+    compare biased values only at one batch size. The order of rows within a batch does not matter;
     which rows share a batch changes the value within its sampling error.
 
     Args:
@@ -117,12 +117,12 @@ def cka_matrix(
       params_y: parameters of y.
       stream: batches of constant shape, of at least 4 rows. Masked rows change nothing. A
         batch with fewer than 4 unmasked rows is left out and counted in `num_left_out`.
-      estimator: which the `values` are: "debiased", "biased" or "feature_corrected".
+      estimator: that of `values`: "debiased", "biased" or "feature_corrected".
       kernel: one of `tlx.analyses.features.similarity.kernels`; None is the linear one.
       spatial: "flatten" [B, H, W, C] to [B, H·W·C], "pool" over positions to [B, C], or take
         the "positions" as examples, [B·H·W, C]; there only layers with equally many
         positions can be compared.
-      num_resamples: R resamples of the bootstrap over examples; 0 for no interval, 200 and more
+      num_resamples: R resamples of the bootstrap over examples; 0 for no interval, 200 or more
         for one. Needs batches with `index`.
       key: typed PRNG key of the resamples; an interval depends on it and on which rows
         share a batch, not on the order of batches.
@@ -130,7 +130,7 @@ def cka_matrix(
 
     Returns:
       `CkaResult`; without a usable batch all values are NaN and `num_examples` is 0. A feature
-      function compiled by `jax.jit` should return an OrderedDict: a dict comes out sorted.
+      function compiled by `jax.jit` should return an OrderedDict: a dict is returned sorted.
 
     Raises:
       ValueError: for an empty stream (the layers are known from the first batch), batches
@@ -140,10 +140,10 @@ def cka_matrix(
       TypeError: if a feature function returns no mapping, or for a key that is not a typed one.
 
     Numerics: as `cka.cka`; sums over batches in float32 or more with an exponent per layer,
-      so that no scale of the features over- or underflows. What is compiled is kept for the
-      feature functions' sake, as by `jax.jit`. The bootstrap draws each example
-      a Poisson number of times with mean 1, the centring held fixed (its first-order effect
-      is zero), and never pairs an example with its own copy.
+      so that no scale of the features over- or underflows. Compiled code is cached per feature
+      function, as by `jax.jit`. The bootstrap draws each example a Poisson number of times
+      with mean 1, with the centring held fixed (its first-order effect is zero), and never
+      pairs an example with its copy.
     Cost: one pass, a forward pass of each model a batch; for each layer 2B²D flops, for all
       pairs 2·Lx·Ly·B², and as much again for each resample. Memory: the features of one batch
       and (Lx + Ly)·B² floats, whatever the number of examples. Where they are fewer, products
@@ -202,10 +202,10 @@ def cka_matrix(
 
 @undefined.allowed
 def deconfounded(result: CkaResult, confounder: str) -> Float[Array, "Lx Ly"]:
-    """The CKA of all pairs of layers, less what a layer of both models explains.
+    """The CKA of all pairs of layers after a layer of both models is regressed out.
 
-    As a rule that layer is the inputs (`with_inputs` adds them to a feature function): two
-    nets may look alike because both keep what the images are like.
+    Usually that layer is the inputs (`with_inputs` adds them to a feature function): two nets
+    may look similar only because both preserve the similarities of the images.
 
     Args:
       result: of `cka_matrix`, of feature functions that both have the layer `confounder`, with
@@ -215,7 +215,7 @@ def deconfounded(result: CkaResult, confounder: str) -> Float[Array, "Lx Ly"]:
     Returns:
       float [Lx, Ly], −1 … 1, (r_xy − r_x0 r_0y) / √((1 − r_x0²)(1 − r_0y²)) of the values r;
       see `cka.deconfounded_cka`. NaN in the row and column of the confounder, and where it
-      explains a layer whole.
+      explains a layer entirely.
 
     Raises:
       ValueError: if either model lacks that layer. At call.
@@ -229,17 +229,17 @@ def deconfounded(result: CkaResult, confounder: str) -> Float[Array, "Lx Ly"]:
 
 
 def with_inputs(feature_fn: FeatureFn, name: str = "inputs") -> FeatureFn:
-    """A feature function with the inputs themselves as its first layer.
+    """A feature function with the inputs as its first layer.
 
-    The inputs must be one array [B, ...]. While tracing it raises a ValueError where the
-    function has a layer of this name already.
+    The inputs must be one array [B, ...]. Raises a ValueError while tracing if the function
+    already has a layer of this name.
     """
     return _WithInputs(feature_fn, name)
 
 
 @dataclasses.dataclass(frozen=True)
 class _WithInputs:
-    """Equal for equal functions, so that compiled code is found again."""
+    """Equal for equal functions, so that compiled code is reused."""
 
     feature_fn: FeatureFn
     name: str
@@ -248,13 +248,14 @@ class _WithInputs:
         found = self.feature_fn(params, inputs)
         if self.name in found:
             raise ValueError(
-                f"the feature function has a layer {self.name!r} of its own; pass another name="
+                f"expected a feature function without a layer {self.name!r}, got one with it; pass "
+                "another name="
             )
         return OrderedDict({self.name: inputs, **found})
 
 
 def _with_key(stream: Stream, key: Array) -> Stream:
-    """The stream with the words of the key in every row: an argument of what is compiled."""
+    """The stream with the words of the key in every row, so that it is no compiled constant."""
     words = np.asarray(jax.random.key_data(key))
 
     def with_words() -> Iterator[Batch]:
@@ -277,12 +278,14 @@ def _options(
         return _cka_sums.Options(kernel, spatial, estimator == "feature_corrected")
     if spatial == "positions":
         raise ValueError(
-            "no bootstrap of 'positions': those of one image are not drawn independently; "
-            "pass num_resamples=0, or spatial='flatten' or 'pool'"
+            "expected spatial='flatten' or 'pool' for the bootstrap, got 'positions', which are "
+            "not independent within an image; pass num_resamples=0 or another spatial"
         )
     if key is None:
-        raise ValueError("the bootstrap needs a key, such as jax.random.key(0)")
+        raise ValueError(
+            "expected a typed key for the bootstrap, such as jax.random.key(0), got None"
+        )
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise TypeError(f"expected a typed key, such as jax.random.key(0); got {key!r}")
+        raise TypeError(f"expected a typed key, such as jax.random.key(0), got {key!r}")
     options = _cka_sums.Options(kernel, spatial, estimator == "feature_corrected")
     return options._replace(num_resamples=num_resamples, key_kind=str(jax.random.key_impl(key)))

@@ -1,19 +1,19 @@
-"""What stands behind one value of a similarity measure: chance, and sampling error.
+"""The evidence for a value of a similarity measure: a permutation null and an interval.
 
-A value alone says little: the biased CKA of unrelated features is far from 0 where examples
-are few, and that of mutual neighbours is k/(n − 1). Two questions are answered from the
+A value alone says little: the biased CKA of unrelated features is far from 0 for few
+examples, and that of mutual neighbours is k/(n − 1). Two questions are answered from the
 same n examples:
 
-- Is it more than chance? The examples of y are shuffled against those of x, many times.
-  Whatever each set of features looks like, shuffled pairs are unrelated.
-- How far may it be from what other examples would give? The measure is computed anew on
-  random subsets, and their spread is scaled up to all n.
+- Is it more than chance? The examples of y are permuted against those of x, many times.
+  Whatever the features, permuted pairs are unrelated.
+- How much could it differ on other examples? The measure is computed on random subsets,
+  and their spread is scaled to all n.
 
-Drawing examples with replacement, the usual bootstrap, is wrong here: two copies of one
-example are at distance 0, each the other's nearest neighbour in both sets, and a Gram matrix
+The usual bootstrap, with replacement, is wrong here: two copies of one example are at
+distance 0, each the other's nearest neighbour in both sets, and a Gram matrix
 counts a copied diagonal entry among the pairs. Values on such draws are too high, by up to
-seven times their standard error, and the intervals miss (`evidence` gives figures). Subsets
-hold no copies.
+seven times their standard error, and the intervals do not cover (`evidence` gives figures).
+Subsets hold no copies.
 
 References: E. Pitman, Significance tests which may be applied to samples from any
 populations, 1937; B. Phipson, G. Smyth, Permutation p-values should never be zero, 2010,
@@ -35,7 +35,7 @@ from tlx.core import undefined
 
 
 class Evidence(NamedTuple):
-    """A value, what chance gives, and its sampling error; see `evidence`.
+    """A value, its null distribution, and its sampling error; see `evidence`.
 
     Attributes:
       measure: the measure's name.
@@ -46,7 +46,7 @@ class Evidence(NamedTuple):
       z: float scalar, (value − null_mean) / null_std. For a distance, more similar is
         negative.
       p_value: float scalar, the share of the permutations that are at least as similar, the
-        data themselves counted among them.
+        observed pairing included.
       low: float scalar, the lower end of the interval.
       high: float scalar, its upper end.
       too_few: bool scalar, whether n is below what the measure's estimator needs
@@ -76,30 +76,29 @@ def evidence(
     num_resamples: int = 200,
     confidence: float = 0.95,
 ) -> Evidence:
-    """A measure of two sets of features on the same n examples, with its evidence.
+    """A measure of two sets of features on the same n examples, with the evidence for it.
 
     The p-value is one-sided, towards more similar: (1 + #{null ≥ value}) / (1 + R) over R
     permutations (≤ for a distance; values equal up to rounding count). Where the pairing of
     the examples is exchangeable under the hypothesis (x and y independent, examples drawn
-    independently) it is valid exactly, whatever n, the features' law and R:
-    P(p ≤ t) ≤ t for every t. It is not where examples depend on each other, such as the
-    positions of one image. It can be no lower than 1/(1 + R); z goes on where it ends.
+    independently) it is valid exactly, for any n, distribution of features and R:
+    P(p ≤ t) ≤ t for every t. It is not valid where examples depend on each other, such as the
+    positions of one image. It cannot be below 1/(1 + R); z discriminates beyond that.
 
-    The interval is for the measure's mean over draws of n examples from where these came
-    from. For an estimator without bias (debiased CKA) that is the population's value; for
-    the others it includes the bias that they have at this n. Each of the resamples is a
-    subset of m = 0.8 n examples without replacement; the quantiles of their values about the
-    values' mean, times √(m/(n − m)), are added to the value (a delete-d jackknife; about
-    their own mean, since a bias that depends on the number of examples is another at m). The
-    interval is cut at the ends of the measure's range.
+    The interval is for the measure's mean over draws of n examples from their population. For
+    an estimator without bias (debiased CKA) that is the population's value; for the others it
+    includes their bias at this n. Each of the resamples is a subset of m = 0.8 n examples without
+    replacement; the quantiles of their values about the values' mean, times √(m/(n − m)), are added
+    to the value (a delete-d jackknife; about the subsets' mean, since a bias that depends on the
+    number of examples differs at m). The interval is clipped to the measure's range.
 
     Args:
-      measure: a name in `measures.MEASURES`, or a `Measure`. One that holds something about
-        these examples, such as a confounder, has no subsets: pass num_resamples=0.
+      measure: a name in `measures.MEASURES`, or a `Measure`. One that is tied to these
+        examples, such as by a confounder, has no subsets: pass num_resamples=0.
       x: [n, ...] features.
       y: [n, ...] features of the same examples.
       key: typed PRNG key. Permutation and subset r depend on the key and r alone.
-      num_permutations: R; 0 for none. The standard error of z is about 1/√(2R) of it.
+      num_permutations: R; 0 for none. The relative standard error of z is about 1/√(2R).
       num_resamples: the number of subsets; 0 for none.
       confidence: of the interval, between 0 and 1.
 
@@ -107,8 +106,8 @@ def evidence(
       `Evidence`. NaN: all but `num_examples` and `too_few` where the value is NaN; the null and
       what follows from it without permutations; z where the null does not vary; the interval
       without resamples, where a subset's value is NaN, for n = `least`, and where all subsets
-      have one value but not that of all examples (the Procrustes similarity of two examples is
-      1, whatever their features).
+      have one value and all examples another (the Procrustes similarity of two examples is
+      always 1).
 
     Raises:
       ValueError: for an unknown measure, lengths that differ, fewer examples than the measure

@@ -1,8 +1,8 @@
-"""Kernels of CKA: how alike two examples are in the features of a layer.
+"""Kernels of CKA: the similarity of two examples in the features of a layer.
 
 A kernel turns features [n, D] into the Gram matrix [n, n]. All are normalised so that the
-scale of the features does not matter. Equal options give the same object, for which compiled
-code is found again.
+scale of the features does not matter. Equal options give the same object, so that compiled
+code is reused.
 
 References: S. Kornblith, M. Norouzi, H. Lee, G. Hinton, Similarity of neural network
 representations revisited, 2019 (linear and RBF with the median heuristic); G. Székely,
@@ -21,17 +21,17 @@ from jaxtyping import Array, Bool, Float, Int
 from tlx.core.tree import unit_scale
 
 _HIGHEST = jax.lax.Precision.HIGHEST
-_FEW = 16  # rows of whose mean the distance to that of all is a quarter of the spread
+_FEW = 16  # rows whose mean is within a quarter of the spread of the mean of all
 
 
 class Kernel(NamedTuple):
-    """A kernel, by its Gram matrix, and where there is one by a map of few features.
+    """A kernel, by its Gram matrix and, where there is one, by a feature map of few dimensions.
 
     Attributes:
-      name: with its options, as a record shows it.
+      name: with its options, as shown in records.
       gram: `(x [B, D], mask [B]) -> (gram [B, B], exponent)`, int32: the kernel is
-        2^exponent·gram, up to one constant for all entries, which centring takes away.
-        Finite where a row is masked, whatever that holds.
+        2^exponent·gram, up to one constant for all entries, which centring removes.
+        Finite where a row is masked, whatever it contains.
       rows: `(x, mask) -> z [B, D']`, centred over the unmasked rows and zero in the masked
         ones, with z zᵀ the centred kernel; None where there is no such map of few dimensions.
       is_linear: whether the kernel is a sum over features, as `feature_corrected` needs it.
@@ -66,7 +66,7 @@ def rbf(bandwidth: float = 0.5) -> Kernel:
     """exp(−‖x − x'‖² / (2σ²)), σ = bandwidth · median distance.
 
     The median is over all n² pairs of the batch, an example with itself included, as in
-    Kornblith et al.; in a stream each batch has its own.
+    Kornblith et al.; in a stream it is taken per batch.
 
     Args:
       bandwidth: above 0; the paper used 0.2 to 0.8.
@@ -84,7 +84,7 @@ def polynomial(degree: int = 3, offset: float = 1.0) -> Kernel:
 
     Args:
       degree: an integer of at least 1.
-      offset: what the lower degrees weigh; 0 leaves the highest alone.
+      offset: the weight of the lower degrees; 0 leaves only the highest.
 
     Raises:
       ValueError: for another degree.
@@ -105,7 +105,7 @@ def _cosine_gram(x: Array, mask: Array) -> tuple[Array, Array]:
 
 def _cosine_rows(x: Array, mask: Array) -> Array:
     z = centred(unit_rows(x), mask)
-    rounding = 8 * float(jnp.finfo(z.dtype).eps)  # of the division, where all are one
+    rounding = 8 * float(jnp.finfo(z.dtype).eps)  # of the division, where all are equal
     return jnp.where(jnp.max(jnp.abs(z), initial=0) <= rounding, 0, z)
 
 
@@ -114,12 +114,12 @@ def _distance_gram(x: Array, mask: Array) -> tuple[Array, Array]:
     return -jnp.sqrt(squares), exponent
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _rbf(bandwidth: float) -> Kernel:
     def gram(x: Array, mask: Array) -> tuple[Array, Array]:
         squares, _ = _scaled_squares(x, mask)
         scale = 2 * bandwidth**2 * _median(squares, mask)
-        # less 1, so that a wide kernel keeps its digits; a median of zero is the limit of
+        # minus 1, so that a wide kernel keeps its digits; a median of zero is the limit of
         # 0 between equal examples and −1 between others
         narrow = -(squares != 0).astype(squares.dtype)
         wide = jnp.expm1(-squares / jnp.where(scale == 0, 1, scale))
@@ -128,7 +128,7 @@ def _rbf(bandwidth: float) -> Kernel:
     return Kernel(f"rbf({bandwidth:g})", gram)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _polynomial(degree: int, offset: float) -> Kernel:
     weights = [math.comb(degree, k) * offset ** (degree - k) for k in range(1, degree + 1)]
 
@@ -137,7 +137,7 @@ def _polynomial(degree: int, offset: float) -> Kernel:
         products = jnp.matmul(z, z.T, precision=_HIGHEST)
         mean = jnp.trace(products) / jnp.maximum(mask.sum(), 1).astype(z.dtype)
         products = products / jnp.where(mean == 0, 1, mean)
-        raised = jnp.zeros_like(products)  # less offset^degree, the same everywhere
+        raised = jnp.zeros_like(products)  # minus offset^degree, the same everywhere
         for weight in reversed(weights):
             raised = (raised + weight) * products
         return raised, jnp.zeros((), jnp.int32)
@@ -148,8 +148,8 @@ def _polynomial(degree: int, offset: float) -> Kernel:
 def centred(features: Array, mask: Bool[Array, " B"] | None = None) -> Float[Array, "B D"]:
     """Features [B, ...] as [B, D], less their mean over the unmasked rows; masked rows are 0.
 
-    The first unmasked row is subtracted before the mean is taken: constant features so
-    become exact zeros, and a large offset costs no accuracy.
+    The first unmasked row is subtracted before the mean is taken, so that constant features become
+    exact zeros and a large offset costs no accuracy.
     """
     x = features.reshape(len(features), -1)
     x = x.astype(jnp.result_type(float))
@@ -164,10 +164,10 @@ def centred(features: Array, mask: Bool[Array, " B"] | None = None) -> Float[Arr
 
 
 def shifted(x: Array, mask: Bool[Array, " B"]) -> tuple[Float[Array, "B D"], Int[Array, ""]]:
-    """X less the mean of a few of its rows, over 2^exponent; and the exponent.
+    """The rows less the mean of a few of them, over 2^exponent; and the exponent.
 
-    All that a Gram matrix needs which is centred afterwards: what is left of an offset is
-    within the spread, which is about 1. Masked rows are 0, and constant features exactly.
+    Sufficient for a Gram matrix that is centred afterwards: the remaining offset is within the
+    spread, which is about 1. Masked rows are 0, and constant features exactly 0.
     Several times cheaper than `centred`, which reads all rows twice more.
     """
     x = x.astype(jnp.result_type(float))
@@ -190,7 +190,7 @@ def shifted(x: Array, mask: Bool[Array, " B"]) -> tuple[Float[Array, "B D"], Int
 
 
 def unit_rows(x: Array) -> Float[Array, "B D"]:
-    """Each row over its length; NaN for a row of zeros."""
+    """Each row divided by its length; NaN for a row of zeros."""
     x = jax.vmap(lambda row: unit_scale(row)[0])(x.astype(jnp.result_type(float)))
     return x / jnp.sqrt(jnp.square(x).sum(1, keepdims=True))
 
@@ -198,7 +198,7 @@ def unit_rows(x: Array) -> Float[Array, "B D"]:
 def squared_distances(x: Array, mask: Array) -> Float[Array, "B B"]:
     """‖x − x'‖² between all rows, in units of a power of two; exactly 0 on the diagonal.
 
-    Numerics: from inner products of centred features, so to about 1e-6 of the largest.
+    Numerics: from inner products of centred features, so accurate to about 1e-6 of the largest.
     """
     return _scaled_squares(x, mask)[0]
 

@@ -1,9 +1,9 @@
-"""Every layer of one model with every layer of another, by any measure of similarity.
+"""The similarity of every layer of one model with every layer of another, by any measure.
 
-The values are those of the measure on all N examples at once: batches only carry the
-features. `similarity.cka_matrix` is another thing, an estimate from sums over batches, in
-memory that grows with neither the examples nor the layers' width. Beside each value may stand
-what `evidence` says of it.
+The values are those of the measure on all N examples at once: batches only deliver the
+features. `similarity.cka_matrix` differs: it is an estimate from sums over batches, in
+memory that grows with neither the examples nor the layers' width. Each value can come with its
+`evidence`.
 """
 
 from typing import Literal, NamedTuple
@@ -27,7 +27,7 @@ from tlx.core.types import FeatureFn, Params, Stream
 Hold = Literal["auto", "rows", "moments"]
 
 HOLD: tuple[Hold, ...] = ("auto", "rows", "moments")
-"""What of the features stays in memory over the pass; see `matrix`."""
+"""What is kept of the features over the pass; see `matrix`."""
 
 
 class SimilarityResult(NamedTuple):
@@ -39,17 +39,17 @@ class SimilarityResult(NamedTuple):
       layers_y: the Ly layers of y.
       values: float [Lx, Ly], entry [i, j] the measure of (x_i, y_j), in this order where it is
         not symmetric. NaN where the measure is undefined, such as for constant features, and
-        with "positions" where two layers have not equally many.
+        with "positions" where two layers have different numbers of them.
       z: float [Lx, Ly], as in `evidence.Evidence`; NaN without permutations.
-      p_value: float [Lx, Ly], likewise, of each value by itself: of many, some are small by
+      p_value: float [Lx, Ly], likewise, of each value by itself: among many, some are small by
         chance.
       low: float [Lx, Ly], the lower end of the interval; NaN without resamples.
       high: float [Lx, Ly], its upper end.
       too_few: bool [Lx, Ly], whether N is below what the measure's estimator needs for
-        features as wide as these (`Measure.needed`), or the value is NaN. Of N examples also
+        features as wide as these (`Measure.needed`), or the value is NaN. N counts examples even
         with "positions", since those of one image are not independent.
       num_examples: int32 scalar, N.
-      spatial: what became of positions.
+      spatial: the treatment of positions.
     """
 
     measure: str
@@ -93,18 +93,18 @@ def matrix(
         parameters, the features are computed once.
       params_y: parameters of y.
       stream: batches of constant shape. Masked rows change nothing.
-      spatial: what becomes of the axes between examples and channels; see `Spatial`.
+      spatial: the treatment of the axes between examples and channels; see `Spatial`.
       hold: "rows" keeps the features of all examples. "moments" keeps second moments, in
         memory that does not grow with N; for measures that are functions of covariances.
         "auto" keeps rows up to four times as many as the widest layer has features, and for
-        as long as moments are no smaller; then moments, where the measure has such a form
-        and loses no accuracy by it: not for those that give directions of small variance
+        as long as moments are no smaller; then moments, if the measure has such a form and
+        loses no accuracy by it: not for those that give directions of small variance
         full weight (the CCA family and regression), whose number of directions would change.
         Permutations and resamples need rows, which "auto" then keeps.
       num_permutations: for z and the p-value of each pair, as `evidence.evidence`: examples
         of y are permuted, with all their positions, the same way for all pairs.
-      num_resamples: subsets of the examples for the interval of each pair, as there.
-      key: typed PRNG key, for either; each pair gets what `evidence.evidence` gives with it.
+      num_resamples: subsets of the examples for the interval of each pair, likewise.
+      key: typed PRNG key for both; each pair gets the result of `evidence.evidence` with it.
       confidence: of the interval, between 0 and 1.
 
     Returns:
@@ -115,17 +115,17 @@ def matrix(
         measure (or, with "positions", for layers) without that form, an empty stream, no
         layers, or layers without the batch axis, negative numbers, a confidence that is not
         between 0 and 1, or permutations or resamples with "moments"; after it where N is
-        below the least that the measure is defined for.
+        below the smallest for which the measure is defined.
       TypeError: if a feature function returns no mapping, or for a key that is not typed.
 
-    Numerics: as the measure; from moments as `_moments` says.
+    Numerics: as the measure; from moments as in `_second_moments`.
     Cost: one pass, a forward pass of each model a batch; then each layer is prepared once and
     all pairs are compared (`Measure.cost`). Memory: rows are held on the host in the features'
-    own dtype, N·(ΣDx + ΣDy) numbers, and the prepared layers of y on the device, up to
-    `_layer_pairs.PREPARED_BYTES` (many n² floats for a kernel): beyond, layers of x are
-    prepared once for each such block. Permutations compare that many times more, and prepare
-    nothing; each subset costs what the values do, of 0.8 N examples. Moments: (ΣDx)·(ΣDy) +
-    ΣDx² + ΣDy² floats on the device. One process.
+    dtype, N·(ΣDx + ΣDy) numbers, and the prepared layers of y on the device, up to
+    `_layer_pairs.PREPARED_BYTES` (many n² floats for a kernel): beyond that, layers of x are
+    prepared once for each such block. Permutations compare that many times more, without
+    preparation; each subset costs as much as the values on 0.8 N examples. Moments: (ΣDx)·(ΣDy) +
+    ΣDx² + ΣDy² floats on the device. One process only.
     """
     entry = measures.get(measure)
     _features.check_spatial(spatial)
@@ -134,7 +134,9 @@ def matrix(
     _resampling.check(num_permutations, num_resamples, key, confidence)
     needs_rows = num_permutations + num_resamples > 0
     if needs_rows and hold == "moments":
-        raise ValueError("permutations and resamples need the examples; pass hold='rows'")
+        raise ValueError(
+            "expected hold='rows' or 'auto' for permutations and resamples, got 'moments'"
+        )
     first, stream = streams.peek(stream)
     if first is None:
         raise ValueError("expected a stream with at least one batch, got none")
@@ -165,17 +167,19 @@ def matrix(
 def _form(
     entry: measures.Measure, source: _examples.Source, hold: Hold
 ) -> _second_moments.FromMoments | None:
-    """How the measure is had from moments; None where rows are to be kept."""
-    form = _second_moments.from_moments(entry.comparison)
+    """The form of the measure from moments; None where rows are to be kept."""
+    form: _second_moments.FromMoments | None = entry.comparison.from_moments
     is_even = len({layer.positions for layer in (*source.x, *source.y)}) == 1
     if hold != "moments":
         return form if hold == "auto" and is_even and form and not form.whitens else None
     if form is None:
-        raise ValueError(f"{entry.name} is no function of second moments; pass hold='rows'")
+        raise ValueError(
+            f"expected a function of second moments, got {entry.name}; pass hold='rows'"
+        )
     if not is_even:
         raise ValueError(
-            "moments of 'positions' need layers with equally many; pass hold='rows', or "
-            "spatial='flatten' or 'pool'"
+            "expected layers with equally many positions for moments, got different numbers; pass "
+            "hold='rows', or spatial='flatten' or 'pool'"
         )
     return form
 
@@ -183,4 +187,6 @@ def _form(
 def _check_number(comparison: Comparison, source: _examples.Source, num_examples: int) -> None:
     num = num_examples * min(layer.positions for layer in (*source.x, *source.y))
     if num < comparison.least:
-        raise ValueError(f"{comparison.name} needs at least {comparison.least} examples, got {num}")
+        raise ValueError(
+            f"expected at least {comparison.least} examples for {comparison.name}, got {num}"
+        )

@@ -1,13 +1,13 @@
 """The similarity measures by name: formula, invariances, range, cost, reference.
 
-X [n, Dx] and Y [n, Dy] are features of the same n examples, centred in all formulas but
-where an entry says otherwise. K, L are their Gram matrices, K~, L~ these U-centred without
-their diagonals, U S Vᵀ = X is the singular value decomposition, ρ are the canonical
-correlations. The functions behind
-the names, with all their options, are in `cka`, `cca`, `shape`, `rsa` and `neighbors`.
+X [n, Dx] and Y [n, Dy] are features of the same n examples, centred in all formulas unless
+an entry says otherwise. K, L are their Gram matrices, K~, L~ these U-centred without their
+diagonals, U S Vᵀ = X is the singular value decomposition, ρ are the canonical correlations.
+The functions behind the names, with all their options, are in `cka`, `cca`, `shape`, `rsa` and
+`neighbors`.
 
-The file is longer than others, so that all entries are read in one place. A measure with other
-options is an entry of one's own:
+The file is longer than others, so that all entries are in one place. A measure with other
+options is a new entry:
 `get("svcca")._replace(name="svcca_90", comparison=cca.make_svcca(0.9))`.
 """
 
@@ -52,8 +52,8 @@ class Measure(NamedTuple):
       invariances: names from `INVARIANCES`: what may be applied to either argument without
         changing the value.
       needed: `(Dx, Dy) -> n`, the number of examples below which the value says little. It
-        belongs to the options of the comparison: who replaces that replaces this where the
-        options enter it (the k of neighbours, the width that directions are cut to).
+        depends on the options of the comparison (the k of neighbours, the number of directions
+        kept): replace both together.
       cost: of one pair, in flops and floats.
       reference: authors, title, year, equation.
       low: the lower end of the range; −inf where there is none.
@@ -76,7 +76,7 @@ class Measure(NamedTuple):
 
 
 def get(measure: str | Measure) -> Measure:
-    """The measure of a name; a `Measure` is given back.
+    """The measure of a name; a `Measure` is returned as it is.
 
     Raises:
       ValueError: for an unknown name.

@@ -1,12 +1,11 @@
-"""Do two sets of features give the same examples as nearest neighbours?
+"""Nearest neighbours in common between two sets of features.
 
-N(i) are the k examples, i itself left out, that are least dissimilar to example i. Where more
-tie at the border than there are places for, they share these: with c examples strictly nearer
-and t at the border, each of the t is a neighbour by (k − c)/t. So m_ij, by how much j is a
-neighbour of i, sums to k over j, and does not depend on the order of the examples. (To take the
-first of those that tie would favour the same ones in both sets, and so pairs that belong
-together over any that do not.) What two sets have in common is min(m_x, m_y), which is the
-intersection where nothing ties.
+N(i) are the k examples, other than i, that are least dissimilar to example i. If more examples
+tie for the last places than there are places, they share these: with c examples strictly nearer
+and t tied, each of the t is a neighbour with weight (k − c)/t. So m_ij, the weight of j as a
+neighbour of i, sums to k over j and does not depend on the order of the examples. (Taking the
+first of the tied examples would favour the same ones in both sets, and so matching pairs over
+others.) The neighbours in common are min(m_x, m_y), the intersection if there are no ties.
 
 References: M. Huh, B. Cheung, T. Wang, P. Isola, The Platonic Representation Hypothesis, 2024,
 and the code published with it; L. Song et al., Feature selection via dependence maximization,
@@ -36,14 +35,13 @@ def mutual_knn(
     Σ_ij min(m_x, m_y) / (n·k), without ties Σᵢ |N_x(i) ∩ N_y(i)| / (n·k). Symmetric. With
     "cosine", as published, neighbours are those of largest inner product once each example is
     scaled to length 1: invariant to orthogonal maps and to the length of each example, not to
-    translation. With "euclidean": to orthogonal maps, one factor on all features, and
-    translation.
+    translation. With "euclidean": to orthogonal maps, isotropic scaling, and translation.
 
     Args:
       x: [n, ...] features of n ≥ k + 2 examples; flattened to [n, Dx].
       y: [n, ...] features of the same examples.
       k: at least 1.
-      dissimilarity: which examples are near, a name in `rsa.DISSIMILARITIES`.
+      dissimilarity: a name in `rsa.DISSIMILARITIES`.
 
     Returns:
       Scalar, 0 … 1; 1 between a set and itself. k/(n − 1) on average between unrelated
@@ -55,10 +53,9 @@ def mutual_knn(
       ValueError: for k below 1, fewer than k + 2 examples, lengths that differ, or an unknown
         dissimilarity; TypeError for a k that is no integer. At call, also while tracing.
 
-    Numerics: what ties in exact arithmetic ties here: at the border are those whose squared
-      distance differs from the k-th by less than its rounding, 32 eps of the two examples'
-      squared distances from the mean. Else each example that changes places changes the value
-      by 1/(n·k).
+    Numerics: ties in exact arithmetic are ties here: those whose squared distance differs from the
+      k-th by less than its rounding, 32 eps of the two examples' squared distances from the mean.
+      Otherwise each example that changes places changes the value by 1/(n·k).
 
     Cost: n²·D operations and a few n² floats for each set; a comparison reads two matrices of
       n² floats.
@@ -79,20 +76,19 @@ def cknna(x: Any, y: Any, *, k: int = 10) -> Float[Array, ""]:
 
     CKNNA = h(A, B) / √(h(M_x∘K, M_x∘K)·h(M_y∘L, M_y∘L)),
 
-    M_x = m_x and M_y = m_y by the neighbours of one set alone. (Of a product m_x·m_y in the
-    place of the least, a set with ties would not be most like itself.) Without ties this is
-    what the code of the authors computes on rows that are scaled as in their experiments, but
-    for the 1e-6 that it adds to the denominator, which changes small values. What follows from
-    the definition:
+    M_x = m_x and M_y = m_y by the neighbours of one set alone. (With the product m_x·m_y instead of
+    the minimum, a set with ties would not be most similar to itself.) Without ties this is what
+    the authors' code computes on rows scaled as in their experiments, except for the 1e-6 that it
+    adds to the denominator, which changes small values. It follows from the definition:
 
-    - M is not symmetric, j being among the nearest of i does not make i one of j. The first sum
-      therefore holds only pairs that are neighbours both ways, and h(A, B) ≠ h(B, A):
+    - M is not symmetric: j can be among the nearest of i without i being among those of j. The
+      first sum therefore holds only mutual neighbours, and h(A, B) ≠ h(B, A):
       exchanging x and y changes the value.
-    - The diagonal is never a neighbour, and does not enter.
-    - A and B are zero outside of M, and M is the same in both. Where the features' mean is large
-      all of K is near 1, and the value tells only how far the neighbours agree.
+    - The diagonal is never a neighbour and does not contribute.
+    - A and B are zero outside of M, and M is the same in both. If the features' mean is large, all
+      of K is near 1, and the value shows only how far the neighbours agree.
     - At k = n − 1, M is all pairs: the debiased linear CKA of the scaled rows. Only there does
-      the centring do what its name says.
+      the centring have its usual meaning.
 
     Invariant to orthogonal maps and to the length of each example; not to translation.
 
@@ -102,8 +98,8 @@ def cknna(x: Any, y: Any, *, k: int = 10) -> Float[Array, ""]:
       k: at least 2.
 
     Returns:
-      Scalar without bounds, h being no inner product: 1 between a set and itself, but between
-      different ones up to 1.5 was seen for k near n. Not 0 on average between unrelated
+      Scalar without bounds, since h is not an inner product: 1 between a set and itself, but up to
+      1.5 was seen between different sets for k near n. Not 0 on average between unrelated
       features unless k = n − 1. NaN where h of one set alone is not positive, features are
       constant or hold NaN, or an example is all zeros.
 
@@ -115,7 +111,7 @@ def cknna(x: Any, y: Any, *, k: int = 10) -> Float[Array, ""]:
       changes nothing but the rounding; below, sums of uncentred terms are subtracted, which
       costs digits as M gets full.
 
-    Cost: as `mutual_knn`, with n² floats more to keep and to read.
+    Cost: as `mutual_knn`, with n² more floats to keep and to read.
     """
     return _comparison.between(make_cknna(k), x, y)
 
@@ -140,23 +136,23 @@ def make_cknna(k: int = 10) -> Comparison:
 
 
 class _Neighbors(NamedTuple):
-    """By how much examples are neighbours, 0 … 1, and whether any are nearer than others."""
+    """The weights of examples as neighbours, 0 … 1, and whether some are nearer than others."""
 
     near: Float[Array, "n n"]
     defined: Bool[Array, ""]
 
 
 class _Kernel(NamedTuple):
-    """A set's neighbours by row, its kernel, and h of it alone, NaN where that is not positive."""
+    """A set's neighbours by row, its kernel, and its h with itself (NaN unless positive)."""
 
     near: Float[Array, "n n"]
     kernel: Float[Array, "n n"]
     own: Float[Array, ""]
 
 
-@functools.cache  # on plain positions: the same object whichever way the options were given
+@functools.lru_cache(maxsize=256)  # of positional options, so that equal ones share an object
 def _mutual_knn(k: int, dissimilarity: Dissimilarity) -> Comparison:
-    # the squares rank as the distances do, and their rounding is known
+    # squares have the same ranks as distances, and their rounding is known
     squared = rsa.dissimilarity_of(
         "squared_euclidean" if dissimilarity == "euclidean" else dissimilarity
     )
@@ -174,7 +170,7 @@ def _mutual_knn(k: int, dissimilarity: Dissimilarity) -> Comparison:
     return Comparison(prepare, compare, reorder, k + 2, f"mutual_knn with k = {k}")
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _cknna(k: int) -> Comparison:
     def prepare(x: Array) -> _Kernel:
         near, defined = _neighbors(rsa.dissimilarity_of("cosine")(x), k)
@@ -202,7 +198,7 @@ def _cknna(k: int) -> Comparison:
 
 
 def _neighbors(d: Float[Array, "n n"], k: int) -> _Neighbors:
-    """The k least dissimilar examples of each by squared distances, ties sharing places."""
+    """The k least dissimilar examples of each, by squared distances; ties share places."""
     means = d.mean(1)
     lengths = means - means.mean() / 2  # the squared distances from the mean of all
     rounding = 32 * float(jnp.finfo(d.dtype).eps) * (lengths[:, None] + lengths[None, :])
@@ -216,7 +212,7 @@ def _neighbors(d: Float[Array, "n n"], k: int) -> _Neighbors:
 
 
 def _h(a: Array, b: Array) -> Float[Array, ""]:
-    """N(n − 3) times the unbiased HSIC of matrices with a zero diagonal, symmetric or not."""
+    """The unbiased HSIC times n(n − 3) of matrices with a zero diagonal, symmetric or not."""
     both, totals, mixed = _terms(a, b)
     return both + totals - mixed
 
@@ -233,7 +229,7 @@ def _terms(a: Array, b: Array) -> tuple[Array, Array, Array]:
 
 
 def _checked(k: int, *, least: int) -> int:
-    """K as a plain int of at least `least`."""
+    """The number k as a plain int of at least `least`."""
     k = operator.index(k)
     if k < least:
         raise ValueError(f"expected k of at least {least}, got {k}")

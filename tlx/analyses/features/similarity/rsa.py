@@ -1,9 +1,9 @@
-"""Representational similarity analysis: do two sets of features set the same examples apart?
+"""Representational similarity analysis: the agreement of dissimilarities between examples.
 
 Each set of features on n examples is turned into the dissimilarities of all n(n − 1)/2 pairs of
-examples, and these are compared. Features of any two widths so become comparable.
+examples, and these are compared. This makes features of different widths comparable.
 
-The dissimilarity of a pair, and what leaves it unchanged up to one factor for all pairs:
+The dissimilarities, with what leaves them unchanged up to one factor for all pairs:
 
 - "correlation": 1 − Pearson correlation of the two feature vectors. The scale of each example,
   and a number added to all features of an example.
@@ -11,18 +11,18 @@ The dissimilarity of a pair, and what leaves it unchanged up to one factor for a
 - "euclidean", "squared_euclidean": ‖x − x'‖ or its square. Translation (the same vector added to
   every example), one factor on all features, and orthogonal maps.
 
-Neither of the first two is unchanged by a translation, and "correlation" depends on the axes: an
+Neither of the first two is invariant to translation, and "correlation" depends on the axes: an
 orthogonal map changes it.
 
-How the pairs are compared:
+The comparisons of the pairs:
 
 - "pearson": correlation.
 - "spearman": correlation of the ranks, pairs that tie sharing the mean of their ranks.
-- "rho_a": the mean of Spearman's correlation over all ways to order pairs that tie. Spearman's
-  own rewards a set that ties where it cannot tell, as features that only know a class do;
-  this does not. Kendall's τ_a, advised for that reason, compares all pairs of pairs; this
-  needs a sort only, and τ_a is not offered.
-- "cosine": inner product over the norms, not centred: 0 is a dissimilarity of its own.
+- "rho_a": the mean of Spearman's correlation over all orders of tied pairs. Spearman's
+  correlation rewards ties, such as those of features that only encode a class; this one does
+  not. Kendall's τ_a, recommended for that reason, compares all pairs of pairs; this needs only a
+  sort, so τ_a is not offered.
+- "cosine": inner product over the norms, not centred: a dissimilarity of 0 is meaningful.
 
 References: N. Kriegeskorte, M. Mur, P. Bandettini, Representational similarity analysis –
 connecting the branches of systems neuroscience, 2008; H. Nili et al., A toolbox for
@@ -48,7 +48,7 @@ Dissimilarity = Literal["correlation", "cosine", "euclidean", "squared_euclidean
 Compare = Literal["pearson", "spearman", "rho_a", "cosine"]
 
 _BITS = {"float32": (8, 16, jnp.int32), "float64": (11, 40, jnp.int64)}
-"""Of the exponent and of the mantissa, as far as pairs are told apart, and the integer's type."""
+"""The bits of exponent and mantissa that distinguish pairs, and the integer type."""
 
 
 def rsa(
@@ -58,11 +58,11 @@ def rsa(
     dissimilarity: Dissimilarity = "correlation",
     compare: Compare = "spearman",
 ) -> Float[Array, ""]:
-    """How alike the dissimilarities of all pairs of examples are in two sets of features.
+    """The agreement of the dissimilarities of all pairs of examples in two sets of features.
 
-    Symmetric, and invariant to a positive factor on either set; the module's text says what
-    else each dissimilarity ignores. To "spearman" and "rho_a", "euclidean" and
-    "squared_euclidean" are one, for only the order counts.
+    Symmetric, and invariant to a positive factor on either set; the module's text lists the
+    further invariances of each dissimilarity. For "spearman" and "rho_a", "euclidean" and
+    "squared_euclidean" are the same, since only the order counts.
 
     Args:
       x: [n, ...] features of n ≥ 3 examples; flattened to [n, Dx].
@@ -71,11 +71,11 @@ def rsa(
       compare: a name in COMPARISONS.
 
     Returns:
-      Scalar, −1 … 1; "cosine" 0 … 1. 1 between a set and itself, except that "rho_a" then
-      falls below 1 with each tie. Not 0 on average between unrelated features where compared
-      by "cosine". NaN where the features are constant, all pairs are equally dissimilar (but
-      by "cosine"), features hold NaN, or, for "correlation" and "cosine", one example has no
-      direction: equal features in the one case, zeros in the other.
+      Scalar, −1 … 1; "cosine" 0 … 1. 1 between a set and itself, except that ties lower
+      "rho_a". Not 0 on average between unrelated features for the comparison
+      "cosine". NaN where the features are constant, all pairs are equally dissimilar (except
+      with "cosine"), features hold NaN, or, for "correlation" and "cosine", one example has no
+      direction: equal features in the former case, zeros in the latter.
 
     Raises:
       ValueError: for unknown names, lengths that differ or fewer than 3 examples. At call, also
@@ -84,8 +84,8 @@ def rsa(
     Numerics: dissimilarities are ‖u − v‖² from the inner products of centred rows (of length 1
       for "correlation" and "cosine"), so an offset costs no accuracy; in float32 good to about
       1e-6 of the two squared distances from the mean. Equal examples are at exactly 0. Before
-      ranks are taken, 16 bits are kept (float64: 40): what ties in exact arithmetic would else
-      be ordered by its rounding, which can change the value beyond recognition.
+      ranks are taken, 16 bits are kept (float64: 40): ties in exact arithmetic would otherwise
+      be ordered by rounding error, which can change the value arbitrarily.
 
     Cost: n²·D operations and a few n² floats for each set; for ranks also a sort of n²/2 numbers,
       on CPU the longest part.
@@ -109,7 +109,7 @@ def make_rsa(
     return _make(dissimilarity, compare)
 
 
-@functools.cache  # on plain positions: the same object whichever way the options were given
+@functools.lru_cache(maxsize=256)  # of positional options, so that equal ones share an object
 def _make(dissimilarity: Dissimilarity, compare: Compare) -> Comparison:
     def prepare(x: Array) -> Float[Array, "n n"]:
         return COMPARISONS[compare](DISSIMILARITIES[dissimilarity](x))
@@ -142,7 +142,7 @@ def _euclidean(x: Array) -> Array:
 def _cosine(x: Array) -> Array:
     """‖u − v‖² of unit vectors, twice 1 − cosine: accurate also where all cosines are near 1."""
     z = kernels.centred(kernels.unit_rows(x))
-    # parallel examples: their unit vectors differ by rounding, and nothing else is there
+    # parallel examples: their unit vectors differ by rounding error only
     rounding = 8 * float(jnp.finfo(z.dtype).eps)
     return _squared_euclidean(jnp.where(jnp.abs(z).max() <= rounding, 0, z))
 
@@ -166,11 +166,11 @@ def _ranks(d: Array) -> Array:
     """The ranks 1 … n(n − 1)/2 of the pairs, equal ones sharing their mean; 0 on the diagonal."""
     n = len(d)
     pair = jnp.arange(n * (n - 1) // 2)
-    i = pair % n  # with each of the n/2 that follow it, around the end: every pair once
+    i = pair % n  # with each of the n/2 that follow it, cyclically: every pair once
     j = (i + pair // n + 1) % n
     exponent, mantissa, integer = _BITS[d.dtype.name]
     rounded = jax.lax.reduce_precision(jnp.abs(d[i, j]), exponent, mantissa)
-    # the bits of numbers from 0 up are in their order, and as integers sort faster
+    # bit patterns of non-negative numbers have the same order, and integers sort faster
     bits = jax.lax.bitcast_convert_type(rounded, integer)
     ranks = _mean_ranks(bits).astype(d.dtype) + 0 * rounded  # NaN where that is
     return jnp.zeros_like(d).at[i, j].set(ranks).at[j, i].set(ranks)
@@ -185,13 +185,13 @@ def _mean_ranks(values: Array) -> Array:
 
 
 def _less_mean(d: Array) -> Array:
-    """The pairs' values less their mean, 0 on the diagonal; one value first, for accuracy."""
+    """The pairs' values less their mean, 0 on the diagonal; less one value first, for accuracy."""
     shifted = jnp.where(_diagonal(d), 0, d - d[0, 1])
     return jnp.where(_diagonal(d), 0, shifted - shifted.sum() / (len(d) * (len(d) - 1)))
 
 
 def _over_norm(a: Array, before: Array) -> Array:
-    """A / ‖A‖, NaN where A is no more than the rounding of what it was computed from."""
+    """A / ‖A‖; NaN where A is only rounding error of what it was computed from."""
     norm, rounding = jnp.sqrt(jnp.square(a).sum()), 32 * float(jnp.finfo(a.dtype).eps)
     return a / jnp.where(norm > rounding * jnp.sqrt(jnp.square(before).sum()), norm, jnp.nan)
 

@@ -1,9 +1,9 @@
-"""How far two sets of features are from one shape: Procrustes similarity and shape metrics.
+"""Procrustes similarity and shape metrics between two sets of features.
 
-Both centred sets are rotated onto each other as well as an orthogonal map can; what is left is
-read off as the cosine (similarity) or the angle (a metric) between them. With the singular
-value decompositions X = U_x S_x V_xᵀ and Y = U_y S_y V_yᵀ and M = U_xᵀ U_y the best alignment
-has the inner product ‖S_x M S_y‖_*, the sum of singular values.
+The centred sets are aligned by the best orthogonal map; the cosine (a similarity) or the angle
+(a metric) between them remains. With the singular value decompositions X = U_x S_x V_xᵀ and
+Y = U_y S_y V_yᵀ and M = U_xᵀ U_y, the best alignment has the inner product ‖S_x M S_y‖_*, the
+sum of singular values.
 
 References: F. Ding, J. Denain, J. Steinhardt, Grounding representation similarity through
 statistical testing, 2021 (Procrustes); A. Williams, E. Kunz, S. Kornblith, S. Linderman,
@@ -26,8 +26,8 @@ def procrustes(x: Any, y: Any) -> Float[Array, ""]:
     """The Procrustes similarity ‖X̄ᵀȲ‖_* / (‖X̄‖ ‖Ȳ‖) of two sets of centred features.
 
     Symmetric, and invariant to orthogonal maps, isotropic scaling and translation of either
-    set. The widths may differ: the narrower set is taken with columns of zeros. The squared
-    Procrustes distance of the sets at length 1 is 2 − 2·similarity.
+    set. The widths may differ: the narrower set is padded with columns of zeros. The squared
+    Procrustes distance of the sets scaled to norm 1 is 2 − 2·similarity.
 
     Args:
       x: [n, ...] features of n ≥ 2 examples; flattened to [n, Dx].
@@ -41,7 +41,7 @@ def procrustes(x: Any, y: Any) -> Float[Array, ""]:
         tracing.
 
     Numerics: float32 or more, features centred and scaled by a power of two before any product;
-    to about 1e-5 in float32.
+    accurate to about 1e-5 in float32.
     Cost: the decompositions of x and y, about 6·n·D·min(n, D) flops each, and of a product of
     min(n, Dx) by min(n, Dy) numbers.
     """
@@ -49,17 +49,17 @@ def procrustes(x: Any, y: Any) -> Float[Array, ""]:
 
 
 def shape_distance(x: Any, y: Any, *, alpha: float = 1.0) -> Float[Array, ""]:
-    """The angular shape distance of two sets of features: the angle left by the best rotation.
+    """The angular shape distance of two sets of features: the angle after the best rotation.
 
     Each centred X is first partly whitened, its singular values s replaced by α·s + (1 − α):
     `alpha` 1 leaves it (the distance is the arccos of `procrustes`), 0 whitens it (the arccos
     of Σ ρ / √(rank_x·rank_y), with ρ the canonical correlations). A metric between sets of
     features of any widths: symmetric, with the triangle inequality, and 0 between sets that
-    differ by a map to which it is invariant. Those are translations, orthogonal maps, at
-    alpha 1 isotropic scaling, at alpha 0 every invertible linear map.
+    differ by a map to which it is invariant: translations, orthogonal maps, at alpha 1
+    isotropic scaling, at alpha 0 every invertible linear map.
 
-    For 0 < alpha < 1 the scale of the features matters, and so does the number of examples, by
-    which s grows: α·s is set against 1, as in the reference (there s² are the eigenvalues of
+    For 0 < alpha < 1 the scale of the features matters, and so does the number of examples, with
+    which s grows: α·s is compared with 1, as in the reference (there s² are the eigenvalues of
     XᵀX, not of the covariance). Divide the features by √n, or by their norm, for a value that
     does not depend on n.
 
@@ -75,9 +75,9 @@ def shape_distance(x: Any, y: Any, *, alpha: float = 1.0) -> Float[Array, ""]:
       ValueError: for alpha outside 0 … 1, fewer than 2 examples or lengths that differ. At
         call, also while tracing.
 
-    Numerics: as `procrustes`; directions below the numerical rank stay out of the whitening.
-    The arccos has no slope to go by near 1: a distance below 1e-3 in float32, 1e-7 in float64,
-    is rounding.
+    Numerics: as `procrustes`; directions below the numerical rank are left out of the whitening.
+    The arccos is ill-conditioned near 1: a distance below 1e-3 in float32, 1e-7 in float64,
+    is rounding error.
     Cost: as `procrustes`.
     """
     return _comparison.between(make_shape_distance(alpha), x, y)
@@ -96,7 +96,7 @@ def make_shape_distance(alpha: float = 1.0) -> Comparison:
     return _shape_distance(float(alpha))
 
 
-@functools.cache  # on plain positions: the same object whichever way the options were given
+@functools.lru_cache(maxsize=256)  # of positional options, so that equal ones share an object
 def _shape_distance(alpha: float) -> Comparison:
     def angle(x: Spectrum, y: Spectrum, overlap: Array) -> Array:
         x, y = _overlaps.whitened(x, alpha), _overlaps.whitened(y, alpha)

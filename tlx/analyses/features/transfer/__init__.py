@@ -1,4 +1,4 @@
-"""What features give to another task, before any fine-tuning; see `tlx.analyses.features`."""
+"""The value of features for another task, before any fine-tuning; see `tlx.analyses.features`."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The scores of `transferability` on examples that are checked, as floats; NaN where undefined."""
+"""The scores of `transferability` on checked examples, as floats; NaN where undefined."""
 
 import math
 import operator
@@ -12,18 +12,18 @@ from tlx.analyses.features.transfer import _class_spectrum, _votes
 from tlx.core import checks, tree
 
 Metric = Literal["cosine", "euclidean"]
-"""Which examples are near: by the angle between their features, or by the distance."""
+"""The metric of nearest neighbours: the angle between features, or their distance."""
 
 METRICS: tuple[Metric, ...] = ("cosine", "euclidean")
 
 
 class Examples(NamedTuple):
-    """Features in float64 with the largest just below 1, and labels.
+    """Features in float64, scaled so that the largest is just below 1, and labels.
 
     Attributes:
       features: float64 [N, D].
       labels: int [N].
-      eps: what a feature is known to, by the dtype that it came in.
+      eps: the precision of a feature, from its original dtype.
       is_defined: whether features are finite and two or more classes have examples.
     """
 
@@ -70,14 +70,14 @@ def checked_labels(labels: Any, num_classes: int) -> Int[np.ndarray, " N"]:
         raise TypeError(f"expected labels as integers, got dtype {y.dtype}")
     if outside := int(((y < 0) | (y >= num_classes)).sum()):
         raise ValueError(
-            f"expected labels in 0 … {num_classes - 1}, but {outside} examples have others; "
+            f"expected labels in 0 … {num_classes - 1}, got {outside} examples with others; "
             "check num_classes and the labels"
         )
     return y.astype(np.int64)
 
 
 def check_neighbors(k: int, metric: str, confidence: float) -> None:
-    """Raises for options of the nearest neighbours that are not possible."""
+    """Raises for invalid options of the nearest neighbours."""
     if operator.index(k) < 1:
         raise ValueError(f"expected k of at least 1, got {k}")
     if metric not in METRICS:
@@ -108,7 +108,7 @@ def h_scores(of: Examples) -> tuple[float, float]:
 
 
 def k_nearest(of: Examples, k: int, metric: Metric) -> float:
-    """The accuracy of the vote of the k nearest others."""
+    """The accuracy of the vote of the k nearest neighbours."""
     if not of.is_defined or k >= len(of.labels):
         return math.nan
     x = of.features
@@ -121,7 +121,7 @@ def k_nearest(of: Examples, k: int, metric: Metric) -> float:
 
 
 def leep(source: Float[np.ndarray, "N Z"], labels: Int[np.ndarray, " N"]) -> float:
-    """The mean log of what the source's answers make of the labels."""
+    """The mean log probability of the labels under the source's predictions."""
     if num_present(labels) < 2 or not np.isfinite(source).all():
         return math.nan
     total, expected = source.sum(0), np.zeros(len(labels))
@@ -133,7 +133,7 @@ def leep(source: Float[np.ndarray, "N Z"], labels: Int[np.ndarray, " N"]) -> flo
 
 
 def nce(answers: Int[np.ndarray, " N"], labels: Int[np.ndarray, " N"]) -> float:
-    """The mean log of the label's share among the examples with the same answer."""
+    """The mean log share of the label among the examples with the same prediction."""
     if num_present(labels) < 2:
         return math.nan
     pairs = np.stack([answers, labels])

@@ -1,12 +1,12 @@
-"""How much of the classes' indicators lies along the directions in which features vary.
+"""The class indicators along the directions in which the features vary.
 
 With the singular value decomposition F = U S Vᵀ and the indicator y of a class, the model
 y ~ N(Fw, β⁻¹I), w ~ N(0, α⁻¹I) has the log evidence, per example and at its best β,
 
 L(t) = −½[log(2πe·Q(t)/N) + Σ_k log(1 + s_k²/t)/N],  Q(t) = Σ_k z_k² t/(s_k² + t) + ‖y − Uz‖²,
 
-with t = α/β and z = Uᵀy. So what is left to maximise has one dimension, and neither directions
-without features nor the scale of all features count.
+with t = α/β and z = Uᵀy. Only a one-dimensional maximisation remains, and neither directions
+without features nor the scale of all features matter.
 """
 
 import math
@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from scipy import optimize
 
 _EPS = float(np.finfo(np.float64).eps)
-_STEP = 0.25  # of log t; all that L is made of changes over distances of about 1
+_STEP = 0.25  # of log t; the terms of L vary over distances of about 1
 
 
 class Spectrum(NamedTuple):
@@ -30,8 +30,8 @@ class Spectrum(NamedTuple):
 def spectrum(x: Float[np.ndarray, "N D"], eps: float) -> Spectrum:
     """The decomposition of features, each of which is known up to ±eps.
 
-    Independent errors of that size have singular values of up to eps·(√N + √D); what is below
-    is left out, as is what the decomposition's own rounding can give.
+    Independent errors of that size have singular values of up to eps·(√N + √D); directions below
+    that are left out, as are those within the rounding error of the decomposition.
     """
     left, values, _ = np.linalg.svd(x, full_matrices=False)
     size, dim = x.shape
@@ -46,7 +46,7 @@ def log_evidence(of: Spectrum, labels: Int[np.ndarray, " N"]) -> Float[np.ndarra
     n, r = of.left.shape
     along = np.stack([of.left[labels == c].sum(0) for c in classes])
     rest = np.zeros(len(classes))
-    if r < n:  # else nothing is left, and the difference would be rounding
+    if r < n:  # else no residual is left, and the difference would be rounding error
         for place, c in enumerate(classes):
             rest[place] = np.square((labels == c) - of.left @ along[place]).sum()
     is_exact = rest <= (64 * _EPS) ** 2 * n * counts
@@ -57,7 +57,7 @@ def log_evidence(of: Spectrum, labels: Int[np.ndarray, " N"]) -> Float[np.ndarra
 
 
 def _best(power: np.ndarray, energy: np.ndarray, rest: float, n: int) -> float:
-    """The maximum of L(t), from s², z² and what no direction explains."""
+    """The maximum of L(t), from s², z² and the residual that no direction explains."""
 
     def level(log_t: np.ndarray) -> np.ndarray:
         t = np.exp(np.atleast_1d(log_t))[:, None]

@@ -21,18 +21,18 @@ from tlx.core.types import FeatureFn, Params, Stream
 
 
 class Scores(NamedTuple):
-    """The scores of L layers of a model on N examples; what makes them NaN is said at each.
+    """The scores of L layers of a model on N examples; see each score for when it is NaN.
 
     Attributes:
-      layers: their names, in the order that was asked for, or of the forward pass.
+      layers: their names, in the requested order or that of the forward pass.
       log_me: float [L]; see `log_me`.
       h_score: float [L], plain; see `h_score`.
       shrunk_h_score: float [L], with "ledoit_wolf".
       k_nearest: float [L], 0 … 1; see `k_nearest`.
       low: float [L], the lower ends of its intervals.
       high: float [L], the upper ends.
-      leep: scalar; see `leep`. NaN unless the source's logits were named.
-      nce: scalar, of the source's largest logit; see `nce`. NaN likewise.
+      leep: scalar; see `leep`. NaN unless `source_logits` is given.
+      nce: scalar, from the source's largest logit; see `nce`. NaN likewise.
       num_features: int32 [L], D.
       num_examples: int32 scalar, N.
     """
@@ -70,7 +70,7 @@ def scores(
       params: its parameters.
       stream: batches with `labels` int [B], 0 … C−1. Masked rows change nothing.
       num_classes: C.
-      layers: which to score; None: all.
+      layers: the layers to score; None for all.
       source_logits: the layer that holds the logits [B, Z] of the source's classes, for LEEP
         and NCE.
       spatial: "flatten" [B, H, W, D] to [B, H·W·D], or "pool" over positions to [B, D].
@@ -79,17 +79,17 @@ def scores(
       confidence: of their intervals.
 
     Returns:
-      `Scores`. Batch size, padding and order change nothing but the last bits.
+      `Scores`. Batch size, padding and order change only the last bits.
 
     Raises:
       ValueError: for an empty stream, batches without labels or with several an example,
-        unknown layers or options, and labels outside of 0 … C−1 (but for the first batch's,
-        after the pass).
+        unknown layers or options, and labels outside of 0 … C−1 (after the pass, except for
+        those of the first batch).
       TypeError: for labels that are not integers, or a feature function that returns no
         mapping.
 
     Numerics: as each score's.
-    Cost: one pass, with all layers' features held on the host; then that of each score.
+    Cost: one pass, with all layers' features held on the host; then the cost of each score.
     """
     _class_scores.check_neighbors(k, metric, confidence)
     if spatial not in POOLINGS:

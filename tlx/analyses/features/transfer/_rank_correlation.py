@@ -1,4 +1,4 @@
-"""How well scores of models rank what was measured of them, and whether chance would."""
+"""Rank correlations of scores of models with measured values, with permutation p-values."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ _EXACT = 8  # 8! = 40320 orders
 
 
 class RankCorrelation(NamedTuple):
-    """Rank correlations between scores of n models and what was measured.
+    """Rank correlations between scores of n models and measured values.
 
     All are NaN for fewer than 3 models, NaN values, and where all scores or all measured values
     are equal. A p-value is the share of orders of the measured values that correlate as much or
@@ -44,22 +44,22 @@ class RankCorrelation(NamedTuple):
 def rank_correlation(
     scores: Any, measured: Any, *, key: Array | None = None, num_draws: int = 9999
 ) -> RankCorrelation:
-    """How well scores rank models by what was measured, with permutation p-values.
+    """The rank correlations of scores with measured values, with permutation p-values.
 
     τ = Σ_ij w_ij sgn(x_i − x_j) sgn(y_i − y_j) / √(Σ w_ij sgn²(x_i − x_j)·Σ w_ij sgn²(y_i − y_j)),
     w = 1 for Kendall's tau-b. For the weighted one w_ij = 1/r_i + 1/r_j with r the rank from the
-    largest, 1, by the scores (ties by what was measured); the mean of that and of τ with ranks
-    by what was measured (ties by the scores).
+    largest, 1, by the scores (ties by the measured values); it is the mean of that and of τ with
+    ranks by the measured values (ties by the scores).
 
     Args:
-      scores: float [n], one a model; infinite ones are ranked like others.
+      scores: float [n], one per model; infinite ones are ranked like others.
       measured: float [n], such as accuracies after fine-tuning; larger is better in both.
-      key: typed PRNG key, needed for more than 8 models; up to there all n! orders are counted.
+      key: typed PRNG key, needed for more than 8 models; up to 8, all n! orders are counted.
       num_draws: R random orders, for more than 8 models.
 
     Returns:
-      `RankCorrelation`. The smallest p-value there is is 1/n!, for 3 models 0.17, and
-      1/(R + 1) with draws, in which the order found counts as one.
+      `RankCorrelation`. The smallest possible p-value is 1/n!, for 3 models 0.17, and
+      1/(R + 1) with draws, which include the observed order.
 
     Raises:
       ValueError: unless both are vectors of one length, for more than 8 models without a key,
@@ -95,8 +95,8 @@ def _check_draws(num_models: int, key: Array | None, num_draws: int) -> None:
         raise ValueError(f"expected at least one draw, got {num_draws}")
     if key is None and num_models > _EXACT:
         raise ValueError(
-            f"expected a key for {num_models} models: the orders of more than {_EXACT} are "
-            "drawn; pass key=jax.random.key(0)"
+            f"expected a key for {num_models} models, got None: the orders of more than {_EXACT} "
+            "are drawn; pass key=jax.random.key(0)"
         )
     is_key = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if key is not None and not is_key:

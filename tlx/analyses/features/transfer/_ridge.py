@@ -1,13 +1,13 @@
-"""Ridge regression with an intercept of streamed examples, exact, in float64 on the host.
+"""Ridge regression with an intercept on streamed examples, exact, in float64 on the host.
 
 With X [n, D] and Y [n, C] about their means, W(λ) = (XᵀX + λI)⁻¹ XᵀY = Xᵀ(XXᵀ + λI)⁻¹Y.
-Examples are held as rows while they are no more than columns, and the second form is solved;
-from then on as centred sums, which merge exactly (T. Chan, G. Golub, R. LeVeque, Updating
-formulae and a pairwise algorithm for computing sample variances, 1979), and the first is.
+Examples are held as rows while there are no more rows than columns, and the second form is
+solved; beyond that as centred sums, which merge exactly (T. Chan, G. Golub, R. LeVeque, Updating
+formulae and a pairwise algorithm for computing sample variances, 1979), and the first form is.
 
-The strength is that of least generalised cross-validation, n‖Y − Ŷ(λ)‖² / (n − 1 − tr H(λ))²
-with H = X(XᵀX + λI)⁻¹Xᵀ: the squared error of leaving one example out, closed form, with the
-mean leverage in the place of each example's own (G. Golub, M. Heath, G. Wahba, Generalized
+The strength minimises generalised cross-validation, n‖Y − Ŷ(λ)‖² / (n − 1 − tr H(λ))²
+with H = X(XᵀX + λI)⁻¹Xᵀ: the leave-one-out squared error in closed form, with the mean leverage
+in place of each example's leverage (G. Golub, M. Heath, G. Wahba, Generalized
 cross-validation as a method for choosing a good ridge parameter, 1979).
 """
 
@@ -42,7 +42,7 @@ class Moments(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """What is held: rows and targets of batches, or where those are None their moments."""
+    """The examples so far: rows and targets of batches, or, if these are None, their moments."""
 
     batches: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
     moments: Moments | None = None
@@ -56,7 +56,7 @@ class Fit(NamedTuple):
       y: float64 [C], their mean target.
       weights: float64 [D, C], W.
       strength: λ as a share of the rows' mean variance (times n); NaN where rows or targets
-        are constant, and W is zero whatever it is.
+        are constant, and W is zero for any strength.
     """
 
     x: Float[np.ndarray, " D"]
@@ -65,14 +65,14 @@ class Fit(NamedTuple):
     strength: float
 
     def __call__(self, rows: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B C"]:
-        """The targets that are expected of rows."""
+        """The predicted targets of rows."""
         return self.y + (rows.astype(np.float64) - self.x) @ self.weights
 
 
 class _Spectrum(NamedTuple):
-    """The r directions in which rows vary: their scatter, and what targets have along them.
+    """The r directions in which rows vary: their scatter, and the targets' components along them.
 
-    W(λ) = `back(along / (values + λ))`; without any λ they explain `energy` [r] of Σ‖y‖².
+    W(λ) = `back(along / (values + λ))`; at λ = 0 they explain `energy` [r] of Σ‖y‖².
     """
 
     values: Float[np.ndarray, " r"]
@@ -176,7 +176,7 @@ def _cross_validation(spectrum: _Spectrum, n: int, yy: float, ridge: float) -> f
     values = spectrum.values
     shrunk = ridge / (values + ridge)
     left = yy - float(np.sum(spectrum.energy * (1 - shrunk) * (1 + shrunk)))
-    left = max(left, n * _EPS * yy)  # where all is explained the rest is rounding
+    left = max(left, n * _EPS * yy)  # where everything is explained the rest is rounding error
     freedom = n - 1 - len(values) + shrunk.sum()
     return n * left / float(freedom) ** 2
 

@@ -1,4 +1,4 @@
-"""Which class the nearest other examples vote for, in blocks of rows."""
+"""The votes of the nearest neighbours for classes, in blocks of rows."""
 
 import math
 
@@ -10,13 +10,13 @@ _BLOCK = 2**22  # distances at a time: 32 MiB
 
 
 def leave_one_out(x: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"], k: int) -> float:
-    """The accuracy of the vote of the k < N nearest others; NaN where no two are apart.
+    """The accuracy of the vote of the k < N nearest neighbours; NaN where all examples coincide.
 
-    Features are of up to about 1. Ties at the border share its places, and classes that tie in
-    votes share the answer.
+    Features are of magnitude up to about 1. Examples that tie for the last places share them, and
+    classes that tie in votes share the prediction.
     """
     n, x = len(x), x - x.mean(0)
-    if np.abs(x).max(initial=0) <= 8 * _EPS:  # rounding is all that is left of parallel ones
+    if np.abs(x).max(initial=0) <= 8 * _EPS:  # only rounding error is left of parallel ones
         return math.nan
     lengths = np.square(x).sum(1)
     right = 0.0
@@ -36,7 +36,7 @@ def _votes(
     labels: Int[np.ndarray, " N"],
     k: int,
 ) -> Float[np.ndarray, "B C"]:
-    """How many of the k nearest are of each class; what differs by rounding ties."""
+    """How many of the k nearest belong to each class; differences within rounding are ties."""
     beyond = squared - np.partition(squared, k - 1, axis=1)[:, k - 1 : k]
     closer, tied = beyond < -rounding, np.abs(beyond) <= rounding
     share = (k - closer.sum(1)) / tied.sum(1)

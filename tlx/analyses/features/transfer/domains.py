@@ -1,9 +1,9 @@
-"""How far apart two domains are in the features of a model.
+"""The distance between two domains in the features of a model.
 
 The Fréchet distance between the normal distributions with the means and covariances of two sets
-of features. Other than the similarity measures it takes two sets of examples, not one in two
-models. It is a distance d, in the features' own unit; the Fréchet inception distance of Heusel
-et al. is its square.
+of features. Unlike the similarity measures it compares two sets of examples in one model, not one
+set in two models. It is a distance d, in the unit of the features; the Fréchet inception distance
+of Heusel et al. is its square.
 
 References: D. Dowson, B. Landau, The Fréchet distance between multivariate normal distributions,
 1982; M. Heusel et al., GANs trained by a two time-scale update rule converge to a local Nash
@@ -29,7 +29,7 @@ from tlx.core.types import Batch, FeatureFn, Params, Stream
 
 
 class Distance(NamedTuple):
-    """How far two sets of features are apart, as scalars; NaN where `frechet` is.
+    """The distance between two sets of features, as scalars; NaN where `frechet` is.
 
     Attributes:
       distance: d, 0 or more, the root of of_means² + of_covariances².
@@ -54,10 +54,10 @@ def frechet(features_x: Any, features_y: Any) -> Float[Array, ""]:
     d² = ‖μx − μy‖² + tr(Σx + Σy − 2(Σx Σy)^½), μ the mean of a set and Σ its covariance, divided
     by one less than its examples.
 
-    Few examples make it too large: between two sets of n from one normal distribution with
+    With few examples it is biased upwards: between two sets of n from one normal distribution with
     covariance I, d² is about D(D + 5)/(2n) on average (from n = D on; measured with D = 64: 35.1
-    at n = 64, 3.45 at 640, 0.344 at 6,400). So compare distances of one n, beside a floor: the
-    distance between two sets of one domain.
+    at n = 64, 3.45 at 640, 0.344 at 6,400). So compare distances at equal n, and with a baseline:
+    the distance between two sets of one domain.
 
     Args:
       features_x: real [N, ...], flattened to [N, D].
@@ -65,16 +65,16 @@ def frechet(features_x: Any, features_y: Any) -> Float[Array, ""]:
 
     Returns:
       Scalar, 0 or more, in the unit of the features: a distance, 0 where means and covariances
-      are equal. Sets that are rotated, reflected or translated alike are as far apart, in any
-      order of examples; a factor on all features is one on d. NaN where a set has fewer than
-      two examples, or features hold NaN or an infinity.
+      are equal. Invariant to a common rotation, reflection or translation of both sets and to the
+      order of examples; scaling all features scales d. NaN where a set has fewer than two
+      examples, or features hold NaN or an infinity.
 
     Raises:
-      ValueError: for sets of another number of features, or without an axis of examples.
+      ValueError: for sets with different numbers of features, or without an axis of examples.
       TypeError: for complex features.
 
     Numerics: float64 on the host, as ‖A − UB‖ with Σx = AᵀA, Σy = BᵀB and the orthogonal U that
-      makes it least: a sum of squares, so never negative, and no difference of large numbers.
+      minimises it: a sum of squares, so never negative and free of cancellation.
       Absolute error some 1e-15·√tr(Σx + Σy), up to 1e-8·√D times it where covariances are
       nearly singular.
     Cost: 2(N + M)·D² flops and a decomposition of size min(max(N, M), D), some 25 times its
@@ -98,21 +98,21 @@ def distance(
     Args:
       feature_fn: `(params, inputs) -> {layer: array [B, ...]}`.
       params: its parameters.
-      stream_x: batches of one domain; labels are not read, masked rows leave no trace.
-      stream_y: batches of the other; inputs of another size will do if features are pooled.
-      layer: which.
+      stream_x: batches of one domain; labels are not read, masked rows change nothing.
+      stream_y: batches of the other; inputs may have another size if features are pooled.
+      layer: the name of the layer.
       spatial: "flatten" [B, H, W, D] to [B, H·W·D], or "pool" over positions to [B, D].
 
     Returns:
-      `Distance`. Batch size, padding and order change nothing but the last bits.
+      `Distance`. Batch size, padding and order change only the last bits.
 
     Raises:
       ValueError: before any pass, for an empty stream, an unknown layer or option, or streams
-        that give another number of features.
+        with different numbers of features.
       TypeError: for a feature function that returns no mapping.
 
     Numerics: as `frechet`.
-    Cost: one pass over each stream, with the layer's features held on the host; then that of
+    Cost: one pass over each stream, with the layer's features held on the host; then the cost of
       `frechet`.
     """
     if spatial not in POOLINGS:
@@ -122,7 +122,7 @@ def distance(
     widths = []
     for first in firsts:
         if first is None:
-            raise ValueError("expected streams with at least one batch each, got none of one")
+            raise ValueError("expected streams with at least one batch each, got an empty one")
         known = _features.layers(feature_fn, params, first, name="feature_fn")
         if layer not in known:
             raise ValueError(checks.unknown("layer", layer, known))

@@ -1,6 +1,6 @@
-"""What a linear classifier can read from each layer of a model.
+"""Linear probes: the accuracy of a linear classifier on each layer of a model.
 
-Probes of one target on the layers of P, P-T and RI-T tell at what depth the features serve it,
+Probes of one target on the layers of P, P-T and RI-T show at what depth the features suit it,
 before and after fine-tuning.
 
 References: G. Alain, Y. Bengio, Understanding intermediate layers using linear classifier
@@ -24,28 +24,28 @@ from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, FeatureFn, Params, Stream
 
 Pooling = Literal["flatten", "pool"]
-"""What becomes of positions; see `tlx.analyses.features.similarity.cka_matrix.cka_matrix`."""
+"""The treatment of positions; see `tlx.analyses.features.similarity.cka_matrix.cka_matrix`."""
 
 POOLINGS: tuple[Pooling, ...] = ("flatten", "pool")
 
 RIDGES: tuple[float, ...] = tuple(10.0**power for power in range(-6, 3))
-"""The strengths that each layer's ridge is chosen from, 10⁻⁶ … 10² of its mean variance."""
+"""The ridge strengths to choose from for each layer, 10⁻⁶ … 10² times its mean variance."""
 
 
 class Probes(NamedTuple):
     """The linear probes of L layers of a model.
 
     Attributes:
-      layers: their names, in the order that was asked for, or of the forward pass.
+      layers: their names, in the requested order or that of the forward pass.
       accuracy: float [L], 0 … 1, on the test examples. NaN without examples of either kind,
         for a layer with a NaN or an infinity in an example's features, and, all layers, for
         targets that are not finite and labels that are not in 0 … C−1.
-      low: float [L], the lower end of Wilson's interval of the accuracy over test examples
-        (with several labels an example wider than it needs to be); NaN where that is.
+      low: float [L], the lower end of the Wilson interval of the accuracy over test examples
+        (conservative with several labels an example); NaN where the accuracy is.
       high: float [L], the upper end.
-      ridge: float [L], the strength that was chosen, one of `ridges`; NaN where there was
-        nothing to choose: features or targets are constant, or there is no fit.
-      num_features: int32 [L], D: the columns of the layer's rows.
+      ridge: float [L], the chosen strength, one of `ridges`; NaN where features or targets are
+        constant, or there is no fit.
+      num_features: int32 [L], D, the number of features of the layer.
       num_train: int32 scalar, training examples.
       num_test: int32 scalar, test examples.
       num_classes: C.
@@ -65,7 +65,7 @@ class Probes(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """What is asked of which features; hashable, so that compiled code is found again."""
+    """The features and options of the probes; hashable, so that compiled code is reused."""
 
     feature_fn: FeatureFn
     layers: tuple[str, ...]
@@ -90,28 +90,28 @@ def linear_probes(
 
     For a layer with rows x and targets y (one-hot), W and b minimise over the training examples
     Σ‖xW + b − y‖² + λ‖W‖², with λ = ridge·n·v, v the mean variance over the min(D, n − 1)
-    directions in which the rows can vary. The ridge is that of `ridges` with the least
-    generalised cross-validation of the squared error: leaving one training example out, in
-    closed form, with the mean leverage for each one's own. The class is the largest output,
+    directions in which the rows can vary. The ridge among `ridges` minimises the generalised
+    cross-validation of the squared error: leave-one-out over training examples, in closed form,
+    with the mean leverage in place of each example's. The predicted class is the largest output,
     the first of equals; so constant features give the most frequent class.
 
     Args:
       feature_fn: `(params, inputs) -> {layer: array [B, ...]}`.
       params: its parameters.
       train: batches with `labels`, int [B] in 0 … C−1, or float [B, C] with 0 or 1 for each of C
-        labels of their own; there a label counts from ½ on, and the accuracy is the share of
-        labels that are right. Masked rows change nothing.
+        separate labels; there outputs of at least ½ predict 1, and the accuracy is the share of
+        correct labels. Masked rows change nothing.
       test: likewise, of the same kind. May be empty.
       num_classes: C, at least 1. Classes may be missing from either stream.
       spatial: "flatten" [B, H, W, C] to [B, H·W·C], or "pool" over positions to [B, C].
-      layers: which to probe; None: all.
-      ridges: strengths to choose from, above 0; one alone is taken as it is.
+      layers: the layers to probe; None for all.
+      ridges: strengths to choose from, above 0; a single one is used as given.
       confidence: of the interval, between 0 and 1.
 
     Returns:
-      `Probes`. Batch size, padding and order change nothing but the last bits. As the ridges go
-      to 0 accuracies are invariant to invertible affine maps of a layer's features if n > D, at
-      any ridge to rotation, translation and scale.
+      `Probes`. Batch size, padding and order change only the last bits. As the ridges go to 0,
+      accuracies are invariant to invertible affine maps of a layer's features if n > D; at any
+      ridge to rotation, translation and scale.
 
     Raises:
       ValueError: an empty training stream (the layers are known from the first batch), batches
@@ -121,7 +121,7 @@ def linear_probes(
       TypeError: labels [B] that are not integers, or a feature function that returns no mapping.
 
     Numerics: sums, solution and outputs in float64 on the host, about each layer's mean: an
-      offset of any size that the features' own dtype resolves costs no accuracy.
+      offset of any size that the features' dtype resolves costs no accuracy.
     Cost: a pass over each stream. A layer takes 2nD·min(n, D) + 9·min(n, D)³ flops on the host
       and holds the n training examples' features while n ≤ D, else 8·D² bytes: pool, or name
       layers, where that is too much.
@@ -221,7 +221,7 @@ def _rows(task: _Task, params: Params, inputs: Any) -> list[Array]:
 def _examples(
     task: _Task, params: Params, stream: Stream
 ) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
-    """Of each batch the layers' rows and the targets [B, C], those of examples alone."""
+    """For each batch the layers' rows and the targets [B, C], of unmasked rows only."""
     for batch in stream():
         mask = np.asarray(mask_of(batch))
         rows = jax.device_get(_rows(task, params, batch["inputs"]))
@@ -247,7 +247,7 @@ def _fits(
         count += len(targets)
         held = [_ridge.add(*one, targets) for one in zip(held, rows, strict=True)]
     fits = []
-    while held:  # what a layer held is gone before the next is solved
+    while held:  # the memory of a layer is freed before the next is solved
         examples = held.pop(0)
         fits.append(None if examples is None else _ridge.solve(examples, ridges))
     return fits, count
@@ -265,7 +265,7 @@ def _accuracy(
 
 
 def _right(task: _Task, fit: _ridge.Fit | None, rows: np.ndarray, targets: np.ndarray) -> float:
-    """How many examples are right; one of several labels by the share of them."""
+    """The number of correct examples; with several labels, the share of correct ones counts."""
     if fit is None or not (np.isfinite(rows).all() and np.isfinite(targets).all()):
         return math.nan
     outputs = fit(rows)

@@ -1,4 +1,4 @@
-"""One module at a time along a path, with the batch statistics settled."""
+"""One module at a time along a path, with the batch statistics set."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from tlx.core.types import ApplyFn, Labels, Metric, Params, PathFn, Stream
 
 
 def chosen(params: Params, labels: Labels, modules: Sequence[str] | None) -> tuple[str, ...]:
-    """The modules that are asked for, each once; None for all, in the order of their first leaf.
+    """The requested modules, each once; None for all, in the order of their first leaf.
 
     Raises:
       ValueError: for no module or an unknown one, and for labels of another structure.
@@ -40,10 +40,10 @@ def along(
 
     With "interpolate" a module's batch statistics move with its weights and those of the others
     stay; from a stream of training batches all are re-estimated at each point, which takes
-    whole forward passes.
+    full forward passes.
 
     Raises:
-      ValueError: as `statistics.along` and `evaluate_modules`, and for an end as the source.
+      ValueError: as `batch_statistics.along` and `evaluate_modules`, and for an end as the source.
     """
     if isinstance(statistics, str) and statistics != "interpolate":
         raise ValueError(

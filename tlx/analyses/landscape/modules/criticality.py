@@ -1,4 +1,4 @@
-"""How critical each module of a trained network is: how far it can go back, and in what noise.
+"""Module criticality: how far each module can be moved back to its start, and under what noise.
 
 References: N. Chatterji, B. Neyshabur, H. Sedghi, The intriguing role of module criticality in the
 generalization of deep networks, 2020, definition 3.1; B. Neyshabur, H. Sedghi, C. Zhang, What is
@@ -21,25 +21,25 @@ from tlx.core import checks, paths, streams, tree
 from tlx.core.types import ApplyFn, Labels, Params, PathFn, PerExampleFn, Stream
 
 LOSSES = _losses.LOSSES
-"""What a classifier is judged by: "loss", cross-entropy in nats, and "error", 0-1 error."""
+"""The losses of a classifier: "loss", cross-entropy in nats, and "error", the 0-1 error."""
 
 
 class Surface(NamedTuple):
-    """The loss where one module at a time is moved back along a path and put in noise.
+    """The loss with one module at a time moved back along a path and perturbed by noise.
 
     Attributes:
       modules: the M modules.
-      alphas: float [A], places on the path, 0 its start and 1 the trained module.
+      alphas: float [A], positions on the path, 0 its start and 1 the trained module.
       sigmas: float [S], standard deviation of the noise on each weight.
       losses: loss name to float64 [M, A, S], the mean over the draws of the noise.
       errors: likewise, its standard error over the draws; 0 where sigma is 0, NaN elsewhere for
-        one draw. The finite set of examples is a second source, which is not in it.
+        one draw. It does not include the error from the finite set of examples.
       trained: loss name to float, that of the trained model.
       distances: float64 [M, A], from the path's start, ‖θ(α) − θ(0)‖, batch statistics left out.
       sizes: int64 [M], the floating weights k of a module, batch statistics left out; a complex
         one counts twice.
       num_draws: of the noise.
-      statistics: where batch statistics came from: "none", "interpolated" or "re-estimated".
+      statistics: the source of the batch statistics: "none", "interpolated" or "re-estimated".
     """
 
     modules: tuple[str, ...]
@@ -72,14 +72,14 @@ def surface(
 ) -> Surface:
     """The losses at path(α) + N(0, σ²) of each module, all others at path(1), on a grid.
 
-    The path decides the question: `paths.line(initial, trained)` is the direct path from random
-    or pretrained weights (or any other model), `paths.polygon(checkpoints)` the way that the
-    optimiser took. The noise of a draw is one for all modules' points and scaled by σ, so that
-    neighbouring points differ by the grid and not by chance; batch statistics get none.
+    The path determines the question: `paths.line(initial, trained)` is the direct path from random
+    or pretrained weights (or any other model), `paths.polygon(checkpoints)` the path of the
+    optimiser. All points of a module share the noise of a draw, scaled by σ, so that
+    neighbouring points do not differ by chance; batch statistics get no noise.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
-      path_fn: α to the parameters of the whole model, exact at 0 and 1; it is traced.
+      path_fn: α to the parameters of the entire model, exact at 0 and 1; it is traced.
       stream: the examples, usually those that the model was trained on.
       labels: pytree of str, the module of each leaf.
       alphas: float [A], in 0 … 1.
@@ -89,7 +89,7 @@ def surface(
       num_draws: D, of the noise, at least 1.
       modules: those to move; None for all, in the order of their first leaf.
       statistics: where a model's batch statistics come from: "interpolate" (a module's move with
-        it), a stream of training batches (re-estimated at each point, whole forward passes),
+        it), a stream of training batches (re-estimated at each point, full forward passes),
         or None for a model without any.
       chunk: points at a time; see `tlx.core.sweeps.evaluate_modules`.
       progress: called with (draws done, draws).
@@ -101,7 +101,7 @@ def surface(
     Raises:
       ValueError: at call, for alphas or sigmas out of range or without one value, fewer than one
         draw, no module or an unknown one, labels of another structure, batch statistics that
-        cannot be told from weights, and as `statistics.along`.
+        cannot be distinguished from weights, and as `batch_statistics.along`.
 
     Numerics: points in float32 or more, means over draws in float64.
     Cost: D passes over the data; a batch takes D forward passes and D·A·S times what depends on
@@ -112,7 +112,9 @@ def surface(
     trained = paths.at(path_fn, jnp.ones((), float))
     chosen = _module_sweep.chosen(trained, labels, modules)
     first, stream = streams.peek(stream)
-    still = statistics_lib.told_apart(apply_fn, trained, first["inputs"]) if first else frozenset()
+    still = (
+        statistics_lib.checked_leaves(apply_fn, trained, first["inputs"]) if first else frozenset()
+    )
     metric = _losses.mean_of_each(tuple(losses.items()))
     at_end, rule = statistics_lib.along(
         apply_fn, metric, path_fn, jnp.ones(1), stream, source=statistics
@@ -157,9 +159,9 @@ class Criticality(NamedTuple):
       loss: the name of the loss.
       threshold: epsilon.
       values: float64 [M], mu: 0 for a module that can stay at its start, infinite where no point
-        of the grid with noise has a loss up to the threshold (smaller sigmas are wanted, or the
-        trained model's loss is above it), NaN where all of a module's losses are.
-      alpha: float64 [M], the place on the path at the minimum; NaN where there is none.
+        of the grid with noise has a loss up to the threshold (smaller sigmas are needed, or the
+        trained model's loss is above it), NaN where all of a module's losses are NaN.
+      alpha: float64 [M], the position on the path at the minimum; NaN where there is none.
       sigma: float64 [M], the noise there.
       total: float, the sum over the modules, the network's criticality.
     """
@@ -181,7 +183,7 @@ def criticality(of: Surface, threshold: float, *, loss: str = "error") -> Critic
     minima the one at the largest σ is taken. A finer grid can only lower it.
 
     Args:
-      of: `surface`, which need not be computed again for another threshold.
+      of: from `surface`, which can be reused for another threshold.
       threshold: epsilon, in the loss's unit; that of the trained model and a little more.
       loss: which of the surface's losses; the 0-1 error is the authors' choice.
 
@@ -198,7 +200,9 @@ def criticality(of: Surface, threshold: float, *, loss: str = "error") -> Critic
         raise ValueError(f"expected a finite threshold, got {threshold}")
     noisy = of.sigmas > 0
     if not noisy.any():
-        raise ValueError("criticality divides by sigma²: expected a surface with a sigma above 0")
+        raise ValueError(
+            "expected a surface with a sigma above 0, got none: criticality divides by it"
+        )
     sigmas, losses = of.sigmas[noisy], of.losses[loss][:, :, noisy]
     cost = np.where(losses <= threshold, (of.distances[:, :, None] / sigmas) ** 2, np.inf)
     order = np.argsort(-sigmas)  # argmin takes the first of equals
@@ -238,7 +242,7 @@ def _noise(key: Array, params: Params, still: frozenset[str]) -> Params:
 def _members(
     params: Params, labels: Labels, modules: Sequence[str], still: frozenset[str]
 ) -> Bool[np.ndarray, "M leaves"]:
-    """Which leaves are the weights of each module."""
+    """Whether a leaf holds weights of a module."""
     weights = [
         tree.is_inexact(leaf) and name not in still
         for name, leaf in tree.named_leaves(params).items()
@@ -248,7 +252,7 @@ def _members(
 
 
 def _moved(path_fn: PathFn, alphas: np.ndarray, members: np.ndarray) -> Float[np.ndarray, "M A"]:
-    """How far each module is from the path's start."""
+    """The distance of each module from the path's start."""
     start = paths.at(path_fn, jnp.zeros((), float))
     of_leaves = [
         np.asarray(_squares(paths.at(path_fn, jnp.asarray(alpha, float)), start), np.float64)

@@ -1,4 +1,4 @@
-"""A PAC-Bayes bound on a network's error from how far its modules went and what noise they stand.
+"""A PAC-Bayes bound on a network's error from the movement and noise tolerance of its modules.
 
 Derivation. Let P be a distribution over networks that was fixed before the m training examples
 were drawn, Q any distribution, L̂ a network's training and L its expected error, both in 0 … 1,
@@ -14,11 +14,11 @@ Here Q puts module i at N(θᵢ(α), σᵢ²I), and P at N(θᵢ(0), sᵢ²I), f
     KLᵢ = ½·(kᵢ·(σᵢ²/sᵢ² − 1 − ln(σᵢ²/sᵢ²)) + dᵢ²/sᵢ²),   dᵢ = ‖θᵢ(α) − θᵢ(0)‖, kᵢ weights.
 
 The best sᵢ² = σᵢ² + dᵢ²/kᵢ would give ½·kᵢ·ln(1 + dᵢ²/(kᵢσᵢ²)), but depends on the examples. So
-(1) is asked of every sᵢ² = c·exp(−jᵢ/b), jᵢ = 1, 2, …, at once, with the share 6/(π²jᵢ²) of δ for
-each module's: that adds Σ ln(π²jᵢ²/6) to the divergence, and the best j may be taken. Last, E_Q L̂
-is estimated from D draws: kl(mean of the draws ‖ E_Q L̂) ≤ ln(2/δ')/D but for δ' of the draws
-(Chernoff). All that decides the output and is not in a KLᵢ must be fixed before the examples, as
-running statistics of batches are not: for a model that has them there is no such bound. By
+(1) is required for every sᵢ² = c·exp(−jᵢ/b), jᵢ = 1, 2, …, at once, with the share 6/(π²jᵢ²) of δ
+for each module: that adds Σ ln(π²jᵢ²/6) to the divergence, and the best j may be taken. Last, E_Q
+L̂ is estimated from D draws: kl(mean of the draws ‖ E_Q L̂) ≤ ln(2/δ')/D except for δ' of the draws
+(Chernoff). Everything that determines the output and is not in a KLᵢ must be fixed before the
+examples. Running batch statistics are not: for a model with them there is no such bound. By
 Pinsker's inequality (1) is within √((KL + …)/2m) of E_Q L̂, the square-root form.
 
 References: A. Maurer, A note on the PAC Bayesian theorem, 2004; J. Langford, R. Caruana, (Not)
@@ -54,13 +54,13 @@ class Bound(NamedTuple):
 
     Attributes:
       value: float, at most 1: E_Q L is at most this with probability 1 − δ − δ′ over training
-        sets and draws; 1 says nothing.
-      square_root: float, the square-root form of the same, which is never below and may be above 1.
+        sets and draws; 1 is vacuous.
+      square_root: float, the square-root form, which is never below `value` and may be above 1.
       noisy_error: float, the mean of the draws, an estimate of E_Q L̂.
-      noisy_error_bound: float, what E_Q L̂ is at most, from the draws.
+      noisy_error_bound: float, the upper bound on E_Q L̂ from the draws.
       divergences: float64 [M], KLᵢ in nats.
       prior_sigmas: float64 [M], sᵢ.
-      complexity: float, what kl(E_Q L̂ ‖ E_Q L) is at most, in nats.
+      complexity: float, the upper bound on kl(E_Q L̂ ‖ E_Q L), in nats.
     """
 
     value: float
@@ -82,21 +82,21 @@ def bound(
     delta: float = 0.04,
     delta_draws: float = 0.01,
 ) -> Bound:
-    """The bound of this file on the error of a network whose modules are all in noise at once.
+    """The PAC-Bayes bound on the error of a network with noise on all modules at once.
 
     Args:
       noisy_errors: float [D], 0 … 1, the training errors of independent draws of the network
-        with every module at its α and in its σ together: `noisy_errors` measures them.
-      distances: float [M], dᵢ, of each module's place from its start, which must not depend on
-        the examples: random weights, or those pretrained on other data.
+        with every module at its α and with its σ at once: `noisy_errors` measures them.
+      distances: float [M], dᵢ, of each module from its start, which must not depend on the
+        examples: random weights, or those pretrained on other data.
       sizes: int [M], kᵢ.
-      sigmas: float [M], σᵢ, above 1e-12. They may depend on the examples, as the places may.
-      num_examples: m, that the training error is the mean of.
-      delta: the part of training sets for which (1) may fail.
-      delta_draws: the part of draws for which their mean may mislead.
+      sigmas: float [M], σᵢ, above 1e-12. They may depend on the examples, as the α may.
+      num_examples: m, the number of training examples.
+      delta: the probability over training sets with which (1) may fail.
+      delta_draws: the probability over draws with which their mean may be too far off.
 
     Returns:
-      `Bound`; all NaN where anything given is NaN.
+      `Bound`; all NaN if any argument is NaN.
 
     Raises:
       ValueError: for lengths that differ, no draws, errors outside of 0 … 1, negative distances,
@@ -143,15 +143,15 @@ def noisy_errors(
     num_draws: int = 20,
     loss: PerExampleFn = metrics.error,
 ) -> Float[np.ndarray, " D"]:
-    """The errors of draws of the network, each module at its place and in its noise at once.
+    """The errors of random draws of the network, with every module at its α and with its noise.
 
     Args:
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
-      path_fn: α to the parameters of the whole model; it is traced.
+      path_fn: α to the parameters of the entire model; it is traced.
       stream: the m training examples.
       labels: pytree of str, the module of each leaf.
-      modules: the M of them, every one, since the bound is about the whole network.
-      alphas: float [M], the place of each; `criticality.criticality` finds some.
+      modules: all M of them, since the bound is for the entire network.
+      alphas: float [M], the position of each, such as from `criticality.criticality`.
       sigmas: float [M], the noise of each.
       key: typed PRNG key.
       num_draws: D, at least 1.
@@ -159,7 +159,7 @@ def noisy_errors(
 
     Returns:
       float64 [D], the mean loss of each draw; NaN for an empty stream, and where an alpha or a
-      sigma is, as those of a module without a minimiser are.
+      sigma is NaN, as for a module without a minimiser.
 
     Raises:
       ValueError: at call, for modules that are not those of `labels`, alphas and sigmas of
@@ -171,7 +171,7 @@ def noisy_errors(
     known = labels_lib.unique(labels)
     if sorted(modules) != sorted(known):
         raise ValueError(
-            "the bound is about the whole network: expected modules to be every label once, "
+            "expected modules to be every label once, as the bound is for the entire network, "
             f"{', '.join(known)}, got {', '.join(modules)}"
         )
     alphas, sigmas = (np.asarray(x, np.float64) for x in (alphas, sigmas))
@@ -193,10 +193,10 @@ def noisy_errors(
     number = {module: i for i, module in enumerate(modules)}
     places = [number[label] for label in jax.tree.leaves(labels)]
     mean = _mean(path_fn, places, alphas)
-    if statistics_lib.told_apart(apply_fn, mean, first["inputs"]):
+    if statistics_lib.checked_leaves(apply_fn, mean, first["inputs"]):
         raise ValueError(
-            "the model has batch statistics, which depend on the training examples and are in no "
-            "module's divergence: there is no such bound for it"
+            "expected a model without batch statistics, got one with them: they depend on the "
+            "training examples and are in no module's divergence, so the bound does not hold"
         )
     scales = jax.tree.unflatten(jax.tree.structure(mean), [sigmas[i] for i in places])
     noisy = Partial(_noisy, mean, jax.tree.map(lambda s: jnp.asarray(s, float), scales))
@@ -209,7 +209,7 @@ def _mean(path_fn: PathFn, places: Sequence[int], alphas: np.ndarray) -> Params:
     """Each leaf at its module's place."""
     leaves: dict[int, Any] = {}
     treedef: Any = None
-    for module, alpha in enumerate(alphas):  # a whole model at a time, of which a module is kept
+    for module, alpha in enumerate(alphas):  # a model at a time, of which one module is kept
         at, treedef = jax.tree.flatten(paths.at(path_fn, jnp.asarray(alpha, float)))
         leaves |= {n: at[n] for n, place in enumerate(places) if place == module}
     return jax.tree.unflatten(treedef, [leaves[n] for n in range(len(places))])
@@ -280,7 +280,7 @@ def _check(
         ("sigmas", sigma, sigma > 1e-12),
     ):
         if not (least | np.isnan(values)).all():
-            raise ValueError(f"{name} out of range: {values.tolist()}")
+            raise ValueError(f"expected {name} in range, got {values.tolist()}")
     if num_examples < 1 or not all(0 < x < 1 for x in deltas):
         raise ValueError(
             "expected at least one example and deltas between 0 and 1, got "

@@ -1,4 +1,4 @@
-"""What a trained network loses where one module is put back to where it was, or drawn anew.
+"""Rewinding: what a trained network loses when one module is reset to an earlier or new state.
 
 References: C. Zhang, S. Bengio, Y. Singer, Are all layers created equal?, 2019 (re-initialisation
 and re-randomisation); B. Neyshabur, H. Sedghi, C. Zhang, What is being transferred in transfer
@@ -19,7 +19,7 @@ from tlx.core.types import ApplyFn, Labels, Metric, Params, Stream
 
 
 class Rewinding(NamedTuple):
-    """A metric where one module at a time is taken from each of T references.
+    """A metric with one module at a time taken from each of T references.
 
     Attributes:
       modules: the M modules.
@@ -27,7 +27,7 @@ class Rewinding(NamedTuple):
       trained: the metric's results of the trained model, arrays [...].
       drops: trained − results, for the floating results (a rise of the loss is negative); others
         are as in `results`.
-      statistics: where batch statistics came from: "none", "interpolated" (a module's come from
+      statistics: the source of the batch statistics: "none", "interpolated" (a module's come from
         the reference with it) or "re-estimated".
     """
 
@@ -52,7 +52,7 @@ def rewind(
 ) -> Rewinding:
     """The metric with θᵢ ← θᵢ(reference) for one module i at a time, the others as trained.
 
-    The references decide the question: the run's checkpoints (rewinding; the first of them is
+    The references determine the question: the run's checkpoints (rewinding; the first of them is
     re-initialisation), fresh draws of the initialisation (re-randomisation; average over them),
     the pretrained model, another model.
 
@@ -60,19 +60,19 @@ def rewind(
       apply_fn: pure `(params, inputs) -> outputs`, evaluation mode.
       metric: such as `tlx.core.metrics.classification()`.
       trained: pytree of arrays.
-      references: T pytrees of its structure, at least one. Modules that are not asked about may
+      references: T pytrees of its structure, at least one. Modules that are not requested may
         differ in shape, such as the head of a pretrained model.
       stream: the examples.
       labels: pytree of str, the module of each leaf.
       modules: those to take, one at a time; None for all, in the order of their first leaf.
       statistics: where a model's batch statistics come from: "interpolate" (a module's come with
-        it), a stream of training batches (re-estimated each time, whole forward passes), or
+        it), a stream of training batches (re-estimated each time, full forward passes), or
         None for a model without any.
       chunk: see `tlx.core.sweeps.evaluate_modules`.
 
     Returns:
-      `Rewinding`. A reference that is equal to the trained model changes nothing, to the bit
-      (with `chunk=1` and statistics that are not re-estimated).
+      `Rewinding`. A reference equal to the trained model changes no bit of the results (with
+      `chunk=1` and statistics that are not re-estimated).
 
     Raises:
       ValueError: at call, without a reference, for no module or an unknown one, labels of another

@@ -1,4 +1,4 @@
-"""Hidden units in another order: see `tlx.analyses.landscape`."""
+"""Permutation alignment of hidden units; see `tlx.analyses.landscape`."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Activations of a model by the units of its groups, and how those of two models correlate."""
+"""Activations of a model by the units of its groups, and correlations between two models."""
 
 import dataclasses
 import functools
@@ -38,8 +38,8 @@ def match(
         ready = tuple(block for block in waiting if _chosen(sites, block, settled))
         if not ready:
             raise ValueError(
-                f"no layer reads the units of group {waiting[0][0]!r} by themselves, so that "
-                "there are no activations to match them by; use weight_matching"
+                f"expected a layer that reads the units of group {waiting[0][0]!r} alone, got "
+                "none, so there are no activations to match them by; use weight_matching"
             )
         reader = _Readings(apply_fn, ready, settled)
         like = jax.eval_shape(reader, params_a, inputs)

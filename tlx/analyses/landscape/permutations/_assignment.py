@@ -1,4 +1,4 @@
-"""What a pairing of units gains, and the best pairing of a group with those nested in it."""
+"""The gain of a pairing of units, and the best pairing of a group with those nested in it."""
 
 import math
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ Weights = dict[str, np.ndarray]
 
 
 class Gains(NamedTuple):
-    """What is gained where unit i of a meets unit j of b.
+    """The gains of pairing unit i of a with unit j of b.
 
     Attributes:
       outer: [n, n].
@@ -57,7 +57,7 @@ def slots(block: Block, flat: tuple[Factor, ...]) -> list[tuple[int, ...]]:
 
 
 def no_gains(symmetry: Symmetry, block: Block) -> Gains:
-    """Gains to add to."""
+    """Gains of zero, to add to."""
     outer, inner = block
     n = symmetry.groups[outer].size
     sizes = {name: symmetry.groups[name].size for name in inner}
@@ -67,7 +67,7 @@ def no_gains(symmetry: Symmetry, block: Block) -> Gains:
 def add(
     gains: Gains, flat: tuple[Factor, ...], slot: tuple[int, ...], products: np.ndarray
 ) -> None:
-    """Adds what the units of a slot gain, [units of a, units of b]."""
+    """Adds the gains of a slot, [units of a, units of b]."""
     if len(slot) == 1:
         gains.outer[...] += products
     else:
@@ -78,7 +78,7 @@ def add(
 def weight_gains(
     symmetry: Symmetry, block: Block, a: Weights, b: Weights, found: Permutations
 ) -> Gains:
-    """What is gained by weights where units meet, all else as it stands.
+    """The gains of pairs of units by their weights, with everything else fixed.
 
     The gradient of ⟨a, P(b)⟩: exact where no leaf has the units of a block in two places.
     """
@@ -133,7 +133,7 @@ def proposals(found: Permutations, block: Block, gains: Gains) -> list[Permutati
 
 
 def ascend(symmetry: Symmetry, a: Weights, b: Weights, found: Permutations, rng: Any) -> None:
-    """Improves `found` block by block until nothing gains."""
+    """Improves `found` block by block until no proposal has a gain."""
     chosen = blocks(symmetry)
     leaves = [{name for name, *_ in _of_block(symmetry, block, a)} for block in chosen]
     waiting = set(range(len(chosen)))  # those of which a leaf has moved since they were set
@@ -182,8 +182,8 @@ def counted(symmetry: Symmetry, params: Params) -> Weights:
     turned = [name for name, leaf in leaves if jnp.iscomplexobj(leaf)]
     if turned:
         raise TypeError(
-            f"expected real weights, got complex ones in {', '.join(turned)}: their units can be "
-            "turned in phase as well as permuted, and of that no best order is known here"
+            f"expected real weights, got complex ones in {', '.join(turned)}: their units can also "
+            "be rotated in phase, for which matching is not defined here"
         )
     for name, leaf in tree.named_leaves(params).items():
         if tree.is_inexact(leaf) and name not in symmetry.statistics:
@@ -192,8 +192,8 @@ def counted(symmetry: Symmetry, params: Params) -> Weights:
     bad = [name for name, value in out.items() if not np.isfinite(value).all()]
     if bad:
         raise ValueError(
-            f"expected finite weights, got NaN or infinity in {', '.join(bad)}: there is no "
-            "best order of the units of a model that has diverged. A mask that is no weight "
-            "belongs in the apply function"
+            f"expected finite weights, got NaN or infinity in {', '.join(bad)}: the units of a "
+            "diverged model cannot be matched. A mask that is not a weight belongs in the apply "
+            "function"
         )
     return out

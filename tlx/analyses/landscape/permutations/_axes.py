@@ -1,4 +1,4 @@
-"""Axes as products of atoms, and which atoms an operation ties together or holds still.
+"""Axes as products of atoms, and which atoms an operation ties together or fixes.
 
 Every axis of every value in a graph is an ordered product of atoms (one, unless it is reshaped).
 Two axes whose entries an operation pairs up have the same atoms; an atom is fixed where the order
@@ -52,7 +52,7 @@ class Axes:
     def __init__(self, graph: Graph, rule: Rule) -> None:
         self.rule = rule
         self.of: dict[Var, tuple[Axis, ...]] = {}
-        self.same: dict[Var, Var] = {}  # an inner graph's value to that of the whole
+        self.same: dict[Var, Var] = {}  # an inner graph's value to the outer graph's
         self.contractions: list[Contraction] = []
         live = _live(graph)
         for var in graph.leaves.values():
@@ -111,7 +111,7 @@ class Axes:
             self.of[var] = tuple(self.fixed(n, op.name) for n in shape(var))
 
     def tie(self, a: Axis, b: Axis, reason: str) -> None:
-        """Makes two axes of one size the same product of atoms."""
+        """Ties two axes of one size, so that they are the same product of atoms."""
         left, right = list(split(a)), list(split(b))
         while left and right:
             x, y = left.pop(0), right.pop(0)

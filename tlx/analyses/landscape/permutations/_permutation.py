@@ -109,9 +109,9 @@ def check_same_function(apply_fn: ApplyFn, params: Params, permuted: Params, inp
     apart, tolerance = _apart(apply_fn, params, permuted, inputs)
     if not apart <= tolerance:
         raise ValueError(
-            f"the permuted model computes another function: its outputs are off by {apart:.2g} of "
-            f"the largest output (rounding explains {tolerance:g}). The permutations do not fit "
-            "this model; derive the symmetry from the same apply function."
+            "expected permutations that leave the outputs unchanged, got a change by "
+            f"{apart:.2g} of the largest output (rounding explains {tolerance:g}). The "
+            "permutations do not fit this model; derive the symmetry from the same apply function."
         )
 
 
@@ -133,9 +133,9 @@ def check(apply_fn: ApplyFn, found: Symmetry, params: Params, inputs: Any) -> No
         return
     guilty = [name for name, order in drawn.items() if changes({name: order})]
     raise ValueError(
-        "permuting units changes what the model computes, so its symmetry was not derived "
-        f"correctly, in the groups {', '.join(guilty) or 'together only'}. Does row i of the "
-        "outputs depend on row i of the inputs alone, and is the model in evaluation mode?"
+        "expected permuting units to leave the outputs unchanged, got a change in the groups "
+        f"{', '.join(guilty) or 'together only'}. Check that row i of the outputs depends on row i "
+        "of the inputs alone, and that the model is in evaluation mode."
     )
 
 
@@ -153,7 +153,7 @@ def _moved(leaf: Any, is_statistic: bool, rng: np.random.Generator) -> Any:
 
 
 def _apart(apply_fn: ApplyFn, params: Params, other: Params, inputs: Any) -> tuple[float, float]:
-    """How far the outputs of two models are apart, and what rounding explains."""
+    """The difference of the outputs of two models, and what rounding explains."""
     forward = jax.jit(apply_fn)
     with jax.default_matmul_precision("highest"):
         a, b = (
@@ -163,8 +163,8 @@ def _apart(apply_fn: ApplyFn, params: Params, other: Params, inputs: Any) -> tup
     finite = np.isfinite(a)
     if not finite.any():
         raise ValueError(
-            "the model gives no finite output on these inputs, so that it cannot be checked "
-            "whether permuting its units changes what it computes; pass other inputs"
+            "expected finite outputs on these inputs, to check that permuting units leaves them "
+            "unchanged, got none; pass other inputs"
         )
     if not np.array_equal(finite, np.isfinite(b)):
         return math.inf, _tolerance(apply_fn, params, inputs)

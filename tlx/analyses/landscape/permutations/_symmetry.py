@@ -12,12 +12,12 @@ Permutations = dict[str, Any]
 
 
 class Group(NamedTuple):
-    """Units that can change places.
+    """Units that can be permuted.
 
     Attributes:
-      name: the leaf and axis that give them out, as "hidden/kernel:1".
+      name: the leaf and axis that produce them, as "hidden/kernel:1".
       size: their number, n.
-      within: the group in whose every unit they can change places independently, as channels
+      within: the group in whose every unit they can be permuted independently, as channels
         in a normalisation group or the dimensions of an attention head; else None.
     """
 
@@ -65,7 +65,7 @@ def derive(traced: graph.Graph, statistics: frozenset[str]) -> Symmetry:
     """The permutations of a traced model.
 
     Raises:
-      ValueError: if there are none; names what holds each leaf's axes still.
+      ValueError: if there are none; names what fixes each leaf's axes.
     """
     axes = _axes.Axes(traced, _axis_rules.rule)
     leaves = {name: axes.axes(var) for name, var in traced.leaves.items()}
@@ -177,7 +177,7 @@ def _why_none(leaves: Mapping[str, tuple[_axes.Axis, ...]]) -> str:
         if any(axes)
     ]  # fmt: skip
     return (
-        "this model has no hidden units that can be permuted: every axis of its leaves is held "
-        "still by what is named here (an operation of which no rule is known holds all it reads):\n"
+        "expected a model with hidden units that can be permuted, got one whose axes are all "
+        "fixed, by what is named here (an operation without a known rule fixes all its axes):\n"
         + "\n".join(lines or ["  (there are no leaves with axes)"])
     )

@@ -1,9 +1,9 @@
-"""Hidden units in the order of another model's: permutations that change no function.
+"""Permutation alignment: the hidden units of one model in the order of another's.
 
-Two nets trained from different random weights may have found the same solution with its units in
-another order; a barrier that vanishes when they are put in the same order was only that
-(Entezari et al. 2022; Ainsworth, Hayase, Srinivasa 2023, "Git Re-Basin"). Which units can change
-places, and which leaves go with them, is derived from the traced model, not written by hand.
+Two nets trained from different random weights may be the same solution up to the order of hidden
+units; a loss barrier that vanishes after alignment was due to that order alone (Entezari et al.
+2022; Ainsworth, Hayase, Srinivasa 2023, "Git Re-Basin"). Which units can be permuted, and which
+leaves move with them, is derived from the traced model, not specified by hand.
 """
 
 import math
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class Matching(NamedTuple):
-    """Permutations of b that bring it to a.
+    """Permutations that align b with a.
 
     Attributes:
       permutations: group name to int32 [n], or [m, n] where the group is nested in one of m
@@ -47,17 +47,17 @@ def symmetry(apply_fn: ApplyFn, params: Params, inputs: Any, *, check: bool = Tr
 
     Derived by following every axis of every leaf through the traced model: products, sums,
     convolutions (grouped ones too), reshapes, normalisation in groups, pooling, attention
-    heads. An operation of which no rule is known holds the axes that it reads still, so what is
-    found is sound, if not always all. Units nested in others (channels in a normalisation
+    heads. An operation without a known rule fixes the axes it reads, so the result is sound, if
+    not always complete. Units nested in others (channels in a normalisation
     group, dimensions in a head) get a permutation for each outer unit.
 
     Args:
-      apply_fn: pure `(params, inputs) -> outputs`, evaluation mode. It may not loop over
-        layers by `lax.scan`, whose inside is not looked into.
+      apply_fn: pure `(params, inputs) -> outputs`, evaluation mode. It must not loop over layers
+        by `lax.scan`, whose body is not analysed.
       params: pytree of arrays.
       inputs: a batch of inputs (two rows will do), for shapes and for the check.
       check: whether to permute all groups at random and compare outputs. Done on parameters
-        moved at random, so that leaves that are zero (a new head) hide nothing.
+        perturbed at random, so that leaves of zeros (a new head) do not hide a change.
 
     Returns:
       `Symmetry`: `groups` (name, size, the group that it is nested in) and the factors of each
@@ -82,7 +82,7 @@ def apply_permutation(
     """The model with its hidden units in another order; it computes the same function.
 
     Unit i of each group is unit `permutations[group][i]` of `params`; for a nested group, its
-    unit j in outer unit i is `permutations[group][i, j]` of the outer unit that went there.
+    unit j in outer unit i is `permutations[group][i, j]` of the outer unit moved there.
     Groups without an entry stay. Leaves that are moved are copied.
 
     Raises:
@@ -105,12 +105,12 @@ def weight_matching(
     key: Any = None,
     num_starts: int = 8,
 ) -> Matching:
-    """The permutations that bring the weights of b close to those of a.
+    """Weight matching: the permutations that bring the weights of b closest to those of a.
 
-    Coordinate ascent on ⟨a, P(b)⟩, the same as descent on ‖a − P(b)‖: the groups are gone
-    through in random order, each set to its optimum (a linear assignment) with the others as
-    they are, until nothing changes. That is a local optimum, so it is done several times and
-    the best is kept. Running statistics go with their units and do not count.
+    Coordinate ascent on ⟨a, P(b)⟩, which is descent on ‖a − P(b)‖: the groups are visited in
+    random order, each set to its optimum (a linear assignment) with the others fixed, until
+    nothing changes. That is a local optimum, so it is repeated from several starts and the best
+    is kept. Running statistics move with their units and do not count.
 
     Args:
       symmetry: of the models.
@@ -120,7 +120,7 @@ def weight_matching(
       num_starts: runs, of which all but the first begin at random permutations.
 
     Returns:
-      `Matching`; put it to use by `apply_permutation`.
+      `Matching`; apply it by `apply_permutation`.
 
     Raises:
       ValueError: if the models differ in structure, shape or dtype, or from the symmetry's, or
@@ -140,7 +140,10 @@ def weight_matching(
     rng = np.random.default_rng(np.asarray(jax.random.key_data(_key(key))).ravel())
     a, b = (_assignment.counted(symmetry, p) for p in (params_a, params_b))
     squares = sum(float(np.sum(np.square(x, dtype=float))) for w in (a, b) for x in w.values())
-    (a, of_a), (b, of_b) = _unit_scale(a), _unit_scale(b)  # what is best is free of the scale
+    (a, of_a), (b, of_b) = (
+        _unit_scale(a),
+        _unit_scale(b),
+    )  # the optimum does not depend on the scale
     best = _permutation.orders(symmetry)
     most = _assignment.objective(symmetry, a, b, best)
     for start in range(num_starts):
@@ -149,7 +152,9 @@ def weight_matching(
         gained = _assignment.objective(symmetry, a, b, found)
         if gained > most:
             best, most = found, gained
-        if np.ldexp(2 * most, of_a + of_b) >= (1 - 1e-7) * squares:  # the two meet
+        if (
+            np.ldexp(2 * most, of_a + of_b) >= (1 - 1e-7) * squares
+        ):  # at the upper bound, so optimal
             break
     return _matching(symmetry, best, params_a, params_b)
 
@@ -157,7 +162,7 @@ def weight_matching(
 def activation_matching(
     apply_fn: ApplyFn, symmetry: Symmetry, params_a: Params, params_b: Params, stream: Stream
 ) -> Matching:
-    """The permutations under which the activations of b correlate best with those of a.
+    """Activation matching: the permutations under which b's activations correlate best with a's.
 
     For each group, the sum over the values that a layer reads (after the activation function)
     of the correlations, over examples and places, of paired units is maximal: a linear
@@ -187,12 +192,12 @@ def activation_matching(
     _permutation.check_shapes(symmetry, params_a)
     first, stream = streams.peek(stream)
     if first is None:
-        raise ValueError("expected batches to take activations from, got an empty stream")
+        raise ValueError("expected a stream with at least one batch, got none")
     traced = graph.trace(apply_fn, params_a, first["inputs"])
     if _symmetry.derive(traced, symmetry.statistics) != symmetry:
         raise ValueError(
-            "the symmetry is not that of this apply function on these inputs, though the leaves "
-            "have the same shapes; derive it from them"
+            "expected the symmetry of this apply function on these inputs, got another with the "
+            "same shapes of leaves; derive it from them"
         )
     found = _activations.match(apply_fn, symmetry, params_a, params_b, stream, first["inputs"])
     return _matching(symmetry, found, params_a, params_b)
@@ -201,10 +206,10 @@ def activation_matching(
 def match_many(
     symmetry: Symmetry, models: Sequence[Params], *, key: Any = None, max_rounds: int = 20
 ) -> tuple[Matching, ...]:
-    """Matchings that bring many models into the order of the first.
+    """Matchings that align many models with the first.
 
-    Each but the first is in turn matched by weights to the mean of all others as they then
-    stand, until a round changes nothing, so that the models also fit each other.
+    Each but the first is in turn matched by weights to the current mean of all others, until a
+    round changes nothing, so that the models are also aligned with each other.
 
     Args:
       symmetry: of the models.
@@ -227,7 +232,7 @@ def match_many(
     for turn in range(max_rounds):
         changed = False
         for i in range(1, len(models)):
-            # at first only those that have been matched: the mean of others says nothing
+            # at first only those already matched: the mean of others is meaningless
             others = _mean([p for j, p in enumerate(placed) if j < i or (turn and j > i)])
             own = jax.random.fold_in(_key(key), turn * len(models) + i)
             found = weight_matching(symmetry, others, models[i], key=own)
