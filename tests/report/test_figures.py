@@ -33,7 +33,7 @@ def test_the_figures_are_named_and_described():
     assert {*NAMES, "heat_map", "same_layers", "over_steps"} == set(dir(figures))
     assert figures.distances.__name__ == "distances"
     assert figures.distances.__doc__.startswith("The panels of distance by module")
-    with pytest.raises(AttributeError, match="there is no figure 'distance': expected one of"):
+    with pytest.raises(AttributeError, match=r"expected a figure of training, .*, got 'distance'"):
         _ = figures.distance
 
 

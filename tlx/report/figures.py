@@ -35,8 +35,7 @@ def __getattr__(name: str) -> Callable[[Source], Figure]:
     if name in PARTS:
         return _drawing(PARTS[name])
     raise AttributeError(
-        f"there is no figure {name!r}: expected one of {', '.join(NAMES)}, heat_map, same_layers, "
-        "over_steps"
+        f"expected a figure of {', '.join(NAMES)}, heat_map, same_layers, over_steps, got {name!r}"
     )
 
 

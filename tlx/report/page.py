@@ -32,7 +32,7 @@ def write(
     *,
     title: str | None = None,
 ) -> Path:
-    """Writes a study's page and returns its path.
+    """Writes a study's page; its path.
 
     One HTML file without scripts or anything outside it; figures are SVG in the text. The
     same records give the same bytes. Questions without any record are named in one paragraph.

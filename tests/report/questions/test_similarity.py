@@ -302,12 +302,12 @@ def test_results_of_jax_arrays():
     ("call", "error", "message"),
     [
         (lambda: figures.heat_map(np.eye(3)), TypeError,
-         "a ndarray lacks layers_x, layers_y, values"),
+         "got a ndarray without layers_x, layers_y, values"),
         (lambda: figures.heat_map(result()._replace(values=np.eye(2))), ValueError,
          r"got values \(2, 2\) of 4 and 3 layers"),
         (lambda: figures.same_layers({}), ValueError, "expected at least one result"),
         (lambda: figures.same_layers({"a": result()._replace(layers_y=("x", "y", "z"))}),
-         ValueError, "expected layers that both models have; .*figures.heat_map"),
+         ValueError, "expected layers that both models have, .*figures.heat_map"),
         (lambda: figures.over_steps([0, 1], np.eye(2)), TypeError, "expected names"),
         (lambda: figures.over_steps([0, 1, 2], np.eye(2), names=["a", "b"]), ValueError,
          r"of 3 steps and 2 names, got \(2, 2\)"),
@@ -315,7 +315,7 @@ def test_results_of_jax_arrays():
          "expected steps that increase from 0 or more"),
         (lambda: figures.over_steps([0, 1], [result()]), ValueError, "of 2 steps and 3 names"),
         (lambda: figures.over_steps([0], [result()], names=["x"]), ValueError,
-         "no layer x in all results; there are"),
+         "expected layers that all results have, "),
         (lambda: figures.over_steps([], []), ValueError, "of 0 steps and 0 names"),
     ],
 )  # fmt: skip

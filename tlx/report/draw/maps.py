@@ -98,7 +98,7 @@ def _numbers(axes: Axes, values: np.ndarray, top: float) -> None:
 
 
 def cell(value: float) -> str:
-    """A similarity as short as a cell of a map: `".62"`, `"−.01"`, `"1.04"`."""
+    """A similarity as short as a cell of a map: ".62", "−.01", "1.04"."""
     if not math.isfinite(value):
         return ""
     if abs(value) >= 10:

@@ -51,7 +51,9 @@ def figure(panels: Sequence[Panel], *, width: float = WIDTH) -> Figure:
       ValueError: no panels.
     """
     if not panels:
-        raise ValueError("nothing to draw: these records hold no data for this figure")
+        raise ValueError(
+            "expected panels to draw, got none: these records hold no data for this figure"
+        )
     rows = _rows(panels)
     across = width * max(2 if row[0].is_wide else len(row) for row in rows)
     height = sum(max(p.height for p in row) for row in rows)

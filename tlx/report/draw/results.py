@@ -34,7 +34,7 @@ class Matrix(NamedTuple):
         names = [n for n in self.rows if n in self.columns]
         if not names:
             raise ValueError(
-                f"expected layers that both models have; got {', '.join(self.rows)} and "
+                f"expected layers that both models have, got {', '.join(self.rows)} and "
                 f"{', '.join(self.columns)}. Draw all against all instead: figures.heat_map"
             )
         at = ([self.rows.index(n) for n in names], [self.columns.index(n) for n in names])
@@ -50,12 +50,12 @@ def matrix(result: Any) -> Matrix:
     """
     lacks = [n for n in ("layers_x", "layers_y", "values") if not hasattr(result, n)]
     if lacks:
-        raise TypeError(f"{_WANTED}; a {type(result).__name__} lacks {', '.join(lacks)}")
+        raise TypeError(f"{_WANTED}, got a {type(result).__name__} without {', '.join(lacks)}")
     rows, columns = (list(map(str, getattr(result, f"layers_{side}"))) for side in "xy")
     values = np.asarray(result.values, np.float64)
     if values.shape != (len(rows), len(columns)) or not values.size:
         raise ValueError(
-            f"{_WANTED}; got values {values.shape} of {len(rows)} and {len(columns)} layers"
+            f"{_WANTED}, got values {values.shape} of {len(rows)} and {len(columns)} layers"
         )
     low, high = (_like(values, getattr(result, name, None)) for name in ("low", "high"))
     return Matrix(rows, columns, values, low, high)
@@ -99,6 +99,8 @@ def _by_step(found: list[Matrix], names: Sequence[str] | None) -> tuple[list[str
     wanted = shared if names is None else list(map(str, names))
     unknown = [n for n in wanted if n not in shared]
     if unknown:
-        raise ValueError(f"no layer {', '.join(unknown)} in all results; there are {shared}")
+        raise ValueError(
+            f"expected layers that all results have, {shared}, got {', '.join(unknown)}"
+        )
     parts = np.array([[own[n] for n in wanted] for own in each])
     return wanted, np.moveaxis(parts.reshape(len(each), len(wanted), 3), -1, 0)

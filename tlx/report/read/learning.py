@@ -43,7 +43,7 @@ class Curve(NamedTuple):
 
 
 def curves(records: Records, shuffle: str | None = "none") -> list[Curve]:
-    """The runs on the target, P-T first; `shuffle=None` returns all of them.
+    """The runs on the target, P-T first; `shuffle=None` gives all of them.
 
     Runs of kind P are left out, which are trained on the source, and those that start from
     only a part of P, are at another learning rate than the study's, or belong to a cell of

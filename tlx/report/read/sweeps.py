@@ -155,7 +155,7 @@ def adjusted(found: Sweep, i: int) -> str:
 
 
 def runs_counted(found: Sweep) -> str:
-    """How many runs and images there are, e.g. `"3 P-T and 3 RI-T runs each, n = 100"`."""
+    """How many runs and images there are, e.g. "3 P-T and 3 RI-T runs each, n = 100"."""
     counts = {kind: sorted(set(found.num_seeds[k].tolist())) for k, kind in enumerate(found.kinds)}
     runs = " and ".join(f"{_range(seeds)} {kind}" for kind, seeds in counts.items())
     one = all(seeds == [1] for seeds in counts.values()) and len(counts) == 1
@@ -180,7 +180,7 @@ def whiskers_said(found: Sweep) -> str:
 
 
 def chance_covered(found: Sweep) -> str:
-    """What the differences' intervals cover, e.g. `"runs and test images"`; "" for none."""
+    """What the differences' intervals cover, e.g. "runs and test images"; "" for none."""
     covered = dict.fromkeys(c for c in found.chance if "seeds" in c)
     return " or ".join(covered).replace("seeds", "runs").replace("examples", "test images")
 

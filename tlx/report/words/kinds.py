@@ -36,20 +36,20 @@ def pair_rank(kinds: Pair) -> tuple[object, ...]:
 
 
 def pair_name(kinds: Pair) -> str:
-    """The short name, e.g. `"P-T / RI-T"`; P comes last: `"P-T / P"`."""
+    """The short name, e.g. "P-T / RI-T"; P comes last: "P-T / P"."""
     one, other = reversed(kinds) if kinds[0] == "P" else kinds
     return f"{one} / {other}"
 
 
 def pair_words(kinds: Pair) -> str:
-    """The pair for a sentence: `"two P-T"`, `"P-T and RI-T"`."""
+    """The pair for a sentence: "two P-T", "P-T and RI-T"."""
     if kinds[0] == kinds[1]:
         return f"two {kinds[0]}"
     return pair_name(kinds).replace(" / ", " and ")
 
 
 def pairs_counted(pairs: dict[Pair, int]) -> str:
-    """How many pairs of each kind there are: `"1 P-T / P-T, 2 RI-T / RI-T"`."""
+    """How many pairs of each kind there are: "1 P-T / P-T, 2 RI-T / RI-T"."""
     return ", ".join(f"{number} {pair_name(kinds)}" for kinds, number in pairs.items())
 
 
@@ -74,9 +74,9 @@ def pair_marker(kinds: Pair) -> str:
 
 
 def short(layer: str) -> str:
-    """A layer's or module's name for an axis: `"stage1_block2"` is `"1.2"`.
+    """A layer's or module's name for an axis: "stage1_block2" is "1.2".
 
-    `"block3"` is `"3"`, and what is no block stays as it is.
+    "block3" is "3", and what is no block stays as it is.
     """
     parts = layer.replace("stage", "").replace("_block", ".").replace("block", "")
     return parts if parts.replace(".", "").isdigit() else layer

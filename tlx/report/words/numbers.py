@@ -104,9 +104,9 @@ def decimals(error: float) -> int:
 def text(
     estimate: Estimate, scale: float = 1.0, *, error: bool = True, most: int | None = None
 ) -> str:
-    """Returns `"96.4 ± 0.6"`: the value times `scale`, to the digits of its error.
+    """The value as "96.4 ± 0.6", times `scale`, to the digits of its error.
 
-    `"96.4 [95.8, 97.0]"` where it has an interval, with `most` decimals at the most. Three
+    "96.4 [95.8, 97.0]" where it has an interval, with `most` decimals at the most. Three
     significant digits where neither is known, "no data" where the value is not.
     """
     if not estimate.known:
@@ -130,7 +130,7 @@ def text(
 
 
 def percent(estimate: Estimate, *, error: bool = True) -> str:
-    """Returns `"96.4 ± 0.6%"` of a fraction."""
+    """A fraction as "96.4 ± 0.6%"."""
     number = text(estimate, 100.0, error=error)
     return number if number == NO_DATA else f"{number}%"
 
@@ -151,14 +151,14 @@ def level(confidence: float) -> str:
 
 
 def count(n: int, noun: str, *, words: bool = True) -> str:
-    """Returns `"1,297 images"`, `"two runs"`, `"one run"`; `words=False`: `"2 runs"`."""
+    """A number of things, e.g. "1,297 images", "two runs"; `words=False` gives "2 runs"."""
     names = ("no", "one", "two", "three", "four", "five", "six")
     number = names[n] if words and n < len(names) else f"{n:,}"
     return f"{number} {noun if n == 1 else noun + 's'}"
 
 
 def chance(p: float) -> str:
-    """An adjusted p-value in words, e.g. `"adjusted p = 0.013"`."""
+    """An adjusted p-value in words, e.g. "adjusted p = 0.013"."""
     return f"adjusted p {'' if p < 0.001 else '= '}{p_value(p)}"
 
 

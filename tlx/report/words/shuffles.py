@@ -11,14 +11,14 @@ def rank(name: str) -> tuple[int, int, str]:
 
 
 def label(name: str) -> str:
-    """A short name for a way of shuffling: `"8"` for blocks of 8, `"whole"`."""
+    """A short name for a way of shuffling: "8" for blocks of 8, "whole"."""
     kind, _, size = name.partition(":")
     known = {"none": "whole", "pixel": "pixels", "channel_block": f"{size} ch.", "block": size}
     return known.get(kind, name) or name
 
 
 def words(name: str) -> str:
-    """What a way of shuffling does, for a sentence: `"8×8 blocks shuffled"`."""
+    """What a way of shuffling does, for a sentence: "8×8 blocks shuffled"."""
     kind, _, size = name.partition(":")
     blocks = f"{size}×{size} blocks shuffled"
     known = {"pixel": "all pixels permuted", "channel_block": f"{blocks} in each channel"}

@@ -163,7 +163,7 @@ def permutation_caption(records: Records) -> str:
 
 
 def _verdict(found: list[numbers.Basin]) -> str:
-    """Returns "yes", "no" or "open", or how many pairs say yes where they do not agree."""
+    """The verdict "yes", "no" or "open", or how many pairs say yes where they do not agree."""
     verdicts = [b.verdict for b in found]
     if len(set(verdicts)) == 1:
         return verdicts[0]

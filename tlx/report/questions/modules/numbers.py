@@ -260,7 +260,7 @@ def rounded(value: float) -> str:
 
 
 def worded(module: str) -> str:
-    """A module's name for a sentence: `"block 1.2"`, `"head"`."""
+    """A module's name for a sentence: "block 1.2", "head"."""
     name = short(module)
     return name if name == module else f"block {name}"
 
