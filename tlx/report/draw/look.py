@@ -30,7 +30,7 @@ def style() -> Iterator[None]:
         yield
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def _look() -> dict[str, Any]:
     chosen = matplotlib("").rc_params_from_file(str(_STYLE), use_default_template=True)
     return {k: v for k, v in chosen.items() if k not in _NOT_STYLE}

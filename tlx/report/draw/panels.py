@@ -148,7 +148,7 @@ def _touch(
     return top > _bottom(above, wanted, heights)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def _figure_class() -> Any:
     base = matplotlib("figure").Figure
 
