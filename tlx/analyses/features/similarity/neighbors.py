@@ -23,6 +23,9 @@ from jaxtyping import Array, Bool, Float
 from tlx.analyses.features.similarity import _comparison, kernels, rsa
 from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.analyses.features.similarity.rsa import Dissimilarity
+from tlx.core import public
+
+__dir__ = public.names(__name__)
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
