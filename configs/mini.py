@@ -19,7 +19,7 @@ between two P-T the line has no dip, between two RI-T accuracy falls 81 points a
 8.1 nats above its chord, 57 points and 3.1 nats where the hidden units are put in one order; two
 P-T share a basin with epsilon 0.0005 and delta 5.6 (0.04 a parameter), two RI-T none; two P-T are
 1.1 apart in l2, two RI-T 14.9; mean CKA over layers 0.997 [0.996, 0.997] against 0.698 [0.681,
-0.717], with 8x8 blocks 0.992 against 0.777; one module set back to step 0 costs P-T 22 points on
+0.717], with 8x8 blocks 0.992 against 0.777; one module rewound to step 0 costs P-T 22 points on
 average, RI-T 57; criticality of all modules 7,700 against 120,000; the movements of two P-T have
 cosine 0.97, of two RI-T 0.12; kappa of mistakes 0.84 against 0.39; with shuffled 8x8 blocks P-T
 94 % and RI-T 88 %. Two runs of a recipe say little of the recipe: RI-T ends between 54 and
