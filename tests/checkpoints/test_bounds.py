@@ -178,7 +178,7 @@ def test_members_that_are_there_twice(tmp_path, name):
     with zipfile.ZipFile(tmp_path / "bad", "w") as archive:
         archive.writestr(name, b"1")
         archive.writestr(name, b"2")
-    refused(tmp_path / "bad", f"its member '{name}' is there twice")
+    refused(tmp_path / "bad", f"expected each member once, got '{name}' twice")
 
 
 def npy(shape, descr="<f8", data=b""):

@@ -612,7 +612,9 @@ def test_positions_are_too_few_by_the_number_of_images():
 
 def test_inputs_are_not_hidden_by_a_layer_of_their_name():
     fn = cka_matrix.with_inputs(three_layers, "input")
-    with pytest.raises(ValueError, match="has a layer 'input' of its own; pass another name="):
+    with pytest.raises(
+        ValueError, match="without a layer 'input', got one with it; pass another name="
+    ):
         cka_matrix.cka_matrix(
             fn, _params(0), fn, _params(1), streams.from_arrays(_inputs(8), batch_size=8)
         )

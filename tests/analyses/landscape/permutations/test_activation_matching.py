@@ -182,5 +182,5 @@ def test_errors_of_activation_matching():
     with pytest.raises(ValueError, match="the symmetry of this apply function"):
         match(reversed_mlp, symmetry, a, a, stream)
     net, symmetry = built("low_rank")
-    with pytest.raises(ValueError, match="no layer reads the units of group 'u:1'"):
+    with pytest.raises(ValueError, match="a layer that reads the units of group 'u:1' alone"):
         match(net.apply_fn, symmetry, net.params, net.params, stream_of(net.inputs))
