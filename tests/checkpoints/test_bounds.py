@@ -190,7 +190,7 @@ def npy(shape, descr="<f8", data=b""):
     ("data", "message"),
     [
         (npy((10**13,)), "'a.npy': expected at most .* got 80,000,000,000,000"),
-        (npy((10**6,)), r"'a.npy' of shape \(1000000,\) and float64 takes 8,000,000 bytes"),
+        (npy((10**6,)), r"8,000,000 bytes for 'a.npy' of shape \(1000000,\) and float64"),
         (npy((-1,), data=bytes(8)), "a length of 'a.npy'"),
         (npy((2**62, 2**62), data=bytes(8)), "'a.npy': expected at most"),
         (npy((1,) * 40, data=bytes(8)), "expected at most 32 dimensions"),
