@@ -102,7 +102,7 @@ for record in query(RECORDS, "interpolation"):
     print(f"{record.inputs['a']} to {record.inputs['b']}: lowest accuracy {worst:.1%}")
 
 # %%
-figures.barrier(RECORDS)
+figures.interpolation(RECORDS)
 
 # %% [markdown]
 # ## Two pairs of small models
@@ -203,7 +203,7 @@ for kind, (params_a, params_b) in pairs.items():
     )
 
 # %%
-figures.barrier(measured)
+figures.interpolation(measured)
 
 # %% [markdown]
 # The fine-tuned pair is joined by a line without a barrier; the pair from two random

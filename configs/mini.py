@@ -6,6 +6,7 @@ weights do not, and how much is left of the advantage when the images are cut in
 shuffled?
 
 Command: tlx study --config=configs/mini.py --workdir=runs/mini
+Some of its questions only: --config.questions="('interpolation', 'basin')".
 With fine-tuning from some modules of P only: configs/mini.py:depth, fourteen runs more.
 One run of it alone: tlx train --config=configs/mini.py:scratch --workdir=runs/scratch, or
 :pretrain, or :finetune=WORKDIR, which starts from the run in WORKDIR.
@@ -65,22 +66,17 @@ def study() -> ml_collections.ConfigDict:
     config.init_step = "last"
     config.init_head = "zeros"
     config.replicates = 2
-    config.shuffles = ("block:8",)
-    config.num_alphas = 11
-    config.plane_points = 7
-    config.basin_noise = (0.01, 0.02, 0.04)
-    config.basin_draws = 8
-    config.basin_tolerance = 0.02
-    config.similarity_batch = 512
-    config.similarity_spatial = "flatten"
-    config.similarity_resamples = 200
-    config.criticality_alphas = 5
-    config.criticality_noise = (0.02, 0.05, 0.1)
-    config.criticality_draws = 1
-    config.criticality_tolerance = 0.02
-    config.spectra_kind = "circular"
-    config.subspace_rank = 1
+    config.axes = {"shuffle": ("block:8",)}
     config.partial = ()
+    config.interpolation = config.permutation = {"num_alphas": 11}
+    config.plane = {"num_points": 7}
+    config.basin = {"noise": (0.01, 0.02, 0.04), "num_draws": 8, "tolerance": 0.02}
+    config.criticality = {
+        "num_alphas": 5,
+        "sigmas": (0.02, 0.05, 0.1),
+        "num_draws": 1,
+        "tolerance": 0.02,
+    }
     return config
 
 

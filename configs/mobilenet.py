@@ -40,16 +40,15 @@ def get_config(arg: str = "mnist5k") -> ml_collections.ConfigDict:
     config.replicates = 3
     config.questions = (
         "mistakes",
-        "lines",
-        "feature similarity",
-        "linear probes",
+        "interpolation",
+        "similarity",
+        "linear_probes",
         "rewinding",
         "distances",
         "spectra",
     )
-    config.num_alphas = 11
-    config.similarity_batch = 250
-    config.similarity_spatial = "pool"
+    config.interpolation = {"num_alphas": 11}
+    config.similarity = {"batch_size": 250, "spatial": "pool"}
     return config
 
 

@@ -41,14 +41,15 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
 def mnist_to_digits() -> ml_collections.ConfigDict:
     config = study(source="mnist5k", target="digits", num_images=4000)
-    config.targets = ("mnist5k",)  # the source itself: new test images, but P's own for training
+    # the source itself: new test images, but P's own for training
+    config.axes.target = ("mnist5k",)
     config.name, config.title = "reuse", "What is reused from MNIST in digits?"
     return config
 
 
 def fashion_to_mnist() -> ml_collections.ConfigDict:
     config = study(source="fashion_mnist", target="mnist5k", num_images=10_000)
-    config.targets = ("digits", "fashion_mnist")
+    config.axes.target = ("digits", "fashion_mnist")
     config.name, config.title = "reuse_fashion", "What is reused from Fashion-MNIST in MNIST?"
     return config
 
@@ -61,12 +62,13 @@ def study(source: str, target: str, num_images: int) -> ml_collections.ConfigDic
     config.scratch = run("RI-T", target, rate=0.2)
     config.replicates = 3
     config.rates = (0.1, 0.2)
-    config.shuffles = ("pixel", "channel_block:4", *(f"block:{b}" for b in (1, 2, 4, 8)))
-    config.train_sizes = (50, 500)
-    config.init_steps = (0, 8, 32, 128, *around(drops))
-    config.questions = ("sweeps", "checkpoints", "transferability", "domains", "mistakes")
-    config.num_alphas = 11
-    config.basin_tolerance = 0.02
+    config.axes = {
+        "shuffle": ("pixel", "channel_block:4", *(f"block:{b}" for b in (1, 2, 4, 8))),
+        "train_size": (50, 500),
+        "init_step": (0, 8, 32, 128, *around(drops)),
+    }
+    config.questions = ("sweep", "checkpoints", "transferability", "domains", "mistakes")
+    config.checkpoints = {"num_alphas": 11, "tolerance": 0.02}
     return config
 
 

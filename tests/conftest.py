@@ -31,8 +31,14 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 STATM = Path("/proc/self/statm")
 MOST_BYTES = 2 * 2**30
 
+SHORT_RUNS = ("adapters", "analyses", "core", "data", "models")
+"""Folders whose tests compile much that runs for milliseconds: there, with few optimisations.
+
+With the environment's JAX_DISABLE_MOST_OPTIMIZATIONS=0 all compile as users do: the laws hold of
+both."""
+
 LONG = (
-    "test_local.py",
+    "test_runner.py",
     "test_frameworks_landscape.py",
     "test_notebook.py",
     "test_readme.py",
@@ -47,6 +53,18 @@ hypothesis.settings.load_profile("tlx")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONG)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Few optimisations where compiling is what takes the time."""
+    is_short = request.path.relative_to(Path(__file__).parent).parts[0] in SHORT_RUNS
+    is_chosen = "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ
+    if is_short and not is_chosen:
+        jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    if is_short and not is_chosen:
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module", autouse=True)

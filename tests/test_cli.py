@@ -149,8 +149,14 @@ def test_a_saved_study_is_a_config(tmp_path):
 
     spec = config.build(StudySpec, config.load("configs/mini.py"))
     saved = tmp_path / "study.json"
-    saved.write_text(records.canonical_json(spec))
+    saved.write_text(records.canonical_json(spec.saved()))
     assert config.build(StudySpec, config.load(str(saved))) == spec
+    one = config.build(StudySpec, config.load(str(saved), ["questions=('plane',)"]))
+    saved.write_text(records.canonical_json(one.saved()))
+    assert "basin" not in saved.read_text()
+    again = config.build(StudySpec, config.load(str(saved)))
+    assert again.asked() == one.asked()
+    assert again.saved() == one.saved()
 
 
 def test_workdirs_and_files_that_cannot_be(capsys, tmp_path):

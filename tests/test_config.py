@@ -22,7 +22,7 @@ def test_the_mini_builds():
     spec = build()
     assert spec.finetune.model == spec.scratch.model
     assert isinstance(spec.pretrain, RunSpec)
-    assert isinstance(spec.shuffles, tuple)
+    assert isinstance(spec.axes.shuffle, tuple)
 
 
 def test_the_mini_by_depth_builds():
@@ -32,10 +32,14 @@ def test_the_mini_by_depth_builds():
 
 
 def test_overrides_keep_types():
-    spec = build("finetune.optim.rate=1", "shuffles=('block:8',)", "scratch.data.train_size=100",
-                 "finetune.data.train_size=100")  # fmt: skip
+    spec = build(
+        "finetune.optim.rate=1",
+        "axes.shuffle=('block:8',)",
+        "scratch.data.train_size=100",
+        "finetune.data.train_size=100",
+    )
     assert spec.finetune.optim.rate == 1.0
-    assert spec.shuffles == ("block:8",)
+    assert spec.axes.shuffle == ("block:8",)
     assert spec.scratch.data.train_size == 100
 
 
@@ -65,6 +69,32 @@ def test_overrides_set_what_the_file_leaves_out():
     assert spec.pretrain.optim.grad_clip == 1.0
     assert isinstance(spec.pretrain.optim.grad_clip, float)
     assert spec.pretrain.checkpoint.every == 5
+    assert build("movement_alignment.rank=3").movement_alignment.rank == 3
+
+
+def test_options_are_set_under_the_name_of_their_question():
+    spec = build("basin.num_draws=9", "questions=('basin', 'spectra')", "spectra.kind=reshaped")
+    assert spec.basin == dataclasses.replace(build().basin, num_draws=9)
+    assert spec.spectra.kind == "reshaped"
+    names = set(spec.asked())
+    assert names == {"learning_curve", "mean_learning_curves", "basin", "spectra", "study"}
+    with pytest.raises(config.ConfigError) as error:
+        build("basin.draws=9", "basins.num_draws=9", "plane.num_points=many")
+    for line in (
+        "basin.draws: unknown key 'draws'; did you mean 'num_draws'?",
+        "basins: unknown key 'basins'; did you mean 'basin'?",
+        "plane.num_points: expected int, ",
+    ):
+        assert line in str(error.value)
+    with pytest.raises(config.ConfigError) as error:
+        build("basin.num_draws=1", "plane.num_points=1", "questions=('basins',)")
+    for line in (
+        "3 problem(s)",
+        "basin.num_draws: expected an integer of at least 2",
+        "plane.num_points: expected an integer of at least 2",
+        "questions: unknown question 'basins'; did you mean 'basin'?",
+    ):
+        assert line in str(error.value)
 
 
 def test_all_problems_of_a_config_are_told_at_once():
@@ -93,15 +123,16 @@ def test_all_problems_of_a_config_are_told_at_once():
     [
         ("pretrain.data.name=mnist5", "pretrain.data.name: unknown"),
         (
-            "shuffles=('block:5',)",
-            "shuffles: shuffle: expected a block size that divides image_size 32",
+            "axes.shuffle=('block:5',)",
+            "axes.shuffle: shuffle: expected a block size that divides image_size 32",
         ),
         (
-            "shuffles=('block:16',) scratch.data.shuffle_seed=1234 finetune.data.shuffle_seed=1234",
-            "shuffles: 'block:16' with shuffle_seed 1234 leaves all 4 blocks where they are",
+            "axes.shuffle=('block:16',) "
+            "scratch.data.shuffle_seed=1234 finetune.data.shuffle_seed=1234",
+            "axes.shuffle: 'block:16' with shuffle_seed 1234 leaves all 4 blocks where they are",
         ),
-        ("shuffles=('none',)", "shuffles: expected each once, and not 'none'"),
-        ("replicates=1", "replicates: expected at least 2, since basins"),
+        ("axes.shuffle=('none',)", "axes.shuffle: expected each once, and not 'none'"),
+        ("replicates=1", "replicates: expected at least 2, since basin"),
         ("init_step=latest", "init_step: unknown value 'latest'; did you mean 'last'?"),
         ("pretrain.num_steps=-1", "pretrain.num_steps: expected an integer of at least 0"),
         ("finetune.model.options.width=9", "finetune.model and scratch.model: expected equal"),

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 import json
 import re
 import subprocess
@@ -302,3 +303,20 @@ def test_notebook_and_its_text_agree(path: Path):
         for source in (path, path.with_suffix(".py"))
     ]
     assert cells[0] == cells[1], f"run: jupytext --sync {path.relative_to(ROOT)}"
+
+
+@pytest.mark.parametrize("part", ["core", "analyses", "adapters"])
+def test_completion_offers_what_a_module_is_for(part: str):
+    """No jax, np or checks under tab, and all that a module defines."""
+    for path in modules_of(part):
+        if path.name.startswith("_"):
+            continue
+        offered = set(dir(importlib.import_module(module_name(path))))
+        defined = {
+            node.name
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        }
+        assert defined <= offered, path
+        assert not {n for n in offered if n.startswith("_")}, path
+        assert not {"jax", "jnp", "np", "Any", "checks", "functools", "Array"} & offered, path

@@ -8,7 +8,9 @@ from tlx import checkpoints, config, models, records
 from tlx.checkpoints.foreign import write_safetensors
 from tlx.core import tree
 from tlx.models import torch_names
-from tlx.studies import asking, layers, local, plan, questions
+from tlx.studies import plan, runner, trained
+from tlx.studies.questions import Distances, LinearProbes
+from tlx.studies.runs import Pair
 from tlx.studies.spec import StudySpec
 from tlx.train import importing
 from tlx.train.spec import ModelSpec
@@ -53,7 +55,7 @@ def test_a_small_one_from_imported_weights(imported, tmp_path):
             run.num_steps = min(run.num_steps, 2)
             run.eval_every = 2
     spec = config.build(StudySpec, found)
-    study = local.run(spec, tmp_path / "study")
+    study = runner.run(spec, tmp_path / "study")
     for run in ("p", "p-t_1"):
         first = checkpoints.restore(tmp_path / "study" / "runs" / run, 0, as_numpy=True)
         for name, leaf in tree.named_leaves(first).items():
@@ -64,23 +66,25 @@ def test_a_small_one_from_imported_weights(imported, tmp_path):
     chain = checkpoints.chain(checkpoints.origin(tmp_path / "study" / "runs" / "p-t_1", 2))
     assert [link["run"] for link in chain] == ["P-T 1", "P", "ImageNet"]
     names = {record.question for record in records.query(study.records)}
-    assert {"curves", "learning", "mistakes"} <= names
+    assert {"learning_curve", "mean_learning_curves", "mistakes"} <= names
     assert study.page.exists()
     # its step 0 is no random weights
-    p, p_t, ri_t = plan.runs(spec, tmp_path / "study")
-    assert layers.probed(plan.Pair(p, p_t)).inputs["kind"] == "P"
-    assert layers.probed(plan.Pair(ri_t, ri_t), 0).inputs["kind"] == "RI"
-    check_distances(plan.Pair(p_t, ri_t))
-    check_distances(plan.Pair(p_t, p))
+    planned = plan.make(spec, tmp_path / "study")
+    p, p_t, ri_t = planned.runs
+    probes = LinearProbes()
+    kinds = [probes.key(probed).inputs["kind"] for probed in probes.subjects(planned)]
+    assert kinds == ["P", "P-T", "RI-T", "RI"]
+    check_distances(Pair(p_t, ri_t))
+    check_distances(Pair(p_t, p))
 
 
 def check_distances(pair):
     """They are of weights, and running statistics do not enter."""
-    a, b = (tree.named_leaves(asking.params(run)) for run in pair)
+    a, b = (tree.named_leaves(trained.params(run)) for run in pair)
     body = [n for n in a if n.startswith("params/") and "/head/" not in n]
     assert len(body) < len(a) - 2  # there are statistics
     expected = np.sqrt(sum(np.sum((np.float64(a[n]) - np.float64(b[n])) ** 2) for n in body))
-    found = questions.distance(pair).answer()
-    np.testing.assert_allclose(found["total_l2"], expected, rtol=1e-5)
-    assert found["num_scale_invariant"] > 0
-    assert np.isfinite(found["total_l2_normalised"])
+    found = Distances().answer(pair)
+    np.testing.assert_allclose(found.total_l2, expected, rtol=1e-5)
+    assert found.num_scale_invariant > 0
+    assert np.isfinite(found.total_l2_normalised)

@@ -13,7 +13,7 @@ from tests.helpers import mock_data
 from tlx import config, models, records
 from tlx.core.sharding import make_mesh
 from tlx.data.examples import load, num_examples, open_split
-from tlx.studies import asking, local, plan
+from tlx.studies import plan, questions, runner, trained
 from tlx.studies.spec import StudySpec
 from tlx.train import metrics_log
 from tlx.train.loop import train
@@ -80,7 +80,7 @@ def parts(spec):
 def test_it_builds_and_every_run_is_planned(name):
     spec = build(name)
     if isinstance(spec, StudySpec):
-        planned = plan.runs(spec, Path("somewhere"))
+        planned = plan.make(spec, Path("somewhere")).runs
         expected = {"": 8, "analyses": 8, "shuffle": 52, "checkpoints": 26}
         asked = name.partition(",")[2].partition(",")[0]
         wanted = 1 + (4 if name.startswith("chexpert") else expected[asked])
@@ -142,32 +142,30 @@ def test_a_small_study_from_images_to_the_page(name, pretrained, tmp_path):
     spec = dataclasses.replace(
         spec,
         **{part: small(getattr(spec, part)) for part in ("pretrain", "finetune", "scratch")},
-        questions=("lines", "mistakes"),
-        num_alphas=3,
+        questions=("interpolation", "mistakes"),
+        interpolation=questions.Interpolation(num_alphas=3),
     )
-    study = local.run(spec, tmp_path)
-    runs = plan.runs(spec, tmp_path)
+    study = runner.run(spec, tmp_path)
+    runs = plan.make(spec, tmp_path).runs
     assert {run.kind: read_result(run.workdir).step for run in runs} == {
         "P": 0,
         "P-T": 2,
         "RI-T": 2,
     }
     record, *_ = records.query(study.records, "interpolation")
-    curve = next(r for r in records.query(study.records, "curves") if r.inputs["kind"] == "P-T")
-    assert np.isfinite(record.results["loss"]).all()
-    assert record.results["count"] == curve.results["num_test"] > 0
+    curve, *_ = records.query(study.records, "learning_curve", kind="P-T")
+    assert np.isfinite(record.loss).all()
+    assert record.num_examples == curve.num_test > 0
     is_multilabel = name == "chexpert"
-    for where in (record.results, curve.results):
-        assert any(field.endswith("auc") for field in where) == is_multilabel
+    for auc in (record.auc, curve.test_auc):
+        assert np.isfinite(auc).any() == is_multilabel
     assert ("Area under the ROC curve" in study.page.read_text()) == is_multilabel
-    shown = asking.images(runs[-1], range(2))
+    shown = trained.images(runs[-1], range(2))
     assert shown.dtype == np.uint8
     assert shown.max() > 100
     if is_multilabel:  # the line ends at the two runs
         run = next(run for run in runs if run.name == record.inputs["a"])
-        np.testing.assert_allclose(
-            record.results["auc"][0], read_result(run.workdir).test["auc"], rtol=1e-5
-        )
+        np.testing.assert_allclose(record.auc[0], read_result(run.workdir).test["auc"], rtol=1e-5)
 
 
 def test_weights_that_are_there_need_no_pretraining(pretrained, tmp_path):

@@ -22,6 +22,8 @@ examples:
       the default study, four minutes on two cores; ends with the path of its page
   tlx study --config=configs/mini.py --workdir=runs/long --config.finetune.num_steps=2000
       the same with another value; any key of the config can be set this way
+  tlx study --config=configs/mini.py --workdir=runs/basin --config.questions="('basin',)"
+      one question alone; its options stand under its name, as --config.basin.num_draws=64
   tlx train --config=configs/mini.py:scratch --workdir=runs/scratch
       one training run of it
   tlx report --workdir=runs/mini
@@ -180,10 +182,17 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
 
     The workdir holds study.json (the resolved config), runs/ (checkpoints and metrics),
     records/ (what was measured, npz and json) and report.html.
+
+    What is asked: all that the runs allow, or the questions that are named,
+      --config.questions="('interpolation', 'basin')"
+    Options of a question, under its name (python -m pydoc tlx.studies.questions.basin has them):
+      --config.basin.num_draws=64 --config.interpolation.num_alphas=51
+    Other values at which P-T and RI-T are trained too (shuffle, train_size, target, init_step):
+      --config.axes.shuffle="('pixel', 'block:8')" --config.replicates=3
     """
     from tlx import config
-    from tlx.report import tables
-    from tlx.studies import local, progress
+    from tlx.report import summary
+    from tlx.studies import progress, runner
     from tlx.studies.spec import StudySpec
     from tlx.train import distributed
 
@@ -192,10 +201,10 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
         raise ValueError(f"{args.config} is the config of one run; use tlx train")
     spec = config.build(StudySpec, values)
     distributed.initialize_if_cluster()
-    result = local.run(spec, args.workdir)
+    result = runner.run(spec, args.workdir)
     if not distributed.is_primary():
         return
-    print(tables.summary(result.records))
+    print(summary.text(result.records))
     print(f"\n{progress.clock(result.seconds)}; the report: {result.page}")
 
 
@@ -206,7 +215,7 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
     the end, result.json.
     """
     from tlx import config
-    from tlx.studies import local
+    from tlx.studies import runner
     from tlx.train import distributed
     from tlx.train.spec import RunSpec
 
@@ -218,7 +227,7 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
         )
     spec = config.build(RunSpec, values)
     distributed.initialize_if_cluster()
-    result = local.run_one(spec, args.workdir)
+    result = runner.run_one(spec, args.workdir)
     print(
         f"{result.name}: test accuracy {result.test['accuracy']:.4f} at step {result.step}, "
         f"best {result.best_test['accuracy']:.4f} at step {result.best_step}; {result.workdir}"
@@ -247,7 +256,7 @@ def _data_check(args: argparse.Namespace, overrides: list[str]) -> None:
     Ends with status 1 if something is wrong.
     """
     from tlx.data import check
-    from tlx.report import grid
+    from tlx.report.draw.grid import grid
 
     is_terminal = sys.stderr.isatty()
 
@@ -258,7 +267,7 @@ def _data_check(args: argparse.Namespace, overrides: list[str]) -> None:
     found = check.check(args.name, args.split, args.folder, every=args.all, tell=tell)
     print(check.summary(found))
     if args.out and found.images:
-        grid.grid(found.images, found.titles).savefig(args.out, dpi=150)
+        grid(found.images, found.titles).savefig(args.out, dpi=150)
         print(args.out)
     if found.bad:
         raise ValueError(f"{len(found.bad)} of {args.name}'s images cannot be read; they are above")
@@ -308,13 +317,13 @@ def _export(args: argparse.Namespace, overrides: list[str]) -> None:
 
 def _report(args: argparse.Namespace, overrides: list[str]) -> None:
     """Draws the page again from the records of a study's workdir."""
-    from tlx.report import measures
-    from tlx.studies import local
+    from tlx.report.read.selection import problems
+    from tlx.studies import runner
 
     if overrides:
         raise ValueError("report takes no config: it draws what the records hold")
-    page = local.redraw(args.workdir)
-    for problem in measures.problems(args.workdir / "records"):
+    page = runner.redraw(args.workdir)
+    for problem in problems(args.workdir / "records"):
         print(f"tlx report: {problem}", file=sys.stderr)
     print(page)
 

@@ -45,11 +45,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.finetune, config.scratch = target("P-T"), target("RI-T")
     config.init_head = "random"
     config.replicates = 2
-    config.num_alphas = 21
-    config.plane_points = 21
-    config.similarity_batch = 256
-    config.similarity_spatial = "pool"
-    config.spectra_kind = "reshaped"
+    config.interpolation = config.permutation = {"num_alphas": 21}
+    config.plane = {"num_points": 21}
+    config.similarity = config.similarity_by_step = {"batch_size": 256, "spatial": "pool"}
+    config.spectra = {"kind": "reshaped"}
     return config
 
 

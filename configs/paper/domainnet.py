@@ -48,7 +48,7 @@ MOST = 50_000
 BATCH, EPOCHS, DROPS = 32, 100, (30, 60, 90)
 RATES = (0.02 / 8, 0.1 / 8)  # those of batches of 256, for batches of 32
 BLOCKS = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 112)
-QUESTIONS = {"analyses": (), "shuffle": ("sweeps",), "checkpoints": ("checkpoints", "sweeps")}
+QUESTIONS = {"analyses": (), "shuffle": ("sweep",), "checkpoints": ("checkpoints", "sweep")}
 
 
 def get_config(arg: str = "real") -> ml_collections.ConfigDict:
@@ -65,16 +65,16 @@ def get_config(arg: str = "real") -> ml_collections.ConfigDict:
     config.replicates = 2 if asked == "analyses" else 1
     config.rates = RATES
     if asked == "shuffle":
-        config.shuffles = ("pixel", *(f"block:{block}" for block in BLOCKS))
+        config.axes = {"shuffle": ("pixel", *(f"block:{block}" for block in BLOCKS))}
     if asked == "checkpoints":
-        config.init_steps = (0, *config.pretrain.checkpoint.steps)
-    config.num_alphas = 51  # the authors' 50 points, and the middle
-    config.plane_points = 21
-    config.basin_noise = (0.005, 0.01, 0.015, 0.02, 0.03)
-    config.basin_draws = 64
-    config.similarity_batch = 256
-    config.similarity_spatial = "pool"  # a whole feature map of the stem has 200,704 values
-    config.spectra_kind = "reshaped"
+        config.axes = {"init_step": (0, *config.pretrain.checkpoint.steps)}
+    # the authors' 50 points, and the middle
+    config.interpolation = config.permutation = config.checkpoints = {"num_alphas": 51}
+    config.plane = {"num_points": 21}
+    config.basin = {"noise": (0.005, 0.01, 0.015, 0.02, 0.03), "num_draws": 64}
+    # pooled, since a whole feature map of the stem has 200,704 values
+    config.similarity = config.similarity_by_step = {"batch_size": 256, "spatial": "pool"}
+    config.spectra = {"kind": "reshaped"}
     return config
 
 

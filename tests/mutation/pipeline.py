@@ -76,6 +76,6 @@ MUTATIONS = (
     M("checkpoints/provenance.py", 'link["step"],', '0,', "checkpoints/test_checkpoints.py"),
     M("records/schema.py", "return float(value) or 0.0", "return float(value)",
       "records/test_schema.py"),
-    M("records/store.py", "if found != described[\"npz_sha256\"]:",
+    M("records/store.py", "if sha256 != described[\"npz_sha256\"]:",
       "if not found:", "records/test_store.py"),
 )  # fmt: skip

@@ -5,10 +5,10 @@ from itertools import combinations
 import numpy as np
 
 from tests.report import synthetic_sweeps
+from tests.report.made import changed, record_of
 from tests.report.synthetic_mistakes import mistakes
 from tests.report.synthetic_modules import criticality, modules
 from tests.report.synthetic_starts import starts_records
-from tlx.records import make_record
 
 NUM_TEST, NUM_TRAIN, CLASSES = 1_397, 400, 10
 LAYERS = ("stem", "stage1_block1", "stage2_block1", "stage3_block1", "pooled", "logits")
@@ -49,12 +49,11 @@ def curve(kind, shuffle, replicate):
         "train_loss": -2.0 * np.log(0.05 + 0.95 * train),
         "average_train_accuracy": float(train[1:].mean()),
         "num_test": NUM_TEST,
-        "num_train": 400,
-        "train_size": NUM_TRAIN,
+        "num_train": NUM_TRAIN,
     }
     inputs = {"run": f"synthetic_{kind}_{shuffle}_{replicate}", "kind": kind, "shuffle": shuffle}
     inputs |= {"replicate": replicate, "target": "synthetic digits"}
-    return make_record("curves", inputs=inputs, results=results, meta={"seconds": 4.25})
+    return record_of("learning_curve", inputs=inputs, results=results, meta={"seconds": 4.25})
 
 
 def interpolation(a, b):
@@ -69,7 +68,7 @@ def interpolation(a, b):
         "alphas": alphas,
         "loss": loss,
         "accuracy": accuracy,
-        "count": NUM_TEST,
+        "num_examples": NUM_TEST,
         "barrier_chord": max(0.0, float(np.max(loss - np.interp(alphas, [0, 1], loss[[0, -1]])))),
         "barrier_endpoint_mean": float(np.max(loss - loss[[0, -1]].mean())),
         "accuracy_barrier": float(np.max(chord - accuracy)),
@@ -79,7 +78,7 @@ def interpolation(a, b):
         results |= {f"{name}_low": max(0.0, results[name] - half)}
         results |= {f"{name}_high": results[name] + half}
     options = {"confidence": 0.95}
-    return make_record("interpolation", inputs=inputs_of(a, b), options=options, results=results)
+    return record_of("interpolation", inputs=inputs_of(a, b), options=options, results=results)
 
 
 def plane(*names):
@@ -99,10 +98,10 @@ def plane(*names):
     well = 1 - np.prod([1 - 0.99 * d for d in depth], axis=0)
     loss = np.exp(np.log(0.12) * well + np.log(4 + 6 * far) * (1 - well))
     results = {"x": x, "y": y, "loss": loss, "accuracy": 0.1 + 0.87 * well**1.5}
-    results |= {"models_xy": models, "count": NUM_TEST, "statistics": "none"}
+    results |= {"models_xy": models, "num_examples": NUM_TEST, "statistics": "none"}
     results |= {"model_loss": [0.13] * 3, "model_accuracy": [FINAL[KINDS[n]] for n in names]}
     inputs = {"models": list(names), "kinds": [KINDS[n] for n in names], "split": "test"}
-    return make_record("plane", inputs=inputs, results=results)
+    return record_of("plane", inputs=inputs, results=results)
 
 
 def basin(a, b):
@@ -120,27 +119,24 @@ def basin(a, b):
         **{"noise_rise": rise, "noise_rise_error": 0.06 * np.abs(rise) + 0.0005},
         **{"beyond_rise": 0.6 * rise, "beyond_rise_error": 0.08 * np.abs(rise) + 0.0005},
         **{"delta": deltas[3] if joined else np.nan, "num_parameters": 160_000},
-        **{"count": NUM_TEST, "statistics": "none"},
+        **{"num_examples": NUM_TEST, "statistics": "none"},
     }
     options = {"confidence": 0.95, "loss": "error"}
-    return make_record("basin", inputs=inputs_of(a, b), options=options, results=results)
+    return record_of("basin", inputs=inputs_of(a, b), options=options, results=results)
 
 
 def permutation(a, b):
     alphas = np.linspace(0, 1, 11)
     hill, end = np.sin(np.pi * alphas) ** 2, FINAL["RI-T"]
-    results = {"alphas": alphas, "num_units": 240, "count": NUM_TEST, "statistics": "none"}
     left = {"plain": 1.0, "weights": 0.62, "activations": 0.5, "repaired": 0.17}
-    for name, share in left.items():
-        results[f"loss_{name}"] = 0.1 + 2.1 * share * hill
-        results[f"accuracy_{name}"] = end - 0.78 * share**0.7 * hill
-        results[f"barrier_{name}"] = 2.1 * share
-        results[f"accuracy_barrier_{name}"] = 0.78 * share**0.7
-        for height in (f"barrier_{name}", f"accuracy_barrier_{name}"):
-            value = results[height]
-            results |= {f"{height}_low": value - 0.02, f"{height}_high": value + 0.02}
-    results |= {"distance_before": 18.1, "distance_weights": 15.2, "distance_activations": 16.0}
-    return make_record("permutation", inputs=inputs_of(a, b), results=results)
+    share = np.array(list(left.values()))
+    results = {"alphas": alphas, "variants": list(left), "num_units": 240, "statistics": "none"}
+    results |= {"loss": 0.1 + 2.1 * share[:, None] * hill, "num_examples": NUM_TEST}
+    results |= {"accuracy": end - 0.78 * share[:, None] ** 0.7 * hill}
+    for name, value in (("barrier", 2.1 * share), ("accuracy_barrier", 0.78 * share**0.7)):
+        results |= {name: value, f"{name}_low": value - 0.02, f"{name}_high": value + 0.02}
+    results |= {"distance": [18.1, 15.2, 16.0, np.nan]}
+    return record_of("permutation", inputs=inputs_of(a, b), results=results)
 
 
 def similarity(a, b, shuffle="none", *, evidence=True):
@@ -150,13 +146,13 @@ def similarity(a, b, shuffle="none", *, evidence=True):
     apart = np.abs(i[:, None] - i[None, :])
     matrix = top * np.exp(-0.25 * apart) * (1 - 0.06 * np.maximum(i[:, None], i[None, :]))
     matrix[0, -1] = -0.01
-    results = {"layers_a": LAYERS, "layers_b": LAYERS, "debiased": matrix, "count": NUM_TEST}
+    results = {"layers_a": LAYERS, "layers_b": LAYERS, "debiased": matrix, "num_examples": NUM_TEST}
     results["biased"] = np.clip(matrix + 0.03, 0, 1)
     inputs = inputs_of(a, b, **({} if shuffle == "none" else {"shuffle": shuffle}))
     if not evidence:  # as it was recorded before there was any
-        return make_record("similarity", inputs=inputs, results=results)
+        return record_of("similarity", inputs=inputs, results=results)
     results |= evidence_of(matrix)
-    return make_record("similarity", inputs=inputs, results=results, options=OPTIONS)
+    return record_of("similarity", inputs=inputs, results=results, options=OPTIONS)
 
 
 def evidence_of(values):
@@ -171,10 +167,10 @@ def trajectory(a):
     leaves = KINDS[a] == "P-T"
     values = 1 - 0.4 * way if leaves else 0.2 + 0.3 * way
     values[0, -1] = np.nan
-    results = {"step": step, "layers": LAYERS, "debiased": values, "count": NUM_TEST}
+    results = {"step": step, "layers": LAYERS, "debiased": values, "num_examples": NUM_TEST}
     results |= {"biased": np.clip(values + 0.02, 0, 1), **evidence_of(values)}
     inputs = inputs_of(a, "p", shuffle="none")
-    return make_record("similarity_trajectory", inputs=inputs, results=results, options=OPTIONS)
+    return record_of("similarity_by_step", inputs=inputs, results=results, options=OPTIONS)
 
 
 def distances(a, b):
@@ -192,7 +188,7 @@ def distances(a, b):
         "total_sum_of_tensor_norms": float(2.7 * l2.sum()),
     }
     options = {"totals_without": ["head"]}
-    return make_record("distances", inputs=inputs_of(a, b), options=options, results=results)
+    return record_of("distances", inputs=inputs_of(a, b), options=options, results=results)
 
 
 def of_distances(runs=3):
@@ -206,19 +202,18 @@ def of_distances(runs=3):
 def part(word, final):
     """A run that starts from some modules of P only."""
     made = curve("P-T", "none", 0)
-    test = made.results["test_accuracy"] * final / FINAL["P-T"]
-    results = {**made.results, "test_accuracy": np.round(test * NUM_TEST) / NUM_TEST}
-    inputs = {**made.inputs, "run": f"P-T {word}", "kind": "P-T part", "part": word}
-    return make_record("curves", inputs=inputs, results=results, meta=made.meta)
+    test = np.round(made.test_accuracy * final / FINAL["P-T"] * NUM_TEST) / NUM_TEST
+    inputs = {"run": f"P-T {word}", "kind": "P-T part", "part": word}
+    return changed(made, inputs=inputs, test_accuracy=test)._replace(meta=made.meta)
 
 
 def probes(kind, top, *, step=100):
     accuracy = np.array([0.3, 0.4, 0.5, 1.0, 1.0, 0.9]) * top
     results = {"layers": LAYERS, "accuracy": accuracy, "low": accuracy - 0.02}
     results |= {"high": accuracy + 0.01, "ridge": [0.001] * 6, "num_features": [8] * 6}
-    results |= {"num_train": NUM_TRAIN, "count": NUM_TEST, "num_classes": CLASSES}
+    results |= {"num_train": NUM_TRAIN, "num_examples": NUM_TEST, "num_classes": CLASSES}
     inputs = {"run": f"{kind} 1", "kind": kind, "shuffle": "none", "step": step, "split": "test"}
-    return make_record("probes", inputs=inputs, results=results | {"spatial": "pool"})
+    return record_of("linear_probes", inputs=inputs, results=results | {"spatial": "pool"})
 
 
 def spectra(kind, top, *, num_layers=4):
@@ -233,7 +228,7 @@ def spectra(kind, top, *, num_layers=4):
     }
     results |= {"quantiles": quantiles, "singular_values": values}
     inputs = {"run": kind if kind == "P" else f"{kind} 1", "kind": kind, "shuffle": "none"}
-    return make_record("spectra", inputs=inputs, options={"kind": "circular"}, results=results)
+    return record_of("spectra", inputs=inputs, options={"kind": "circular"}, results=results)
 
 
 def layers():
@@ -246,7 +241,7 @@ def layers():
 
 
 def study():
-    return make_record(
+    return record_of(
         "study",
         inputs={"name": "synthetic"},
         options={"config": {"name": "synthetic", "seed": 0}},

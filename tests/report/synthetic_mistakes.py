@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 
-from tlx.records import make_record
+from tests.report.made import record_of
 
 KINDS = ("P-T", "P-T", "RI-T", "RI-T")
 NUM = 1_397
@@ -33,17 +33,16 @@ def mistakes(
     results |= _coefficients(results["cells"], is_multilabel)
     results |= {"disagreement": np.mean(given[:, None] != given[None], axis=(2, 3))}
     results |= _how_sure(wrong, sure) | _names(kinds) | {"accuracy": 1 - wrong.mean((1, 2))}
-    results |= {"num_classes": num_classes, "count": num, "is_multilabel": is_multilabel}
+    results |= {"num_classes": num_classes, "num_examples": num, "is_multilabel": is_multilabel}
     if {"P-T", "RI-T"} <= set(kinds):
         first = [kinds.index(kind) for kind in ("P-T", "RI-T")]
         parts = (wrong[first], labels, given[first], sure[first])
         names = results["models"][first]
         results |= {"gallery_models": names} | _gallery(*parts, shown=shown, pixels=pixels)
     inputs = {"models": results["models"], "kinds": kinds, "target": "synthetic digits"}
+    inputs["split"] = "test"
     options = {"confidence": 0.95, "threshold": 0.5 if is_multilabel else None}
-    return make_record(
-        "mistakes", inputs=inputs | {"split": "test"}, options=options, results=results
-    )
+    return record_of("mistakes", inputs=inputs, options=options, results=results)
 
 
 def _names(kinds):

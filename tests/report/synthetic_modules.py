@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tlx.records import make_record
+from tests.report.made import record_of
 
 NAMES = ("stem", "stage1_block1", "stage2_block1", "stage3_block1", "scale", "head")
 COUNT, TRAIN = 1_000, 400
@@ -22,9 +22,9 @@ def rewinding(kind, replicate=1):
     lost = np.outer(LOST[kind], [1, 2 / 3, 1 / 3, 0])
     results = {"modules": NAMES, "step": STEPS[kind], "accuracy_drop": lost}
     results |= {"accuracy": TRAINED[kind] - lost, "loss": 0.2 + 3 * lost, "trained_loss": 0.2}
-    results |= {"trained_accuracy": TRAINED[kind], "count": COUNT, "statistics": "none"}
+    results |= {"trained_accuracy": TRAINED[kind], "num_examples": COUNT, "statistics": "none"}
     inputs = _inputs(kind, replicate, split="test")
-    return make_record("rewinding", inputs=inputs, results=results)
+    return record_of("rewinding", inputs=inputs, results=results)
 
 
 def criticality(kind, path="direct", replicate=1, names=NAMES, sigmas=SIGMAS, num_alphas=4):
@@ -40,19 +40,20 @@ def criticality(kind, path="direct", replicate=1, names=NAMES, sigmas=SIGMAS, nu
     a, s = np.divmod(best, len(sigmas))
     results = {"modules": names, "alphas": alphas, "sigmas": sigmas, "distances": distances}
     results |= {"error": error, "threshold": 0.03, "criticality": value, "total": value.sum()}
-    results |= {"alpha": alphas[a], "sigma": sigmas[s], "num_draws": 2, "count": TRAIN}
+    results |= {"alpha": alphas[a], "sigma": sigmas[s], "num_draws": 2, "num_examples": TRAIN}
     results |= {"bound": 0.53 if kind == "P-T" else np.nan, "statistics": "none"}
     results |= {"step": STEPS[kind] if path == "optimisation" else STEPS[kind][:: len(STEPS) + 1]}
     inputs = _inputs(kind, replicate, split="train", path=path)
     options = {"tolerance": 0.03, "num_draws": 2}
-    return make_record("criticality", inputs=inputs, options=options, results=results)
+    return record_of("criticality", inputs=inputs, options=options, results=results)
 
 
 def movement(kind, replicate=1):
     path = (1.0 if kind == "P-T" else 2.0) * np.arange(4)[:, None] * np.linspace(0.5, 1, 6)
     results = {"modules": NAMES, "step": STEPS[kind], "displacement": 0.8 * path, "path": path}
     results["total_displacement"] = np.linalg.norm(0.8 * path, axis=1)
-    return make_record("movement", inputs=_inputs(kind, replicate), results=results)
+    inputs = {"run": f"{kind} {replicate}", "kind": kind, "shuffle": "none"}
+    return record_of("movement", inputs=inputs, results=results)
 
 
 def movement_alike(kind, cosine):
@@ -61,7 +62,7 @@ def movement_alike(kind, cosine):
     results = {"modules": NAMES, "cosine": found, "chance": chance, "z": found / chance}
     results |= {"total_cosine": cosine, "total_z": 120 * cosine}
     inputs = {"a": f"{kind} 1", "b": f"{kind} 2", "kind_a": kind, "kind_b": kind}
-    return make_record("movement_alike", inputs=inputs | {"shuffle": "none"}, results=results)
+    return record_of("movement_alignment", inputs=inputs | {"shuffle": "none"}, results=results)
 
 
 def modules():

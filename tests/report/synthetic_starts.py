@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tlx.records import make_record
+from tests.report.made import record_of
 
 STEPS = (0, 1, 4, 16, 64, 150, 300, 600)
 SIZES = (50, 100, 200, 400, 1_600)
@@ -31,7 +31,10 @@ def sweep(axis, values, ends, speeds, *, num_seeds=3, half=0.008, **more):
     )
     results = {"values": list(values), "kinds": kinds, "final": final, "average": average}
     results |= {"rates": np.tile([0.01, 0.1], (len(kinds), 1)), "chosen_on": "valid"}
-    results |= {"chosen": np.zeros((len(kinds), size), int), "count": np.full(size, NUM_TEST)}
+    results |= {
+        "chosen": np.zeros((len(kinds), size), int),
+        "num_examples": np.full(size, NUM_TEST),
+    }
     results |= {"num_seeds": np.full((len(kinds), size), num_seeds)}
     results |= {"train_size": np.full(size, 1_600), "num_classes": np.full(size, 10)}
     spread = half if num_seeds > 1 else np.nan
@@ -54,7 +57,7 @@ def sweep(axis, values, ends, speeds, *, num_seeds=3, half=0.008, **more):
     results |= {"chance": chances, **more}
     inputs = {"axis": axis, "target": "synthetic digits", "split": "test"}
     options = {"confidence": 0.95, "selected_on": "valid"}
-    return make_record("sweep", inputs=inputs, options=options, results=results)
+    return record_of("sweep", inputs=inputs, options=options, results=results)
 
 
 def starts(*, num_seeds=3, ends=None, speeds=None, steps=STEPS, **more):
@@ -71,12 +74,12 @@ def checkpoints(verdicts=("no", "no", "no", "no", "open", "yes", "yes", "yes"), 
     barrier = np.array([{"no": 0.4, "open": 0.02, "yes": 0.0}[v] for v in verdicts])
     barrier[:2] /= 4
     results = {"step": steps, "accuracy": 0.1 + 0.85 * np.linspace(0, 1, len(steps)) ** 0.5}
-    results |= {"loss": 2.3 - 2 * np.linspace(0, 1, len(steps)), "count": SOURCE}
+    results |= {"loss": 2.3 - 2 * np.linspace(0, 1, len(steps)), "num_examples": SOURCE}
     results |= {"barrier": barrier, "barrier_low": np.maximum(barrier - 0.01, 0)}
     results |= {"barrier_high": barrier + 0.01, "verdict": verdicts, "tolerance": 0.02}
     options = {"tolerance": 0.02, "num_alphas": 11, "confidence": 0.95}
     inputs = {"run": "P", "split": "test"}
-    return make_record("checkpoints", inputs=inputs, options=options, results=results)
+    return record_of("checkpoints", inputs=inputs, options=options, results=results)
 
 
 def transferability():
@@ -88,10 +91,10 @@ def transferability():
     results |= {"score": score, "weighted_tau": [0.97, 0.95, -0.92, 0.1]}
     results |= {"p_weighted_tau": [2e-4, 0.001, 0.002, 0.6], "kendall": [0.9, 0.9, -0.9, 0.1]}
     results |= {"p_kendall": [0.001, 0.001, 0.001, 0.7], "p_holm": [8e-4, 0.003, 0.004, 0.6]}
-    results |= {"count": 400}
+    results |= {"num_examples": 400}
     inputs = {"axis": "init_step", "target": "synthetic digits", "split": "train"}
     options = {"layer": "pooled"}
-    return make_record("transferability", inputs=inputs, options=options, results=results)
+    return record_of("transferability", inputs=inputs, options=options, results=results)
 
 
 def amount(**more):
@@ -113,10 +116,10 @@ def targets(gains=(0.14, 0.12, 0.11, 0.05, 0.03), **more):
 
 def domains(distances=TARGETS):
     results = {"targets": list(distances), "distance": list(distances.values()), "floor": 1.2}
-    results |= {"count": np.full(len(distances), 1_000), "source": "source digits"}
+    results |= {"num_examples": np.full(len(distances), 1_000), "source": "source digits"}
     results |= {"num_features": 64}
-    options = {"layer": "pooled", "num_images": 1_000}
-    return make_record("domains", inputs={"run": "P"}, options=options, results=results)
+    options = {"layer": "pooled"}
+    return record_of("domains", inputs={"run": "P"}, options=options, results=results)
 
 
 def starts_records():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tlx.records import make_record
+from tests.report.made import record_of
 
 NUM_TEST, NUM_TRAIN, CLASSES = 1_397, 400, 10
 KINDS = ("P-T", "RI-T")
@@ -50,9 +50,9 @@ def learning(*, rates=(0.05, 0.1), num_seeds=3, swap=False, num_valid=100):
     results |= {"best": test.max(axis=-1), "best_step": step[test.argmax(axis=-1)]}
     results |= {"selected": selected, "selected_step": np.full(selected.shape, at)}
     results |= {"optimism": (test.max(axis=-1) - selected).mean(axis=-1)}
-    results |= {"count": NUM_TEST, "num_valid": num_valid}
+    results |= {"num_examples": NUM_TEST, "num_valid": num_valid}
     inputs = {"target": "synthetic digits", "split": "test"}
-    return make_record("learning", inputs=inputs, results=results, options=OPTIONS)
+    return record_of("mean_learning_curves", inputs=inputs, results=results, options=OPTIONS)
 
 
 def shuffled(values=SHUFFLES, *, rates=(0.05, 0.1), num_seeds=3, swap=False, half=0.02):
@@ -85,7 +85,11 @@ def shuffled(values=SHUFFLES, *, rates=(0.05, 0.1), num_seeds=3, swap=False, hal
     chance = "seeds and examples" if num_seeds > 1 else "examples"
     results |= {"chance": [chance if np.isfinite(half) else ""] * len(values)}
     results |= {"num_seeds": np.full((2, len(values)), num_seeds), "reach": ri_t}
-    for name, n in (("count", NUM_TEST), ("train_size", NUM_TRAIN), ("num_classes", CLASSES)):
+    for name, n in (
+        ("num_examples", NUM_TEST),
+        ("train_size", NUM_TRAIN),
+        ("num_classes", CLASSES),
+    ):
         results |= {name: np.full(len(values), n)}
     inputs = {"axis": "shuffle", "target": "synthetic digits", "split": "test"}
-    return make_record("sweep", inputs=inputs, results=results, options=OPTIONS)
+    return record_of("sweep", inputs=inputs, results=results, options=OPTIONS)

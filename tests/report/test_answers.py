@@ -1,15 +1,17 @@
 """Sentences follow the numbers, also against the paper, and say when there is nothing."""
 
-import numpy as np
 import pytest
 
+from tests.report.made import changed, nan, without
 from tests.report.synthetic import curve, distances, interpolation, similarity
-from tlx.records import make_record
-from tlx.report import answers, sections, tables, verdicts
-from tlx.report.verdicts import AGREES, DIFFERS, OPEN
+from tlx.report import question, summary
+from tlx.report.questions import PARTS, QUESTIONS
+from tlx.report.questions.interpolation import words as interpolation_words
+from tlx.report.questions.training import words as training_words
+from tlx.report.words.verdicts import AGREES, DIFFERS, OPEN
 
 SWAP = {"P-T": "RI-T", "RI-T": "P-T"}
-IN_THE_PAPER = [name for name in answers.QUESTIONS if name != "depth"]
+IN_THE_PAPER = [name for name in QUESTIONS if name != "depth"]
 BETWEEN_KINDS = [name for name in IN_THE_PAPER if name not in ("amount", "starts")]
 
 
@@ -20,18 +22,18 @@ def swapped(record):
         inputs[name] = SWAP.get(inputs[name], inputs[name])
     if "kinds" in inputs:
         inputs["kinds"] = [SWAP.get(k, k) for k in inputs["kinds"]]
-    results = dict(record.results)
+    results = record.results._asdict()
     if "kinds" in results:
         results["kinds"] = [SWAP.get(k, k) for k in map(str, results["kinds"])]
     for name in {"difference", "speed"} & set(results):
         ends = [-results[f"{name}{end}"] for end in ("", "_high", "_low")]
         results |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
-    return make_record(record.question, inputs=inputs, results=results)
+    return changed(record, inputs=inputs, **results)
 
 
 @pytest.mark.parametrize("name", IN_THE_PAPER)
 def test_as_in_the_paper(records, name):
-    answer = answers.QUESTIONS[name](records)
+    answer = QUESTIONS[name].answer(records)
     assert {c.verdict for c in answer.checks} == {AGREES} == {answer.verdict}
     assert "nlike in the paper" not in answer.sentence
     assert answer.sentence.endswith(".")
@@ -40,34 +42,34 @@ def test_as_in_the_paper(records, name):
 
 @pytest.mark.parametrize("name", BETWEEN_KINDS)
 def test_against_the_paper(records, name):
-    answer = answers.QUESTIONS[name]([swapped(r) for r in records])
+    answer = QUESTIONS[name].answer([swapped(r) for r in records])
     assert answer.verdict == DIFFERS
     assert answer.sentence.startswith("Unlike in the paper, ")
 
 
-@pytest.mark.parametrize("name", answers.QUESTIONS)
+@pytest.mark.parametrize("name", QUESTIONS)
 def test_without_records(name):
-    answer = answers.QUESTIONS[name]([])
-    assert answer == verdicts.NOTHING
+    answer = QUESTIONS[name].answer([])
+    assert answer == question.NOTHING
     assert answer.verdict == ""
-    parts = [n for n in sections.PARTS.get(name, (name,)) if n in tables.TABLES]
-    assert [tables.TABLES[part]([]) for part in parts] == [None] * len(parts)
+    made = [part.table([]) for part in QUESTIONS[name].parts if part.table]
+    assert made == [None] * len(made)
 
 
-@pytest.mark.parametrize("name", answers.QUESTIONS)
+@pytest.mark.parametrize("name", QUESTIONS)
 @pytest.mark.parametrize("kind", ["P-T", "RI-T"])
 def test_with_one_kind_only(records, name, kind):
     names = ("kind", "kind_a", "kind_b")
     kinds = [
         {r.inputs[k] for k in names if k in r.inputs}
-        | {*r.inputs.get("kinds", ()), *map(str, r.results.get("kinds", ()))}
+        | {*r.inputs.get("kinds", ()), *map(str, r.results._asdict().get("kinds", ()))}
         for r in records
     ]
     own = [r for r, found in zip(records, kinds, strict=True) if found <= {kind}]
-    answer = answers.QUESTIONS[name](own)
-    if name == "curves":
+    answer = QUESTIONS[name].answer(own)
+    if name == "training":
         assert answer.sentence.startswith(f"So far only {kind} has been measured")
-    elif name == "barrier":
+    elif name == "interpolation":
         assert answer.sentence.startswith(f"Two {kind} are connected")
     elif name == "landscape":
         assert answer.sentence.startswith(f"Two {kind} ")
@@ -77,77 +79,71 @@ def test_with_one_kind_only(records, name, kind):
         lead = {"P-T": "From step 64 on", "RI-T": "P enters the basin"}[kind]
         assert answer.sentence.startswith(lead)
     else:
-        assert answer == verdicts.NOTHING
+        assert answer == question.NOTHING
 
 
 def test_too_close_to_call():
     made = [curve("P-T", "none", 0), swapped(curve("P-T", "none", 1))]
-    answer = answers.curves(made)
+    answer = training_words.answer(made)
     assert answer.verdict == OPEN
     assert answer.sentence.startswith("Where P-T and RI-T end is too close to call: ")
-
-
-def nan(record, *names):
-    gone = {n: np.full(np.shape(record.results[n]), np.nan) for n in names}
-    return make_record(record.question, inputs=record.inputs, results=record.results | gone)
 
 
 @pytest.mark.parametrize(
     ("name", "make", "fields"),
     [
-        ("barrier", interpolation, ("barrier_chord",)),
-        ("barrier", interpolation, ("accuracy_barrier",)),
+        ("interpolation", interpolation, ("barrier_chord",)),
+        ("interpolation", interpolation, ("accuracy_barrier",)),
         ("similarity", similarity, ("debiased",)),
         ("distances", distances, ("total_l2",)),
     ],
 )
 def test_undefined_numbers_decide_nothing(name, make, fields):
     made = [nan(make(a, b), *fields) for a, b in (("pt0", "pt1"), ("rit0", "rit1"))]
-    assert answers.QUESTIONS[name](made) == verdicts.NOTHING
-    assert not any(row[-1] for row in tables.headline(made).rows)
-    tables.TABLES[name](made).text()
+    assert QUESTIONS[name].answer(made) == question.NOTHING
+    assert not any(row[-1] for row in summary.headline(made).rows)
+    PARTS[name].table(made).text()
 
 
 def test_the_barriers_of_the_fixture(records):
-    sentence = answers.barrier(records).sentence
+    sentence = interpolation_words.answer(records).sentence
     assert "Two P-T are connected without a barrier" in sentence
     assert "Two RI-T are connected only across a barrier" in sentence
     rise = "points below the chord, the loss rises"
     assert f"78 [76, 80] {rise} 2.10 [2.04, 2.16] above it" in sentence
     old = [without_intervals(r) for r in records]
-    assert f"78.0 ± 1.1 {rise} 2.10 above it" in answers.barrier(old).sentence
+    assert f"78.0 ± 1.1 {rise} 2.10 above it" in interpolation_words.answer(old).sentence
 
 
 def without_intervals(record):
-    results = {k: v for k, v in record.results.items() if not k.endswith(("_low", "_high"))}
-    return make_record(record.question, inputs=record.inputs, results=results)
+    return without(record, lambda name: name.endswith(("_low", "_high")))
 
 
 def test_summary_is_plain_text_within_the_line(records, root):
-    text = tables.summary(records)
-    assert text == tables.summary(root) == tables.summary(str(root))
+    text = summary.text(records)
+    assert text == summary.text(root) == summary.text(str(root))
     assert max(map(len, text.splitlines())) <= 100
     assert "Final test accuracy" in text
-    for title in tables.TITLES.values():
-        assert title in text
+    for asked in QUESTIONS.values():
+        assert asked.title in text
 
 
 def test_summary_without_records(tmp_path):
-    assert tables.summary(tmp_path).count("No data.") == len(tables.TITLES) == 11
+    assert summary.text(tmp_path).count("No data.") == len(QUESTIONS) == 11
     with pytest.raises(ValueError, match="the folder does not exist"):
-        tables.summary(tmp_path / "typo")
+        summary.text(tmp_path / "typo")
 
 
-@pytest.mark.parametrize("name", tables.TABLES)
+@pytest.mark.parametrize("name", [name for name, part in PARTS.items() if part.table])
 def test_tables_have_a_cell_a_column(records, name):
-    table = tables.TABLES[name](records)
+    table = PARTS[name].table(records)
     assert {len(row) for row in table.rows} == {len(table.columns)}
     assert table.html().count("<td>") == len(table.rows) * (len(table.columns) - 1)
     assert len(table.text().splitlines()) == len(table.rows) + 2
 
 
 def test_tables_escape():
-    from tlx.report.table import Table
+    from tlx.report.words.table import Table
 
     assert "2 [1,\u00a03]" in Table(("a", "b"), (("x", "2 [1, 3]"),)).html()
     assert "<script>" not in Table(("a<b", "c"), (("<script>", "&"),)).html()

@@ -1,31 +1,40 @@
-"""Every figure in one call, with labels that do not overlap and settings left alone."""
+"""Every figure in one call, with settings left alone."""
 
-import itertools
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import matplotlib as mpl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tlx.report import drawing, figures
+from tlx.report import figures
+from tlx.report.questions import PARTS
 
-NAMES = tuple(figures.PANELS)
+NAMES = tuple(PARTS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_figure_in_one_call(records, root, name):
+def test_a_figure_in_one_call(records, name):
     before = dict(mpl.rcParams)
     drawn = getattr(figures, name)(records)
     assert dict(mpl.rcParams) == before
     assert isinstance(drawn, mpl.figure.Figure)
     assert all(axes.get_title(loc="left") for axes in drawn.axes)
+
+
+def test_a_figure_reads_a_folder_and_shows_itself_in_a_notebook(records, root):
+    drawn = figures.distances(root)
+    assert len(drawn.axes) == len(figures.distances(records).axes)
     assert "<svg" in drawn._repr_svg_()
-    assert len(getattr(figures, name)(root).axes) == len(drawn.axes)
+
+
+def test_the_figures_are_named_and_described():
+    assert {*NAMES, "heat_map", "same_layers", "over_steps"} == set(dir(figures))
+    assert figures.distances.__name__ == "distances"
+    assert figures.distances.__doc__.startswith("The panels of distance by module")
+    with pytest.raises(AttributeError, match="there is no figure 'distance': expected one of"):
+        _ = figures.distance
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,37 +44,9 @@ def test_nothing_to_draw(name):
 
 
 def test_axes_have_units(records):
-    for name in ("curves", "barrier", "landscape", "permutation", "distances"):
+    for name in ("training", "interpolation", "landscape", "permutation", "distances"):
         for axes in getattr(figures, name)(records).axes:
             assert axes.get_ylabel()
-
-
-def test_equal_panels_give_equal_svg_and_ids_with_their_prefix(records):
-    (panel, *_) = figures.PANELS["curves"](records)
-    one, again = drawing.svg(panel, "one"), drawing.svg(panel, "one")
-    assert one == again
-    assert "training step" in one
-    other = drawing.svg(panel, "other")
-    assert not _ids(one) & _ids(other)
-    assert all(name.startswith("one-") for name in _ids(one))
-
-
-def _ids(svg):
-    return set(re.findall(r'\bid="([^"]+)"', svg))
-
-
-@given(st.lists(st.floats(0, 1), max_size=8))
-def test_labels_are_spread_apart_in_their_order(wanted):
-    heights = [0.07] * len(wanted)
-    placed = drawing.spread(wanted, heights)
-    ranked = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    for below, above in itertools.pairwise(ranked):
-        assert placed[above] - placed[below] >= 0.07 - 1e-9
-
-
-def test_labels_that_do_not_collide_stay():
-    assert drawing.spread([0.2, 0.8], [0.1, 0.1]) == pytest.approx([0.2, 0.8])
-    assert drawing.spread([0.5, 0.5], [0.1, 0.1]) == pytest.approx([0.45, 0.55])
 
 
 @pytest.mark.parametrize(
@@ -73,27 +54,21 @@ def test_labels_that_do_not_collide_stay():
     [
         pytest.param(
             "jax flax matplotlib",
-            "import tlx.report.tables as t; t.summary(sys.argv[1])",
+            "import tlx.report.summary as s; s.text(sys.argv[1])",
             id="summary needs neither jax nor matplotlib",
-        ),
-        pytest.param(
-            "jax flax",
-            "import tlx.report.page as p; p.write(sys.argv[1], sys.argv[2]); "
-            "assert 'matplotlib.pyplot' not in sys.modules",
-            id="the page needs no jax and no pyplot",
         ),
         pytest.param(
             "matplotlib",
             "import tlx.report.page, tlx.report.figures as f\n"
-            "try: f.barrier(sys.argv[1])\n"
+            "try: f.interpolation(sys.argv[1])\n"
             "except ImportError as e: assert \"pip install 'tlx[report]'\" in str(e), e\n"
             "else: raise SystemExit('no error')",
             id="without matplotlib it says the command",
         ),
     ],
 )
-def test_imports(root, tmp_path, blocked, code):
+def test_imports(root, blocked, code):
     start = f"import sys; sys.modules.update(dict.fromkeys({blocked.split()!r}))\n"
     env = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
-    command = [sys.executable, "-c", start + code, str(root), str(tmp_path / "page.html")]
+    command = [sys.executable, "-c", start + code, str(root)]
     subprocess.run(command, check=True, env=env, timeout=120)

@@ -4,6 +4,7 @@ import pytest
 
 from tests.studies.tiny import tiny_run, tiny_study
 from tlx.studies import partial, plan
+from tlx.studies.runs import PART
 from tlx.train.spec import InitFrom
 
 BODY = ("stem", "stage1_block1", "stage2_block1", "pooled")
@@ -36,11 +37,12 @@ def test_words_are_given_once():
 
 
 def test_the_plan_has_a_run_for_each_word(tmp_path):
-    runs = plan.runs(tiny_study(partial=("first:1", "except:2:frozen")), tmp_path)
+    planned = plan.make(tiny_study(partial=("first:1", "except:2:frozen")), tmp_path)
+    runs = planned.runs
     assert [run.name for run in runs[-2:]] == ["P-T first:1", "P-T except:2:frozen"]
-    assert {run.kind for run in runs[-2:]} == {plan.PART}
+    assert {run.kind for run in runs[-2:]} == {PART}
     assert runs[-1].spec.optim.freeze == BODY[2:]
     assert runs[-1].spec.init_from.workdir == str(runs[0].workdir)
-    pairs = plan.all_target_pairs(runs)
+    pairs = planned.all_target_pairs()
     assert not [run for pair in pairs for run in pair if run.axis == "part"]
     assert len({run.workdir for run in runs}) == len(runs)

@@ -1,6 +1,8 @@
 """A study of seconds: a net of a few weights, a few steps on 8×8 digits."""
 
 from tlx.data.spec import DataSpec
+from tlx.studies import questions
+from tlx.studies.axes import Axes
 from tlx.studies.spec import StudySpec
 from tlx.train.spec import CheckpointSpec, ModelSpec, OptimSpec, RunSpec
 
@@ -32,22 +34,22 @@ def tiny_run(name, rate=0.05, **changes):
 
 
 def tiny_study(**changes):
+    cka = {"batch_size": 256, "num_resamples": 20}
     given = {
         "name": "tiny",
         "title": "A tiny study",
         "pretrain": tiny_run("P", seed=7),
         "finetune": tiny_run("P-T", rate=0.01),
         "scratch": tiny_run("RI-T"),
-        "shuffles": ("block:4",),
-        "num_alphas": 5,
-        "plane_points": 3,
-        "basin_noise": (0.01, 0.1),
-        "basin_draws": 3,
-        "similarity_batch": 256,
-        "similarity_resamples": 20,
-        "criticality_alphas": 2,
-        "criticality_noise": (0.0, 0.1),
-        "criticality_draws": 1,
+        "axes": Axes(shuffle=("block:4",)),
         "partial": ("first:1:frozen",),
+        "checkpoints": questions.Checkpoints(num_alphas=5),
+        "interpolation": questions.Interpolation(num_alphas=5),
+        "plane": questions.Plane(num_points=3),
+        "basin": questions.Basin(noise=(0.01, 0.1), num_draws=3),
+        "permutation": questions.Permutation(num_alphas=5),
+        "similarity": questions.Similarity(**cka),
+        "similarity_by_step": questions.SimilarityByStep(**cka),
+        "criticality": questions.Criticality(num_alphas=2, sigmas=(0.0, 0.1), num_draws=1),
     }
     return StudySpec(**{**given, **changes})

@@ -9,7 +9,10 @@ import haiku as hk
 import jax
 
 from tlx.adapters import OUTPUT, Adapted, as_layers, choose, collect
+from tlx.core import public
 from tlx.core.types import FeatureFn, Params
+
+__dir__ = public.names(__name__)
 
 Transformed = hk.Transformed | hk.TransformedWithState
 

@@ -9,7 +9,10 @@ import jax
 from flax import linen as nn
 
 from tlx.adapters import OUTPUT, Adapted, as_layers, choose, collect
+from tlx.core import public
 from tlx.core.types import FeatureFn, Params
+
+__dir__ = public.names(__name__)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,10 @@ import jax
 from flax import nnx
 
 from tlx.adapters import OUTPUT, Adapted, as_layers, choose, collect, recording
+from tlx.core import public
 from tlx.core.types import FeatureFn, Params
+
+__dir__ = public.names(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

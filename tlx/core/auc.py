@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from tlx.core import metrics
+from tlx.core import metrics, public
 from tlx.core.types import Batch, Metric
+
+__dir__ = public.names(__name__)
 
 
 def area_under_roc(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array
 
-from tlx.core import checks, graph, tree
+from tlx.core import checks, graph, public, tree
 from tlx.core._batch_moments import (
     EMPTY,
     Observer,
@@ -30,6 +30,8 @@ from tlx.core.graph import sites
 from tlx.core.graph.norms import BatchNorm, batch_norms, each_once, identify
 from tlx.core.streams import peek
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
+
+__dir__ = public.names(__name__)
 
 Source: TypeAlias = Stream | str | None
 """Where the batch statistics of a point come from; see `along`."""

@@ -3,6 +3,10 @@
 import difflib
 from collections.abc import Iterable
 
+from tlx.core import public
+
+__dir__ = public.names(__name__)
+
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """The message for a name that is not in a registry: the nearest, then all known ones.

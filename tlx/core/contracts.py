@@ -15,7 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from tlx.core import public
 from tlx.core.types import Batch, PerExampleFn
+
+__dir__ = public.names(__name__)
 
 Check = Callable[[np.ndarray, np.ndarray], None]
 """`(values of the rows that are examples, their numbers in the batch) -> None`, or it raises."""

@@ -7,6 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from tlx.core import public
+
+__dir__ = public.names(__name__)
+
 
 def blocks(leaves: Sequence[Any], most: int) -> Iterator[Float[np.ndarray, "T entries"]]:
     """One leaf of T models in blocks of at most `most` entries; no block for an empty leaf."""

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tlx.core import contracts, paths, streams, tree, undefined
+from tlx.core import contracts, paths, public, streams, tree, undefined
 from tlx.core.types import ApplyFn, Batch, Metric, Params, PathFn, PerExampleFn, Stream
+
+__dir__ = public.names(__name__)
 
 GROUP_BYTES = 256 * 2**20
 """Batches kept on the device at once, so that the parameters of a point serve them all."""

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlx.core import tree, undefined
+from tlx.core import public, tree, undefined
+
+__dir__ = public.names(__name__)
 
 BLOCK = 2**22
 """The maximum number of counts (resamples times examples) held at once."""

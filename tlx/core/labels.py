@@ -9,8 +9,10 @@ from typing import Any
 
 import jax
 
-from tlx.core import checks, tree
+from tlx.core import checks, public, tree
 from tlx.core.types import Labels, Params
+
+__dir__ = public.names(__name__)
 
 
 def from_names(params: Params, label_of: Callable[[str], str]) -> Labels:

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from tlx.core import _cross_entropy, contracts, streams, tree
+from tlx.core import _cross_entropy, contracts, public, streams, tree
 from tlx.core.contracts import mask_of as mask_of
 from tlx.core.types import Batch, Metric, PerExampleFn, Stream
+
+__dir__ = public.names(__name__)
 
 
 def softmax_cross_entropy(outputs: Any, batch: Batch) -> Float[Array, " B"]:

@@ -4,6 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from tlx.core import public
+
+__dir__ = public.names(__name__)
+
 
 @dataclasses.dataclass(frozen=True)
 class Pair:

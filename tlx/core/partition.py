@@ -11,9 +11,11 @@ from typing import Any
 
 import jax
 
-from tlx.core import checks, graph, tree
+from tlx.core import checks, graph, public, tree
 from tlx.core import labels as labels_lib
 from tlx.core.types import ApplyFn, Labels, Params
+
+__dir__ = public.names(__name__)
 
 COLLECTIONS = ("params", "batch_stats")
 """First parts of a name that state the kind of a leaf, not its place in the model."""

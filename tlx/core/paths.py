@@ -18,8 +18,10 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from tlx.core import labels as labels_lib
-from tlx.core import tree
+from tlx.core import public, tree
 from tlx.core.types import Labels, Params, PathFn
+
+__dir__ = public.names(__name__)
 
 ROW = 256
 """Numbers that are drawn from one key where noise is added to parameters."""

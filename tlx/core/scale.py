@@ -3,6 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from tlx.core import public
+
+__dir__ = public.names(__name__)
+
 NO_SCALE = -(2**20)
 """The exponent of an array of zeros: below that of any number."""
 

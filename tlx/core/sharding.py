@@ -7,7 +7,10 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from tlx.core import public
 from tlx.core.types import Batch
+
+__dir__ = public.names(__name__)
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:

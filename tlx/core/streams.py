@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx.core import contracts
+from tlx.core import contracts, public
 from tlx.core.types import Batch, Stream
+
+__dir__ = public.names(__name__)
 
 _A_STREAM = (
     "a stream is a function without arguments that starts a pass over batches, each a mapping with "

@@ -10,7 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from tlx.core import public
 from tlx.core.types import Params
+
+__dir__ = public.names(__name__)
 
 
 def names(tree: Any) -> tuple[str, ...]:

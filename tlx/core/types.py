@@ -9,6 +9,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jaxtyping import Array
 
+from tlx.core import public
+
+__dir__ = public.names(__name__)
+
 Params: TypeAlias = Any
 """Any pytree of arrays that determines the output, batch statistics included. Never mutated."""
 

@@ -12,6 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from tlx.core import public
+
+__dir__ = public.names(__name__)
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -1,246 +1,160 @@
 """Each of the page's figures in one call, for a notebook or a paper.
 
     from tlx.report import figures
-    figures.barrier("runs/mini/records")
+    figures.interpolation("runs/mini/records")
 
-Most take a study's records, or the path of their folder, and draw what is in the records;
-they compute nothing but means. ``heat_map``, ``same_layers`` and ``over_steps`` take results of
-the similarity analyses as they come. Each returns a matplotlib Figure, which a notebook
-shows. pyplot and its state are not used.
+There is a function for each figure of the page, `NAMES`. It takes a study's records, or the path
+of their folder, and draws what is in the records; it computes nothing but means. `heat_map`,
+`same_layers` and `over_steps` take results of the similarity analyses as they come. Each returns
+a matplotlib Figure, which a notebook shows. pyplot and its state are not used.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from tlx.report import (
-    figures_of_results,
-    panels_amount,
-    panels_criticality,
-    panels_depth,
-    panels_landscape,
-    panels_mistakes,
-    panels_modules,
-    panels_pairs,
-    panels_similarity,
-    panels_starts,
-    panels_training,
-)
-from tlx.report.drawing import figure
-from tlx.report.measures import Records, listed
+from tlx.report.draw import layers, maps, results
+from tlx.report.draw.panels import WIDTH, figure
+from tlx.report.question import Part
+from tlx.report.questions import PARTS
+from tlx.report.read.selection import Source, listed
+from tlx.report.words.kinds import colour_of_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PANELS = {
-    "curves": panels_training.curves,
-    "shuffle": panels_training.shuffle,
-    "amount": panels_amount.amount,
-    "domains": panels_amount.domains,
-    "starts": panels_starts.starts,
-    "transferability": panels_starts.transferability,
-    "barrier": panels_pairs.barrier,
-    "landscape": panels_landscape.landscape,
-    "permutation": panels_landscape.permutation,
-    "similarity": panels_similarity.similarity,
-    "similarity_shuffled": panels_similarity.shuffled,
-    "similarity_trajectory": panels_similarity.trajectory,
-    "probes": panels_depth.probes,
-    "partial_transfer": panels_depth.partial_transfer,
-    "spectra": panels_depth.spectra,
-    "rewinding": panels_modules.rewinding,
-    "criticality": panels_criticality.criticality,
-    "movement": panels_modules.movement,
-    "distances": panels_pairs.distances,
-    "mistakes": panels_mistakes.mistakes,
-    "gallery": panels_mistakes.gallery,
-}
+NAMES = tuple(PARTS)
+"""The figures of the page, each a function of this module."""
+
+_MAP = "#3d4a6b"  # of results that belong to no kind of model
+_OTHERS = ("#3d4a6b", "#a34a6f", "#7a7a1f", "#2f7f86", "#7b5aa6", "#8a5a2b")
 
 
-def curves(records: Records) -> Figure:
-    """Returns test accuracy and loss against the training step, P-T and RI-T.
+def __getattr__(name: str) -> Callable[[Source], Figure]:
+    if name in PARTS:
+        return _drawing(PARTS[name])
+    raise AttributeError(
+        f"there is no figure {name!r}: expected one of {', '.join(NAMES)}, heat_map, same_layers, "
+        "over_steps"
+    )
 
-    With a record "learning" also training accuracy; lines are kinds at learning rates, bands
-    intervals over seeds, thin lines runs. Without, thick lines are means over the runs and
-    bands one binomial standard error.
+
+def __dir__() -> list[str]:
+    return [*NAMES, "heat_map", "over_steps", "same_layers"]
+
+
+def _drawing(part: Part) -> Callable[[Source], Figure]:
+    """The function that draws a part of the page, described by what its panels are."""
+
+    def draw(records: Source) -> Figure:
+        return figure(part.panels(listed(records)))
+
+    draw.__name__ = draw.__qualname__ = part.name
+    draw.__doc__ = f"""{(part.panels.__doc__ or "").rstrip()}
 
     Args:
-        records: records that hold "learning" or "curves" of plain runs, or their folder's path.
+      records: a study's records, or the path of their folder.
 
     Raises:
-        ValueError: no such record, or a path that is no folder.
-        ImportError: no matplotlib; says the install command.
+      ValueError: they hold nothing for this figure, or the path is no folder.
+      ImportError: no matplotlib; says the install command.
     """
-    return _draw("curves", records)
+    return draw
 
 
-def shuffle(records: Records) -> Figure:
-    """Returns final test and average training accuracy by block size, as bars.
+def heat_map(result: Any, title: str | None = None) -> Figure:
+    """The similarity of all layers of one model (down) with all of another (across).
 
-    Args, Raises: as ``curves``; the records hold a "sweep" of axis "shuffle".
+    White is 0, the full colour 1, or the greatest value where that is more; grey is below 0;
+    undefined values are hatched. Up to 12 layers have their numbers in their cells; more have
+    a scale, "−" where a value is negative and "+" where it is above 1.
+
+    Args:
+      result: with layers_x, layers_y and values [Lx, Ly], as `similarity.cka_matrix`
+        returns; numpy or jax arrays.
+      title: None says what the result is, where it says so itself.
+
+    Raises:
+      TypeError: another kind of result. ValueError: values of another shape.
+      ImportError: no matplotlib; says the install command.
     """
-    return _draw("shuffle", records)
+    found = results.matrix(result)
+    shown = maps.Map(found.rows, found.columns, found.values, _MAP)
+    pitch = 0.28 if max(found.values.shape) <= layers.MANY else 0.12
+    width = _width(0.5 + 0.075 * max(map(len, found.rows)) + pitch * len(found.columns))
+    name = _measure(result) if title is None else title
+    return figure([maps.heat_map("map", name, shown, width=width)], width=width)
 
 
-def amount(records: Records) -> Figure:
-    """Returns final test and average training accuracy by the number of training images.
+def same_layers(results_by_name: Mapping[str, Any], title: str | None = None) -> Figure:
+    """The similarity of each layer with itself in the other model, a line a result.
 
-    Args, Raises: as ``curves``; the records hold "sweep" of "train_size".
+    The band is the result's interval, where it has a finite one.
+
+    Args:
+      results_by_name: label of the line -> result, as of `heat_map`. "two P-T",
+        "P-T and RI-T" or "P-T / P" have the colours of these kinds.
+      title: None says what the results are, where they say so themselves.
+
+    Raises:
+      ValueError: no results, or one whose models have no layer of the same name.
+      TypeError, ImportError: as `heat_map`.
     """
-    return _draw("amount", records)
+    if not results_by_name:
+        raise ValueError("expected at least one result by name, got none")
+    lines = []
+    for i, (label, result) in enumerate(results_by_name.items()):
+        names, (value, low, high) = results.matrix(result).same_layer()
+        hue = colour_of_words(label) or _OTHERS[i % len(_OTHERS)]
+        marker = "o" if len(names) <= layers.MANY else ""
+        lines.append(layers.Line(label, hue, names, value, low, high, marker=marker))
+    measures = {_measure(result) for result in results_by_name.values()}
+    measure = measures.pop() if len(measures) == 1 else "similarity"
+    measure = measure.replace("Similarity", "similarity")
+    quantity = measure if title is None else "similarity"
+    name = f"Same layer, {measure}" if title is None else title
+    width = _width(1.5 + 0.1 * max(len(line.names) for line in lines))
+    return figure([layers.trend("layers", name, lines, quantity)], width=width)
 
 
-def domains(records: Records) -> Figure:
-    """Returns what pretraining brings, and where P-T and RI-T end, by the target's distance.
+def over_steps(
+    steps: Sequence[float],
+    found: Any,
+    *,
+    names: Sequence[str] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """The similarity of the same layers by training step or checkpoint, a line a layer.
 
-    Args, Raises: as ``curves``; the records hold "sweep" of "target", and "domains".
+    Steps stand on a logarithmic axis that has step 0; lines go from pale, the first layer, to
+    dark, the last. Of more than 6 layers, 6 at equal distances are drawn unless named.
+
+    Args:
+      steps: [K], increasing from 0 or more.
+      found: a result a step, as of `heat_map`, or an array [K, L] with `names`.
+      names: the layers to draw, in order; of an array, one a column.
+      title: None: "Same layer, by step".
+
+    Raises:
+      ValueError: lengths that do not fit, steps that do not increase, an unknown layer.
+      TypeError: an array without names; as `heat_map`. ImportError: as `heat_map`.
     """
-    return _draw("domains", records)
+    by_step = results.trajectory(steps, found, names)
+    chosen = layers.thinned(len(by_step.names))
+    if names is not None and not hasattr(found, "shape"):
+        chosen = list(range(len(by_step.names)))
+    lines = layers.by_layer(by_step, chosen, _MAP)
+    name = "Same layer, by step" if title is None else title
+    panel = layers.over_steps("steps", name, by_step.step.tolist(), lines, quantity="similarity")
+    return figure([panel])
 
 
-def starts(records: Records) -> Figure:
-    """Returns accuracies of P-T by P's checkpoint that it starts from, and P's way to its basin.
-
-    Args, Raises: as ``curves``; the records hold "sweep" of "init_step" or "checkpoints".
-    """
-    return _draw("starts", records)
+def _width(wanted: float) -> float:
+    return min(max(WIDTH, wanted), 3 * WIDTH)
 
 
-def transferability(records: Records) -> Figure:
-    """Returns the final accuracy of P-T against scores of P's checkpoints, a panel a score.
-
-    Args, Raises: as ``curves``; the records hold "transferability".
-    """
-    return _draw("transferability", records)
-
-
-def barrier(records: Records) -> Figure:
-    """Returns accuracy and loss along the straight lines between two models.
-
-    Args, Raises: as ``curves``; the records hold "interpolation".
-    """
-    return _draw("barrier", records)
-
-
-def landscape(records: Records) -> Figure:
-    """Returns loss and accuracy on planes through three models, and the pairs as basins.
-
-    For a basin, how far the loss rises above its mean in the set, by noise at its border and
-    by steps out of it, against their size delta.
-
-    Args, Raises: as ``curves``; the records hold "plane" or "basin".
-    """
-    return _draw("landscape", records)
-
-
-def permutation(records: Records) -> Figure:
-    """Returns accuracy and loss between two RI-T, as trained and with their units matched.
-
-    Args, Raises: as ``curves``; the records hold "permutation" of two RI-T.
-    """
-    return _draw("permutation", records)
-
-
-def similarity(records: Records) -> Figure:
-    """Returns CKA by layer, debiased and biased, and all layers against all, by kind of pair.
-
-    Args, Raises: as ``curves``; the records hold "similarity".
-    """
-    return _draw("similarity", records)
-
-
-def similarity_shuffled(records: Records) -> Figure:
-    """Returns debiased CKA by layer on whole and on shuffled images, a panel a kind of pair.
-
-    Args, Raises: as ``curves``; the records hold "similarity" of shuffled images too.
-    """
-    return _draw("similarity_shuffled", records)
-
-
-def similarity_trajectory(records: Records) -> Figure:
-    """Returns debiased CKA of the layers of a P-T, and of an RI-T, with P by training step.
-
-    Args, Raises: as ``curves``; the records hold "similarity_trajectory".
-    """
-    return _draw("similarity_trajectory", records)
-
-
-def probes(records: Records) -> Figure:
-    """Returns how well the target's classes are read from each layer, by kind of model.
-
-    Args, Raises: as ``curves``; the records hold "probes".
-    """
-    return _draw("probes", records)
-
-
-def partial_transfer(records: Records) -> Figure:
-    """Returns final test and average training accuracy by how many modules start from P.
-
-    Args, Raises: as ``curves``; the records hold "curves" of such runs.
-    """
-    return _draw("partial_transfer", records)
-
-
-def spectra(records: Records) -> Figure:
-    """Returns the singular values of the layers of P, P-T and RI-T, a panel a layer.
-
-    Args, Raises: as ``curves``; the records hold "spectra".
-    """
-    return _draw("spectra", records)
-
-
-def rewinding(records: Records) -> Figure:
-    """Returns what is lost where one module is set back to the start, or to a checkpoint.
-
-    Args, Raises: as ``curves``; the records hold "rewinding".
-    """
-    return _draw("rewinding", records)
-
-
-def criticality(records: Records) -> Figure:
-    """Returns the error where one module is on its way back and in noise, as maps by module.
-
-    Args, Raises: as ``curves``; the records hold "criticality".
-    """
-    return _draw("criticality", records)
-
-
-def movement(records: Records) -> Figure:
-    """Returns how far each module moved, and the cosine of two runs' movements.
-
-    Args, Raises: as ``curves``; the records hold "movement" or "movement_alike".
-    """
-    return _draw("movement", records)
-
-
-def distances(records: Records) -> Figure:
-    """Returns distances in parameter space by module, absolute and relative.
-
-    Args, Raises: as ``curves``; the records hold "distances".
-    """
-    return _draw("distances", records)
-
-
-def mistakes(records: Records) -> Figure:
-    """Returns mistakes in common and apart, in all and by class, and how alike and clear they are.
-
-    Args, Raises: as ``curves``; the records hold "mistakes".
-    """
-    return _draw("mistakes", records)
-
-
-def gallery(records: Records) -> Figure:
-    """Returns images that P-T, RI-T or both get wrong, with their answers.
-
-    Args, Raises: as ``curves``; the records hold "mistakes" of a P-T and an RI-T.
-    """
-    return _draw("gallery", records)
-
-
-heat_map = figures_of_results.heat_map
-same_layers = figures_of_results.same_layers
-over_steps = figures_of_results.over_steps
-
-
-def _draw(name: str, records: Records) -> Figure:
-    return figure(PANELS[name](listed(records)))
+def _measure(result: Any) -> str:
+    """What a result's values are, e.g. "CKA" or the name of its measure."""
+    given = getattr(result, "measure", None)
+    return str(given) if given else "CKA" if hasattr(result, "debiased") else "Similarity"

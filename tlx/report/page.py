@@ -1,7 +1,5 @@
 """The page: a study's records as one self-contained HTML file that reads like a short paper."""
 
-from __future__ import annotations
-
 import html
 import json
 import os
@@ -12,13 +10,20 @@ from typing import Any
 import numpy as np
 
 from tlx.records import Record, record_digest, scan
-from tlx.report import answers, measures, sections, tables
-from tlx.report.numbers import NO_DATA, count
-from tlx.report.paper import CITATION
-from tlx.report.table import Table
+from tlx.report import section as sections
+from tlx.report import summary
+from tlx.report.questions import QUESTIONS
+from tlx.report.read import learning
+from tlx.report.read.selection import of_kind, problems
+from tlx.report.words.numbers import NO_DATA, count
+from tlx.report.words.table import Table
 
 _CSS = Path(__file__).with_name("page.css")
 TITLE = "What is transferred?"
+CITATION = (
+    "B. Neyshabur, H. Sedghi, C. Zhang. What is being transferred in transfer learning? "
+    "NeurIPS 2020. arXiv 2008.11687."
+)
 
 
 def write(
@@ -33,14 +38,14 @@ def write(
     same records give the same bytes. Questions without any record are named in one paragraph.
 
     Args:
-        records_root: the records' folder; may be of an unfinished study, or empty.
-        out_html: where to write; its folder is made where missing. It is replaced as a
-            whole.
-        title: the page's heading; None gives the paper's question and the target's name.
+      records_root: the records' folder; may be of an unfinished study, or empty.
+      out_html: where to write; its folder is made where missing. It is replaced as a
+        whole.
+      title: the page's heading; None gives the paper's question and the target's name.
 
     Raises:
-        ValueError: ``records_root`` is no folder.
-        ImportError: no matplotlib; says the install command.
+      ValueError: `records_root` is no folder.
+      ImportError: no matplotlib; says the install command.
     """
     records, damaged = scan(records_root)
     text = render(records, title=title, damaged=damaged)
@@ -55,12 +60,12 @@ def write(
 def render(
     records: Sequence[Record], *, title: str | None = None, damaged: Sequence[str] = ()
 ) -> str:
-    """Returns the page's HTML; ``damaged`` are messages for its appendix.
+    """The page's HTML; `damaged` are messages for its appendix.
 
     Raises:
-        ImportError: no matplotlib; says the install command.
+      ImportError: no matplotlib; says the install command.
     """
-    made = [sections.make(name, records) for name in answers.QUESTIONS]
+    made = [sections.make(question, records) for question in QUESTIONS.values()]
     heading = html.escape(title if title is not None else _title(records))
     rendered, number = [], 1
     asked = [section for section in made if section.has_data]
@@ -82,8 +87,8 @@ def render(
             f"<header>\n<h1>{heading}</h1>\n{_facts(records)}\n</header>",
             f"<main>\n{_summary(records, asked or made)}",
             *rendered,
-            _not_asked([s.title for s in made if asked and s not in asked]),
-            _appendix(records, [*damaged, *measures.problems(records)]),
+            _not_asked([s.question.title for s in made if asked and s not in asked]),
+            _appendix(records, [*damaged, *problems(records)]),
             "</main>",
             "</body>",
             "</html>",
@@ -93,17 +98,21 @@ def render(
 
 
 def _title(records: Sequence[Record]) -> str:
-    targets = sorted({c.target for c in measures.curves(records, None) if c.target})
+    targets = sorted({c.target for c in learning.curves(records, None) if c.target})
     return f"What is transferred to {' and '.join(targets)}?" if targets else TITLE
 
 
 def _facts(records: Sequence[Record]) -> str:
-    every = [r for r in measures.usable(records, "curves") if not r.inputs.get("part")]
-    found = [measures.curve(r) for r in every if r.inputs.get("kind") != "P"]
+    every = [
+        r
+        for r in of_kind(records, "learning_curve", "step", "test_accuracy")
+        if not r.inputs.get("part")
+    ]
+    found = [learning.curve(r) for r in every if r.inputs.get("kind") != "P"]
     parts = []
     for kind in sorted({c.kind for c in found}):
         parts.append(count(sum(c.kind == kind for c in found), f"{kind} run"))
-    sizes = sorted({c.train_size for c in found if c.train_size})
+    sizes = sorted({c.num_train for c in found if c.num_train})
     tests = sorted({c.num_test for c in found if c.num_test})
     for numbers, noun in ((sizes, "training images"), (tests, "test images")):
         if numbers:
@@ -118,10 +127,10 @@ def _facts(records: Sequence[Record]) -> str:
 
 def _summary(records: Sequence[Record], made: Sequence[sections.Section]) -> str:
     items = "\n".join(
-        f'<li><a href="#{s.name}">{sections.prose(s.answer.short or _missing(s))}</a></li>'
+        f'<li><a href="#{s.question.name}">{sections.prose(s.answer.short or _missing(s))}</a></li>'
         for s in made
     )
-    return tables.headline(records).html("headline") + f'\n<ol class="answers">\n{items}\n</ol>'
+    return summary.headline(records).html("headline") + f'\n<ol class="answers">\n{items}\n</ol>'
 
 
 def _not_asked(titles: Sequence[str]) -> str:
@@ -132,14 +141,14 @@ def _not_asked(titles: Sequence[str]) -> str:
 
 
 def _missing(section: sections.Section) -> str:
-    return f"{section.title} {NO_DATA.capitalize()}."
+    return f"{section.question.title} {NO_DATA.capitalize()}."
 
 
-def _appendix(records: Sequence[Record], problems: Sequence[str]) -> str:
+def _appendix(records: Sequence[Record], wrong: Sequence[str]) -> str:
     parts = ['<section id="appendix">', "<h2>Appendix</h2>"]
     parts.append(f"<p>The paper: {html.escape(CITATION)}</p>")
-    if problems:
-        items = "".join(f"<li>{html.escape(p)}</li>" for p in problems)
+    if wrong:
+        items = "".join(f"<li>{html.escape(p)}</li>" for p in wrong)
         parts.append(f"<h3>Records left out or with problems</h3>\n<ul>{items}</ul>")
     parts += [_study(record) for record in records if record.question == "study"]
     parts.append(_records(records))
@@ -162,9 +171,8 @@ def _records(records: Sequence[Record]) -> str:
 
 
 def _study(record: Record) -> str:
-    options = record.key.get("options") or {}
-    seconds = np.asarray(record.results.get("seconds", np.nan), np.float64)
-    folded = {"config": options.get("config"), **record.meta}
+    seconds = np.asarray(record.results.seconds, np.float64)
+    folded = {"config": record.options.get("config"), **record.meta}
     parts = []
     if np.isfinite(seconds).any():
         runs = count(int(np.isfinite(seconds).sum()), "run")

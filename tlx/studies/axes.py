@@ -1,11 +1,9 @@
 """The axes of a study: along each, P-T and RI-T are trained at other values of one thing."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,16 +13,14 @@ from tlx.data.permutations import block_permutation
 from tlx.data.spec import DataSpec, parse_shuffle
 from tlx.train.spec import RunSpec
 
-if TYPE_CHECKING:
-    from tlx.studies.spec import StudySpec
-
-NAMES = ("shuffle", "train_size", "target", "init_step")
-
 BOTH = ("P-T", "RI-T")
 KINDS: Mapping[str, tuple[str, ...]] = {"init_step": ("P-T",)} | dict.fromkeys(
     ("", "shuffle", "train_size", "target"), BOTH
 )
 """The kinds of run that an axis has: only P-T starts from P."""
+
+_FIELDS = {"shuffle": "shuffle", "train_size": "train_size", "target": "name"}
+"""What of the data an axis changes."""
 
 _SHUFFLES = ("pixel", "channel_block", "block")
 
@@ -46,25 +42,49 @@ class Cell(NamedTuple):
 PLAIN = Cell("", "", "")
 
 
-def cells(spec: StudySpec, axis: str) -> list[Cell]:
-    """The values of an axis besides the plain one, in the order in which they are shown."""
-    if axis == "shuffle":
-        return [Cell(axis, word, word) for word in sorted(spec.shuffles, key=_finest_first)]
-    values: Mapping[str, tuple[object, ...]] = {
-        "train_size": tuple(sorted(spec.train_sizes)),
-        "target": spec.targets,
-        "init_step": tuple(sorted(spec.init_steps)),
-    }
-    return [Cell(axis, str(value), f"{axis}:{value}") for value in values[axis]]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Axes:
+    """The values along each axis, besides that of the plain runs.
+
+    Attributes:
+      shuffle: shuffled versions of the target, in the words of `DataSpec.shuffle`.
+      train_size: other numbers of training images of the target.
+      target: other targets, by the names of their sources; all else as the target's.
+      init_step: earlier steps of P, which it keeps, from which P-T starts too.
+    """
+
+    shuffle: tuple[str, ...] = ()
+    train_size: tuple[int, ...] = ()
+    target: tuple[str, ...] = ()
+    init_step: tuple[int, ...] = ()
+
+    def cells(self, axis: str) -> list[Cell]:
+        """The values of an axis in the order in which they are shown."""
+        if axis == "shuffle":
+            return [Cell(axis, word, word) for word in sorted(self.shuffle, key=_finest_first)]
+        values = getattr(self, axis)
+        in_order = values if axis == "target" else sorted(values)
+        return [Cell(axis, str(value), f"{axis}:{value}") for value in in_order]
+
+    def problems(self, finetune: RunSpec, pretrain: RunSpec, init_step: int | str) -> list[str]:
+        """Everything that is wrong with them for these runs of a study."""
+        problems = []
+        for axis in _FIELDS:
+            for cell in self.cells(axis):
+                data = apply(cell, finetune).data
+                problems += [f"{axis}: {problem}" for problem in _data_problems(data)]
+        problems += _step_problems(self.init_step, pretrain, init_step)
+        for axis, field in _FIELDS.items():
+            values, plain = getattr(self, axis), getattr(finetune.data, field)
+            if len(set(values)) < len(values) or plain in values:
+                problems.append(
+                    f"{axis}: expected each once, and not {plain!r} (the plain target is always "
+                    f"there), got {values}"
+                )
+        return problems
 
 
-def plain_value(spec: StudySpec, axis: str) -> str:
-    """Where the plain runs are on an axis."""
-    data = spec.finetune.data
-    if axis == "train_size":
-        return str(len(open_split(data, "train")[1]))
-    last = spec.pretrain.num_steps if spec.init_step == "last" else spec.init_step
-    return {"shuffle": "none", "target": data.name, "init_step": str(last)}[axis]
+NAMES = tuple(field.name for field in dataclasses.fields(Axes))
 
 
 def apply(cell: Cell, run: RunSpec) -> RunSpec:
@@ -75,47 +95,15 @@ def apply(cell: Cell, run: RunSpec) -> RunSpec:
         return dataclasses.replace(run, init_from=start)
     if cell.axis == "":
         return run
-    field = {"shuffle": "shuffle", "train_size": "train_size", "target": "name"}[cell.axis]
     value: Any = int(cell.value) if cell.axis == "train_size" else cell.value
-    return dataclasses.replace(run, data=dataclasses.replace(run.data, **{field: value}))
-
-
-def problems(spec: StudySpec) -> list[str]:
-    """Everything that is wrong with the axes of a study and its rates."""
-    found = []
-    fields = {"shuffle": "shuffles", "train_size": "train_sizes", "target": "targets"}
-    for axis, field in fields.items():
-        for cell in cells(spec, axis):
-            data = apply(cell, spec.finetune).data
-            found += [f"{field}: {problem}" for problem in _data_problems(data)]
-    found += _step_problems(spec)
-    for field, plain in (
-        ("shuffles", "none"),
-        ("targets", spec.finetune.data.name),
-        ("train_sizes", spec.finetune.data.train_size),
-        ("rates", None),
-    ):
-        values = getattr(spec, field)
-        if len(set(values)) < len(values) or plain in values:
-            found.append(
-                f"{field}: expected each once, and not {plain!r} (the plain target is always "
-                f"there), got {values}"
-            )
-    if any(rate <= 0 for rate in spec.rates):
-        found.append(f"rates: expected numbers above 0, got {spec.rates}")
-    own = [run.optim.rate for run in (spec.finetune, spec.scratch)]
-    if spec.rates and len({rate in spec.rates for rate in own}) > 1:
-        found.append(
-            "rates: expected both of the rates of finetune and scratch among them or neither, so "
-            f"that P-T and RI-T are chosen from as many, got {spec.rates} with {own}"
-        )
-    return found
+    data = dataclasses.replace(run.data, **{_FIELDS[cell.axis]: value})
+    return dataclasses.replace(run, data=data)
 
 
 def _data_problems(data: DataSpec) -> list[str]:
-    found = data.problems() or data.unavailable()
-    if found:
-        return found
+    problems = data.problems() or data.unavailable()
+    if problems:
+        return problems
     try:
         open_split(data, "train")
     except ValueError as error:
@@ -123,21 +111,21 @@ def _data_problems(data: DataSpec) -> list[str]:
     return _unmoved(data)
 
 
-def _step_problems(spec: StudySpec) -> list[str]:
-    keep, last = spec.pretrain.checkpoint, spec.pretrain.num_steps
+def _step_problems(steps: tuple[int, ...], pretrain: RunSpec, init_step: int | str) -> list[str]:
+    keep, last = pretrain.checkpoint, pretrain.num_steps
     kept = checkpoints.scheduled(last, rule=keep.rule, steps=keep.steps, every=keep.every)
-    if spec.init_steps and spec.init_step != "last":
+    if steps and init_step != "last":
         return [
-            f"init_steps: expected init_step 'last', with which they are compared, got "
-            f"{spec.init_step!r}"
+            f"init_step: expected the study's init_step to be 'last', with which they are "
+            f"compared, got {init_step!r}"
         ]
-    wrong = [step for step in spec.init_steps if step not in kept or step == last]
-    twice = [a for a, b in itertools.pairwise(sorted(spec.init_steps)) if a == b]
+    wrong = [step for step in steps if step not in kept or step == last]
+    twice = [a for a, b in itertools.pairwise(sorted(steps)) if a == b]
     if not (wrong or twice):
         return []
     return [
-        f"init_steps: expected steps before the last that pretrain.checkpoint keeps, each once: "
-        f"some of {sorted(kept - {last})}, got {spec.init_steps}"
+        f"init_step: expected steps before the last that pretrain.checkpoint keeps, each once: "
+        f"some of {sorted(kept - {last})}, got {steps}"
     ]
 
 

@@ -49,15 +49,15 @@ def parse(word: str, run: RunSpec) -> Partial:
 
 def problems(words: tuple[str, ...], run: RunSpec) -> list[str]:
     """Everything that is wrong with the words of a study."""
-    found = []
+    problems = []
     for word in words:
         try:
             parse(word, run)
         except ValueError as error:
-            found.append(str(error))
+            problems.append(str(error))
     if len(set(words)) < len(words):
-        found.append(f"expected each word once, got {words}")
-    return found
+        problems.append(f"expected each word once, got {words}")
+    return problems
 
 
 def apply(word: str, run: RunSpec) -> RunSpec:

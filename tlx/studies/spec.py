@@ -1,63 +1,26 @@
 """What a transfer study is: three kinds of run, and what is asked of them and between them."""
 
 import dataclasses
-import itertools
+from typing import Any
 
-from tlx.analyses.parameters import spectra
 from tlx.core import checks
-from tlx.studies import axes, partial
+from tlx.studies import partial
+from tlx.studies.axes import Axes
+from tlx.studies.question import Question
+from tlx.studies.questions import NAMES, Questions
+from tlx.train import problems as check
 from tlx.train.spec import InitFrom, RunSpec
 
 SEEDS_APART = 1000
 """Distance between the seeds of replicates."""
 
-SPATIAL = ("flatten", "pool", "positions")
-"""What `tlx.analyses.features.similarity.cka_matrix` can do with the positions of a feature map."""
-
-QUESTIONS = (
-    "sweeps",
-    "checkpoints",
-    "transferability",
-    "domains",
-    "mistakes",
-    "lines",
-    "planes",
-    "basins",
-    "permutations",
-    "feature similarity",
-    "similarity by step",
-    "linear probes",
-    "rewinding",
-    "criticality",
-    "distances",
-    "movement",
-    "shared directions",
-    "spectra",
-)
-"""What a study can be asked besides its learning curves."""
-
-SINGLE = frozenset(("sweeps", "checkpoints", "transferability", "domains", "mistakes"))
-"""Those that need no second run of a recipe; without one there are no intervals over seeds."""
-
-LEAST = {
-    "replicates": 1,
-    "num_alphas": 3,
-    "plane_points": 2,
-    "basin_draws": 2,
-    "basin_tolerance": 0,
-    "similarity_batch": 4,
-    "similarity_resamples": 0,
-    "criticality_alphas": 2,
-    "criticality_draws": 1,
-    "criticality_tolerance": 0,
-    "subspace_rank": 1,
-}
-"""The least value of each number of a study."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StudySpec:
+class StudySpec(Questions):
     """A transfer study: P on the source, P-T and RI-T on the target, plain and shuffled.
+
+    The options of each question stand under its name, as `basin.num_draws`; those that are left
+    out are the defaults of its class in `tlx.studies.questions`.
 
     Attributes:
       name: short name, for files.
@@ -72,40 +35,12 @@ class StudySpec:
       replicates: P-T and RI-T runs of each kind, at least 2 where a question compares pairs;
         replicate i has the config's seed plus i·1000.
       rates: further learning rates with which every P-T and RI-T is trained too.
-      shuffles: shuffled versions of the target, in the words of `DataSpec.shuffle`.
-      train_sizes: other numbers of training images of the target.
-      targets: other targets, by the names of their sources; all else as the target's.
-      init_steps: earlier steps of P, which it keeps, from which P-T starts too.
-      questions: names of `QUESTIONS`, those that are asked; none: all that the runs allow.
-      num_alphas: points on each line, ends included, at least 3; an odd number has ½ among
-        them.
-      plane_points: points along each side of the plane through two P-T and one RI-T, at least 2.
-      basin_noise: increasing; the scan of delta in definition 3.1 of the paper, as the
-        standard deviation of the noise on each parameter, delta/√P.
-      basin_draws: points drawn for each expectation of that definition, at least 2.
-      basin_tolerance: the barrier in 0-1 error up to which two models share a basin.
-      similarity_batch: rows of a batch for the kernel alignment; its memory grows with
-        layers × rows².
-      similarity_spatial: what becomes of the positions of a feature map: "flatten" (an image
-        is the vector of all values), "pool" (their mean over positions) or "positions" (each
-        position is an example).
-      similarity_resamples: bootstrap resamples of the test images for the intervals of the
-        kernel alignment; 0: no intervals.
-      criticality_alphas: places on the straight line from step 0 to the last at which each
-        module is tried, ends included, at least 2; on the way of the optimiser it is tried at
-        every checkpoint.
-      criticality_noise: increasing from 0 or more, with one above 0; the noise that a module is
-        tried in, as the standard deviation on each weight.
-      criticality_draws: draws of that noise, at least 1.
-      criticality_tolerance: how far the 0-1 error on the training images may be above the trained
-        model's for a module's place and noise to count as harmless.
-      spectra_kind: how convolutions are seen for their singular values: "circular" (with
-        circular padding, exact), "reshaped" (the kernel as a matrix) or "operator" (with the
-        layer's own padding and strides; the largest values only).
-      subspace_rank: the leading directions of two runs' movements that are compared.
+      axes: other values of one thing at which P-T and RI-T are trained too.
       partial: further P-T runs that start from some modules of P only, the rest fresh: "first:k"
         takes the first k modules (of the body, so that k is 0 … their number), "except:k" all but
         those; "first:k:frozen" trains the others only.
+      questions: names of those that are asked, as `("basin", "plane")`; none: all that the runs
+        allow. Learning curves and times are always recorded.
     """
 
     name: str
@@ -117,79 +52,83 @@ class StudySpec:
     init_head: str = "zeros"
     replicates: int = 2
     rates: tuple[float, ...] = ()
-    shuffles: tuple[str, ...] = ()
-    train_sizes: tuple[int, ...] = ()
-    targets: tuple[str, ...] = ()
-    init_steps: tuple[int, ...] = ()
-    questions: tuple[str, ...] = ()
-    num_alphas: int = 21
-    plane_points: int = 21
-    basin_noise: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04)
-    basin_draws: int = 64
-    basin_tolerance: float = 0.02
-    similarity_batch: int = 512
-    similarity_spatial: str = "flatten"
-    similarity_resamples: int = 200
-    criticality_alphas: int = 11
-    criticality_noise: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-    criticality_draws: int = 3
-    criticality_tolerance: float = 0.02
-    spectra_kind: str = "circular"
-    subspace_rank: int = 1
+    axes: Axes = dataclasses.field(default_factory=Axes)
     partial: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
+
+    def asked(self) -> dict[str, Question]:
+        """The questions that are asked, by name, in the order in which they are answered."""
+        names = self.questions or NAMES
+        return {
+            name: question
+            for name, question in self.by_name().items()
+            if question.is_always_asked or name in names
+        }
+
+    def saved(self) -> dict[str, Any]:
+        """What decides the study, by field: all but the options of questions that it does not ask.
+
+        A study is built from it again, and differs from this one in those options alone.
+        """
+        left_out = self.by_name().keys() - self.asked().keys()
+        names = [field.name for field in dataclasses.fields(self)]
+        return {name: getattr(self, name) for name in names if name not in left_out}
 
     def problems(self) -> list[str]:
         """Everything that is wrong, each with its place; empty if nothing is."""
-        found = []
+        problems = []
         for part in ("pretrain", "finetune", "scratch"):
             run: RunSpec = getattr(self, part)
-            found += [f"{part}.{problem}" for problem in run.problems()]
-            found += [f"{part}.data.{problem}" for problem in run.data.unavailable()]
+            problems += [f"{part}.{problem}" for problem in run.problems()]
+            problems += [f"{part}.data.{problem}" for problem in run.data.unavailable()]
         start = InitFrom(workdir="P", step=self.init_step, head=self.init_head)
-        found += [f"init_{problem}" for problem in start.problems()]
-        for field, least in LEAST.items():
-            if getattr(self, field) < least:
-                found.append(f"{field}: expected at least {least}, got {getattr(self, field)}")
-        for field in ("basin_noise", "criticality_noise"):
-            noise = getattr(self, field)
-            if not noise or noise[0] < 0 or any(a >= b for a, b in itertools.pairwise(noise)):
-                found.append(f"{field}: expected numbers that increase from 0 or more, got {noise}")
-        if not any(sigma > 0 for sigma in self.criticality_noise):
-            found.append("criticality_noise: expected a number above 0, got none")
-        if self.spectra_kind not in spectra.KINDS:
-            problem = checks.unknown("kind", self.spectra_kind, spectra.KINDS)
-            found.append(f"spectra_kind: {problem}")
-        if self.similarity_spatial not in SPATIAL:
-            problem = checks.unknown("way with positions", self.similarity_spatial, SPATIAL)
-            found.append(f"similarity_spatial: {problem}")
-        if self.similarity_spatial == "positions" and self.similarity_resamples > 0:
-            found.append(
-                "similarity_resamples: expected 0 with similarity_spatial 'positions', since the "
-                f"positions of an image cannot be resampled apart, got {self.similarity_resamples}"
-            )
+        problems += [f"init_{problem}" for problem in start.problems()]
+        problems += check.integer("replicates", self.replicates, low=1)
+        for name, question in self.by_name().items():
+            problems += [f"{name}.{problem}" for problem in question.problems()]
         for name in self.questions:
-            if name not in QUESTIONS:
-                found.append(f"questions: {checks.unknown('question', name, QUESTIONS)}")
-        if self.replicates < 2 and (pairs := sorted(set(self.questions or QUESTIONS) - SINGLE)):
-            found.append(
-                f"replicates: expected at least 2, since {', '.join(pairs)} compare runs of one "
-                f"recipe, got {self.replicates}; or choose questions from "
-                f"{', '.join(sorted(SINGLE))}"
-            )
-        return found or self._cross_problems()
+            if name not in NAMES:
+                problems.append(f"questions: {checks.unknown('question', name, NAMES)}")
+        return problems + self._seed_problems() or self._cross_problems()
+
+    def _seed_problems(self) -> list[str]:
+        """Of questions that need more runs of a recipe than there are."""
+        needing = sorted(n for n, q in self.asked().items() if q.replicates > self.replicates)
+        if self.replicates < 1 or not needing:
+            return []
+        others = sorted(n for n, q in self.by_name().items() if n in NAMES and n not in needing)
+        return [
+            f"replicates: expected at least 2, since {', '.join(needing)} compare runs of one "
+            f"recipe, got {self.replicates}; or choose questions from {', '.join(others)}"
+        ]
 
     def _cross_problems(self) -> list[str]:
-        found = []
+        problems = []
         if self.finetune.init_from or self.scratch.init_from:
-            found.append("init_from: the study sets it; leave it None in finetune and scratch")
+            problems.append("init_from: the study sets it; leave it None in finetune and scratch")
         for field in ("model", "data", "loss"):
             ours, theirs = getattr(self.finetune, field), getattr(self.scratch, field)
             if ours != theirs:
-                found.append(
+                problems.append(
                     f"finetune.{field} and scratch.{field}: expected equal ones, since P-T and "
                     f"RI-T are compared, got {ours} and {theirs}"
                 )
-        found += [
+        problems += [
             f"partial: {problem}" for problem in partial.problems(self.partial, self.finetune)
         ]
-        return found + axes.problems(self)
+        of_axes = self.axes.problems(self.finetune, self.pretrain, self.init_step)
+        return problems + [f"axes.{problem}" for problem in of_axes] + self._rate_problems()
+
+    def _rate_problems(self) -> list[str]:
+        problems = []
+        if len(set(self.rates)) < len(self.rates):
+            problems.append(f"rates: expected each once, got {self.rates}")
+        if any(rate <= 0 for rate in self.rates):
+            problems.append(f"rates: expected numbers above 0, got {self.rates}")
+        plain = [run.optim.rate for run in (self.finetune, self.scratch)]
+        if self.rates and len({rate in self.rates for rate in plain}) > 1:
+            problems.append(
+                "rates: expected both of the rates of finetune and scratch among them or neither, "
+                f"so that P-T and RI-T are chosen from as many, got {self.rates} with {plain}"
+            )
+        return problems

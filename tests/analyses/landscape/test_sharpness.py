@@ -80,7 +80,8 @@ def test_at_a_maximum_it_is_zero():
         key=KEY,
     )
     assert got.value == 0
-    assert (got.losses[1:, 1:] < 0).all()
+    assert (got.losses[1:, 1:] <= 0).all()  # the square of what is near 0 may be none
+    assert (got.losses[1:, 1:] < 0).any()
 
 
 @pytest.mark.parametrize("adaptive", [False, True])

@@ -13,6 +13,9 @@ from scipy import special
 
 from tlx.analyses.function import _chance, _intervals
 from tlx.analyses.function._multiple_tests import benjamini_hochberg, holm
+from tlx.core import public
+
+__dir__ = public.names(__name__)
 
 __all__ = ["Comparison", "Estimate", "benjamini_hochberg", "difference", "difference_of_examples",
            "holm", "mean_over_seeds", "over_seeds_and_examples", "relative_drop"]  # fmt: skip

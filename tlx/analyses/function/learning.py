@@ -10,6 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tlx.analyses.function import inference
+from tlx.core import public
+
+__dir__ = public.names(__name__)
 
 
 class Point(NamedTuple):

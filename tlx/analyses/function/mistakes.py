@@ -18,7 +18,9 @@ from jaxtyping import Array, Float, Int
 
 from tlx.analyses.function import _chance
 from tlx.analyses.function.predictions import Predictions
-from tlx.core import checks, undefined
+from tlx.core import checks, public, undefined
+
+__dir__ = public.names(__name__)
 
 CELLS: tuple[str, ...] = ("neither", "only_b", "only_a", "common")
 """The outcomes of a judgement by models a and b: the order of every axis of size 4."""

@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from tlx.core import streams, tree
+from tlx.core import public, streams, tree
 from tlx.core.metrics import mask_of
 from tlx.core.types import ApplyFn, Batch, Params, Stream
+
+__dir__ = public.names(__name__)
 
 NO_ANSWER = -1
 """The answer of a model whose outputs for a judgement contain a NaN."""

@@ -21,8 +21,10 @@ from tlx.analyses.landscape import _losses
 from tlx.analyses.landscape._checks import finite_vector
 from tlx.analyses.landscape._safety import Estimate, Safety, safety
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import paths, undefined
+from tlx.core import paths, public, undefined
 from tlx.core.types import ApplyFn, Metric, Params, Stream
+
+__dir__ = public.names(__name__)
 
 __all__ = [
     "LOSSES",

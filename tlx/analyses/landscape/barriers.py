@@ -9,7 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses.landscape._checks import vector
-from tlx.core import checks, intervals, tree, undefined
+from tlx.core import checks, intervals, public, tree, undefined
+
+__dir__ = public.names(__name__)
 
 KINDS = ("chord", "endpoint_mean")
 """The kinds of barrier; see `barrier`."""

@@ -16,8 +16,10 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape import _hull, _losses, _pair_barriers
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import intervals, paths, undefined
+from tlx.core import intervals, paths, public, undefined
 from tlx.core.types import ApplyFn, Params, PerExampleFn, Stream
+
+__dir__ = public.names(__name__)
 
 LOSSES = _losses.LOSSES
 """The losses of a classifier: "loss", cross-entropy in nats, and "error", the 0-1 error."""

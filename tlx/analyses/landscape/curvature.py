@@ -19,8 +19,10 @@ from scipy import special
 from tlx.analyses.landscape import _mean_loss, _operator, _output_curvature
 from tlx.analyses.landscape._lanczos import Tridiagonal, tridiagonal
 from tlx.analyses.landscape._operator import Operator as Operator
-from tlx.core import tree
+from tlx.core import public, tree
 from tlx.core.types import ApplyFn, Labels, Params, PerExampleFn, Stream
+
+__dir__ = public.names(__name__)
 
 CELLS = 512
 """The cells of a density's grid."""

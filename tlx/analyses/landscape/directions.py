@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from tlx.core import checks, tree
+from tlx.core import checks, public, tree
 from tlx.core.tree import unit_scale
 from tlx.core.types import Params
+
+__dir__ = public.names(__name__)
 
 NORMALIZATIONS = ("filter", "layer")
 """The normalisations of `random_direction` besides None."""

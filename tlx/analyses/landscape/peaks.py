@@ -12,8 +12,10 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape.barriers import Kind, barrier, check_kind
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import paths
+from tlx.core import paths, public
 from tlx.core.types import ApplyFn, Metric, Params, Stream
+
+__dir__ = public.names(__name__)
 
 FINEST = 1e-5
 """The smallest tolerance: closer points are hardly distinct in float32."""

@@ -19,8 +19,10 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape._checks import finite_params, finite_vector, rounding
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import paths, tree
+from tlx.core import paths, public, tree
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
+
+__dir__ = public.names(__name__)
 
 
 class Plane(NamedTuple):

@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses.landscape import _mean_loss
-from tlx.core import tree
+from tlx.core import public, tree
 from tlx.core.tree import unit_scale
 from tlx.core.types import ApplyFn, Batch, Labels, Params, PerExampleFn, Stream
+
+__dir__ = public.names(__name__)
 
 
 class Sharpness(NamedTuple):

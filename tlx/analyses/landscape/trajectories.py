@@ -12,9 +12,11 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape._checks import finite_params, rounding
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import paths, tree
+from tlx.core import paths, public, tree
 from tlx.core.entries import blocks, from_entries
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
+
+__dir__ = public.names(__name__)
 
 BLOCK = 2**20
 """The most entries of all checkpoints that are widened to float64 at once."""

@@ -13,9 +13,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses.parameters._inner import in_float64, inner
-from tlx.core import checks, tree, undefined
+from tlx.core import checks, public, tree, undefined
 from tlx.core import labels as labels_lib
 from tlx.core.types import Labels, Params
+
+__dir__ = public.names(__name__)
 
 
 class Distances(NamedTuple):

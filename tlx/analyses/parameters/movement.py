@@ -28,9 +28,11 @@ from tlx.analyses.parameters._subspaces import (
     principal_overlap,
     subspace_overlap,
 )
-from tlx.core import checks, tree
+from tlx.core import checks, public, tree
 from tlx.core import labels as labels_lib
 from tlx.core.types import Labels, Params
+
+__dir__ = public.names(__name__)
 
 __all__ = ["Alignment", "Alignments", "Movement", "PrincipalOverlap", "ScaleInvariant",
            "SubspaceOverlap", "Trajectory", "alignment_of_movement", "normalised",

@@ -17,8 +17,10 @@ from tlx.analyses.parameters._conv_operator import Geometry, Top
 from tlx.analyses.parameters._conv_spectrum import check_groups, each, real, singular_values
 from tlx.analyses.parameters._leaf_matrices import Layer, by_shape, layers, unused
 from tlx.analyses.parameters._spectral_summary import Summary, summary
-from tlx.core import checks, tree
+from tlx.core import checks, public, tree
 from tlx.core.types import ApplyFn, Params
+
+__dir__ = public.names(__name__)
 
 __all__ = ["Layer", "Spectra", "Summary", "Top", "by_layer", "circular", "dense", "layers",
            "of_model", "operator", "reshaped", "summary"]  # fmt: skip

@@ -10,7 +10,10 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
+from tlx.core import public
 from tlx.core.graph.tracing import Graph, Op, Var, done, is_literal, shape
+
+__dir__ = public.names(__name__)
 
 Axes: TypeAlias = tuple[int | None, ...] | None
 """The leaf's axis behind each axis of a value (None: no axis); None where it is not tracked."""

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from tlx.core import public
 from tlx.core.graph.known import SHAPING, Axes, Known, known
 from tlx.core.graph.sites import Site
 from tlx.core.graph.tracing import Graph, Op, Var, bodies, is_literal, shape
+
+__dir__ = public.names(__name__)
 
 
 class BatchNorm(NamedTuple):

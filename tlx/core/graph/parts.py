@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from tlx.core import graph, tree
+from tlx.core import graph, public, tree
 from tlx.core.graph.tracing import Graph, Var
 from tlx.core.types import ApplyFn, Params
+
+__dir__ = public.names(__name__)
 
 
 class Part(NamedTuple):

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tlx.core import public
 from tlx.core.graph.known import Known, known
 from tlx.core.graph.tracing import Graph, Op, Var, is_literal, shape
+
+__dir__ = public.names(__name__)
 
 _CONTRACTIONS = ("dot_general", "conv_general_dilated")
 

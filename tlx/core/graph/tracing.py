@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core as jex
 
-from tlx.core import tree
+from tlx.core import public, tree
 from tlx.core.types import ApplyFn, Params
+
+__dir__ = public.names(__name__)
 
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call",
           "custom_vjp_call_jaxpr", "checkpoint", "remat", "remat2", "composite")  # fmt: skip

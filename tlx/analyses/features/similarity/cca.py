@@ -25,7 +25,9 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.features.similarity import _comparison, _overlaps
 from tlx.analyses.features.similarity._comparison import Comparison
-from tlx.core import checks
+from tlx.core import checks, public
+
+__dir__ = public.names(__name__)
 
 Weights = Literal["projection", "released"]
 

@@ -30,7 +30,9 @@ from jaxtyping import Array, Float
 from tlx.analyses.features.similarity import _comparison, _features, _hsic, _second_moments, kernels
 from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.analyses.features.similarity.kernels import Kernel
-from tlx.core import checks, tree, undefined
+from tlx.core import checks, public, tree, undefined
+
+__dir__ = public.names(__name__)
 
 Estimator = Literal["debiased", "biased", "feature_corrected"]
 

@@ -21,9 +21,11 @@ from tlx.analyses.features.similarity import _cka_sums, _features, _hsic, cka, k
 from tlx.analyses.features.similarity._features import Spatial
 from tlx.analyses.features.similarity.cka import Estimator
 from tlx.analyses.features.similarity.kernels import Kernel
-from tlx.core import checks, evaluate, intervals, streams, undefined
+from tlx.core import checks, evaluate, intervals, public, streams, undefined
 from tlx.core.pair import Pair
 from tlx.core.types import Batch, FeatureFn, Params, Stream
+
+__dir__ = public.names(__name__)
 
 MOST_SPREAD = 0.05
 """`too_few` where unrelated features would give a debiased value of this standard deviation."""

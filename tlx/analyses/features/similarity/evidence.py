@@ -31,7 +31,9 @@ from jaxtyping import Array, Bool, Float
 
 from tlx.analyses.features.similarity import _features, _resampling, measures
 from tlx.analyses.features.similarity._comparison import Comparison
-from tlx.core import undefined
+from tlx.core import public, undefined
+
+__dir__ = public.names(__name__)
 
 
 class Evidence(NamedTuple):

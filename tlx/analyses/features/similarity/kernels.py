@@ -18,7 +18,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from tlx.core import public
 from tlx.core.tree import unit_scale
+
+__dir__ = public.names(__name__)
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _FEW = 16  # rows whose mean is within a quarter of the spread of the mean of all

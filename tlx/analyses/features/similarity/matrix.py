@@ -21,8 +21,10 @@ from tlx.analyses.features.similarity import (
 )
 from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.analyses.features.similarity._features import Spatial
-from tlx.core import checks, streams, undefined
+from tlx.core import checks, public, streams, undefined
 from tlx.core.types import FeatureFn, Params, Stream
+
+__dir__ = public.names(__name__)
 
 Hold = Literal["auto", "rows", "moments"]
 

@@ -29,7 +29,9 @@ from tlx.analyses.features.similarity import (
     shape,
 )
 from tlx.analyses.features.similarity._comparison import Comparison
-from tlx.core import checks
+from tlx.core import checks, public
+
+__dir__ = public.names(__name__)
 
 INVARIANCES: Mapping[str, str] = MappingProxyType(
     {

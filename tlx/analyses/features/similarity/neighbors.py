@@ -23,6 +23,9 @@ from jaxtyping import Array, Bool, Float
 from tlx.analyses.features.similarity import _comparison, kernels, rsa
 from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.analyses.features.similarity.rsa import Dissimilarity
+from tlx.core import public
+
+__dir__ = public.names(__name__)
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -179,8 +182,10 @@ def _cknna(k: int) -> Comparison:
             rows = kernels.centred(rows)
         kernel = jnp.matmul(rows, rows.T, precision=_HIGHEST)
         masked = near * kernel
-        own, rounding = _h(masked, masked), 32 * float(jnp.finfo(kernel.dtype).eps)
-        defined &= own > rounding * jnp.square(masked).sum()
+        own = _h(masked, masked)
+        # of sums of n² numbers in any order, whose signs do not cancel
+        rounding = 2 * len(x) * float(jnp.finfo(kernel.dtype).eps) * _sizes(masked, masked)
+        defined &= own > rounding
         return _Kernel(near, kernel, jnp.where(defined, own, jnp.nan))
 
     def compare(x: _Kernel, y: _Kernel) -> Float[Array, ""]:
@@ -211,9 +216,19 @@ def _neighbors(d: Float[Array, "n n"], k: int) -> _Neighbors:
 
 def _h(a: Array, b: Array) -> Float[Array, ""]:
     """The unbiased HSIC times n(n − 3) of matrices with a zero diagonal, symmetric or not."""
+    both, totals, mixed = _terms(a, b)
+    return both + totals - mixed
+
+
+def _sizes(a: Array, b: Array) -> Float[Array, ""]:
+    """What `_h` is the difference of, by magnitude."""
+    return jnp.abs(jnp.stack(_terms(a, b))).sum()
+
+
+def _terms(a: Array, b: Array) -> tuple[Array, Array, Array]:
     n = len(a)
     totals = a.sum() * b.sum() / ((n - 1) * (n - 2))
-    return (a * b.T).sum() + totals - 2 / (n - 2) * (a.sum(0) * b.sum(1)).sum()
+    return (a * b.T).sum(), totals, 2 / (n - 2) * (a.sum(0) * b.sum(1)).sum()
 
 
 def _checked(k: int, *, least: int) -> int:

@@ -41,7 +41,9 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.features.similarity import _comparison, kernels
 from tlx.analyses.features.similarity._comparison import Comparison
-from tlx.core import checks
+from tlx.core import checks, public
+
+__dir__ = public.names(__name__)
 
 Dissimilarity = Literal["correlation", "cosine", "euclidean", "squared_euclidean"]
 

@@ -20,6 +20,9 @@ from jaxtyping import Array, Float
 from tlx.analyses.features.similarity import _comparison, _overlaps
 from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.analyses.features.similarity._overlaps import Spectrum
+from tlx.core import public
+
+__dir__ = public.names(__name__)
 
 
 def procrustes(x: Any, y: Any) -> Float[Array, ""]:

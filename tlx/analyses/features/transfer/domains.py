@@ -23,9 +23,11 @@ from jaxtyping import Array, Float, Int
 
 from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer.probes import POOLINGS, Pooling
-from tlx.core import checks, streams, undefined
+from tlx.core import checks, public, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, FeatureFn, Params, Stream
+
+__dir__ = public.names(__name__)
 
 
 class Distance(NamedTuple):

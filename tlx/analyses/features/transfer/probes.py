@@ -19,9 +19,11 @@ from jaxtyping import Array, Float, Int
 
 from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer import _ridge
-from tlx.core import checks, intervals, streams, undefined
+from tlx.core import checks, intervals, public, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, FeatureFn, Params, Stream
+
+__dir__ = public.names(__name__)
 
 Pooling = Literal["flatten", "pool"]
 """The treatment of positions; see `tlx.analyses.features.similarity.cka_matrix.cka_matrix`."""

@@ -27,7 +27,9 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.features.transfer import _class_scores, _layer_scores, _rank_correlation
 from tlx.analyses.features.transfer._class_scores import Metric
-from tlx.core import checks, intervals, undefined
+from tlx.core import checks, intervals, public, undefined
+
+__dir__ = public.names(__name__)
 
 METRICS = _class_scores.METRICS
 

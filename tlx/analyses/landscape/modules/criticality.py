@@ -17,8 +17,10 @@ from jaxtyping import Array, Bool, Float, Int
 from tlx.analyses.landscape import _checks, _losses
 from tlx.analyses.landscape.modules import _module_sweep
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import checks, paths, streams, tree
+from tlx.core import checks, paths, public, streams, tree
 from tlx.core.types import ApplyFn, Labels, Params, PathFn, PerExampleFn, Stream
+
+__dir__ = public.names(__name__)
 
 LOSSES = _losses.LOSSES
 """The losses of a classifier: "loss", cross-entropy in nats, and "error", the 0-1 error."""

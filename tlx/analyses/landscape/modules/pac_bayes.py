@@ -38,9 +38,11 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import evaluate_path, metrics, paths, streams, tree
+from tlx.core import evaluate_path, metrics, paths, public, streams, tree
 from tlx.core import labels as labels_lib
 from tlx.core.types import ApplyFn, Labels, Params, PathFn, PerExampleFn, Stream
+
+__dir__ = public.names(__name__)
 
 LARGEST_VARIANCE = 1.0
 """c, of the prior's grid: of sigma² in definition 3.1 of Chatterji et al. (sigma up to 1)."""

@@ -18,8 +18,10 @@ from jaxtyping import Array, Float
 from tlx.analyses.landscape.permutations import _activations, _assignment, _permutation, _symmetry
 from tlx.analyses.landscape.permutations._permutation import check_same_function
 from tlx.analyses.landscape.permutations._symmetry import Group, Permutations, Symmetry
-from tlx.core import batch_statistics, checks, graph, streams, tree
+from tlx.core import batch_statistics, checks, graph, public, streams, tree
 from tlx.core.types import ApplyFn, Params, Stream
+
+__dir__ = public.names(__name__)
 
 __all__ = [
     "Group", "Matching", "Permutations", "Symmetry", "activation_matching", "apply_permutation",

@@ -1,0 +1,55 @@
+"""What is told of a study while it goes on."""
+
+import io
+
+from tlx.studies.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Clock:
+    def __init__(self):
+        self.time = 0.0
+
+    def __call__(self):
+        return self.time
+
+
+def told(out, seconds):
+    """Two tasks of weights 4 and 6; the first takes `seconds` a part, the second is done."""
+    clock = Clock()
+    progress = Progress(10, out, now=clock)
+    progress.start("one", 4)
+    clock.time += 100  # compilation, which does not count
+    progress.part(0.25, "step 1 of 4")
+    for step in (2, 3):
+        clock.time += seconds
+        progress.part(step / 4, f"step {step} of 4")
+    clock.time += seconds
+    progress.finish("accuracy 0.9")
+    progress.start("two", 6)
+    progress.finish(worked=False)
+    return out.getvalue()
+
+
+def test_progress_without_a_terminal():
+    assert told(io.StringIO(), 20).splitlines() == [
+        "[ 10%] one  step 1 of 4  (time left: not known yet)",
+        "[ 20%] one  step 2 of 4  (about 2 min 40 s left)",
+        "[ 30%] one  step 3 of 4  (about 2 min 20 s left)",
+        "[ 40%]  160.0 s  one  accuracy 0.9  (about 2 min 00 s left)",
+        "[100%]     done  two",
+    ]
+
+
+def test_quiet_where_parts_are_quick():
+    assert len(told(io.StringIO(), 1).splitlines()) == 3
+
+
+def test_progress_on_a_terminal_rewrites_its_line():
+    text = told(Terminal(), 20)
+    assert text.count("\r\x1b[K") == 7
+    assert text.count("\n") == 2

@@ -1,0 +1,1 @@
+"""Drawing: panels, their look, and the forms that several questions share."""

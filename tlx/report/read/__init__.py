@@ -1,0 +1,1 @@
+"""Reading: what several questions take from the records."""

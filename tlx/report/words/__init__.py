@@ -1,0 +1,1 @@
+"""Words: numbers as text, verdicts, kinds of model, tables."""

@@ -1,0 +1,49 @@
+"""A table that prints as text and as HTML."""
+
+import html
+import re
+from typing import NamedTuple
+
+
+def unbroken(text: str) -> str:
+    """Text with spaces that do not break inside a number with its error or interval."""
+    for sign in "±=/":
+        text = text.replace(f" {sign} ", f"\u00a0{sign}\u00a0")
+    return re.sub(r"(\[[−.,\d]+), ([−.,\d]+\])", "\\1,\u00a0\\2", text)
+
+
+class Table(NamedTuple):
+    """Rows of text under a row of column names; the first column names the rows."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def text(self) -> str:
+        """The table as lines of aligned text, the first column flush left."""
+        lines = [self.columns, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
+        rendered = [
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        ]
+        rule = "-" * max(map(len, rendered))
+        return "\n".join([rendered[0], rule, *rendered[1:]])
+
+    def html(self, css_class: str = "") -> str:
+        """The table as an HTML `<table>` in a box that scrolls where it is too wide."""
+        attribute = f' class="{html.escape(css_class)}"' if css_class else ""
+        head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in self.columns)
+        body = "\n".join(
+            "<tr>"
+            + f'<th scope="row">{html.escape(row[0])}</th>'
+            + "".join(f"<td>{unbroken(html.escape(cell))}</td>" for cell in row[1:])
+            + "</tr>"
+            for row in self.rows
+        )
+        return (
+            f'<div class="scroll"><table{attribute}>\n<thead><tr>{head}</tr></thead>\n'
+            f"<tbody>\n{body}\n</tbody></table></div>"
+        )

@@ -1,0 +1,68 @@
+"""The line between two runs, and the loss barrier on it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from tlx.analyses.landscape import barriers
+from tlx.records import results
+from tlx.studies import keys, lines, trained
+from tlx.studies.question import CONFIDENCE, Question, arrays
+from tlx.studies.runs import Pair, Plan
+from tlx.train import problems as check
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interpolation(Question):
+    """Loss and accuracy on the target's test images along the line between two runs.
+
+    Attributes:
+      num_alphas: points on each line, ends included, at least 3; an odd number has ½ among them.
+    """
+
+    version: ClassVar[int] = 1
+
+    num_alphas: int = 21
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with its options."""
+        return check.integer("num_alphas", self.num_alphas, low=3)
+
+    def subjects(self, plan: Plan) -> list[Pair]:
+        """Every pair of P-T and RI-T."""
+        return plan.all_target_pairs()
+
+    def key(self, pair: Pair) -> keys.Key:
+        """Of one pair."""
+        return keys.of_pair(pair, confidence=CONFIDENCE)
+
+    def answer(self, pair: Pair) -> results.Interpolation:
+        """The line, and the barrier on it."""
+        a, b = (trained.params(run) for run in pair)
+        line = lines.line(pair.a, a, b, self.num_alphas)
+        loss, dip = (lines.barrier(line, of) for of in ("loss", "error"))
+        above_ends = barriers.barrier(line.alphas, line.mean["loss"], kind="endpoint_mean")
+        return arrays(
+            results.Interpolation,
+            alphas=line.alphas,
+            loss=line.mean["loss"],
+            accuracy=line.mean["accuracy"],
+            num_examples=line.mean["count"][0],
+            barrier_chord=loss.height,
+            barrier_chord_low=loss.low,
+            barrier_chord_high=loss.high,
+            barrier_endpoint_mean=above_ends.height,
+            accuracy_barrier=dip.height,
+            accuracy_barrier_low=dip.low,
+            accuracy_barrier_high=dip.high,
+            statistics=line.statistics,
+            **_areas(line.alphas, line.mean),
+        )
+
+
+def _areas(alphas: Any, mean: Mapping[str, Any]) -> dict[str, Any]:
+    """Of several labels an image: the mean area under their ROC curves, and its dip."""
+    if "auc" not in mean:
+        return {}
+    dip = barriers.barrier(alphas, -mean["auc"], kind="chord")
+    return {"auc": mean["auc"], "auc_barrier": dip.height}

@@ -1,0 +1,34 @@
+"""The representation similarity of all layers of two runs."""
+
+import dataclasses
+
+from tlx.records import results
+from tlx.studies import keys, trained
+from tlx.studies.cka import EVIDENCE, CkaQuestion
+from tlx.studies.question import CONFIDENCE, arrays
+from tlx.studies.runs import Pair, Plan
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Similarity(CkaQuestion):
+    """Kernel alignment of all layers of two runs on the test images of the first one's target."""
+
+    def subjects(self, plan: Plan) -> list[Pair]:
+        """Two P-T, two RI-T, one of each, P-T and P; and the same on shuffled targets."""
+        return plan.target_pairs() + plan.source_pairs()[:1] + plan.shuffled_pairs()
+
+    def key(self, pair: Pair) -> keys.Key:
+        """Of one pair."""
+        return keys.of_pair(pair, confidence=CONFIDENCE)
+
+    def answer(self, pair: Pair) -> results.Similarity:
+        """The alignment, with the evidence for it."""
+        aligned = self.aligned(pair, trained.params(pair.a))
+        return arrays(
+            results.Similarity,
+            layers_a=list(aligned.layers_x),
+            layers_b=list(aligned.layers_y),
+            **{name: getattr(aligned, name) for name in EVIDENCE},
+            num_examples=aligned.num_examples,
+            num_left_out=aligned.num_left_out,
+        )
