@@ -110,10 +110,10 @@ def test_all_problems_of_a_config_are_told_at_once():
     for line in (
         "5 problem(s)",
         "replicas: unknown key 'replicas'; did you mean 'replicates'?",
-        "title: missing, expected str",
+        "title: expected str, got none",
         "finetune.optim.rate: expected float, got 'fast'",
         "finetune.data.image_sise: unknown key 'image_sise'; did you mean 'image_size'?",
-        "scratch.model: expected a config of its own, got 3",
+        "scratch.model: expected a nested config, got 3",
     ):
         assert line in message
 
@@ -124,7 +124,7 @@ def test_all_problems_of_a_config_are_told_at_once():
         ("pretrain.data.name=mnist5", "pretrain.data.name: unknown"),
         (
             "axes.shuffle=('block:5',)",
-            "axes.shuffle: shuffle: 'block:5' does not fit image_size 32",
+            "axes.shuffle: shuffle: expected a block size that divides image_size 32",
         ),
         (
             "axes.shuffle=('block:16',) "

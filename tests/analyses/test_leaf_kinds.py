@@ -347,7 +347,7 @@ def test_the_table_is_true(analysis, kind):
 
 def test_whole_leaves_that_differ_are_refused_on_a_path():
     a, b = model("whole", 0), model("whole", 1)
-    with pytest.raises(ValueError, match="these differ: x"):
+    with pytest.raises(ValueError, match="different values of x"):
         paths.line(a, {**b, "x": b["x"] + 1})
 
 

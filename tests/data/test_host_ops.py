@@ -228,9 +228,9 @@ def test_size_that_is_left():
     ("text", "message"),
     [
         ("crop:2", "unknown operation on decoded images 'crop'"),
-        ("pad", "'pad' needs a size of 1 or more, as pad:224, got 'pad'"),
-        ("pad:0", "'pad' needs a size of 1 or more, as pad:224, got 'pad:0'"),
-        ("blur:3", "'blur' takes no size, got 'blur:3'"),
+        ("pad", "expected 'pad' with a size of at least 1, as pad:224, got 'pad'"),
+        ("pad:0", "expected 'pad' with a size of at least 1, as pad:224, got 'pad:0'"),
+        ("blur:3", "expected 'blur' without a size, got 'blur:3'"),
     ],
 )
 def test_names_that_are_none(text, message):

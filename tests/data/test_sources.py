@@ -175,10 +175,10 @@ WHOLE = make_fashion.idx(np.zeros((5, 28, 28), np.uint8))
     [
         (
             gzip.compress(WHOLE)[:-30],
-            "cannot be unpacked (Compressed file ended before the end-of-stream marker was "
-            "reached)",
+            "expected a gzip file, got Compressed file ended before the end-of-stream marker was "
+            "reached",
         ),
-        (WHOLE, "cannot be unpacked (Not a gzipped file (b'\\x00\\x00'))"),
+        (WHOLE, "expected a gzip file, got Not a gzipped file (b'\\x00\\x00')"),
         (
             gzip.compress(WHOLE[:-1]),
             "expected 3920 values for the shape [5, 28, 28], got 3919",
@@ -241,7 +241,7 @@ def test_register_source(monkeypatch):
     assert "shapes" in sources.known()
     for taken in ("shapes", "digits", "tfds/own"):
         with pytest.raises(
-            ValueError, match=f"^the source name '{taken}' is taken; choose another"
+            ValueError, match=f"^expected a new source name, got '{taken}', which is taken"
         ):
             register_source(taken, shapes)
 

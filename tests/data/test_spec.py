@@ -62,10 +62,10 @@ def test_good_specs_have_no_problems_and_are_hashable():
             {"fit": ("float", "pad:32"), "augment": ("resized_crop",)},
             "fit: expected no 'float' with augment 'resized_crop', which takes the place of fit",
         ),
-        ({"augment": ("flip:2",)}, "augment: 'flip' takes no number, got 'flip:2'"),
+        ({"augment": ("flip:2",)}, "augment: expected 'flip' without a number, got 'flip:2'"),
         (
             {"augment": ("crop:40",)},
-            "augment: 'crop' needs a padding of 1 to 32 (image_size), got 'crop:40'",
+            "augment: expected 'crop' with a padding of 1 to 32, got 'crop:40'",
         ),
         (
             {"augment": ("crop", "crop:2")},
@@ -78,17 +78,17 @@ def test_good_specs_have_no_problems_and_are_hashable():
         ),
         (
             {"shuffle": "block"},
-            "shuffle: 'block' needs a block size of 1 or more, as block:8, got 'block'",
+            "shuffle: expected 'block' with a block size, as block:8, got 'block'",
         ),
         (
             {"shuffle": "block:0"},
-            "shuffle: 'block' needs a block size of 1 or more, as block:8, got 'block:0'",
+            "shuffle: expected 'block' with a block size, as block:8, got 'block:0'",
         ),
-        ({"shuffle": "pixel:3"}, "shuffle: 'pixel' takes no size, got 'pixel:3'"),
+        ({"shuffle": "pixel:3"}, "shuffle: expected 'pixel' without a size, got 'pixel:3'"),
         (
             {"shuffle": "channel_block:5"},
-            "shuffle: 'channel_block:5' does not fit image_size 32, which the block size must "
-            "divide; use one of channel_block:1, channel_block:2, channel_block:4, "
+            "shuffle: expected a block size that divides image_size 32, got 'channel_block:5'; "
+            "use one of channel_block:1, channel_block:2, channel_block:4, "
             "channel_block:8, channel_block:16, channel_block:32",
         ),
     ],

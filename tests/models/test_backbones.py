@@ -128,8 +128,8 @@ def test_depthwise_forms_agree(stride, size, sides):
     ("name", "values", "message"),
     [
         ("vit", {"heads": 5}, "heads that divide width 768, got 5"),
-        ("vit", {"mlp": 0}, "mlp must be an integer of at least 1, found 0"),
-        ("vit", {"patch": 0}, "patch must be an integer of at least 1, found 0"),
+        ("vit", {"mlp": 0}, "mlp as an integer of at least 1, got 0"),
+        ("vit", {"patch": 0}, "patch as an integer of at least 1, got 0"),
         ("convnext", {"stage_sizes": ()}, "stage_sizes of at least one stage"),
         ("convnext", {"head_init": "ones"}, "unknown head_init 'ones'"),
     ],

@@ -77,7 +77,7 @@ def test_widths_are_multiples_of_eight_and_the_last_features_stay():
         ({"width": "1"}, ValueError, "width as a number above 0, got '1'"),
         ({"stages": ((1, 16, 1.0, 1),)}, ValueError, "each of stages as"),
         ({"head_init": "ones"}, ValueError, "unknown head_init 'ones'"),
-        ({"num_classes": 0}, ValueError, "num_classes must be an integer of at least 1, found 0"),
+        ({"num_classes": 0}, ValueError, "num_classes as an integer of at least 1, got 0"),
     ],
 )
 def test_fields_out_of_range(values, error, message):

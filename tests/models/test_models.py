@@ -222,7 +222,7 @@ def test_batch_statistics():
         (("fixup_resnet", {"block": "basics"}), "FixupResNet: unknown block 'basics'"),
         (("fixup_resnet", {"head_init": "zero"}), "did you mean 'zeros'"),
         (("fixup_resnet18", {"dtype": "float16"}), "unknown dtype 'float16'"),
-        (("resnet", {"width": 0}), "width must be an integer of at least 1, found 0"),
+        (("resnet", {"width": 0}), "width as an integer of at least 1, got 0"),
         (("resnet", {"stage_sizes": ()}), "stage_sizes of at least one stage"),
         (("resnet", {"stage_sizes": (1, 0)}), r"stage_sizes\[1\] as an integer"),
     ],

@@ -125,9 +125,9 @@ def test_problems_with_options_are_told(question, message):
     [
         ({"shuffle": ("block:4", "block:4")}, "shuffle: expected each once, and not 'none'"),
         ({"shuffle": ("none",)}, "shuffle: expected each once, and not 'none'"),
-        ({"shuffle": ("block:3",)}, "shuffle: shuffle: 'block:3' does not fit image_size 8"),
+        ({"shuffle": ("block:3",)}, "shuffle: shuffle: expected a block size that divides"),
         ({"train_size": (40,)}, "train_size: expected each once, and not 40"),
-        ({"train_size": (2000,)}, "train_size: train_size is 2000 and valid_size 0, but the"),
+        ({"train_size": (2000,)}, "train_size: expected train_size and valid_size of at most"),
         ({"target": ("digits",)}, "target: expected each once, and not 'digits'"),
         ({"target": ("digit",)}, "target: name: unknown source 'digit'; did you mean 'digits'"),
         (

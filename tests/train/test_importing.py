@@ -154,7 +154,7 @@ def no_head(tensors):
     ("spoil", "message"),
     [
         (without, r"1 tensors do not fit ResNet.*\n  missing: bn1.weight \(params/stem/norm/"),
-        (infinite, "NaN or infinite values in params/stem/norm/scale"),
+        (infinite, "got NaN or infinity in params/stem/norm/scale"),
         (no_head, "expected a classifier fc.weight or params/head/kernel among"),
     ],
 )  # fmt: skip

@@ -253,7 +253,7 @@ def test_init_from_a_run_that_is_not_done(tmp_path: Path) -> None:
     with pytest.raises(Stop):
         run(make_spec(), tmp_path / "P", progress=stopping_at(5))
     spec = make_spec(init_from=InitFrom(workdir=str(tmp_path / "P")))
-    with pytest.raises(ValueError, match=r"is not done, so it has no 'last' step yet.*0, 1, 2"):
+    with pytest.raises(ValueError, match=r"a run that is done for step 'last'.*0, 1, 2"):
         run(spec, tmp_path / "P-T")
 
 

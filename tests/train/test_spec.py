@@ -62,11 +62,11 @@ def test_problems(part: Any, changes: dict[str, Any], problem: str) -> None:
 def test_problems_of_a_run_are_told_together_with_their_fields() -> None:
     spec = make_spec(eval_every=0, optim={"rate": -1}, data={"shuffle": "block:5"})
     found = "\n".join(spec.problems())
-    for part in ("eval_every: ", "optim.rate: ", "data.shuffle: 'block:5' does not fit"):
+    for part in ("eval_every: ", "optim.rate: ", "data.shuffle: expected a block size"):
         assert part in found
     late = make_spec(checkpoint={"steps": (99,)}, optim={"warmup_steps": 50})
     assert [p.split(":")[0] for p in late.problems()] == ["optim.warmup_steps", "checkpoint.steps"]
-    assert "model: expected a dataclass" in "\n".join(
+    assert "model: expected its dataclass" in "\n".join(
         dataclasses.replace(spec, model=None).problems()  # type: ignore[arg-type]
     )
 

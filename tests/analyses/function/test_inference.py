@@ -414,7 +414,7 @@ def test_any_array_will_do():
             lambda: inference.difference_of_examples([1, 0, 1], [1, np.nan, 2]),
             "expected right_b of 0 and 1, got 2 other values",
         ),
-        (lambda: inference.holm([0.5, 1.5, -1]), "expected p-values in 0 … 1, but 2 are outside"),
+        (lambda: inference.holm([0.5, 1.5, -1]), "expected p-values in 0 … 1, got 2 outside"),
     ],
 )
 def test_bad_input(call, message):

@@ -179,7 +179,7 @@ def test_band_of_runs_of_other_lengths():
         ),
         (
             lambda: learning.area_under([0, math.nan, 5], [0.1, 0.2, 0.3]),
-            "expected steps that rise, but nan comes after 0",
+            "expected steps that increase, got nan after 0",
         ),
         (
             lambda: learning.select([0, 1], [0.1], [0.1, 0.2]),

@@ -264,7 +264,7 @@ def _stored(**changes):
             {"probabilities": [np.full((4, C), 1 / C), np.full((3, C), 1 / C)]},
             ValueError,
             "expected probabilities [N, C] of all models for labels of shape (4,), as (4, 3), "
-            "but got\n  model 1: (3, 3)",
+            "got\n  model 1: (3, 3)",
         ),
         ({"probabilities": []}, ValueError, "expected at least one model, got none"),
         (
@@ -329,7 +329,7 @@ def test_errors_of_streams():
     other = (net.apply_fn, net.make_params(1, classes=5))
     with pytest.raises(ValueError, match=r"expected logits \[N, C\] of all models.*") as raised:
         predictions.collect([*_models(1), other], streams.from_arrays(inputs, labels, batch_size=4))
-    assert str(raised.value).endswith("as (4, 3), but got\n  model 1: (4, 5)")
+    assert str(raised.value).endswith("as (4, 3), got\n  model 1: (4, 5)")
     labels[20] = 7
     with pytest.raises(ValueError, match="got 1 with other values, such as 7; mask"):
         predictions.collect(_models(), streams.from_arrays(inputs, labels, batch_size=4))

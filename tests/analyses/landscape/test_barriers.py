@@ -97,8 +97,8 @@ def test_barrier_under_jit_and_vmap():
         ([0, 1], [1.0, 2.0], "cord", "unknown kind of barrier 'cord'; did you mean 'chord'"),
         ([0, 1], [1.0], "chord", "expected one loss for each alpha, got 2 alphas and 1 losses"),
         ([1, 0], [1.0, 2.0], "chord", "expected alphas that increase"),
-        ([0, 0.9], [1.0, 2.0], "chord", "expected 0 and 1 among the alphas, 1 missing"),
-        ([0.5], [1.0], "chord", "0 and 1 missing"),
+        ([0, 0.9], [1.0, 2.0], "chord", "among the alphas, .*, without 1"),
+        ([0.5], [1.0], "chord", "without 0 and 1"),
         ([0, 1], [[1.0, 2.0]], "chord", r"expected losses as a vector \[K\]"),
     ],
 )

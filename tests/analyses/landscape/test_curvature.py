@@ -333,7 +333,7 @@ ERRORS = {
     ),
     "no floating leaf": (
         lambda: _net(params={"w": jnp.arange(3)}),
-        "expected at least one floating leaf to vary, the parameters have none",
+        "expected at least one floating leaf to vary, got none in the parameters",
     ),
     "a vector of another length": (
         lambda: _net().product(np.ones(P + 1, np.float32)),

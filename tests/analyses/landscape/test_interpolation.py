@@ -209,7 +209,7 @@ def test_heads_may_have_other_leaves():
         ({"targets": {}}, "expected at least one target to evaluate, got none"),
         (
             {"is_head": lambda name: True},
-            r"is_head holds of all leaves \(head/bias, head/kernel, hidden/bias, hidden/kernel\)",
+            r"got True for all leaves \(head/bias, head/kernel, hidden/bias, hidden/kernel\)",
         ),
         (
             {"is_head": lambda name: name == "head/bias"},

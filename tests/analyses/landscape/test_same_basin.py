@@ -89,7 +89,7 @@ def test_a_classifier_is_judged_by_loss_and_error():
     ("options", "message"),
     [
         ({"losses": basins.LOSSES}, "unknown loss 'own'. Known: error, loss"),
-        ({"tolerance": -1.0}, r"expected the tolerance of own as a number from 0, got -1\.0"),
+        ({"tolerance": -1.0}, r"expected a tolerance of own of at least 0, got -1\.0"),
         ({"num_points": 0}, "expected at least one point on the line of a pair, got 0"),
         ({"confidence": 1.0}, r"expected a confidence between 0 and 1, got 1\.0"),
         ({"num_examples": 30}, "by num_examples=30, got 31 in row 15"),
@@ -108,7 +108,7 @@ def test_bad_questions(options, message):
 def test_every_loss_needs_a_tolerance_and_the_number_of_examples_is_needed():
     models, key = [point(-1, 0), point(1, 0)], jax.random.key(0)
     options = {"deltas": [0.1], "key": key, "tolerances": {"loss": 0.1}}
-    with pytest.raises(ValueError, match="each of the losses loss, error; missing: error"):
+    with pytest.raises(ValueError, match="each of the losses loss, error, got none for error"):
         basins.same_basin(landscapes.wells, models, landscapes.scales(), **options)
     stream = landscapes.scales()
     with pytest.raises(ValueError, match=r"expected num_examples= .* without num_examples"):

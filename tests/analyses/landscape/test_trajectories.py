@@ -157,7 +157,7 @@ def test_half_precision_and_counters():
         ([START] * 4, r"within 0 of one line, which is within rounding"),
         ([START, U, models.make_params(0, width=9)], "3 of 4 that differ"),
         ([{"n": jnp.int32(i), "w": jnp.ones(2)} for i in range(3)], "different values of n"),
-        ([{"n": jnp.int32(1)}] * 3, "within 0 of it"),
+        ([{"n": jnp.int32(1)}] * 3, "within 0 of one line"),
     ],
 )
 def test_refuses_checkpoints(checkpoints, message):

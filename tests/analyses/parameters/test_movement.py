@@ -531,7 +531,9 @@ def test_errors():
         movement.trajectory([], labels)
     with pytest.raises(ValueError, match="unknown module 'haed'; did you mean 'head'"):
         movement.trajectory(run, labels, modules=("haed",))
-    with pytest.raises(ValueError, match=r"checkpoints\[0\] and checkpoints\[1\] must have") as e:
+    with pytest.raises(
+        ValueError, match=r"checkpoints\[0\] and checkpoints\[1\] with the same leaves"
+    ) as e:
         movement.trajectory([p, models.make_params(1, classes=7)], labels)
     assert "head/kernel" in str(e.value)
     with pytest.raises(ValueError, match=r"checkpoints\[0\] and end with the same leaves"):
@@ -548,7 +550,9 @@ def test_errors():
         movement.principal_overlap(run, run, rank=0)
     with pytest.raises(ValueError, match="two or more checkpoints in checkpoints_b, got 1"):
         movement.principal_overlap(run, [a], rank=1)
-    with pytest.raises(ValueError, match=r"checkpoints_a\[0\] and checkpoints_b\[1\] must have"):
+    with pytest.raises(
+        ValueError, match=r"checkpoints_a\[0\] and checkpoints_b\[1\] with the same leaves"
+    ):
         movement.principal_overlap(run, [a, models.make_params(1, classes=7)], rank=1)
     lost = movement.ScaleInvariant("kernl", 1, None, "mean", "var", 1.0)
     with pytest.raises(ValueError, match="unknown leaf 'kernl'"):

@@ -477,7 +477,7 @@ K = normal(3, 3, 2, 4)
         (lambda: spectra.by_layer(params_of_convs(), sizes={"a/kernle": (4, 4)}), ValueError,
          "unknown convolution 'a/kernle'; did you mean 'a/kernel'"),
         (lambda: spectra.by_layer(params_of_convs(), sizes={"a/kernel": (4, 4)}), ValueError,
-         "expected the size of each convolution's feature maps, got none of b/kernel"),
+         "expected the size of each convolution's feature maps, got none for b/kernel"),
         (lambda: spectra.by_layer({}, layout="HWOI"), ValueError, "unknown layout 'HWOI'"),
         (lambda: spectra.of_model(odd_uses, {}, 0, kind="circle"), ValueError,
          "unknown kind 'circle'; did you mean 'circular'"),

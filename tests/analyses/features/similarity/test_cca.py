@@ -233,5 +233,5 @@ def test_errors() -> None:
         cca.pwcca(x, y, weights="projected")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="got 4 features and 3 examples"):
         cca.pwcca(x[:3], y[:3], weights="released")
-    with pytest.raises(ValueError, match="mean CCA needs at least 2 examples, got 1"):
+    with pytest.raises(ValueError, match="at least 2 examples for mean CCA, got 1"):
         cca.mean_cca(x[:1], y[:1])

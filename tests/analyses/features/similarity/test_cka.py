@@ -140,7 +140,7 @@ def test_low_precision_and_integers_are_computed_in_float32():
 @pytest.mark.parametrize(
     ("x", "y", "options", "message"),
     [
-        ((3, 2), (3, 2), {}, r"CKA \(linear, debiased\) needs at least 4 examples, got 3"),
+        ((3, 2), (3, 2), {}, r"at least 4 examples for CKA \(linear, debiased\), got 3"),
         ((5, 2), (6, 2), {}, r"of the same examples, got shapes \(5, 2\) and \(6, 2\)"),
         ((5, 2), (5, 2), {"estimator": "bias"}, "unknown estimator 'bias'; did you mean 'biased'"),
     ],

@@ -263,12 +263,12 @@ def test_the_order_of_layers_survives_jit():
     [
         (three_layers, 3, ValueError, "expected batches of at least 4 rows, got 3"),
         (lambda p, x: x, 8, TypeError, "expected a feature function to return a mapping"),
-        (lambda p, x: {}, 8, ValueError, "expected feature_fn_x to give at least one layer"),
+        (lambda p, x: {}, 8, ValueError, "expected feature_fn_x to return at least one layer"),
         (
             lambda p, x: {"ok": x, "mean": x.mean(0)},
             8,
             ValueError,
-            r"each layer of feature_fn_x as \[B, ...\] with B = 8; got mean \(10,\)",
+            r"each layer of feature_fn_x as \[B, ...\] with B = 8, got mean \(10,\)",
         ),
     ],
 )
@@ -612,7 +612,9 @@ def test_positions_are_too_few_by_the_number_of_images():
 
 def test_inputs_are_not_hidden_by_a_layer_of_their_name():
     fn = cka_matrix.with_inputs(three_layers, "input")
-    with pytest.raises(ValueError, match="has a layer 'input' of its own; pass another name="):
+    with pytest.raises(
+        ValueError, match="without a layer 'input', got one with it; pass another name="
+    ):
         cka_matrix.cka_matrix(
             fn, _params(0), fn, _params(1), streams.from_arrays(_inputs(8), batch_size=8)
         )
@@ -620,7 +622,7 @@ def test_inputs_are_not_hidden_by_a_layer_of_their_name():
 
 def test_a_key_that_is_none_is_refused():
     with pytest.raises(
-        TypeError, match=r"expected a typed key, such as jax.random.key\(0\); got 0"
+        TypeError, match=r"expected a typed key, such as jax.random.key\(0\), got 0"
     ):
         _matrix(_inputs(20), 10, num_resamples=2, key=0)
 

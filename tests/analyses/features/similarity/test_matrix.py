@@ -347,7 +347,11 @@ def test_low_precision_and_integers():
         ("cca", {}, "unknown measure 'cca'; did you mean"),
         ("pwcca", {"spatial": "pooled"}, "unknown spatial 'pooled'; did you mean 'pool'"),
         ("pwcca", {"hold": "row"}, "unknown hold 'row'; did you mean 'rows'"),
-        ("rsa", {"hold": "moments"}, "rsa is no function of second moments; pass hold='rows'"),
+        (
+            "rsa",
+            {"hold": "moments"},
+            "expected a function of second moments, got rsa; pass hold='rows'",
+        ),
         (
             "pwcca",
             {"hold": "moments", "spatial": "positions"},

@@ -381,10 +381,10 @@ def test_inside_a_jitted_function_and_on_any_shape():
             neighbors.mutual_knn,
             11,
             {},
-            "at least 12 examples for mutual_knn with k = 10, got 11",
+            "expected at least 12 examples for mutual_knn with k = 10, got 11",
         ),
-        (neighbors.cknna, 10, {}, "at least 11 examples for cknna with k = 10, got 10"),
-        (neighbors.cknna, 3, {"k": 2}, "at least 4 examples for cknna with k = 2, got 3"),
+        (neighbors.cknna, 10, {}, "expected at least 11 examples for cknna with k = 10, got 10"),
+        (neighbors.cknna, 3, {"k": 2}, "expected at least 4 examples for cknna with k = 2, got 3"),
         (
             neighbors.mutual_knn,
             N,

@@ -321,5 +321,5 @@ def test_unknown_names(options, message):
 
 def test_too_few_examples():
     x, y = _features(2)
-    with pytest.raises(ValueError, match=r"rsa \(cosine, pearson\) needs at least 3 examples, got"):
+    with pytest.raises(ValueError, match=r"at least 3 examples for rsa \(cosine, pearson\), got"):
         rsa.rsa(x, y, dissimilarity="cosine", compare="pearson")

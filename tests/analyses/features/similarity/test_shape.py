@@ -142,5 +142,5 @@ def test_equal_options_share_compiled_code_and_wrong_ones_are_refused() -> None:
     for alpha in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="expected alpha in 0 … 1"):
             shape.shape_distance(x, y, alpha=alpha)
-    with pytest.raises(ValueError, match="Procrustes similarity needs at least 2 examples, got 1"):
+    with pytest.raises(ValueError, match="at least 2 examples for Procrustes similarity, got 1"):
         shape.procrustes(x[:1], y[:1])

@@ -677,12 +677,12 @@ X, Y = np.zeros((4, 2)), np.array([0, 1, 2, 0])
         (
             lambda: transferability.nce(Y * 1.0, Y, num_classes=3),
             TypeError,
-            "expected source answers as integers, got dtype float64",
+            "expected source predictions as integers, got dtype float64",
         ),
         (
             lambda: transferability.nce(Y[:2], Y, num_classes=3),
             ValueError,
-            "expected an answer for each label, got shapes (2,) and (4,)",
+            "expected a prediction for each label, got shapes (2,) and (4,)",
         ),
         (
             lambda: transferability.rank_correlation(Y, Y[:3]),

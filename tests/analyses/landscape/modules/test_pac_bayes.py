@@ -166,9 +166,9 @@ def test_errors():
     for name, value, message in [
         ("noisy_errors", [1.5], "expected noisy_errors as a vector of errors within 0 … 1"),
         ("noisy_errors", [], "expected noisy_errors as a vector"),
-        ("distances", [-1.0], r"distances out of range: \[-1.0\]"),
-        ("sizes", [0], "sizes out of range"),
-        ("sigmas", [0.0], "sigmas out of range"),
+        ("distances", [-1.0], r"expected distances in range, got \[-1.0\]"),
+        ("sizes", [0], "expected sizes in range"),
+        ("sigmas", [0.0], "expected sigmas in range"),
         ("sigmas", [0.1, 0.2], "expected one distance, size and sigma for each module"),
     ]:
         with pytest.raises(ValueError, match=message):

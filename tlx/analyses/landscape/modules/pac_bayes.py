@@ -173,8 +173,8 @@ def noisy_errors(
     known = labels_lib.unique(labels)
     if sorted(modules) != sorted(known):
         raise ValueError(
-            "expected modules to be every label once, as the bound is for the entire network, "
-            f"{', '.join(known)}, got {', '.join(modules)}"
+            f"expected modules to be every label once, {', '.join(known)}, got "
+            f"{', '.join(modules)}; the bound is for the entire network"
         )
     alphas, sigmas = (np.asarray(x, np.float64) for x in (alphas, sigmas))
     if not alphas.shape == sigmas.shape == (len(modules),):
