@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tlx import cli, config
+from tlx.config import serial
 from tlx.studies.spec import StudySpec
-from tlx.train import serial
 from tlx.train.spec import RunSpec
 
 CONFIGS = sorted(str(path) for path in Path("configs").rglob("*.py"))

@@ -11,13 +11,14 @@ import pytest
 
 from tests.helpers import mock_data
 from tlx import config, models, records
+from tlx.config.typed import tuples
 from tlx.core.sharding import make_mesh
 from tlx.data.examples import load, num_examples, open_split
 from tlx.studies import plan, questions, runner, trained
 from tlx.studies.spec import StudySpec
 from tlx.train import metrics_log
 from tlx.train.loop import train
-from tlx.train.spec import ModelSpec, RunSpec, tuples
+from tlx.train.spec import ModelSpec, RunSpec
 from tlx.train.workdir import read_result
 
 pytest.importorskip("PIL")

@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.studies.tiny import tiny_study
 from tlx.studies import axes, plan
 from tlx.studies.axes import Axes
-from tlx.train import serial
+from tlx.train.spec import digest
 
 ROOT = Path("w")
 
@@ -31,7 +31,7 @@ def test_runs_of_a_study():
         assert start is None or start.workdir == str(runs[0].workdir)
     seeds = [run.spec.seed for run in runs if run.kind == "RI-T"]
     assert seeds == [0, 1000, 0, 1000]
-    assert len({serial.digest(run.spec) for run in runs}) == len(runs)
+    assert len({digest(run.spec) for run in runs}) == len(runs)
 
 
 def test_pairs_of_a_study():
@@ -90,7 +90,7 @@ def test_runs_along_the_axes():
     planned = plan.make(spec, ROOT)
     runs = planned.runs
     assert len({run.workdir for run in runs}) == len(runs)
-    assert len({serial.digest(run.spec) for run in runs}) == len(runs)
+    assert len({digest(run.spec) for run in runs}) == len(runs)
     swept = {axis: of_axis.cells for axis, of_axis in planned.swept.items()}
     assert {axis: list(cells) for axis, cells in swept.items()} == {
         "shuffle": ["pixel", "channel_block:2", "block:2", "none"],

@@ -7,11 +7,11 @@ import pytest
 
 from tests.studies.tiny import tiny_study
 from tlx import records
+from tlx.config import typed
 from tlx.studies import plan, questions
 from tlx.studies.axes import Axes
 from tlx.studies.questions import NAMES, Questions
 from tlx.studies.spec import StudySpec
-from tlx.train import typed
 
 ROOT = Path("w")
 

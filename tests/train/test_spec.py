@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from tests.train.tiny import make_spec
-from tlx.train import hooks, serial
-from tlx.train.spec import CheckpointSpec, InitFrom, ModelSpec, OptimSpec, RunSpec
+from tlx.config import serial, typed
+from tlx.train import hooks
+from tlx.train.spec import CheckpointSpec, InitFrom, ModelSpec, OptimSpec, RunSpec, digest
 
 
 def full_spec() -> RunSpec:
@@ -73,11 +74,11 @@ def test_problems_of_a_run_are_told_together_with_their_fields() -> None:
 
 def test_json_and_back() -> None:
     spec = full_spec()
-    assert serial.from_dict(json.loads(json.dumps(serial.to_dict(spec)))) == spec
+    assert typed.build(RunSpec, json.loads(json.dumps(serial.to_dict(spec)))) == spec
     with pytest.raises(ValueError, match=r"optim.rat: unknown key 'rat'; did you mean 'rate'"):
-        serial.from_dict(serial.to_dict(spec) | {"optim": {"rat": 1}})
+        typed.build(RunSpec, serial.to_dict(spec) | {"optim": {"rat": 1}})
     with pytest.raises(ValueError, match=r"optim.rate: missing, expected float"):
-        serial.from_dict(serial.to_dict(spec) | {"optim": {}})
+        typed.build(RunSpec, serial.to_dict(spec) | {"optim": {}})
 
 
 def test_digest_names_what_decides_the_numbers() -> None:
@@ -85,13 +86,13 @@ def test_digest_names_what_decides_the_numbers() -> None:
     same = dataclasses.replace(
         spec, name="other", kind="x", init_from=InitFrom(workdir="elsewhere", step=3, head="keep")
     )
-    assert serial.digest(same) == serial.digest(spec)
+    assert digest(same) == digest(spec)
     moved = dataclasses.replace(spec, data=dataclasses.replace(spec.data, folder="elsewhere"))
-    assert serial.digest(moved) == serial.digest(spec)
+    assert digest(moved) == digest(spec)
     cut = dataclasses.replace(spec, data=dataclasses.replace(spec.data, fit=("center_crop:8",)))
-    assert serial.digest(cut) != serial.digest(spec)
+    assert digest(cut) != digest(spec)
     for changes in ({"seed": 1}, {"num_steps": 13}, {"init_from": None}, {"mixup": 0.1}):
-        assert serial.digest(dataclasses.replace(spec, **changes)) != serial.digest(spec)
+        assert digest(dataclasses.replace(spec, **changes)) != digest(spec)
 
 
 def test_clock() -> None:

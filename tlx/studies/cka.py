@@ -6,12 +6,12 @@ from typing import ClassVar, cast, get_args
 import jax
 
 from tlx.analyses.features.similarity import cka_matrix
+from tlx.config import problems as check
 from tlx.core import checks
 from tlx.core.types import Params
 from tlx.studies import trained
 from tlx.studies.question import CONFIDENCE, Question
 from tlx.studies.runs import Pair
-from tlx.train import problems as check
 
 SPATIAL = get_args(cka_matrix.Spatial)
 """What `cka_matrix` can do with the positions of a feature map."""

@@ -17,9 +17,9 @@ import numpy as np
 
 import tlx
 from tlx import records
+from tlx.config import serial
 from tlx.studies.keys import Key
 from tlx.studies.runs import Plan
-from tlx.train import serial
 
 T = TypeVar("T")
 

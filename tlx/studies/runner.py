@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tlx import records
+from tlx.config import serial
 from tlx.report import page
 from tlx.studies import plan, question
 from tlx.studies.progress import Progress
 from tlx.studies.question import Question
 from tlx.studies.runs import Plan, Run
 from tlx.studies.spec import StudySpec
-from tlx.train import distributed, initial, metrics_log, serial
+from tlx.train import distributed, initial, metrics_log
 from tlx.train.loop import train
 from tlx.train.spec import RunSpec
 from tlx.train.workdir import RunResult, read_result

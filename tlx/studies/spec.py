@@ -3,12 +3,12 @@
 import dataclasses
 from typing import Any
 
+from tlx.config import problems as check
 from tlx.core import checks
 from tlx.studies import partial
 from tlx.studies.axes import Axes
 from tlx.studies.question import Question
 from tlx.studies.questions import NAMES, Questions
-from tlx.train import problems as check
 from tlx.train.spec import InitFrom, RunSpec
 
 SEEDS_APART = 1000

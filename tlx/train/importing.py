@@ -15,11 +15,12 @@ import numpy as np
 import tlx
 from tlx import checkpoints, models
 from tlx.checkpoints import foreign, packing
+from tlx.config.typed import tuples
 from tlx.core import tree
 from tlx.models import torch_names
 from tlx.train import metrics_log
 from tlx.train import workdir as workdir_lib
-from tlx.train.spec import HEAD, ModelSpec, tuples
+from tlx.train.spec import HEAD, ModelSpec
 
 FILE = "imported.json"
 KERNEL = f"params/{HEAD}/kernel"

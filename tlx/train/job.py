@@ -12,11 +12,12 @@ import jax
 from jax.sharding import Mesh
 
 from tlx import checkpoints, models
+from tlx.config.typed import tuples
 from tlx.core import auc, evaluate, sharding
 from tlx.core.types import ApplyFn, Metric, Params, Stream
 from tlx.data import examples, loader
 from tlx.train import feed, initial, losses, optim
-from tlx.train.spec import RunSpec, tuples
+from tlx.train.spec import RunSpec
 from tlx.train.state import TrainState, make_state
 from tlx.train.step import StepConfig, StepFn, make_apply_fn, make_step
 

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from tlx import checkpoints
 from tlx.core import sharding
 from tlx.data import examples
-from tlx.train import distributed, initial, metrics_log, serial
+from tlx.train import distributed, initial, metrics_log
 from tlx.train import job as job_lib
 from tlx.train import workdir as workdir_lib
 from tlx.train.job import Job
-from tlx.train.spec import RunSpec
+from tlx.train.spec import RunSpec, digest
 from tlx.train.state import TrainState
 
 _REMEDY = "Choose another workdir, or delete that one to train anew."
@@ -31,7 +31,7 @@ def origin_of(spec: RunSpec) -> dict[str, Any]:
     """
     parent = None if spec.init_from is None else initial.find_origin(spec.init_from)
     data = examples.content(spec.data)
-    return checkpoints.make_origin(spec.name, spec.kind, serial.digest(spec), parent, data=data)
+    return checkpoints.make_origin(spec.name, spec.kind, digest(spec), parent, data=data)
 
 
 def require_same(workdir: Path, origin: checkpoints.Origin) -> None:

@@ -5,12 +5,16 @@ of one spec give the same metrics and weights.
 """
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from tlx import models
+from tlx.config import problems as check
+from tlx.config import serial
+from tlx.config.typed import tuples
 from tlx.data.spec import DataSpec
-from tlx.train import problems as check
 
 LOSSES = ("softmax", "multilabel")
 SCHEDULES = ("constant", "step", "cosine")
@@ -19,19 +23,6 @@ STEP_RULES = ("none", "log2")
 HEAD = "head"
 HEADS = ("zeros", "random", "keep")
 STEP_NAMES = ("last", "best")
-
-
-def tuples(value: Any) -> Any:
-    """The value with every list, at any depth, made a tuple.
-
-    >>> tuples({"stage_sizes": [1, 2]})
-    {'stage_sizes': (1, 2)}
-    """
-    if isinstance(value, list | tuple):
-        return tuple(tuples(item) for item in value)
-    if isinstance(value, Mapping):
-        return {key: tuples(item) for key, item in value.items()}
-    return value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -300,3 +291,25 @@ def require_valid(spec: RunSpec) -> None:
         raise ValueError(
             f"expected a valid spec of run {name!r}, got:\n" + "\n".join(f"  {p}" for p in found)
         )
+
+
+def digest(spec: RunSpec) -> str:
+    """The sha256 (hex) of everything that determines the numbers of the run.
+
+    Left out: `name`, `kind`; and the paths in `init_from.workdir` and `data.folder` (the place of
+    a folder does not matter; the weights from there are identified by their digest in the run's
+    origin, see `tlx.checkpoints.identity`).
+    """
+    fields = without_places(serial.to_dict(spec))
+    del fields["name"], fields["kind"]
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def without_places(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec's dict without the paths of folders, which do not matter."""
+    found = dict(values)
+    for part, field in (("init_from", "workdir"), ("data", "folder")):
+        if found.get(part):
+            found[part] = {key: value for key, value in found[part].items() if key != field}
+    return found

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tlx import checkpoints
-from tlx.train import distributed, metrics_log, serial
-from tlx.train.spec import RunSpec
+from tlx.config import serial, typed
+from tlx.train import distributed, metrics_log
+from tlx.train.spec import RunSpec, digest, without_places
 
 CONFIG_FILE = "config.json"
 RESULT_FILE = "result.json"
@@ -26,7 +27,7 @@ class RunResult(NamedTuple):
       best_test: loss, accuracy and count on the test set there.
       mean_train_accuracy: over all evaluations, that of step 0 too; the paper's speed of
         optimisation leaves it out, see `tlx.analyses.function.learning.average`.
-      digest: sha256 of the spec (`tlx.train.serial.digest`).
+      digest: sha256 of the spec (`tlx.train.spec.digest`).
       identity: sha256 of the last weights' origin (`tlx.checkpoints.identity`).
       origin: that origin (`tlx.checkpoints.provenance`).
       seconds: that the run took, in the process that finished it, without compilation of
@@ -62,7 +63,7 @@ def require_same(workdir: str | Path, spec: RunSpec) -> None:
     if not path.exists() or not is_begun:
         return
     ours = serial.to_dict(spec)
-    differing = serial.differences(serial.without_places(_read(path)), serial.without_places(ours))
+    differing = serial.differences(without_places(_read(path)), without_places(ours))
     if differing:
         raise ValueError(
             f"expected {path.parent} to hold a run of the same config, got one that differs in:\n"
@@ -88,7 +89,7 @@ def read_config(workdir: str | Path) -> RunSpec:
     path = Path(workdir) / CONFIG_FILE
     if not path.exists():
         raise ValueError(f"expected the workdir of a run that was started, got no {path}")
-    return serial.from_dict(_read(path))
+    return typed.build(RunSpec, _read(path))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def write_result(
         best_step=best["step"],
         best_test=_numbers(tests[best["step"]]),
         mean_train_accuracy=metrics_log.mean_train_accuracy(lines),
-        digest=serial.digest(spec),
+        digest=digest(spec),
         identity=checkpoints.identity(origin),
         origin=origin,
         seconds=seconds,

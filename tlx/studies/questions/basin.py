@@ -7,12 +7,12 @@ import jax
 import numpy as np
 
 from tlx.analyses.landscape import basins
+from tlx.config import problems as check
 from tlx.core import tree
 from tlx.records import results
 from tlx.studies import keys, trained
 from tlx.studies.question import CONFIDENCE, Question, arrays, increasing
 from tlx.studies.runs import Pair, Plan
-from tlx.train import problems as check
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tlx.config import problems as check
 from tlx.core import evaluate, intervals
 from tlx.records import results
 from tlx.studies import keys, lines, trained
 from tlx.studies.question import CONFIDENCE, Question, arrays
 from tlx.studies.runs import Plan, Run
-from tlx.train import problems as check
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

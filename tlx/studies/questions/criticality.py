@@ -8,13 +8,13 @@ import numpy as np
 
 from tlx import checkpoints
 from tlx.analyses.landscape.modules import criticality, pac_bayes
+from tlx.config import problems as check
 from tlx.core import partition, paths
 from tlx.core.types import Labels, PathFn
 from tlx.records import results
 from tlx.studies import keys, trained
 from tlx.studies.question import Question, arrays, increasing
 from tlx.studies.runs import Plan, Run
-from tlx.train import problems as check
 
 PATHS = ("direct", "optimisation")
 """From a run's step 0 to its last: the straight line, or through all its checkpoints."""

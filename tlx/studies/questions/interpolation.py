@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tlx.analyses.landscape import barriers
+from tlx.config import problems as check
 from tlx.records import results
 from tlx.studies import keys, lines, trained
 from tlx.studies.question import CONFIDENCE, Question, arrays
 from tlx.studies.runs import Pair, Plan
-from tlx.train import problems as check
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,12 @@ import dataclasses
 from typing import ClassVar
 
 from tlx.analyses.parameters import movement
+from tlx.config import problems as check
 from tlx.core import partition, tree
 from tlx.records import results
 from tlx.studies import keys, trained
 from tlx.studies.question import Question, arrays
 from tlx.studies.runs import Pair, Plan
-from tlx.train import problems as check
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

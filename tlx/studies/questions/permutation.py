@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tlx.analyses.landscape.permutations import alignment
+from tlx.config import problems as check
 from tlx.core.types import Params
 from tlx.records import results
 from tlx.studies import keys, lines, trained
 from tlx.studies.question import CONFIDENCE, Question, arrays
 from tlx.studies.runs import Pair, Plan
-from tlx.train import problems as check
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tlx.analyses.landscape import planes
+from tlx.config import problems as check
 from tlx.records import results
 from tlx.studies import keys, trained
 from tlx.studies.question import Question, arrays
 from tlx.studies.runs import Plan, Run
-from tlx.train import problems as check
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

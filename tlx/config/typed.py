@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from tlx.core.checks import unknown
-from tlx.train.spec import tuples
 
 T = TypeVar("T")
 
@@ -97,3 +96,16 @@ def _is_union(hint: Any) -> bool:
 
 def _name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def tuples(value: Any) -> Any:
+    """The value with every list, at any depth, made a tuple.
+
+    >>> tuples({"stage_sizes": [1, 2]})
+    {'stage_sizes': (1, 2)}
+    """
+    if isinstance(value, list | tuple):
+        return tuple(tuples(item) for item in value)
+    if isinstance(value, Mapping):
+        return {key: tuples(item) for key, item in value.items()}
+    return value

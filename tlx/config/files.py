@@ -1,7 +1,6 @@
-"""Configs: a Python file with `get_config` becomes frozen dataclasses, checked once.
+"""Configs in files: `get_config` of a Python file, or what a workdir saved, with overrides.
 
-This is the only module that knows `ml_collections`. All problems of a config are listed at
-once, before any work.
+This is the only module that knows `ml_collections`.
 """
 
 import ast
@@ -14,10 +13,9 @@ from typing import Any, TypeVar
 
 import ml_collections
 
+from tlx.config import typed
+from tlx.config.typed import ConfigError, tuples
 from tlx.core import checks
-from tlx.train import typed
-from tlx.train.spec import tuples
-from tlx.train.typed import ConfigError
 
 __all__ = ["ConfigError", "arguments", "build", "load"]
 
@@ -146,7 +144,7 @@ def _run(file: Path, fn: Callable[..., Any], *args: Any) -> Any:
 
 
 def build(cls: type[T], config: Mapping[str, Any]) -> T:
-    """A dataclass from a config, checked; see `tlx.train.typed.build`.
+    """A dataclass from a config, checked; see `tlx.config.typed.build`.
 
     Raises:
       ConfigError: listing every problem, each with its place.

@@ -1,0 +1,7 @@
+from . import problems as problems
+from . import serial as serial
+from . import typed as typed
+from .files import arguments as arguments
+from .files import build as build
+from .files import load as load
+from .typed import ConfigError as ConfigError
