@@ -167,7 +167,7 @@ def test_errors_of_the_command_line_are_one_message(capsys, tmp_path):
     status = cli.main(["study", f"--config={MINI}", f"--workdir={tmp_path}", "--config.nam=x"])
     assert status == 1
     err = capsys.readouterr().err
-    assert "tlx study: the config has 1 problem(s)" in err
+    assert "tlx study: expected a valid config, got 1 problem(s)" in err
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
 

@@ -300,13 +300,13 @@ def test_examples_are_those_of_the_cell_in_order(which, by, multilabel):
     of = predictions.from_probabilities(*_given(7, multilabel=multilabel))
     rows, judgements = (np.asarray(x) for x in mistakes.examples(of, 0, 2, which=which, by=by))
     right = np.asarray(of.right)
-    wanted = ~right[0] & (right[2] if which == "own" else ~right[2])
+    wanted = ~right[0] & (right[2] if which == "only_a" else ~right[2])
     assert {*zip(rows.tolist(), judgements.tolist(), strict=True)} == {
         (int(i), int(j)) for i, j in np.argwhere(wanted)
     }
     assert len(rows) == wanted.sum() > 1
     assert judgements.any() == multilabel
-    models = [0] if which == "own" else [0, 2]
+    models = [0] if which == "only_a" else [0, 2]
     value = np.mean(np.asarray(getattr(of, by), np.float64)[models], 0)[rows, judgements]
     steps = np.diff(value if by == "margin" else -value)
     assert (steps >= -1e-7).all()
