@@ -239,5 +239,5 @@ def test_bad_kinds():
     model, variables, x = built("fixup_resnet")
     with pytest.raises(ValueError, match=r"got shape \(3, 8, 8\); add the missing axis"):
         model.apply(variables, x[..., 0])
-    with pytest.raises(TypeError, match="found uint8; normalise the images first"):
+    with pytest.raises(TypeError, match="got uint8; normalise the images first"):
         model.apply(variables, x.astype(jnp.uint8))

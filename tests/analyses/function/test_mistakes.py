@@ -329,7 +329,7 @@ def test_examples_with_ties_are_by_index_and_nan_is_last():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"which": "comon"}, "unknown which 'comon'; did you mean 'common'? Known: common, own"),
+        ({"which": "comon"}, "unknown which 'comon'; did you mean 'common'? Known: common, only_a"),
         ({"by": "margins"}, "unknown by 'margins'; did you mean 'margin'? Known: confidence, mar"),
         ({"b": 3}, "expected b in 0 … 2, got 3"),
         ({"a": -1}, "expected a in 0 … 2, got -1"),
