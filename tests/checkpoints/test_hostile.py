@@ -172,7 +172,7 @@ def test_pickles_beyond_their_bounds(tmp_path, what):
 @pytest.mark.parametrize("size", [2**31 - 1, 7])
 def test_storages_that_are_not_there(tmp_path, size):
     content = mapping(a=tensor("fc.bias", 2, size=size))
-    with pytest.raises(ValueError, match=r"holds less than it says|should hold \d+ values"):
+    with pytest.raises(ValueError, match=r"expected \d+ values"):
         read_tensors(write(tmp_path / "a.pth", content))
 
 

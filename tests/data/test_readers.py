@@ -178,8 +178,14 @@ def test_chexpert_by_line(lists: Path, change: Callable[[str], str], message: st
     ("change", "message"),
     [
         (lambda t: t + "real/class_0/new", r"real_train.txt:13: expected a path and a class"),
-        (lambda t: t + "real/class_0/new.jpg 1", r":13: the class 'class_0' has number 1, but in"),
-        (lambda t: t + "real/class_9/new.jpg 1", r":13: the class 'class_9' has number 1, but in"),
+        (
+            lambda t: t + "real/class_0/new.jpg 1",
+            r":13: expected one number for each class, got 1 for 'class_0'",
+        ),
+        (
+            lambda t: t + "real/class_9/new.jpg 1",
+            r":13: expected one number for each class, got 1 for 'class_9'",
+        ),
         (lambda t: t + "real/class_9/new.jpg 345", r":13: expected .* class number below 345"),
         (lambda t: t + "new.jpg 1", r":13: expected DOMAIN/CLASS/IMAGE"),
         (lambda t: t + "real/class_0/new.jpg ²", r":13: expected a path and a class number"),

@@ -237,7 +237,7 @@ def test_bad_kinds():
     with pytest.raises(TypeError, match="stage_sizes as a tuple"):
         models.make("resnet", num_classes=3, stage_sizes=[1, 1])
     model, variables, x = built("fixup_resnet")
-    with pytest.raises(ValueError, match=r"found shape \(3, 8, 8\); add the missing axis"):
+    with pytest.raises(ValueError, match=r"got shape \(3, 8, 8\); add the missing axis"):
         model.apply(variables, x[..., 0])
-    with pytest.raises(TypeError, match="found uint8; normalise the images first"):
+    with pytest.raises(TypeError, match="got uint8; normalise the images first"):
         model.apply(variables, x.astype(jnp.uint8))

@@ -77,7 +77,7 @@ def test_json_and_back() -> None:
     assert typed.build(RunSpec, json.loads(json.dumps(serial.to_dict(spec)))) == spec
     with pytest.raises(ValueError, match=r"optim.rat: unknown key 'rat'; did you mean 'rate'"):
         typed.build(RunSpec, serial.to_dict(spec) | {"optim": {"rat": 1}})
-    with pytest.raises(ValueError, match=r"optim.rate: missing, expected float"):
+    with pytest.raises(ValueError, match=r"optim.rate: expected float, got none"):
         typed.build(RunSpec, serial.to_dict(spec) | {"optim": {}})
 
 

@@ -34,7 +34,7 @@ def build(cls: type[T], config: Mapping[str, Any]) -> T:
         problems += built.problems()
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
-        raise ConfigError(f"expected a valid config, got {len(problems)} problem(s):\n{lines}")
+        raise ConfigError(f"the config has {len(problems)} problem(s):\n{lines}")
     return built
 
 

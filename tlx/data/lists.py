@@ -47,7 +47,7 @@ def table(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]
             if row:
                 yield rows.line_num, [row[i].strip() for i in at]
     except csv.Error as error:
-        raise ValueError(f"{shown(file)}:{rows.line_num}: expected csv, got {error}") from error
+        raise ValueError(f"{shown(file)}:{rows.line_num}: expected csv, but: {error}") from error
 
 
 def relative(file: Path, number: int, path: str) -> str:

@@ -300,13 +300,13 @@ def test_examples_are_those_of_the_cell_in_order(which, by, multilabel):
     of = predictions.from_probabilities(*_given(7, multilabel=multilabel))
     rows, judgements = (np.asarray(x) for x in mistakes.examples(of, 0, 2, which=which, by=by))
     right = np.asarray(of.right)
-    wanted = ~right[0] & (right[2] if which == "own" else ~right[2])
+    wanted = ~right[0] & (right[2] if which == "only_a" else ~right[2])
     assert {*zip(rows.tolist(), judgements.tolist(), strict=True)} == {
         (int(i), int(j)) for i, j in np.argwhere(wanted)
     }
     assert len(rows) == wanted.sum() > 1
     assert judgements.any() == multilabel
-    models = [0] if which == "own" else [0, 2]
+    models = [0] if which == "only_a" else [0, 2]
     value = np.mean(np.asarray(getattr(of, by), np.float64)[models], 0)[rows, judgements]
     steps = np.diff(value if by == "margin" else -value)
     assert (steps >= -1e-7).all()
@@ -329,7 +329,7 @@ def test_examples_with_ties_are_by_index_and_nan_is_last():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"which": "comon"}, "unknown which 'comon'; did you mean 'common'? Known: common, own"),
+        ({"which": "comon"}, "unknown which 'comon'; did you mean 'common'? Known: common, only_a"),
         ({"by": "margins"}, "unknown by 'margins'; did you mean 'margin'? Known: confidence, mar"),
         ({"b": 3}, "expected b in 0 … 2, got 3"),
         ({"a": -1}, "expected a in 0 … 2, got -1"),

@@ -25,10 +25,10 @@ __dir__ = public.names(__name__)
 CELLS: tuple[str, ...] = ("neither", "only_b", "only_a", "common")
 """The outcomes of a judgement by models a and b: the order of every axis of size 4."""
 
-Which = Literal["own", "common"]
+Which = Literal["only_a", "common"]
 By = Literal["confidence", "margin"]
 
-WHICH: tuple[Which, ...] = ("own", "common")
+WHICH: tuple[Which, ...] = ("only_a", "common")
 BY: tuple[By, ...] = ("confidence", "margin")
 
 
@@ -197,7 +197,7 @@ def confidence_of(of: Predictions) -> Confidence:
 
 @undefined.allowed
 def examples(
-    of: Predictions, a: int, b: int, *, which: Which = "own", by: By = "confidence"
+    of: Predictions, a: int, b: int, *, which: Which = "only_a", by: By = "confidence"
 ) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
     """The examples, and their labels, that model a gets wrong; the clearest mistakes first.
 
@@ -205,7 +205,7 @@ def examples(
       of: of M models.
       a: the first model, 0 … M−1.
       b: the second.
-      which: "own", those that only a gets wrong, or "common", those that both get wrong.
+      which: "only_a", those that only a gets wrong, or "common", those that both get wrong.
       by: "confidence", by the confidence in the wrong answer, highest first; or "margin", by
         the margin of the label, lowest first. Common mistakes are ordered by the mean of both.
 
@@ -225,8 +225,8 @@ def examples(
     if by not in BY:
         raise ValueError(checks.unknown("by", by, BY))
     right = np.asarray(of.right)
-    rows, judgements = np.nonzero(~right[a] & (right[b] if which == "own" else ~right[b]))
-    models = [a] if which == "own" else [a, b]
+    rows, judgements = np.nonzero(~right[a] & (right[b] if which == "only_a" else ~right[b]))
+    models = [a] if which == "only_a" else [a, b]
     values = np.asarray(of.margin if by == "margin" else -of.confidence)
     order = np.argsort(values[models][:, rows, judgements].mean(0), kind="stable")
     return jnp.asarray(rows[order], jnp.int32), jnp.asarray(judgements[order], jnp.int32)

@@ -97,8 +97,8 @@ def _gallery(
     """Images that one of two models or both get wrong, those they are surest of first."""
     p_t, ri_t = pair
     wanted: list[tuple[int, int, mistakes.Which]] = [
-        (p_t, ri_t, "own"),
-        (ri_t, p_t, "own"),
+        (p_t, ri_t, "only_a"),
+        (ri_t, p_t, "only_a"),
         (p_t, ri_t, "common"),
     ]
     every = [mistakes.examples(answers, a, b, which=which) for a, b, which in wanted]
