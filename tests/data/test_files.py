@@ -185,7 +185,7 @@ def broken(root, tmp_path):
 def test_bad_images_are_left_out_up_to_a_share(broken, caplog):
     source = open_source("folder", "train", broken)
     assert len(source) == 11  # the file that is gone is not listed
-    with pytest.raises(BadImage, match=r"train_1_2.JPEG: expected a readable image, got "):
+    with pytest.raises(BadImage, match=r"train_1_2.JPEG: expected a readable image, but: "):
         source[5]
     spec = dataclasses.replace(SPEC, folder=broken, max_bad=0.2, augment=())
     good = load_arrays(spec, "train")
