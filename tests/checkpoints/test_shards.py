@@ -52,7 +52,7 @@ def test_the_digest_is_of_all_shards(folder):
 @pytest.mark.parametrize(
     ("places", "message"),
     [
-        (PLACES | {"c": "three"}, "expected the shards beside the index, got no three"),
+        (PLACES | {"c": "three"}, "expected the shards beside the index, but there is no three"),
         (PLACES | {"c": "two"}, "expected c in the shard two"),
         (PLACES | {"a.bias": "two"}, "expected a.bias in the shard two"),
         (PLACES | {"c": "../two"}, "beside the index for 'c', got '../two'"),

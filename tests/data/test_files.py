@@ -273,14 +273,14 @@ def test_files_that_are_not_as_they_should_be(
 def test_no_folder(tmp_path, monkeypatch):
     missing = unavailable("folder", "train", str(tmp_path / "none"))
     assert missing is not None
-    assert missing.startswith("the source 'folder': there is no folder ")
+    assert missing.startswith("expected a folder for the source 'folder', but there is no ")
     monkeypatch.delenv("TLX_DATA_DIR")
     assert "set TLX_DATA_DIR" in (unavailable("chexpert", "train") or "")
 
 
 def test_arrays_that_are_not_as_they_should_be(tmp_path):
     np.savez(tmp_path / "train.npz", images=np.zeros((2, 4, 4), np.uint8))
-    with pytest.raises(ValueError, match=r"train.npz: .* lacks labels; it has images"):
+    with pytest.raises(ValueError, match=r"train.npz: .* got images without labels"):
         open_source("numpy", "train", str(tmp_path))
     with pytest.raises(ValueError, match=r"expected a file test.npz .* got train.npz"):
         open_source("numpy", "test", str(tmp_path))

@@ -36,7 +36,7 @@ def read_tensors(path: str | Path, *, key: str | None = None) -> dict[str, np.nd
     """
     file = Path(path)
     if not file.is_file():
-        raise ValueError(f"expected a file of weights, got no {file}")
+        raise ValueError(f"expected a file of weights, but there is no {file}")
     try:
         bounds.require("the file", file.stat().st_size, bounds.FILE_BYTES)
         index = _index(file)

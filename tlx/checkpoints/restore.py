@@ -48,7 +48,7 @@ def resolve(workdir: str | Path, step: int | str = "last") -> int:
     there = select.steps(workdir)
     if not there:
         raise ValueError(
-            "expected the workdir of a run that was started, got no checkpoint in "
+            "expected the workdir of a run that was started, but there is no checkpoint in "
             f"{Path(workdir) / select.FOLDER}; train it first"
         )
     if step == "last":

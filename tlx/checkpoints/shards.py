@@ -62,7 +62,9 @@ def _places(index: Path, content: Any) -> dict[str, str]:
             )
     lacking = sorted({shard for shard in places.values() if not (index.parent / shard).is_file()})
     if lacking:
-        raise ValueError(f"expected the shards beside the index, got no {_listed(lacking)}")
+        raise ValueError(
+            f"expected the shards beside the index, but there is no {_listed(lacking)}"
+        )
     return dict(places)
 
 

@@ -87,7 +87,7 @@ def data_folder(name: str, folder: str | None) -> Path:
     found = Path(folder) if folder is not None else Path(root or "") / name
     if not found.is_dir():
         raise ValueError(
-            f"expected a folder for the source {name!r}, got no {found}; put its files there, or "
-            "name another by data.folder or TLX_DATA_DIR"
+            f"expected a folder for the source {name!r}, but there is no {found}; put its files "
+            "there, or name another by data.folder or TLX_DATA_DIR"
         )
     return found

@@ -60,7 +60,7 @@ def find_origin(start: InitFrom) -> checkpoints.Origin:
     """
     if not Path(start.workdir).is_dir():
         raise ValueError(
-            "init_from: expected the workdir of a run, or of tlx import, got no folder "
+            "init_from: expected the workdir of a run, or of tlx import, but there is no folder "
             f"{start.workdir}"
         )
     is_done = workdir_lib.read_result(start.workdir) or importing.read(start.workdir)

@@ -88,7 +88,7 @@ def read_config(workdir: str | Path) -> RunSpec:
     """
     path = Path(workdir) / CONFIG_FILE
     if not path.exists():
-        raise ValueError(f"expected the workdir of a run that was started, got no {path}")
+        raise ValueError(f"expected the workdir of a run that was started, but there is no {path}")
     return typed.build(RunSpec, _read(path))
 
 

@@ -131,8 +131,8 @@ def _read(root: Path, part: str) -> tuple[list[str], np.ndarray]:
     file = root / f"{part}.csv"
     if not file.is_file():
         raise ValueError(
-            f"expected the folder of CheXpert-v1.0-small, got no {file} (ask its publishers, "
-            "Stanford, for access)"
+            f"expected the folder of CheXpert-v1.0-small, but there is no {file} (ask its "
+            "publishers, Stanford, for access)"
         )
     paths: dict[str, int] = {}
     rows = []
