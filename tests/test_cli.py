@@ -128,7 +128,7 @@ def test_files_that_are_no_configs(capsys, tmp_path):
     (tmp_path / "notes.txt").write_text("rate 0.1")
     assert "expected a Python file (.py)" in train(capsys, tmp_path, f"{tmp_path}/notes.txt")
     (tmp_path / "cut.json").write_text("{")
-    assert "not JSON" in train(capsys, tmp_path, f"{tmp_path}/cut.json")
+    assert "expected JSON" in train(capsys, tmp_path, f"{tmp_path}/cut.json")
     (tmp_path / "list.json").write_text("[1]")
     assert "the fields of a config, got list" in train(capsys, tmp_path, f"{tmp_path}/list.json")
     (tmp_path / "run.json").write_text("{}")

@@ -100,7 +100,7 @@ def _saved(file: Path, arg: str) -> ml_collections.ConfigDict:
     try:
         values = json.loads(file.read_text())
     except ValueError as error:
-        raise ConfigError(f"{file}: expected JSON, got {error}") from None
+        raise ConfigError(f"{file}: expected JSON, got another text ({error})") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected the fields of a config, got {type(values).__name__}")
     return ml_collections.ConfigDict(tuples(values))

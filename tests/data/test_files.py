@@ -185,7 +185,9 @@ def broken(root, tmp_path):
 def test_bad_images_are_left_out_up_to_a_share(broken, caplog):
     source = open_source("folder", "train", broken)
     assert len(source) == 11  # the file that is gone is not listed
-    with pytest.raises(BadImage, match=r"train_1_2.JPEG: expected a readable image, got "):
+    with pytest.raises(
+        BadImage, match=r"train_1_2.JPEG: expected a readable image, got a broken one"
+    ):
         source[5]
     spec = dataclasses.replace(SPEC, folder=broken, max_bad=0.2, augment=())
     good = load_arrays(spec, "train")
@@ -273,14 +275,14 @@ def test_files_that_are_not_as_they_should_be(
 def test_no_folder(tmp_path, monkeypatch):
     missing = unavailable("folder", "train", str(tmp_path / "none"))
     assert missing is not None
-    assert missing.startswith("the source 'folder': there is no folder ")
+    assert missing.startswith("expected a folder for the source 'folder', got no ")
     monkeypatch.delenv("TLX_DATA_DIR")
     assert "set TLX_DATA_DIR" in (unavailable("chexpert", "train") or "")
 
 
 def test_arrays_that_are_not_as_they_should_be(tmp_path):
     np.savez(tmp_path / "train.npz", images=np.zeros((2, 4, 4), np.uint8))
-    with pytest.raises(ValueError, match=r"train.npz: .* lacks labels; it has images"):
+    with pytest.raises(ValueError, match=r"train.npz: .* got images without labels"):
         open_source("numpy", "train", str(tmp_path))
     with pytest.raises(ValueError, match=r"expected a file test.npz .* got train.npz"):
         open_source("numpy", "test", str(tmp_path))

@@ -175,10 +175,10 @@ WHOLE = make_fashion.idx(np.zeros((5, 28, 28), np.uint8))
     [
         (
             gzip.compress(WHOLE)[:-30],
-            "expected a gzip file, got Compressed file ended before the end-of-stream marker was "
-            "reached",
+            "expected a gzip file, got a broken one (Compressed file ended before the end-of-stream "
+            "marker was reached)",
         ),
-        (WHOLE, "expected a gzip file, got Not a gzipped file (b'\\x00\\x00')"),
+        (WHOLE, "expected a gzip file, got a broken one (Not a gzipped file (b'\\x00\\x00'))"),
         (
             gzip.compress(WHOLE[:-1]),
             "expected 3920 values for the shape [5, 28, 28], got 3919",

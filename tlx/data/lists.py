@@ -47,7 +47,9 @@ def table(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]
             if row:
                 yield rows.line_num, [row[i].strip() for i in at]
     except csv.Error as error:
-        raise ValueError(f"{shown(file)}:{rows.line_num}: expected csv, got {error}") from error
+        raise ValueError(
+            f"{shown(file)}:{rows.line_num}: expected csv, got another text ({error})"
+        ) from error
 
 
 def relative(file: Path, number: int, path: str) -> str:
@@ -74,5 +76,5 @@ def _text(file: Path) -> str:
         ) from error
     except OSError as error:
         raise ValueError(
-            f"{shown(file)}: expected a readable file, got {error.strerror}"
+            f"{shown(file)}: expected a readable file, got an error ({error.strerror})"
         ) from error

@@ -39,7 +39,9 @@ def read_image(file: Path, mode: str = "RGB") -> np.ndarray:
         with Image.open(file) as image:
             pixels = _pixels(image, file, mode)
     except Exception as error:  # decoders raise all kinds of errors for a broken file
-        raise BadImage(f"{shown(file)}: expected a readable image, got {error}") from error
+        raise BadImage(
+            f"{shown(file)}: expected a readable image, got a broken one ({error})"
+        ) from error
     return pixels[:, :, None] if mode == "L" else pixels
 
 

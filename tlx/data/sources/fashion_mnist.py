@@ -80,7 +80,9 @@ def read_idx(file: Path, num_axes: int) -> np.ndarray:
     try:
         data = gzip.decompress(file.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{file}: expected a gzip file, got {error}; {_FASHION_REMEDY}") from error
+        raise ValueError(
+            f"{file}: expected a gzip file, got a broken one ({error}); {_FASHION_REMEDY}"
+        ) from error
     start, begins = 4 + 4 * num_axes, bytes([0, 0, 8, num_axes])
     if data[:4] != begins or len(data) < start:
         raise ValueError(
