@@ -175,8 +175,8 @@ WHOLE = make_fashion.idx(np.zeros((5, 28, 28), np.uint8))
     [
         (
             gzip.compress(WHOLE)[:-30],
-            "expected a gzip file, got a broken one (Compressed file ended before the end-of-stream "
-            "marker was reached)",
+            "expected a gzip file, got a broken one (Compressed file ended before the "
+            "end-of-stream marker was reached)",
         ),
         (WHOLE, "expected a gzip file, got a broken one (Not a gzipped file (b'\\x00\\x00'))"),
         (
