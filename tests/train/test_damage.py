@@ -18,7 +18,7 @@ from tlx.train.spec import InitFrom, RunSpec
 def test_a_damaged_file_of_a_run_is_named(file: str, tmp_path: Path) -> None:
     run(make_spec(num_steps=1), tmp_path)
     (tmp_path / file).write_text((tmp_path / file).read_text()[:40])
-    with pytest.raises(ValueError, match=rf"{file} is damaged .*delete {tmp_path}"):
+    with pytest.raises(ValueError, match=rf"{file}: expected JSON, .*delete {tmp_path}"):
         run(make_spec(num_steps=1), tmp_path)
 
 

@@ -272,7 +272,7 @@ def test_going_on_from_other_weights_is_refused(tmp_path: Path) -> None:
 def test_a_workdir_of_another_config_is_refused(tmp_path: Path) -> None:
     run(make_spec(), tmp_path)
     before = (tmp_path / "metrics.jsonl").read_text()
-    with pytest.raises(ValueError, match="another config") as caught:
+    with pytest.raises(ValueError, match="a run of the same config") as caught:
         run(make_spec(seed=1, optim={"rate": 0.2}), tmp_path)
     lines = str(caught.value).splitlines()
     assert lines[1:3] == ["  optim.rate: 0.05 there, 0.2 here", "  seed: 0 there, 1 here"]

@@ -118,7 +118,7 @@ def test_detect(environ: dict[str, str], found: str | None) -> None:
 
 
 def test_detect_names_what_is_missing() -> None:
-    with pytest.raises(ValueError, match="not JAX_NUM_PROCESSES and JAX_PROCESS_ID"):
+    with pytest.raises(ValueError, match="got no JAX_NUM_PROCESSES and JAX_PROCESS_ID"):
         distributed.detect({"JAX_COORDINATOR_ADDRESS": "a:1"})
 
 

@@ -139,5 +139,5 @@ def _entries(root: Path) -> list[os.DirEntry[str]]:
             return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise ValueError(
-            f"{shown(root)}: expected a readable folder, got {error.strerror}"
+            f"{shown(root)}: expected a readable folder, got an error ({error.strerror})"
         ) from error

@@ -56,7 +56,8 @@ def _read(file: Path) -> list[_Line]:
     if not file.is_file():
         raise ValueError(
             f"expected the lists of DomainNet, but there is no {file}; download the "
-            "domain's images and its two lists (the cleaned version) from its publishers into that folder"
+            "domain's images and its two lists (the cleaned version) from its publishers into that "
+            "folder"
         )
     found = []
     for number, line in lists.lines(file):
