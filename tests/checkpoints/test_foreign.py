@@ -170,7 +170,7 @@ def test_files_that_are_cut_off(tmp_path, name, share):
 
 def test_what_is_not_weights(tmp_path):
     file = tmp_path / "file"
-    with pytest.raises(ValueError, match="expected a file of weights, got no"):
+    with pytest.raises(ValueError, match="expected a file of weights, but there is no"):
         read_tensors(file)
     file.write_text("not a checkpoint at all")
     with pytest.raises(ValueError, match="of no known format"):
