@@ -70,7 +70,7 @@ def heat_map(result: Any, title: str | None = None) -> Figure:
     a scale, "−" where a value is negative and "+" where it is above 1.
 
     Args:
-      result: with layers_x, layers_y and values [Lx, Ly], as `similarity.cka_matrix`
+      result: with layers_x, layers_y and values [Lx, Ly], as `features.cka_matrix`
         returns; numpy or jax arrays.
       title: None says what the result is, where it says so itself.
 

@@ -1,7 +1,7 @@
 """Random directions in parameter space, for slices through one model.
 
 With u and v from `random_direction`, the slice in one dimension is the line from `params` to
-`tree.add(params, u)` (`interpolation.line`), the slice in two dimensions the plane
+`tree.add(params, u)` (`landscape.line`), the slice in two dimensions the plane
 `paths.plane(params, u, v)` (`planes.grid`); coordinates are in units of the directions.
 """
 

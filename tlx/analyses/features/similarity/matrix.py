@@ -1,7 +1,7 @@
 """The similarity of every layer of one model with every layer of another, by any measure.
 
 The values are those of the measure on all N examples at once: batches only deliver the
-features. `similarity.cka_matrix` differs: it is an estimate from sums over batches, in
+features. `cka_matrix` differs: it is an estimate from sums over batches, in
 memory that grows with neither the examples nor the layers' width. Each value can come with its
 `evidence`.
 """
