@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tlx import records
-from tlx.records import KINDS, kinds, load, make_record, results, save, schema
+from tlx.records import KINDS, load, make_record, results, save, schema
 
 
 def made(question):
@@ -82,12 +82,12 @@ def test_results_are_attributes_of_the_record():
 
 
 def test_incomplete_results_are_nan_where_unknown():
-    found = kinds.incomplete(results.Interpolation, alphas=[0, 1], loss=[1, 2])
+    found = results.incomplete(results.Interpolation, alphas=[0, 1], loss=[1, 2])
     assert np.isnan(found.barrier_chord)
     record = make_record("interpolation", inputs=made("interpolation").inputs, results=found)
     np.testing.assert_array_equal(record.loss, [1, 2])
     with pytest.raises(ValueError, match=r"unknown name 'lss' \(nearest: 'loss'\)"):
-        kinds.incomplete(results.Interpolation, lss=[1])
+        results.incomplete(results.Interpolation, lss=[1])
 
 
 def test_names_of_kinds_and_of_their_results_agree():

@@ -10,8 +10,8 @@ the work is done, so that asking again costs nothing.
 What a record of each kind holds is in `tlx.records.results`; `make_record` and `save` write one.
 """
 
-from tlx.records.kinds import KINDS, incomplete
 from tlx.records.query import query, scan
+from tlx.records.results import KINDS, incomplete
 from tlx.records.schema import Record, canonical_json, digest, make_record, plain, record_digest
 from tlx.records.store import find, load, outdated, save, set_aside
 

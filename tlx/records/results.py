@@ -6,9 +6,12 @@ undefined is NaN; a field with a default is NaN where it does not apply. `NAME_l
 are the ends of the interval of NAME, at the option `confidence`.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from tlx.records.kinds import Kind, differences, kind
 
 Array = np.ndarray
 UNDEFINED = np.asarray(np.nan)
@@ -425,3 +428,58 @@ class Study(NamedTuple):
 
     run: Array  # str [N]
     seconds: Array  # [N]
+
+
+_OF_PAIR = "a b kind_a kind_b", "pair shuffle split"
+_CKA = "batch_size spatial num_resamples confidence"
+_ON_LINE = "num_alphas confidence"
+
+KINDS: Mapping[str, Kind] = {
+    "learning_curve": kind(
+        LearningCurve, "run kind", "shuffle replicate target rate further_rate part cell"
+    ),
+    "mean_learning_curves": kind(MeanLearningCurves, "target", "split", "confidence selected_on"),
+    "sweep": kind(Sweep, "axis target", "split", "confidence selected_on"),
+    "checkpoints": kind(Checkpoints, "run", "split", "num_alphas tolerance confidence"),
+    "domains": kind(Domains, "run", "", "layer"),
+    "transferability": kind(Transferability, "axis target", "split", "layer probe_split"),
+    "mistakes": kind(Mistakes, "models kinds", "target split", "confidence threshold shown"),
+    "interpolation": kind(Interpolation, *_OF_PAIR, _ON_LINE),
+    "plane": kind(Plane, "models kinds", "split", "num_points"),
+    "basin": kind(Basin, *_OF_PAIR, "loss noise num_draws tolerance confidence"),
+    "permutation": kind(Permutation, *_OF_PAIR, _ON_LINE),
+    "similarity": kind(Similarity, *_OF_PAIR, _CKA),
+    "similarity_by_step": kind(SimilarityByStep, *_OF_PAIR, _CKA),
+    "linear_probes": kind(LinearProbes, "run kind", "shuffle step split"),
+    "rewinding": kind(Rewinding, "run kind", "shuffle replicate split", "confidence"),
+    "criticality": kind(
+        Criticality,
+        "run kind path",
+        "shuffle replicate split",
+        "num_alphas sigmas num_draws tolerance",
+    ),
+    "distances": kind(Distances, *_OF_PAIR, "totals_without"),
+    "movement": kind(Movement, "run kind", "shuffle"),
+    "movement_alignment": kind(MovementAlignment, *_OF_PAIR, "rank"),
+    "spectra": kind(Spectra, "run kind", "shuffle", "kind"),
+    "study": kind(Study, "name", "", "config"),
+}
+"""The kinds of record that a study writes and the page shows, by question."""
+
+
+def incomplete(results: Any, **known: Any) -> Any:
+    """Results of which only some fields are known; the others are NaN.
+
+    For a record made by hand, whose page then says "no data" where they are needed.
+
+    Args:
+      results: one of the NamedTuples of `tlx.records.results`.
+      **known: its fields.
+
+    Raises:
+      ValueError: for a name that is none of its fields.
+    """
+    problems = differences(results.__name__, known, (), results._fields)
+    if problems:
+        raise ValueError("; ".join(problems))
+    return results(**{name: known.get(name, UNDEFINED) for name in results._fields})

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tlx.records import kinds
+from tlx.records.results import KINDS
 
 _QUESTION = re.compile(r"[a-z][a-z0-9_]*")
 _RESULT = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-/]*")
@@ -190,9 +191,9 @@ def check_results(question: str, results: Any) -> Any:
                 "complex or text; cast it (bfloat16 to float32) or split it into arrays"
             )
         arrays[name] = array
-    if question not in kinds.KINDS:
+    if question not in KINDS:
         return arrays
-    form = kinds.KINDS[question].results
+    form = KINDS[question].results
     needed = [name for name in form._fields if name not in form._field_defaults]
     problems = kinds.differences(f"the results of {question!r}", arrays, needed, form._fields)
     if problems:
@@ -202,7 +203,7 @@ def check_results(question: str, results: Any) -> Any:
 
 def _check_names(question: str, key: Mapping[str, Any]) -> None:
     """Raises ValueError where inputs or options are not those of the kind."""
-    kind = kinds.KINDS.get(question)
+    kind = KINDS.get(question)
     if kind is None:
         return
     inputs, options = (key.get(part) or {} for part in ("inputs", "options"))

@@ -110,5 +110,7 @@ def brackets(records: Records, kind: str) -> str:
 
 def statistics_rule(records: Records, kind: str) -> str:
     """What a caption says of how models off the trained ones got their batch statistics."""
-    found = {word(r.results.statistics) for r in of_kind(records, kind)} - {"", "none"}
+    found = {
+        word(rule) for r in of_kind(records, kind) for rule in np.ravel(r.results.statistics)
+    } - {"", "none"}
     return f" Batch statistics: {', '.join(sorted(found))}." if found else ""

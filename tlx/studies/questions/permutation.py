@@ -81,7 +81,7 @@ class Permutation(Question):
         ]
         fields = {
             "alphas": each[0].alphas,
-            "statistics": each[-1].statistics,
+            "statistics": [line.statistics for line in each],
             "loss": [line.mean["loss"] for line in each],
             "accuracy": [line.mean["accuracy"] for line in each],
         }
