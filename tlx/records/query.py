@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tlx.records.kinds import nearest
+from tlx.records.names import nearest
 from tlx.records.schema import Record, canonical_json, plain
 from tlx.records.store import load
 

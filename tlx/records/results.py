@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tlx.records.kinds import Kind, differences, kind
+from tlx.records.names import Kind, differences, kind
 
 Array = np.ndarray
 UNDEFINED = np.asarray(np.nan)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tlx.records import kinds
+from tlx.records import names
 from tlx.records.results import KINDS
 
 _QUESTION = re.compile(r"[a-z][a-z0-9_]*")
@@ -55,7 +55,7 @@ class Record(NamedTuple):
         if name in arrays:
             return arrays[name]
         raise AttributeError(
-            f"a record of {self.question!r} has no result {name!r}{kinds.nearest(name, arrays)}"
+            f"a record of {self.question!r} has no result {name!r}{names.nearest(name, arrays)}"
         )
 
 
@@ -195,7 +195,7 @@ def check_results(question: str, results: Any) -> Any:
         return arrays
     form = KINDS[question].results
     needed = [name for name in form._fields if name not in form._field_defaults]
-    problems = kinds.differences(f"the results of {question!r}", arrays, needed, form._fields)
+    problems = names.differences(f"the results of {question!r}", arrays, needed, form._fields)
     if problems:
         raise ValueError("; ".join(problems))
     return form(**arrays)
@@ -208,8 +208,8 @@ def _check_names(question: str, key: Mapping[str, Any]) -> None:
         return
     inputs, options = (key.get(part) or {} for part in ("inputs", "options"))
     problems = [
-        *kinds.differences(f"the inputs of {question!r}", inputs, kind.inputs, kind.more),
-        *kinds.differences(f"the options of {question!r}", options, (), kind.options),
+        *names.differences(f"the inputs of {question!r}", inputs, kind.inputs, kind.more),
+        *names.differences(f"the options of {question!r}", options, (), kind.options),
     ]
     if problems:
         raise ValueError("; ".join(problems))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from tlx.records import KINDS, Record, canonical_json, scan
-from tlx.records.kinds import nearest
+from tlx.records.names import nearest
 from tlx.report.read.values import is_known, word
 from tlx.report.words.kinds import Pair, pair, pair_rank
 

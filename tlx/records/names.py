@@ -1,4 +1,4 @@
-"""What a kind of record is, and what is wrong with names that are not those of a kind."""
+"""The names that a kind of record has, and what is wrong with other ones."""
 
 import difflib
 from collections.abc import Iterable
