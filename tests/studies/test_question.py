@@ -143,7 +143,9 @@ def test_a_study_in_one_workdir_after_its_data_changed(tmp_path, caplog):
     first = go(tmp_path / "study")
     shutil.rmtree(tmp_path / "data")
     make_folder(tmp_path / "data", inverted=True)
-    with pytest.raises(ValueError, match=r"study/runs/p to hold the same run, .*\n  the train data: 12 exam"):
+    with pytest.raises(
+        ValueError, match=r"study/runs/p to hold the same run, .*\n  the train data: 12 exam"
+    ):
         go(tmp_path / "study")
     shutil.rmtree(tmp_path / "study/runs")
     again, fresh = go(tmp_path / "study"), go(tmp_path / "fresh")
