@@ -11,7 +11,7 @@ With fine-tuning from some modules of P only: configs/mini.py:depth, fourteen ru
 One run of it alone: tlx train --config=configs/mini.py:scratch --workdir=runs/scratch, or
 :pretrain, or :finetune=WORKDIR, which starts from the run in WORKDIR.
 
-Cost: four minutes on two CPU cores (six of processor time): 9 runs of a net of 19,491
+Cost: five minutes on two CPU cores: 9 runs of a net of 19,491
 weights, 5,496 steps of 32 images, and what is asked of them; 11 MB on disk.
 
 Expected (seen on two cores, jax 0.10.2; 797 test images): P-T ends at 97.6 % and RI-T at 90.9 %;

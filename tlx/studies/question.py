@@ -4,6 +4,7 @@ A record's key holds what decides the answer: the weights, the data, the options
 and its version number. A question asked again is found by it and not computed.
 """
 
+import abc
 import dataclasses
 import logging
 import time
@@ -30,7 +31,7 @@ _SHOWN = 4  # differences in a message
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Question:
+class Question(abc.ABC):
     """A question that a study can ask: its fields are its options.
 
     Its name is that of its record's kind, of its file and of its field in
@@ -54,17 +55,17 @@ class Question:
         """Everything that is wrong with its options, each with its place; empty if nothing is."""
         return []
 
+    @abc.abstractmethod
     def subjects(self, plan: Plan) -> Sequence[Any]:
         """What of a study it is asked of, run by run or pair by pair; each gives one record."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def key(self, subject: Any) -> Key:
         """What decides the answer about a subject, whose runs are done."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def answer(self, subject: Any) -> Any:
         """The answer about a subject: a NamedTuple of `tlx.records.results`."""
-        raise NotImplementedError
 
 
 def ask(root: Path, name: str, question: Question, subject: Any) -> tuple[records.Record, bool]:
