@@ -5,6 +5,8 @@ import gc
 import os
 import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,19 @@ os.environ["TLX_FASHION_MNIST"] = os.environ["TFDS_DATA_DIR"] = "/nonexistent"
 # digests of the files that tests make are not for the user's cache
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tlx-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+# Compiling is most of the suite's time, and these two halve it: loops without MLIR's emitters, one
+# LLVM module a program. XLA ends a process that names a flag it does not have, so that is tried in
+# another one; processes that tests start inherit them. With XLA_FLAGS of your own (empty, too)
+# programs are compiled as users do: every test holds of both.
+QUICK_COMPILATION = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+if "XLA_FLAGS" not in os.environ:
+    reads_flags = "from jaxlib import xla_client; xla_client.CompileOptions()"
+    environment = os.environ | {"XLA_FLAGS": QUICK_COMPILATION}
+    tried = subprocess.run(
+        [sys.executable, "-c", reads_flags], env=environment, stderr=subprocess.DEVNULL
+    )
+    os.environ["XLA_FLAGS"] = QUICK_COMPILATION if tried.returncode == 0 else ""
 
 STATM = Path("/proc/self/statm")
 MOST_BYTES = 2 * 2**30
