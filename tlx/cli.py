@@ -58,7 +58,7 @@ REMEDIES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit status, which `tlx --help` explains.
 
-    What a user can cause is told in one sentence. Other exceptions are faults of tlx, and come
+    What a user can cause is reported in one sentence. Other exceptions are faults of tlx, and come
     with their traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     other = [word for word in rest if not word.startswith("--config.")]
     if other:
         _parser().error(f"unknown arguments: {' '.join(other)}; see tlx {args.command} --help")
-    logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells each file it touches
+    logging.getLogger("absl").setLevel(logging.WARNING)  # orbax logs each file it touches
     try:
         if getattr(args, "out", None) is not None and not args.out.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "no such folder", str(args.out.parent))
@@ -260,11 +260,11 @@ def _data_check(args: argparse.Namespace, overrides: list[str]) -> None:
 
     is_terminal = sys.stderr.isatty()
 
-    def tell(done: int, total: int) -> None:
+    def progress(done: int, total: int) -> None:
         if is_terminal and (done % 100 == 0 or done == total):
             print(f"\r{done:,} of {total:,} decoded", end="\n" * (done == total), file=sys.stderr)
 
-    found = check.check(args.name, args.split, args.folder, every=args.all, tell=tell)
+    found = check.check(args.name, args.split, args.folder, every=args.all, progress=progress)
     print(check.summary(found))
     if args.out and found.images:
         grid(found.images, found.titles).savefig(args.out, dpi=150)

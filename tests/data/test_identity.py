@@ -300,7 +300,7 @@ def test_names_labels_order_and_form_count(tmp_path):
 
 
 def test_a_long_first_reading_is_told(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(identity, "TOLD_SECONDS", 0.0)
+    monkeypatch.setattr(identity, "SHOWN_SECONDS", 0.0)
     monkeypatch.setattr(identity, "_PART", 2)
     identity.of_files(tmp_path, texts(tmp_path, "x", "y", "z"))
     assert caplog.messages == [

@@ -1,6 +1,6 @@
 """Configs: a Python file with `get_config` becomes frozen dataclasses, checked once.
 
-`load` reads a file, with overrides, and `build` makes a dataclass of it; every problem is told at
+`load` reads a file, with overrides, and `build` makes a dataclass of it; every problem is reported at
 once, before any work. `ml_collections` is known to `files` alone.
 """
 

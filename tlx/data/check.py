@@ -53,7 +53,7 @@ def check(
     folder: str | None = None,
     *,
     every: bool = False,
-    tell: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SourceCheck:
     """What is found in a split, some of it decoded, or all.
 
@@ -62,7 +62,7 @@ def check(
       split: of that.
       folder: as in `DataSpec`.
       every: decode all examples and not only `SAMPLE`.
-      tell: called from time to time with the numbers done and to do.
+      progress: called from time to time with the numbers done and to do.
 
     Raises:
       ValueError: if the source cannot be opened, or a label is out of range.
@@ -78,7 +78,7 @@ def check(
     images, titles = [], []
     seconds = 0.0
     for done, number in enumerate(numbers):
-        tell(done + 1, len(numbers))
+        progress(done + 1, len(numbers))
         begun = time.perf_counter()
         try:
             example = source[int(number)]

@@ -30,7 +30,7 @@ ABSENT = "absent"
 RACY_NS = 2 * 10**9
 """Times of change are this coarse at worst (2 s, of FAT), so newer files are not remembered."""
 
-TOLD_SECONDS = 10.0
+SHOWN_SECONDS = 10.0
 """The interval at which a long first reading logs its progress."""
 
 MOST_FOLDERS = 100
@@ -83,16 +83,16 @@ def of_files(folder: Path, names: Iterable[str]) -> list[str]:
     parts = [unique[i : i + _PART] for i in range(0, len(unique), _PART)]
     found: dict[str, str] = {}
     new: _Table = {}
-    told = time.monotonic()
+    shown = time.monotonic()
     pool = ThreadPoolExecutor(_THREADS)
     try:
         for part in pool.map(
             lambda part: [_digest(root, name, table, new) for name in part], parts
         ):
             found.update(zip(unique[len(found) :], part, strict=False))
-            if time.monotonic() - told >= TOLD_SECONDS:
-                told = time.monotonic()
-                _tell(f"reading {folder} to know its content: {len(found):,} of {len(unique):,}")
+            if time.monotonic() - shown >= SHOWN_SECONDS:
+                shown = time.monotonic()
+                _show(f"reading {folder} to know its content: {len(found):,} of {len(unique):,}")
     finally:  # what was read before a stop is not read again
         pool.shutdown(cancel_futures=True)
         if new:
@@ -101,7 +101,7 @@ def of_files(folder: Path, names: Iterable[str]) -> list[str]:
     return [found[name] for name in wanted]
 
 
-def _tell(text: str) -> None:
+def _show(text: str) -> None:
     logging.getLogger("tlx").warning("%s", text)
 
 

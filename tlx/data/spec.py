@@ -7,7 +7,7 @@ from typing import Any
 
 from tlx.core.checks import unknown
 from tlx.data import recipe, sources
-from tlx.data.permutations import block_sizes
+from tlx.data.block_permutations import block_sizes
 
 AUGMENTS = ("affine", "crop", "flip", "resized_crop")
 HOST_AUGMENTS = ("affine", "resized_crop")

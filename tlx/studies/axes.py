@@ -9,7 +9,7 @@ import numpy as np
 
 from tlx import checkpoints
 from tlx.data.examples import open_split
-from tlx.data.permutations import block_permutation
+from tlx.data.block_permutations import block_permutation
 from tlx.data.spec import DataSpec, parse_shuffle
 from tlx.train.spec import RunSpec
 
@@ -144,7 +144,7 @@ def _unmoved(data: DataSpec) -> list[str]:
 
 
 def _finest_first(word: str) -> tuple[int, int]:
-    """All pixels, blocks by channel, blocks; each by size. Unknown words are told as problems."""
+    """All pixels, blocks by channel, blocks; each by size. Unknown words are problems."""
     kind, _, size = word.partition(":")
     order = _SHUFFLES.index(kind) if kind in _SHUFFLES else len(_SHUFFLES)
     return order, int(size) if size.isdigit() else 0

@@ -12,7 +12,7 @@ QUIET_SECONDS = 10.0
 """Where the output is no terminal, an unfinished task is mentioned this often."""
 
 KNOWN_SHARE = 0.01
-"""The share of all work from which its speed is known well enough to tell the time left."""
+"""The share of all work from which its speed is known well enough to say the time left."""
 
 
 class Progress:
@@ -44,7 +44,7 @@ class Progress:
         self._began = now = self._now()
         self._told = now
         if self._out.isatty():
-            self._tell()
+            self._show()
 
     def part(self, fraction: float, detail: str = "") -> None:
         """The present task is done to this fraction, 0 to 1."""
@@ -53,7 +53,7 @@ class Progress:
             self._mark = self._so_far()
         terminal = self._out.isatty()
         if terminal or self._now() - self._told >= QUIET_SECONDS:
-            self._tell(detail)
+            self._show(detail)
 
     def finish(self, detail: str = "", *, worked: bool = True) -> None:
         """Ends the present task; `worked` is False where it was found done."""
@@ -68,7 +68,7 @@ class Progress:
         left = f"  ({self._left()})" if self._done < self._total else ""
         self._write(f"{self._percent()} {time_taken}  {self._name}{end}{left}", "\n")
 
-    def _tell(self, detail: str = "") -> None:
+    def _show(self, detail: str = "") -> None:
         self._told = self._now()
         text = f"{self._percent()} {self._name}  {detail}  ({self._left()})"
         self._write(text, "" if self._out.isatty() else "\n")

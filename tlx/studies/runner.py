@@ -47,7 +47,7 @@ def run(spec: StudySpec, workdir: Path, *, progress: Progress | None = None) -> 
     Args:
       spec: the study.
       workdir: its folder: study.json, runs/, records/, report.html.
-      progress: what tells how far it is; by default on standard error.
+      progress: shows how far it is; by default on standard error.
 
     Raises:
       ValueError: if the workdir holds another study, or the config cannot run; before any
@@ -144,12 +144,12 @@ def _train(run: Run, progress: Progress) -> RunResult:
     progress.start(f"train {run.name}", _train_weight(run))
     was_done = read_result(run.workdir) is not None
 
-    def tell(step: int, num_steps: int, numbers: Mapping[str, float]) -> None:
+    def show(step: int, num_steps: int, numbers: Mapping[str, float]) -> None:
         accuracy = numbers.get("test_accuracy")
         detail = "" if accuracy is None else f"test accuracy {accuracy:.3f}"
         progress.part(step / max(num_steps, 1), f"step {step} of {num_steps}  {detail}")
 
-    result = train(run.spec, run.workdir, progress=tell)
+    result = train(run.spec, run.workdir, progress=show)
     progress.finish(f"test accuracy {result.test['accuracy']:.3f}", worked=not was_done)
     return result
 

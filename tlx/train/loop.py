@@ -117,7 +117,7 @@ class _Run:
         self._scheduled = _scheduled(job.spec)
         self._hyper = sharding.replicate(optim.hyper_of(job.spec.optim), job.mesh)
         self._pending: dict[str, Any] | None = None
-        self._told: dict[str, float] = {}
+        self._shown: dict[str, float] = {}
 
     def go(self, state: TrainState | None) -> None:
         """Trains from the state of the newest checkpoint, or from the start (None), to the end."""
@@ -160,11 +160,11 @@ class _Run:
             if not math.isfinite(results["loss"]):
                 self._stop(step, f"the {split} loss is {results['loss']} at step {step}")
             self._log.write({"step": step, "split": split, **results})
-            told = [name for name in ("loss", "accuracy", "auc") if results.get(name) is not None]
-            self._told |= {f"{split}_{name}": results[name] for name in told}
+            shown = [name for name in ("loss", "accuracy", "auc") if results.get(name) is not None]
+            self._shown |= {f"{split}_{name}": results[name] for name in shown}
             if split == self._job.selected_on:
                 score = metrics_log.score(results)
-        self._tell(step)
+        self._show(step)
         best = None if before is None else metrics_log.score(before)
         return score, best is None or (score is not None and score > best)
 
@@ -192,12 +192,12 @@ class _Run:
         numbers = {name: float(line[name]) for name in ("loss", "accuracy", "rate")}
         counts = {"count": int(line["count"])}
         self._log.write({"step": line["step"], "split": "batch", **numbers, **counts})
-        self._told |= {name: numbers[name] for name in ("loss", "accuracy")}
-        self._tell(line["step"])
+        self._shown |= {name: numbers[name] for name in ("loss", "accuracy")}
+        self._show(line["step"])
 
-    def _tell(self, step: int) -> None:
+    def _show(self, step: int) -> None:
         times: Mapping[str, float] = self._clock.estimate(step, self._spec.num_steps)
-        self._progress(step, self._spec.num_steps, {**self._told, **times})
+        self._progress(step, self._spec.num_steps, {**self._shown, **times})
 
     def _require_finite(self, step: int, state: TrainState) -> None:
         bad = int(state.bad_step)

@@ -97,10 +97,10 @@ def name_problem(name: str) -> str | None:
         return f"expected {name}NAME with the name of a dataset, got {name!r}"
     if _reader(name) is not None:
         return None
-    told = unknown("source", name, known())
+    problem = unknown("source", name, known())
     if name.isidentifier():  # as the names of tensorflow-datasets are
-        told += f"; if it is a dataset of tensorflow-datasets, write tfds/{name}"
-    return told
+        problem += f"; if it is a dataset of tensorflow-datasets, write tfds/{name}"
+    return problem
 
 
 def split_problem(name: str, split: str) -> str | None:
