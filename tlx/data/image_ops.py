@@ -2,7 +2,8 @@
 
 The shuffles are those of Neyshabur, Sedghi, Zhang, "What is being transferred in transfer
 learning?" (NeurIPS 2020), section 3: one fixed permutation per seed, shared by all images.
-The permutations are made in tlx.data.block_permutations and mixup in tlx.data.mixing, and named here too.
+The permutations are made in tlx.data.block_permutations and mixup in tlx.data.mixing, and named
+here too.
 """
 
 import functools
@@ -11,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from tlx.data.mixing import mixup
 from tlx.data.block_permutations import (
     block_permutation,
     block_sizes,
@@ -19,6 +19,7 @@ from tlx.data.block_permutations import (
     num_blocks,
     pixel_permutation,
 )
+from tlx.data.mixing import mixup
 
 __all__ = [
     "block_permutation",

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tlx import checkpoints
-from tlx.data.examples import open_split
 from tlx.data.block_permutations import block_permutation
+from tlx.data.examples import open_split
 from tlx.data.spec import DataSpec, parse_shuffle
 from tlx.train.spec import RunSpec
 
