@@ -206,7 +206,8 @@ def _neighbors(d: Float[Array, "n n"], k: int) -> _Neighbors:
     lengths = means - means.mean() / 2  # the squared distances from the mean of all
     rounding = 32 * float(jnp.finfo(d.dtype).eps) * (lengths[:, None] + lengths[None, :])
     alone = jnp.where(jnp.eye(len(d), dtype=bool), jnp.inf, d)
-    beyond = alone + jax.lax.top_k(-alone, k)[0][:, -1:]  # the k-th value
+    # the k-th value as a minimum: XLA sorts the rows whole where the last of top_k is sliced
+    beyond = alone + jax.lax.top_k(-alone, k)[0].min(1, keepdims=True)
     closer, tied = beyond < -rounding, jnp.abs(beyond) <= rounding
     left = (k - closer.sum(1)).astype(d.dtype)
     share = left / jnp.maximum(tied.sum(1), 1).astype(d.dtype)
