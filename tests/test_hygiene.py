@@ -41,16 +41,19 @@ ALLOWED = {
 OPTIONAL = {"equinox", "haiku", "matplotlib", "mlxtend", "sklearn", "tensorflow_datasets", "torch"}
 NEEDS_OPTIONAL = {"tlx.adapters.equinox", "tlx.adapters.haiku"}
 
-# Imports each module of one part by itself, the others' state being what Python's own cache
-# of modules has: the part's modules are forgotten in between, so that none leans on another's.
+# Imports the modules of one part, and forgets all of tlx where another package begins, so that no
+# package leans on another's having been imported. Within one, no circle of files is enough.
 IMPORT_EACH = """
 import importlib, json, sys
 names, blocked = json.loads(sys.argv[1])
 for name in blocked:
     sys.modules[name] = None  # so that importing it fails
+package = None
 for name in names:
-    for known in [k for k in sys.modules if k == "tlx" or k.startswith("tlx.")]:
-        del sys.modules[known]
+    if name.rpartition(".")[0] != package:  # each of one package begins with its __init__
+        package = name.rpartition(".")[0]
+        for known in [k for k in sys.modules if k == "tlx" or k.startswith("tlx.")]:
+            del sys.modules[known]
     importlib.import_module(name)
 loaded = {k.partition(".")[0] for k, module in sys.modules.items() if module}
 print(json.dumps(sorted(loaded)))
