@@ -30,27 +30,22 @@ os.environ["TLX_FASHION_MNIST"] = os.environ["TFDS_DATA_DIR"] = "/nonexistent"
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tlx-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
-# Compiling is most of the suite's time, and these two halve it: loops without MLIR's emitters, one
-# LLVM module a program. XLA ends a process that names a flag it does not have, so that is tried in
-# another one; processes that tests start inherit them. With XLA_FLAGS of your own (empty, too)
-# programs are compiled as users do: every test holds of both.
-QUICK_COMPILATION = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-if "XLA_FLAGS" not in os.environ:
-    reads_flags = "from jaxlib import xla_client; xla_client.CompileOptions()"
-    environment = os.environ | {"XLA_FLAGS": QUICK_COMPILATION}
-    tried = subprocess.run(
-        [sys.executable, "-c", reads_flags], env=environment, stderr=subprocess.DEVNULL
-    )
-    os.environ["XLA_FLAGS"] = QUICK_COMPILATION if tried.returncode == 0 else ""
+# Compiling is most of the suite's time. These take two thirds off: few optimisations, loops without
+# MLIR's emitters, one LLVM module a program. XLA ends a process that names a flag it does not have,
+# so that is tried in another one. Processes that tests start inherit both. With XLA_FLAGS of your
+# own (empty, too) all is compiled as users do: every test holds of both.
+QUICK_FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+IS_QUICK = "XLA_FLAGS" not in os.environ or os.environ["XLA_FLAGS"] == QUICK_FLAGS
+if IS_QUICK:
+    reads_flags = [sys.executable, "-c", "from jaxlib import xla_client as x; x.CompileOptions()"]
+    environment = os.environ | {"XLA_FLAGS": QUICK_FLAGS}
+    if subprocess.run(reads_flags, env=environment, stderr=subprocess.DEVNULL).returncode == 0:
+        os.environ["XLA_FLAGS"] = QUICK_FLAGS
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    jax.config.update("jax_disable_most_optimizations", True)
 
 STATM = Path("/proc/self/statm")
 MOST_BYTES = 2 * 2**30
-
-SHORT_RUNS = ("adapters", "analyses", "core", "data", "models")
-"""Folders whose tests compile much that runs for milliseconds: there, with few optimisations.
-
-With the environment's JAX_DISABLE_MOST_OPTIMIZATIONS=0 all compile as users do: the laws hold of
-both."""
 
 LONG = (
     "test_runner.py",
@@ -59,8 +54,15 @@ LONG = (
     "test_readme.py",
     "test_processes.py",
     "test_rebasin_laws.py",
+    "test_modes.py",
+    "test_reuse.py",
+    "test_paper_configs.py",
+    "test_loop.py",
 )
 """Files that take long, begun first: the last one that is begun is waited for."""
+
+LONG_RUNS = ("test_reference.py",)
+"""Files that train nets of full size."""
 
 hypothesis.settings.register_profile("tlx", deadline=None, derandomize=True, max_examples=10)
 hypothesis.settings.load_profile("tlx")
@@ -71,15 +73,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Few optimisations where compiling is what takes the time."""
-    is_short = request.path.relative_to(Path(__file__).parent).parts[0] in SHORT_RUNS
-    is_chosen = "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ
-    if is_short and not is_chosen:
-        jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    if is_short and not is_chosen:
+def optimised(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All optimisations where what runs takes longer than compiling it."""
+    is_long = IS_QUICK and request.path.name in LONG_RUNS
+    if is_long:
         jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    if is_long:
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="module", autouse=True)
