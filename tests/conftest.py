@@ -30,10 +30,10 @@ os.environ["TLX_FASHION_MNIST"] = os.environ["TFDS_DATA_DIR"] = "/nonexistent"
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tlx-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
-# Compiling is most of the suite's time. These take two thirds off: few optimisations, loops without
-# MLIR's emitters, one LLVM module a program. XLA ends a process that names a flag it does not have,
-# so that is tried in another one. Processes that tests start inherit both. With XLA_FLAGS of your
-# own (empty, too) all is compiled as users do: every test holds of both.
+# Compiling is most of the suite's time. These halve it: few optimisations, loops without MLIR's
+# emitters, one LLVM module a program. XLA ends a process that names a flag it does not have, so
+# that is tried in another one. Processes that tests start inherit both. With XLA_FLAGS of your own
+# (empty, too) all is compiled as users do: every test is to hold of both.
 QUICK_FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 IS_QUICK = "XLA_FLAGS" not in os.environ or os.environ["XLA_FLAGS"] == QUICK_FLAGS
 if IS_QUICK:
@@ -61,7 +61,7 @@ LONG = (
 )
 """Files that take long, begun first: the last one that is begun is waited for."""
 
-LONG_RUNS = ("test_reference.py",)
+FULL_SIZE = ("test_reference.py",)
 """Files that train nets of full size."""
 
 hypothesis.settings.register_profile("tlx", deadline=None, derandomize=True, max_examples=10)
@@ -75,11 +75,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def optimised(request: pytest.FixtureRequest) -> Iterator[None]:
     """All optimisations where what runs takes longer than compiling it."""
-    is_long = IS_QUICK and request.path.name in LONG_RUNS
-    if is_long:
+    is_full = IS_QUICK and request.path.name in FULL_SIZE
+    if is_full:
         jax.config.update("jax_disable_most_optimizations", False)
     yield
-    if is_long:
+    if is_full:
         jax.config.update("jax_disable_most_optimizations", True)
 
 
