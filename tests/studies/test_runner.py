@@ -77,7 +77,7 @@ def test_records_agree_with_each_other(done):
             np.testing.assert_allclose(
                 line.results.accuracy[end], curve.results.test_accuracy[-1], atol=1e-6
             )
-        assert line.results.num_examples == 797
+        assert line.results.num_examples == 300
 
 
 def test_a_plane_has_the_models_own_numbers(done):
@@ -116,10 +116,10 @@ def test_similarities_come_with_their_evidence(done):
         known = np.isfinite(given.debiased)
         assert known.any()
         assert (given.low <= given.high)[known].all()
-        # Two batches of 256 and more rows: chance is far from 0 and from 1.
+        # Batches of 128 rows: chance is far from 0 and from 1.
         assert (given.biased >= given.debiased - 1e-3)[known].all()
         assert (options["spatial"], options["num_resamples"]) == ("flatten", 20)
-        assert given.num_examples == 797
+        assert given.num_examples == 300
 
 
 def test_rewinding_to_the_last_step_changes_nothing(done):
@@ -164,7 +164,7 @@ def test_layers_are_measured_for_each_kind(done):
         given = record.results
         assert (given.low <= given.accuracy).all()
         assert (given.accuracy <= given.high).all()
-        assert (given.num_train, given.num_examples) == (40, 797)
+        assert (given.num_train, given.num_examples) == (40, 300)
     for record in records.query(done.records, "spectra"):
         given = record.results
         assert given.layers[0] == "stem/conv"

@@ -17,6 +17,7 @@ def tiny_run(name, rate=0.05, **changes):
         "data": DataSpec(
             name="digits",
             train_size=40,
+            test_size=300,
             image_size=8,
             channels=1,
             mean=(0.3,),
@@ -34,7 +35,7 @@ def tiny_run(name, rate=0.05, **changes):
 
 
 def tiny_study(**changes):
-    cka = {"batch_size": 256, "num_resamples": 20}
+    cka = {"batch_size": 128, "num_resamples": 20}
     given = {
         "name": "tiny",
         "title": "A tiny study",
