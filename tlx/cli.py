@@ -122,6 +122,14 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--workdir", required=True, type=Path, help="where everything is written"
         )
+        if name == "study":
+            command.add_argument(
+                "--workers",
+                type=int,
+                metavar="N",
+                help="processes that train and answer side by side (as many as cores and memory "
+                "allow; 1 on an accelerator); the numbers are the same for any",
+            )
     _add_data(commands)
     _add_weights(commands)
     return parser
@@ -192,7 +200,7 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
     """
     from tlx import config
     from tlx.report import summary
-    from tlx.studies import progress, runner
+    from tlx.studies import progress, resources, runner
     from tlx.studies.spec import StudySpec
     from tlx.train import distributed
 
@@ -201,7 +209,8 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
         raise ValueError(f"{args.config} is the config of one run; use tlx train")
     spec = config.build(StudySpec, values)
     distributed.initialize_if_cluster()
-    result = runner.run(spec, args.workdir)
+    workers = resources.workers() if args.workers is None else args.workers
+    result = runner.run(spec, args.workdir, workers=workers)
     if not distributed.is_primary():
         return
     print(summary.text(result.records))

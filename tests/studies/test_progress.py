@@ -24,14 +24,14 @@ def told(out, seconds):
     progress = Progress(10, out, now=clock)
     progress.start("one", 4)
     clock.time += 100  # compilation, which does not count
-    progress.part(0.25, "step 1 of 4")
+    progress.part("one", 0.25, "step 1 of 4")
     for step in (2, 3):
         clock.time += seconds
-        progress.part(step / 4, f"step {step} of 4")
+        progress.part("one", step / 4, f"step {step} of 4")
     clock.time += seconds
-    progress.finish("accuracy 0.9")
+    progress.finish("one", "accuracy 0.9")
     progress.start("two", 6)
-    progress.finish(worked=False)
+    progress.finish("two", worked=False)
     return out.getvalue()
 
 
@@ -42,6 +42,25 @@ def test_progress_without_a_terminal():
         "[ 30%] one  step 3 of 4  (about 2 min 20 s left)",
         "[ 40%]  160.0 s  one  accuracy 0.9  (about 2 min 00 s left)",
         "[100%]     done  two",
+    ]
+
+
+def test_tasks_at_once():
+    out, clock = io.StringIO(), Clock()
+    progress = Progress(8, out, now=clock)
+    progress.start("one", 4)
+    progress.start("two", 4)
+    progress.part("one", 0.25, "step 1 of 4")
+    for step in (1, 2):
+        clock.time += 20
+        progress.part("two", step / 4, f"step {step} of 4")
+    progress.finish("two")
+    progress.finish("one")
+    assert out.getvalue().splitlines() == [
+        "[ 25%] one  step 1 of 4; two  step 1 of 4  (about 2 min 00 s left)",
+        "[ 38%] one  step 1 of 4; two  step 2 of 4  (about 1 min 40 s left)",
+        "[ 62%]   40.0 s  two  (about 30 s left)",
+        "[100%]   40.0 s  one",
     ]
 
 

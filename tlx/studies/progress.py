@@ -1,10 +1,11 @@
 """Where a study is: what is being done, how far it is, and the time left."""
 
 import io
+import shutil
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import jax
 
@@ -18,9 +19,10 @@ KNOWN_SHARE = 0.01
 class Progress:
     """Tells progress through tasks of known weight on a text stream.
 
-    On a terminal one line is rewritten; elsewhere a line a finished task, and one in between
-    every few seconds. The time left is the weight left at the speed of the work done here,
-    from the first part on: neither compilation before it nor what was found done counts.
+    Several tasks can be under way at once. On a terminal one line is rewritten; elsewhere a line a
+    finished task, and one in between every few seconds. The time left is the weight left at the
+    speed of the work done here, from the first part on: neither compilation before it nor what was
+    found done counts.
 
     Args:
       total: the sum of the weights of all tasks.
@@ -34,66 +36,82 @@ class Progress:
         self._out = out or (sys.stderr if jax.process_index() == 0 else io.StringIO())
         self._now = now
         self._total, self._done, self._worked = total, 0.0, 0.0
-        self._began = self._told = now()
-        self._seconds = 0.0
+        self._open: dict[str, _Task] = {}
+        self._shown = now()
         self._mark: tuple[float, float] | None = None
 
     def start(self, name: str, weight: float) -> None:
         """Begins a task."""
-        self._name, self._weight, self._part = name, weight, 0.0
-        self._began = now = self._now()
-        self._told = now
+        now = self._now()
+        if not self._open:
+            self._shown = now
+        self._open[name] = _Task(weight, now)
         if self._out.isatty():
             self._show()
 
-    def part(self, fraction: float, detail: str = "") -> None:
-        """The present task is done to this fraction, 0 to 1."""
-        self._part = fraction
+    def part(self, name: str, fraction: float, detail: str = "") -> None:
+        """A task is done to this fraction, 0 to 1."""
+        self._open[name] = self._open[name]._replace(part=fraction, detail=detail)
         if fraction > 0 and self._mark is None:
             self._mark = self._so_far()
-        terminal = self._out.isatty()
-        if terminal or self._now() - self._told >= QUIET_SECONDS:
-            self._show(detail)
+        if self._out.isatty() or self._now() - self._shown >= QUIET_SECONDS:
+            self._show()
 
-    def finish(self, detail: str = "", *, worked: bool = True) -> None:
-        """Ends the present task; `worked` is False where it was found done."""
-        self._done += self._weight
-        took = self._now() - self._began
-        if worked:
-            self._worked += self._weight
-            self._seconds += took
-        self._part, self._weight = 0.0, 0.0
+    def finish(self, name: str, detail: str = "", *, worked: bool = True) -> None:
+        """Ends a task; `worked` is False where it was found done."""
+        task = self._open.pop(name)
+        self._done += task.weight
+        self._worked += task.weight if worked else 0
+        took = f"{self._now() - task.began:6.1f} s" if worked else "    done"
         end = f"  {detail}" if detail else ""
-        time_taken = f"{took:6.1f} s" if worked else "    done"
         left = f"  ({self._left()})" if self._done < self._total else ""
-        self._write(f"{self._percent()} {time_taken}  {self._name}{end}{left}", "\n")
+        self._write(f"{self._percent()} {took}  {name}{end}{left}", "\n")
 
-    def _show(self, detail: str = "") -> None:
-        self._told = self._now()
-        text = f"{self._percent()} {self._name}  {detail}  ({self._left()})"
-        self._write(text, "" if self._out.isatty() else "\n")
+    def say(self, text: str) -> None:
+        """Writes a line of its own."""
+        self._write(text, "\n")
+
+    def _show(self) -> None:
+        self._shown = self._now()
+        each = (f"{name}  {task.detail}".rstrip() for name, task in self._open.items())
+        text = f"{self._percent()} {'; '.join(each)}  ({self._left()})"
+        if self._out.isatty():
+            self._write(text[: shutil.get_terminal_size().columns - 1], "")
+        else:
+            self._write(text, "\n")
+
+    def _under_way(self) -> float:
+        """The weight done of tasks that are not."""
+        return sum(task.part * task.weight for task in self._open.values())
 
     def _percent(self) -> str:
-        return f"[{100 * (self._done + self._part * self._weight) / self._total:3.0f}%]"
+        return f"[{100 * (self._done + self._under_way()) / self._total:3.0f}%]"
 
     def _so_far(self) -> tuple[float, float]:
-        """Weight done here, and the seconds that it took."""
-        part = self._part * self._weight
-        now = self._now() - self._began if self._weight else 0.0
-        return self._worked + part, self._seconds + now
+        """The weight done here, and the time."""
+        return self._worked + self._under_way(), self._now()
 
     def _left(self) -> str:
-        worked, seconds = self._so_far()
-        first, began = self._mark or (worked, seconds)
+        worked, now = self._so_far()
+        first, began = self._mark or (worked, now)
         if worked - first < KNOWN_SHARE * self._total:
             return "time left: not known yet"
-        rest = self._total - self._done - self._part * self._weight
-        return f"about {clock(rest * (seconds - began) / (worked - first))} left"
+        rest = self._total - self._done - self._under_way()
+        return f"about {clock(rest * (now - began) / (worked - first))} left"
 
     def _write(self, text: str, end: str) -> None:
         start = "\r\x1b[K" if self._out.isatty() else ""
         self._out.write(f"{start}{text}{end}")
         self._out.flush()
+
+
+class _Task(NamedTuple):
+    """A task under way."""
+
+    weight: float
+    began: float
+    part: float = 0.0
+    detail: str = ""
 
 
 def clock(seconds: float) -> str:

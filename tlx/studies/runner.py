@@ -1,25 +1,25 @@
-"""A whole study on this machine, in one process: runs, records, page.
+"""A whole study on this machine, in one process or in several: runs, records, page.
 
 Nothing that is done is done again: a finished run is recognised by its result, a
 stopped one goes on from its last checkpoint, an answered question by its record.
 """
 
+import collections
+import functools
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tlx import records
 from tlx.config import serial
 from tlx.report import page
-from tlx.studies import plan, question
+from tlx.studies import graph, plan, pool
+from tlx.studies.graph import Done, Task, Told, Training
 from tlx.studies.progress import Progress
-from tlx.studies.question import Question
-from tlx.studies.runs import Plan, Run
+from tlx.studies.runs import Run
 from tlx.studies.spec import StudySpec
 from tlx.train import distributed, initial, metrics_log
-from tlx.train.loop import train
 from tlx.train.spec import RunSpec
 from tlx.train.workdir import RunResult, read_result
 
@@ -41,36 +41,42 @@ class StudyResult(NamedTuple):
     seconds: float
 
 
-def run(spec: StudySpec, workdir: Path, *, progress: Progress | None = None) -> StudyResult:
+def run(
+    spec: StudySpec, workdir: Path, *, workers: int = 1, progress: Progress | None = None
+) -> StudyResult:
     """Does what is left of a study, and draws its page.
 
     Args:
       spec: the study.
       workdir: its folder: study.json, runs/, records/, report.html.
+      workers: processes that train and answer side by side, on one machine; 1: this one alone.
+        `tlx.studies.resources.workers` says how many it has room for. The numbers are the same for
+        any number. Where there are several, the script that calls this is imported by them, so
+        that the call stands below `if __name__ == "__main__":`.
       progress: shows how far it is; by default on standard error.
 
     Raises:
       ValueError: if the workdir holds another study, or the config cannot run; before any
         work.
+      tlx.studies.pool.WorkerDiedError: a process was killed or crashed, and the one after it too.
     """
     started = time.perf_counter()
+    if workers < 1:
+        raise ValueError(f"workers: expected at least 1 process, got {workers}")
     if spec.pretrain.init_from is not None:
         initial.find_origin(spec.pretrain.init_from)  # before anything is written
     _claim(spec, workdir)
-    planned = plan.make(spec, workdir)
-    asked = {name: one for name, one in spec.asked().items() if one.subjects(planned)}
-    total = sum(map(_train_weight, planned.runs))
-    total += sum(_answer_weight(one, planned) for one in asked.values())
-    progress = progress or Progress(total)
-    for each in planned.runs:
-        _train(each, progress)
-    root = workdir / "records"
-    if distributed.is_primary():  # training is shared, the questions are small
-        for name, one in asked.items():
-            _answer(root, name, one, planned, progress)
+    tasks = _tasks(spec, workdir)
+    parts = graph.parts(tasks)
+    shown = _Shown(tasks, progress or Progress(sum(task.weight for task in tasks)))
+    if workers == 1 or distributed.is_shared():
+        pool.run_here(parts, functools.partial(_work, tasks), shown)
+    else:
+        pool.run(parts, functools.partial(_work_anew, spec, workdir), shown, workers)
+    if distributed.is_primary():
         redraw(workdir)
     distributed.wait_for_all("study done")
-    return StudyResult(workdir / PAGE_FILE, root, time.perf_counter() - started)
+    return StudyResult(workdir / PAGE_FILE, _records(workdir), time.perf_counter() - started)
 
 
 def run_one(spec: RunSpec, workdir: Path, *, progress: Progress | None = None) -> RunResult:
@@ -89,8 +95,12 @@ def run_one(spec: RunSpec, workdir: Path, *, progress: Progress | None = None) -
             f"a run of kind {spec.kind} starts from random weights, and init_from names others; "
             "leave it out, or call the run P-T"
         )
-    only = Run(spec.name, spec.kind, 1, workdir, spec)
-    return _train(only, progress or Progress(_train_weight(only)))
+    only = Training(Run(spec.name, spec.kind, 1, workdir, spec))
+    shown = _Shown([only], progress or Progress(only.weight))
+    pool.run_here(graph.parts([only]), functools.partial(_work, [only]), shown)
+    result = read_result(workdir)
+    assert result is not None  # it is done
+    return result
 
 
 def redraw(workdir: Path) -> Path:
@@ -103,7 +113,7 @@ def redraw(workdir: Path) -> Path:
     if not path.exists():
         raise ValueError(f"no {path}: expected the workdir of a study; run tlx study first")
     title = _read_config(path)["title"]
-    return page.write(workdir / "records", workdir / PAGE_FILE, title=title)
+    return page.write(_records(workdir), workdir / PAGE_FILE, title=title)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -121,37 +131,61 @@ def _read_config(path: Path) -> dict[str, Any]:
     )
 
 
-def _train_weight(run: Run) -> float:
-    """What a run counts for in the time left: its steps."""
-    return max(1.0, float(run.spec.num_steps))
+def _records(workdir: Path) -> Path:
+    return workdir / "records"
 
 
-def _answer_weight(asked: Question, planned: Plan) -> float:
-    """What a question counts for in the time left, in training steps."""
-    return asked.weight * len(asked.subjects(planned))
+def _tasks(spec: StudySpec, workdir: Path) -> list[Task]:
+    """What this process knows of: in a distributed study the first one alone asks questions."""
+    asked = spec.asked() if distributed.is_primary() else {}
+    return graph.tasks(plan.make(spec, workdir), asked, _records(workdir))
 
 
-def _answer(root: Path, name: str, asked: Question, planned: Plan, progress: Progress) -> None:
-    progress.start(name, _answer_weight(asked, planned))
-    subjects, computed = asked.subjects(planned), 0
-    for i, subject in enumerate(subjects):
-        progress.part(i / len(subjects), f"{i} of {len(subjects)}")
-        computed += question.ask(root, name, asked, subject)[1]
-    progress.finish(f"{len(subjects)} records", worked=computed > 0)
+def _work(tasks: list[Task]) -> pool.Work:
+    return lambda number, tell: tasks[number].do(tell)
 
 
-def _train(run: Run, progress: Progress) -> RunResult:
-    progress.start(f"train {run.name}", _train_weight(run))
-    was_done = read_result(run.workdir) is not None
+def _work_anew(spec: StudySpec, workdir: Path) -> pool.Work:
+    return _work(_tasks(spec, workdir))
 
-    def show(step: int, num_steps: int, numbers: Mapping[str, float]) -> None:
-        accuracy = numbers.get("test_accuracy")
-        detail = "" if accuracy is None else f"test accuracy {accuracy:.3f}"
-        progress.part(step / max(num_steps, 1), f"step {step} of {num_steps}  {detail}")
 
-    result = train(run.spec, run.workdir, progress=show)
-    progress.finish(f"test accuracy {result.test['accuracy']:.3f}", worked=not was_done)
-    return result
+class _Shown(pool.Watcher):
+    """Shows tasks as they are done: those of one name as one."""
+
+    def __init__(self, tasks: list[Task], progress: Progress) -> None:
+        self._tasks, self._progress = tasks, progress
+        self._weights = collections.defaultdict[str, float](float)
+        for task in tasks:
+            self._weights[task.name] += task.weight
+        self._counts = collections.Counter(task.name for task in tasks)
+        self._begun: set[str] = set()
+        self._done = collections.Counter[str]()
+        self._worked: set[str] = set()
+
+    def begun(self, number: int) -> None:
+        name = self._tasks[number].name
+        if name not in self._begun:
+            self._begun.add(name)
+            self._progress.start(name, self._weights[name])
+
+    def told(self, number: int, said: Told) -> None:
+        self._progress.part(self._tasks[number].name, said.fraction, said.detail)
+
+    def done(self, number: int, result: Done) -> None:
+        name = self._tasks[number].name
+        self._done[name] += 1
+        if result.worked:
+            self._worked.add(name)
+        of, so_far = self._counts[name], self._done[name]
+        if so_far < of:
+            self._progress.part(name, so_far / of, f"{so_far} of {of}")
+        else:
+            detail = result.detail or f"{of} record{'s' * (of > 1)}"
+            self._progress.finish(name, detail, worked=name in self._worked)
+
+    def died(self, number: int, status: int) -> None:
+        name = self._tasks[number].name
+        self._progress.say(f"the process at {name} ended with status {status}; it is begun again")
 
 
 def _claim(spec: StudySpec, workdir: Path) -> None:

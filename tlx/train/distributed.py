@@ -69,6 +69,11 @@ def initialize_if_cluster() -> str | None:
     return found
 
 
+def is_shared() -> bool:
+    """Whether several processes train each run together."""
+    return jax.process_count() > 1
+
+
 def is_primary() -> bool:
     """Whether this process writes the files of a run."""
     return jax.process_index() == 0
@@ -80,5 +85,5 @@ def wait_for_all(where: str) -> None:
     Args:
       where: a name for the place, the same in all processes.
     """
-    if jax.process_count() > 1:
+    if is_shared():
         multihost_utils.sync_global_devices(where)

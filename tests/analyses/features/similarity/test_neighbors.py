@@ -404,3 +404,15 @@ def test_values_that_are_refused(function, n, options, message):
 def test_k_is_an_integer(function):
     with pytest.raises(TypeError, match="integer"):
         function(*_features(), k=10.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("k", [1, 2, 5, 9])
+def test_the_kth_least_of_a_row_counts_equals(dtype, k):
+    rng = np.random.default_rng(0)
+    d = rng.integers(0, 6, (20, 10)).astype(dtype)  # many are equal
+    d[:, 3], d[0] = np.inf, 2
+    with jax.enable_x64(dtype == np.float64):
+        found = neighbors._kth_least(jnp.asarray(d), k)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, np.sort(d, 1)[:, k - 1])

@@ -1,0 +1,55 @@
+"""How many processes a study has room for on this machine."""
+
+import os
+from pathlib import Path
+
+import jax
+
+MOST_WORKERS = 16
+"""However many cores there are: beyond, starting them takes longer than most studies gain."""
+
+BYTES_PER_WORKER = 2 * 2**30
+"""Memory that a process is counted with."""
+
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def workers() -> int:
+    """The number of processes that train and answer side by side.
+
+    One where there is an accelerator, which is one process's. Else as many as cores, or as memory
+    that is available has room for at `BYTES_PER_WORKER` each, at most `MOST_WORKERS`.
+    """
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return 1
+    found = [cores(), MOST_WORKERS]
+    available = available_bytes()
+    if available is not None:
+        found.append(available // BYTES_PER_WORKER)
+    return max(1, min(found))
+
+
+def cores() -> int:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
+    """The memory that is free or can be freed, within the container's limit; None if not known.
+
+    Args:
+      meminfo: the system's file.
+      cgroup: the folder of this process's control group (version 2).
+    """
+    found = []
+    if meminfo.exists():
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        if "MemAvailable" in lines:
+            found.append(1024 * int(lines["MemAvailable"].split()[0]))
+    most, used = (cgroup / name for name in ("memory.max", "memory.current"))
+    if most.exists() and used.exists() and most.read_text().strip() != "max":
+        found.append(int(most.read_text()) - int(used.read_text()))
+    return max(0, min(found)) if found else None
