@@ -19,7 +19,7 @@ pretrained weights and compares them: mistakes, features, parameters, loss lands
 EXAMPLES = """\
 examples:
   tlx study --config=configs/mini.py --workdir=runs/mini
-      the default study, five minutes on two cores; ends with the path of its page
+      the default study, four minutes on two cores; ends with the path of its page
   tlx study --config=configs/mini.py --workdir=runs/long --config.finetune.num_steps=2000
       the same with another value; any key of the config can be set this way
   tlx study --config=configs/mini.py --workdir=runs/basin --config.questions="('basin',)"
@@ -127,8 +127,9 @@ def _parser() -> argparse.ArgumentParser:
                 "--workers",
                 type=int,
                 metavar="N",
-                help="processes that train and answer side by side (as many as cores and memory "
-                "allow; 1 on an accelerator); the numbers are the same for any",
+                help="processes that train and answer side by side, each in one thread (as many as "
+                "cores and memory allow); the numbers are the same for any. On an accelerator one "
+                "process does all",
             )
     _add_data(commands)
     _add_weights(commands)

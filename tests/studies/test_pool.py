@@ -74,6 +74,14 @@ def test_the_longest_way_comes_first_and_kinds_stay_together(tmp_path):
     assert seen.of("begun") == [1, 2, 3, 0]
 
 
+def test_processes_have_what_the_environment_says(tmp_path):
+    seen, before = Seen(), dict(os.environ)
+    more = {"TLX_TEST_OF_POOL": "7", "HOME": "/nowhere"}
+    pool.run(parts(()), make(tmp_path, part_0="environment"), seen, 1, environment=more)
+    assert seen.events[-1] == ("done", 0, "7 /nowhere")
+    assert dict(os.environ) == before
+
+
 def test_an_error_is_the_parents(tmp_path):
     seen = Seen()
     with pytest.raises(ValueError, match="part 1 cannot be done") as error:

@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tlx.studies import resources
@@ -42,3 +47,22 @@ def test_workers_have_a_core_and_memory_each(monkeypatch, cores, gib, expected):
 def test_this_machine():
     assert resources.cores() >= 1
     assert resources.workers() >= 1
+
+
+def test_an_accelerator_is_one_process(monkeypatch):
+    monkeypatch.setattr(resources.jax, "default_backend", lambda: "gpu")
+    assert resources.workers() is None
+
+
+def test_one_thread_is_what_xla_has():
+    code = (
+        "import glob, jax; jax.numpy.ones(3).block_until_ready()\n"
+        "names = [open(f).read().strip() for f in glob.glob('/proc/self/task/*/comm')]\n"
+        "print(names.count('tf_XLAEigen'))"
+    )
+    environment = os.environ | resources.ONE_THREAD | {"JAX_PLATFORMS": "cpu"}
+    if not Path("/proc/self/task").exists():
+        pytest.skip("the threads of a process are not listed on this system")
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout == "1\n"

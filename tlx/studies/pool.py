@@ -15,7 +15,7 @@ import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import connection
 from typing import Any, NamedTuple
 
@@ -81,7 +81,12 @@ def run_here(parts: Sequence[Part], make_work: Callable[[], Work], watcher: Watc
 
 
 def run(
-    parts: Sequence[Part], make_work: Callable[[], Work], watcher: Watcher, num_workers: int
+    parts: Sequence[Part],
+    make_work: Callable[[], Work],
+    watcher: Watcher,
+    num_workers: int,
+    *,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Does all parts in other processes, each part when those that it needs are done.
 
@@ -94,14 +99,15 @@ def run(
         function returns and raises, can be pickled.
       watcher: is told what happens.
       num_workers: processes, at least 1.
+      environment: variables that they have besides those of this process.
 
     Raises:
       WorkerDiedError: processes died of one part `ATTEMPTS` times.
       Exception: what a part raised. The parts under way are stopped then.
     """
-    context = multiprocessing.get_context("spawn")
     todo = _Todo(parts)
-    workers = [_Worker(context, make_work) for _ in range(min(num_workers, len(parts)))]
+    start = functools.partial(_Worker, make_work, environment or {})
+    workers = [start() for _ in range(min(num_workers, len(parts)))]
     tries = collections.Counter[int]()
     try:
         while todo:
@@ -115,7 +121,7 @@ def run(
                 worker, number = workers[at], workers[at].part
                 said, value = worker.received()
                 if said == "ended":
-                    workers[at] = _Worker(context, make_work)
+                    workers[at] = start()
                 if number is None:  # it was waiting for a part that can be begun
                     continue
                 if said == "ended":
@@ -184,12 +190,14 @@ def _ways(parts: Sequence[Part]) -> list[float]:
 class _Worker:
     """A process, and the part that it is at."""
 
-    def __init__(self, context: Any, make_work: Callable[[], Work]) -> None:
+    def __init__(self, make_work: Callable[[], Work], environment: Mapping[str, str]) -> None:
+        context = multiprocessing.get_context("spawn")
         self.conn, theirs = context.Pipe()
         self.part: int | None = None
         self.kinds: set[str] = set()
         self._process = context.Process(target=_serve, args=(theirs, make_work), daemon=True)
-        self._process.start()
+        with _environ(environment):  # before the process imports anything
+            self._process.start()
         theirs.close()  # here, so that its messages end when the process does
 
     def begin(self, number: int, kind: str) -> None:
@@ -213,6 +221,21 @@ class _Worker:
         self._process.kill()
         self._process.join()
         self.conn.close()
+
+
+@contextlib.contextmanager
+def _environ(more: Mapping[str, str]) -> Iterator[None]:
+    """With further environment variables, which a process started now inherits."""
+    before = {name: os.environ.get(name) for name in more}
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _require_another(part: Part, tries: int, status: int) -> None:

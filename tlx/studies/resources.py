@@ -1,6 +1,7 @@
 """How many processes a study has room for on this machine."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -15,14 +16,25 @@ _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def workers() -> int:
-    """The number of processes that train and answer side by side.
+ONE_THREAD: Mapping[str, str] = dict.fromkeys(
+    ("NPROC", "PJRT_NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+)
+"""What has XLA and BLAS compute in one thread.
 
-    One where there is an accelerator, which is one process's. Else as many as cores, or as memory
+How sums are split between threads decides their rounding: with one thread the numbers of a study do
+not depend on the number of cores. And two processes of one thread each are faster than of two: the
+default study takes 204 s against 230 on two cores, 279 in one process.
+"""
+
+
+def workers() -> int | None:
+    """The number of processes that train and answer side by side; None: this one alone.
+
+    None where there is an accelerator, which is one process's. Else as many as cores, or as memory
     that is available has room for at `BYTES_PER_WORKER` each, at most `MOST_WORKERS`.
     """
     if jax.default_backend() != "cpu" or jax.process_count() > 1:
-        return 1
+        return None
     found = [cores(), MOST_WORKERS]
     available = available_bytes()
     if available is not None:

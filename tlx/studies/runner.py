@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from tlx import records
 from tlx.config import serial
 from tlx.report import page
-from tlx.studies import graph, plan, pool
+from tlx.studies import graph, plan, pool, resources
 from tlx.studies.graph import Done, Task, Told, Training
 from tlx.studies.progress import Progress
 from tlx.studies.runs import Run
@@ -42,17 +42,17 @@ class StudyResult(NamedTuple):
 
 
 def run(
-    spec: StudySpec, workdir: Path, *, workers: int = 1, progress: Progress | None = None
+    spec: StudySpec, workdir: Path, *, workers: int | None = None, progress: Progress | None = None
 ) -> StudyResult:
     """Does what is left of a study, and draws its page.
 
     Args:
       spec: the study.
       workdir: its folder: study.json, runs/, records/, report.html.
-      workers: processes that train and answer side by side, on one machine; 1: this one alone.
-        `tlx.studies.resources.workers` says how many it has room for. The numbers are the same for
-        any number. Where there are several, the script that calls this is imported by them, so
-        that the call stands below `if __name__ == "__main__":`.
+      workers: processes that train and answer side by side, on one machine, each in one thread;
+        `tlx.studies.resources.workers` says how many there is room for. The numbers are the same
+        for any. They import the script that calls this, so there the call stands below
+        `if __name__ == "__main__":`. None: this process alone, with its devices and threads.
       progress: shows how far it is; by default on standard error.
 
     Raises:
@@ -61,7 +61,7 @@ def run(
       tlx.studies.pool.WorkerDiedError: a process was killed or crashed, and the one after it too.
     """
     started = time.perf_counter()
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise ValueError(f"workers: expected at least 1 process, got {workers}")
     if spec.pretrain.init_from is not None:
         initial.find_origin(spec.pretrain.init_from)  # before anything is written
@@ -69,10 +69,11 @@ def run(
     tasks = _tasks(spec, workdir)
     parts = graph.parts(tasks)
     shown = _Shown(tasks, progress or Progress(sum(task.weight for task in tasks)))
-    if workers == 1 or distributed.is_shared():
+    if workers is None or distributed.is_shared():
         pool.run_here(parts, functools.partial(_work, tasks), shown)
     else:
-        pool.run(parts, functools.partial(_work_anew, spec, workdir), shown, workers)
+        work = functools.partial(_work_anew, spec, workdir)
+        pool.run(parts, work, shown, workers, environment=resources.ONE_THREAD)
     if distributed.is_primary():
         redraw(workdir)
     distributed.wait_for_all("study done")
