@@ -12,6 +12,7 @@ import pytest
 
 from tlx import cli, config
 from tlx.config import serial
+from tlx.studies import pool, runner
 from tlx.studies.spec import StudySpec
 from tlx.train.spec import RunSpec
 
@@ -197,6 +198,20 @@ def test_faults_of_tlx_keep_their_traceback(monkeypatch):
     monkeypatch.setattr(cli, "_data_list", broken)
     with pytest.raises(KeyError):
         cli.main(["data", "list"])
+
+
+def test_processes_that_cannot_be_or_die(capsys, tmp_path, monkeypatch):
+    study = "study", "--config=configs/mini.py", f"--workdir={tmp_path / 'study'}"
+    message = told(capsys, *study, "--workers=0")
+    assert message == "tlx study: workers: expected at least 1 process, got 0\n"
+    assert not (tmp_path / "study").exists()
+
+    def run(*args, **options):
+        raise pool.WorkerDiedError("expected basin to be done, got a process that died of it")
+
+    monkeypatch.setattr(runner, "run", run)
+    message = told(capsys, *study)
+    assert message == "tlx study: expected basin to be done, got a process that died of it\n"
 
 
 def test_an_interrupted_command_ends_with_130(capsys, monkeypatch):

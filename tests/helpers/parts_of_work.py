@@ -1,5 +1,6 @@
 """Work that processes do in tests of `tlx.studies.pool`; they import this and nothing heavy."""
 
+import errno
 import os
 import signal
 import time
@@ -24,6 +25,8 @@ def make(folder: Path, acts: dict[str, str]):
         tell(f"half of {number}")
         if act == "raise":
             raise ValueError(f"part {number} cannot be done")
+        if act == "full disk":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "records/a.npz")
         if act == "raise unsendable":
             raise Unsendable("no way to pickle this")
         if act == "die" or (act == "die once" and not begun_before):

@@ -1,5 +1,6 @@
 """Parts of a work in processes of their own: order, messages, errors, deaths."""
 
+import errno
 import functools
 import os
 import signal
@@ -89,6 +90,12 @@ def test_an_error_is_the_parents(tmp_path):
     assert str(error.value) == "part 1 cannot be done"
     assert "in do" in error.value.__notes__[0]  # where it was raised
     assert 2 not in seen.of("begun")
+
+
+def test_an_error_of_the_system_keeps_its_number_and_file(tmp_path):
+    with pytest.raises(OSError, match="No space left") as error:
+        pool.run(parts(()), make(tmp_path, part_0="full disk"), Seen(), 1)
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, "records/a.npz")
 
 
 def test_an_error_that_cannot_be_sent_is_told(tmp_path):

@@ -66,3 +66,40 @@ def test_one_thread_is_what_xla_has():
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert found.stdout == "1\n"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    return tmp_path / "tlx" / "programs"
+
+
+def test_programs_are_kept_in_a_folder_of_the_users_own(cache):
+    assert resources.environment()["JAX_COMPILATION_CACHE_DIR"] == str(cache)
+    assert cache.stat().st_mode & 0o777 == 0o700
+    cache.chmod(0o777)  # whoever may write there may have code run
+    resources.environment()
+    assert cache.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_of_somebody_else_is_not_used(cache, monkeypatch):
+    resources.environment()
+    monkeypatch.setattr(os, "getuid", lambda: cache.stat().st_uid + 1)
+    assert resources.environment() == dict(resources.ONE_THREAD)
+
+
+def test_the_users_own_place_is_left(cache, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    assert resources.environment() == dict(resources.ONE_THREAD)
+    assert not cache.exists()
+
+
+def test_the_oldest_programs_go_first(cache, monkeypatch):
+    resources.environment()
+    for i, name in enumerate("cab"):
+        (cache / name).write_bytes(bytes(10))
+        os.utime(cache / name, (i, i))
+    monkeypatch.setattr(resources, "CACHE_BYTES", 20)
+    resources.environment()
+    assert sorted(path.name for path in cache.iterdir()) == ["a", "b"]

@@ -135,12 +135,16 @@ def _is_racy(of: os.stat_result, now: int) -> bool:
     return of.st_ctime_ns > now - RACY_NS or abs(now - of.st_mtime_ns) < RACY_NS
 
 
-def cache_folder() -> Path | None:
-    """The folder where digests are cached, private to the user; None if there can be none."""
+def cache_folder(name: str = "files") -> Path | None:
+    """A folder in the user's cache, private to the user; None if there can be none.
+
+    Args:
+      name: of the folder: "files", where digests are, or another.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
     try:
         root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-        folder = root / "tlx" / "files"
+        folder = root / "tlx" / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
         own = getattr(os, "getuid", lambda: found.st_uid)()

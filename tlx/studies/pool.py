@@ -64,7 +64,7 @@ class Watcher(abc.ABC):
         """A process died of it with this exit status, and it will be begun again."""
 
 
-class WorkerDiedError(RuntimeError):
+class WorkerDiedError(ChildProcessError):
     """Processes died of a part as often as it is tried; the message names it."""
 
 

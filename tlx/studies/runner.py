@@ -73,7 +73,7 @@ def run(
         pool.run_here(parts, functools.partial(_work, tasks), shown)
     else:
         work = functools.partial(_work_anew, spec, workdir)
-        pool.run(parts, work, shown, workers, environment=resources.ONE_THREAD)
+        pool.run(parts, work, shown, workers, environment=resources.environment())
     if distributed.is_primary():
         redraw(workdir)
     distributed.wait_for_all("study done")
