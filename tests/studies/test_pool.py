@@ -75,6 +75,13 @@ def test_the_longest_way_comes_first_and_kinds_stay_together(tmp_path):
     assert seen.of("begun") == [1, 2, 3, 0]
 
 
+def test_a_way_has_the_weight_of_all_its_parts(tmp_path):
+    work = parts((), (), (1,), weights=[7, 4, 5], kinds="abc")
+    seen = Seen()
+    pool.run(work, make(tmp_path), seen, 1)
+    assert seen.of("begun") == [1, 0, 2]
+
+
 def test_processes_have_what_the_environment_says(tmp_path):
     seen, before = Seen(), dict(os.environ)
     more = {"TLX_TEST_OF_POOL": "7", "HOME": "/nowhere"}
