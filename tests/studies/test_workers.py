@@ -12,7 +12,7 @@ import pytest
 from tests.studies.tiny import tiny_study
 from tlx import records
 from tlx.records.schema import as_mapping
-from tlx.studies import runner
+from tlx.studies import pool, resources, runner
 from tlx.studies.axes import Axes
 from tlx.train import metrics_log
 
@@ -71,11 +71,9 @@ def test_records_and_runs_are_those_of_one_process(alone, killed):
     workdir, said = killed
     ours, theirs = (records.query(root / "records") for root in (alone, workdir))
     assert len(ours) == len(theirs) == 5 + 1 + 6 + 5 + 1, said
-    kinds = {"study", "mean_learning_curves"}  # the one has times, the other the paths of all runs
     for own in ours:
         (other,) = (r for r in theirs if (r.question, r.inputs) == (own.question, own.inputs))
-        if own.question not in kinds:
-            assert own.key == other.key
+        assert own.key == other.key
         for name, value in as_mapping(own.results).items():
             if name != "seconds":
                 np.testing.assert_array_equal(as_mapping(other.results)[name], value)
@@ -89,6 +87,17 @@ def test_what_was_done_before_a_kill_is_not_done_again(killed):
     assert done
     assert "distances  5 records" in said
     assert (killed[0] / "report.html").exists()
+
+
+def test_an_accelerator_belongs_to_one_process(tmp_path, monkeypatch):
+    def run_here(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pool, "run", None)
+    monkeypatch.setattr(pool, "run_here", run_here)
+    monkeypatch.setattr(resources, "workers", lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(study(), tmp_path, workers=2)
 
 
 def test_another_number_of_processes_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""How many processes a study has room for on this machine."""
+"""How many processes a study has room for on this machine, and what they share."""
 
 import contextlib
 import os
@@ -8,16 +8,16 @@ from pathlib import Path
 import jax
 
 from tlx.data import identity
+from tlx.train import distributed
 
 MOST_WORKERS = 16
-"""However many cores there are: beyond, starting them takes longer than most studies gain."""
+"""However many cores there are; a bound, not a measured optimum."""
 
 BYTES_PER_WORKER = 2 * 2**30
 """Memory that a process is counted with."""
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
-
 
 ONE_THREAD: Mapping[str, str] = dict.fromkeys(
     ("NPROC", "PJRT_NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
@@ -28,7 +28,6 @@ How sums are split between threads decides their rounding: with one thread the n
 not depend on the number of cores. And two processes of one thread each are faster than of two: the
 default study takes 204 s against 230 on two cores, 279 in one process.
 """
-
 
 CACHE_BYTES = 2 * 2**30
 """Compiled programs that are kept; above, those that were written longest ago go first."""
@@ -74,10 +73,11 @@ def _prune(folder: Path, most_bytes: int) -> None:
 def workers() -> int | None:
     """The number of processes that train and answer side by side; None: this one alone.
 
-    None where there is an accelerator, which is one process's. Else as many as cores, or as memory
+    None where there is an accelerator, which is one process's, and where several processes train
+    each run together. Else as many as cores, or as memory
     that is available has room for at `BYTES_PER_WORKER` each, at most `MOST_WORKERS`.
     """
-    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+    if jax.default_backend() != "cpu" or distributed.is_shared():
         return None
     found = [cores(), MOST_WORKERS]
     available = available_bytes()

@@ -52,7 +52,8 @@ def run(
       workers: processes that train and answer side by side, on one machine, each in one thread;
         `tlx.studies.resources.workers` says how many there is room for. The numbers are the same
         for any. They import the script that calls this, so there the call stands below
-        `if __name__ == "__main__":`. None: this process alone, with its devices and threads.
+        `if __name__ == "__main__":`. None, or on an accelerator: this process alone, with its
+        devices and threads.
       progress: shows how far it is; by default on standard error.
 
     Raises:
@@ -69,7 +70,7 @@ def run(
     tasks = _tasks(spec, workdir)
     parts = graph.parts(tasks)
     shown = _Shown(tasks, progress or Progress(sum(task.weight for task in tasks)))
-    if workers is None or distributed.is_shared():
+    if workers is None or resources.workers() is None:
         pool.run_here(parts, functools.partial(_work, tasks), shown)
     else:
         work = functools.partial(_work_anew, spec, workdir)
