@@ -420,3 +420,102 @@ def test_any_array_will_do():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def jackknife(values, pairs, confidence=0.95):
+    """The delete-one-run jackknife of the mean over all pairs, from its definition."""
+    runs = sorted({run for pair in pairs for run in pair})
+    without = [
+        np.mean([v for v, pair in zip(values, pairs, strict=True) if run not in pair])
+        for run in runs
+    ]
+    r = len(runs)
+    variance = (r - 1) / r * np.sum((np.array(without) - np.mean(without)) ** 2)
+    half = stats.t.ppf((1 + confidence) / 2, r - 1) * np.sqrt(variance)
+    return np.mean(values) - half, np.mean(values) + half
+
+
+@pytest.mark.parametrize("runs", [3, 4, 5, 10])
+@pytest.mark.parametrize("confidence", LEVELS)
+def test_mean_over_pairs_is_the_jackknife_over_runs(runs, confidence):
+    rng = np.random.default_rng(runs)
+    pairs = list(itertools.combinations(range(runs), 2))
+    values = 100 + rng.standard_normal(len(pairs))
+    found = inference.mean_over_pairs(values, pairs, confidence=confidence)
+    np.testing.assert_allclose(ends(found), jackknife(values, pairs, confidence), rtol=1e-12)
+    np.testing.assert_allclose(found.value, values.mean(), rtol=1e-14)
+    assert found.n == len(pairs)
+
+
+def test_pairs_that_share_no_run_are_independent():
+    pairs = [("a", "b"), ("c", "d"), ("e", "f"), ("g", "h"), ("i", "j")]
+    found = inference.mean_over_pairs(LONGER, pairs)
+    np.testing.assert_allclose(found[:4], inference.mean_over_seeds(LONGER)[:4], rtol=1e-12)
+
+
+def test_a_run_in_all_pairs_is_held_fixed():
+    found = inference.mean_over_pairs(LONGER, [(seed, "P") for seed in range(5)])
+    np.testing.assert_allclose(found[:4], inference.mean_over_seeds(LONGER)[:4], rtol=1e-12)
+
+
+def test_mean_over_pairs_does_not_depend_on_order_or_names():
+    rng = np.random.default_rng(3)
+    pairs = list(itertools.combinations("abcde", 2))
+    values = rng.standard_normal((len(pairs), 2, 3))
+    found = inference.mean_over_pairs(values, pairs)
+    order = rng.permutation(len(pairs))
+    other = inference.mean_over_pairs(
+        values[order], [(hash(pairs[i][1]), hash(pairs[i][0])) for i in order]
+    )
+    for x, y in zip(found[:4], other[:4], strict=True):
+        assert x.shape == (2, 3)
+        np.testing.assert_allclose(x, y, rtol=1e-12)
+    one = inference.mean_over_pairs(values[:, 1, 2], pairs)
+    np.testing.assert_allclose([x[1, 2] for x in found[:4]], one[:4], rtol=1e-12)
+
+
+def test_mean_over_pairs_without_spread_or_without_values():
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    found = inference.mean_over_pairs(np.full(3, 0.1), pairs)
+    assert found == (0.1, 0.1, 0.1, 0.0, 3)
+    found = inference.mean_over_pairs([[1.0, np.nan], [2.0, 1.0], [np.inf, 1.0]], pairs)
+    assert all(np.isnan(part).all() for part in found[:4])
+    found = inference.mean_over_pairs([0.3], [("a", "b")])
+    assert found.value == 0.3
+    assert np.isnan(found[1:4]).all()
+    assert np.isnan(inference.mean_over_pairs([], []).value)
+
+
+@pytest.mark.parametrize(
+    ("values", "pairs", "message"),
+    [
+        ([1.0, 2.0], [(0, 1)], "of 1 pairs"),
+        (1.0, [(0, 1)], "of 1 pairs"),
+        ([1.0], [(0, 0)], "two different runs"),
+        ([1.0], [(0, 1, 2)], "two different runs"),
+        ([1.0, 2.0], [(0, 1), (1, 0)], r"\(1, 0\) twice"),
+    ],
+)
+def test_mean_over_pairs_names_what_is_wrong(values, pairs, message):
+    with pytest.raises(ValueError, match=message):
+        inference.mean_over_pairs(values, pairs)
+
+
+@pytest.mark.parametrize("runs", [3, 5, 10])
+@pytest.mark.parametrize(
+    ("of", "least", "most"),
+    [("runs", 0.949, 0.951), ("both", 0.96, 0.973), ("distance", 0.943, 0.96)],
+)
+def test_mean_over_pairs_covers(runs, of, least, most):
+    rng, num = np.random.default_rng(runs), 4000
+    pairs = list(itertools.combinations(range(runs), 2))
+    one, other = np.array(pairs).T
+    effect = rng.standard_normal((runs, 8, num))
+    values = effect[one, 0] + effect[other, 0]
+    if of == "both":
+        values = values + np.sqrt(2) * rng.standard_normal(values.shape)
+    if of == "distance":
+        values = np.sum((effect[one] - effect[other]) ** 2, 1)
+    truth = 16 if of == "distance" else 0
+    found = inference.mean_over_pairs(values, pairs)
+    assert within(np.mean((found.low <= truth) & (truth <= found.high)), least, most, num)

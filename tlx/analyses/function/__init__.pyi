@@ -6,6 +6,7 @@ from .inference import benjamini_hochberg as benjamini_hochberg
 from .inference import difference as difference
 from .inference import difference_of_examples as difference_of_examples
 from .inference import holm as holm
+from .inference import mean_over_pairs as mean_over_pairs
 from .inference import mean_over_seeds as mean_over_seeds
 from .inference import over_seeds_and_examples as over_seeds_and_examples
 from .inference import relative_drop as relative_drop

@@ -6,26 +6,28 @@ covers: an interval over examples alone concerns these trained models, one over 
 that trained them.
 """
 
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special
 
-from tlx.analyses.function import _chance, _intervals
+from tlx.analyses.function import _chance, _intervals, _pairs
 from tlx.analyses.function._multiple_tests import benjamini_hochberg, holm
 from tlx.core import public
 
 __dir__ = public.names(__name__)
 
 __all__ = ["Comparison", "Estimate", "benjamini_hochberg", "difference", "difference_of_examples",
-           "holm", "mean_over_seeds", "over_seeds_and_examples", "relative_drop"]  # fmt: skip
+           "holm", "mean_over_pairs", "mean_over_seeds", "over_seeds_and_examples",
+           "relative_drop"]  # fmt: skip
 
 EQUAL = np.array([1.0, -1.0])
 """The weights of the means of a and b in their difference."""
 
 
 class Estimate(NamedTuple):
-    """A mean with its interval.
+    """A mean with its interval; of values with further axes [S, ...], arrays [...].
 
     Attributes:
       value: float, the mean; NaN without values.
@@ -35,10 +37,10 @@ class Estimate(NamedTuple):
       n: int, the number of values.
     """
 
-    value: float
-    low: float
-    high: float
-    error: float
+    value: Any
+    low: Any
+    high: Any
+    error: Any
     n: int
 
 
@@ -89,6 +91,63 @@ def mean_over_seeds(values: Any, *, confidence: float = 0.95) -> Estimate:
     of = _intervals.sources(x, x, paired=True)
     value, low, high, error, _ = _intervals.student(of, np.array([1.0, 0.0]), confidence)
     return Estimate(value, low, high, error, len(x))
+
+
+def mean_over_pairs(
+    values: Any, pairs: Sequence[tuple[Hashable, Hashable]], *, confidence: float = 0.95
+) -> Estimate:
+    """The mean over pairs of runs, such as a barrier between two, with its interval over runs.
+
+    Pairs that share a run are not independent: ten pairs of five runs say what five runs say. The
+    interval is Student's t with the variance of the delete-one-run jackknife, which puts all that
+    runs can explain down to them; its degrees of freedom are R − 1 for all pairs of R runs, and
+    for pairs that share no run it is that of `mean_over_seeds`. A run that is in all pairs is
+    held fixed: the interval is then over its partners.
+
+    In simulations of 3, 5 and 10 runs and all their pairs, 95% intervals cover in 0.949 to 0.951 of
+    cases for effects of runs alone, in 0.960 to 0.973 with an effect of each pair of twice the
+    variance beside, in 0.943 to 0.960 for squared distances of Gaussian vectors, in 0.910 to 0.923
+    for skewed (log-normal) values, and in 0.987 to 0.992 where runs have no effect of their own. A
+    t interval of the pairs as though they were independent falls to 0.84, 0.59 and 0.44.
+
+    Args:
+      values: float [M, ...], of M pairs; each place of further axes (a layer, a point of a line)
+        by itself.
+      pairs: M times the two runs of a pair, by name or number, each pair once, in any order.
+      confidence: between 0 and 1.
+
+    Returns:
+      `Estimate`, with arrays where values has further axes and the number of pairs as n. One pair
+      has no interval: NaN. A place with a NaN or an infinity is NaN. Equal values have an interval
+      of zero width.
+
+    Raises:
+      ValueError: at call, if values and pairs differ in length, a pair is of one run with itself or
+        there twice, or confidence is not between 0 and 1.
+
+    Numerics: float64 on the host. Cost: a singular value decomposition [M, R].
+    References: J. Arvesen, Jackknifing U-statistics, 1969; B. Efron and C. Stein, The jackknife
+      estimate of variance, 1981.
+    """
+    y = np.asarray(values, np.float64)
+    _check(confidence)
+    if y.ndim < 1 or len(y) != len(pairs):
+        raise ValueError(f"expected values [M, ...] of {len(pairs)} pairs, got shape {y.shape}")
+    _check_pairs(pairs)
+    if len(y) == 0:
+        return Estimate(*[_plain(np.full(y.shape[1:], np.nan))] * 4, 0)
+    y = np.where(np.isinf(y), np.nan, y)
+    centred = (y - y[0]).reshape(len(y), -1)  # so that rounding gives equal values no spread
+    mean = centred.mean(0)
+    if len(y) == 1:
+        error = half = np.full(mean.shape, np.nan)
+    else:
+        variance, degrees = _pairs.variance_of_mean(centred - mean, _pairs.incidence(pairs))
+        error = np.sqrt(variance)
+        half = error * special.stdtrit(degrees, (1 + confidence) / 2)
+    mean = mean + y[0].ravel()
+    found = (mean, mean - half, mean + half, error)
+    return Estimate(*(_plain(part.reshape(y.shape[1:])) for part in found), len(y))
 
 
 def difference(a: Any, b: Any, *, paired: bool, confidence: float = 0.95) -> Comparison:
@@ -262,6 +321,22 @@ def _difference(
     found = _intervals.student(of, EQUAL, confidence)
     counts = (len(a), len(b)), a.shape[1] if a.ndim == 2 else 0
     return Comparison(*found, *counts, tuple(of.parts)), of
+
+
+def _check_pairs(pairs: Sequence[tuple[Hashable, Hashable]]) -> None:
+    seen: set[frozenset[Hashable]] = set()
+    for pair in pairs:
+        runs = frozenset(pair)
+        if len(pair) != 2 or len(runs) != 2:
+            raise ValueError(f"expected pairs of two different runs, got {tuple(pair)}")
+        if runs in seen:
+            raise ValueError(f"expected each pair once, got {tuple(pair)} twice")
+        seen.add(runs)
+
+
+def _plain(values: np.ndarray) -> Any:
+    """A float for a scalar."""
+    return values if values.ndim else float(values)
 
 
 def _check(confidence: float) -> None:
