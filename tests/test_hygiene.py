@@ -32,7 +32,7 @@ UNLOADED = {
 }
 # what a part may import from outside, where design allows it a few packages only
 ALLOWED = {
-    "core": {"jax", "jaxtyping", "numpy"},
+    "core": {"jax", "jaxtyping", "lazy_loader", "numpy"},
     "analyses": {"jax", "jaxtyping", "lazy_loader", "matfree", "numpy", "scipy", "threadpoolctl"},
     "records": {"numpy"},
     "report": {"matplotlib", "numpy"},

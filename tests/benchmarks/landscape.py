@@ -8,7 +8,6 @@ line is also made the authors' way: load a state dict for each point, pass over 
 
 import argparse
 import functools
-import importlib
 import io
 import json
 import math
@@ -24,9 +23,7 @@ from tests.benchmarks import timing
 from tlx import models
 from tlx.adapters import linen
 from tlx.analyses.landscape import curvature, interpolation, planes
-from tlx.core import graph, metrics, streams
-
-evaluate_module = importlib.import_module("tlx.core.evaluate")  # its name is the function's too
+from tlx.core import evaluation, graph, metrics, streams
 
 POINTS = 21
 BATCH = 64
@@ -55,7 +52,7 @@ def main() -> None:
     if args.peak_memory:
         print(_peak_of_a_line(args.peak_memory))
         return
-    evaluate_module.PATIENCE_SECONDS = 0.0  # "auto" has chosen before anything is timed
+    evaluation.PATIENCE_SECONDS = 0.0  # "auto" has chosen before anything is timed
     for dtype in args.dtype:
         for net in args.net:
             setting = functools.partial(Setting, net, dtype, args.images)
@@ -128,7 +125,7 @@ def line(setting: Setting, repeats: int) -> None:
 def width(setting: Setting, repeats: int) -> None:
     """A line at a vector width over the same line one point at a time, and what "auto" takes."""
     batch = jax.device_put(next(setting.stream()))
-    chosen = evaluate_module.fastest_width(
+    chosen = evaluation.fastest_width(
         setting.apply_fn, metrics.classification(), setting.a, batch, POINTS
     )
 

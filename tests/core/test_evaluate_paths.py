@@ -1,5 +1,4 @@
 import functools
-import importlib
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.models import apply_fn, make_data, make_params
-from tlx.core import evaluate, evaluate_path, labels, metrics, paths, sharding, streams, tree
+from tlx.core import (
+    evaluate,
+    evaluate_path,
+    evaluation,
+    labels,
+    metrics,
+    paths,
+    sharding,
+    streams,
+    tree,
+)
 
-MODULE = importlib.import_module("tlx.core.evaluate")  # its name is the function's too
 A, B, C = make_params(0), make_params(1), make_params(2)
 MODULES = labels.from_names(A, lambda name: name.split("/")[0])
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -82,7 +90,7 @@ def test_groups_of_batches_change_nothing(monkeypatch):
     stream = streams.from_arrays(*make_data(40), batch_size=4)
     path_fn, alphas = PATHS["line"]
     whole = evaluate_path(apply_fn, metrics.classification(), path_fn, alphas, stream)
-    monkeypatch.setattr(MODULE, "GROUP_BYTES", 200)
+    monkeypatch.setattr(evaluation, "GROUP_BYTES", 200)
     assert_close(evaluate_path(apply_fn, metrics.classification(), path_fn, alphas, stream), whole)
 
 
@@ -223,22 +231,22 @@ def test_fastest_width_is_a_power_of_two_within_the_memory(monkeypatch):
     batch = next(streams.from_arrays(*make_data(4), batch_size=4)())
     arguments = (apply_fn, metrics.classification(), A, batch)
     times = iter([8.0, 8.0, 8.0, 8.0, 8.0, 8.0])  # any width costs the same: wider is cheaper
-    monkeypatch.setattr(MODULE, "_seconds", lambda *_: next(times))
-    assert MODULE.fastest_width(*arguments, 9) == 8
+    monkeypatch.setattr(evaluation, "_seconds", lambda *_: next(times))
+    assert evaluation.fastest_width(*arguments, 9) == 8
     times = iter([8.0] * 6)
-    limit = MODULE._bytes(*arguments, 4)
+    limit = evaluation._bytes(*arguments, 4)
     assert limit > 2 * 4 * 4 * tree.count(A)  # temporaries too
-    monkeypatch.setattr(MODULE, "CHUNK_BYTES", limit)
-    assert MODULE.fastest_width(*arguments, 64) == 4
-    monkeypatch.setattr(MODULE, "CHUNK_BYTES", 2 * 4 * tree.count(A))
+    monkeypatch.setattr(evaluation, "CHUNK_BYTES", limit)
+    assert evaluation.fastest_width(*arguments, 64) == 4
+    monkeypatch.setattr(evaluation, "CHUNK_BYTES", 2 * 4 * tree.count(A))
     times = iter([8.0] * 6)
-    assert MODULE.fastest_width(*arguments, 64) == 1
+    assert evaluation.fastest_width(*arguments, 64) == 1
 
 
 def test_no_width_is_tried_after_the_time_is_up(monkeypatch):
     batch = next(streams.from_arrays(*make_data(4), batch_size=4)())
-    monkeypatch.setattr(MODULE, "TRIAL_SECONDS", 0.0)
-    assert MODULE.fastest_width(apply_fn, metrics.classification(), A, batch, 64) == 1
+    monkeypatch.setattr(evaluation, "TRIAL_SECONDS", 0.0)
+    assert evaluation.fastest_width(apply_fn, metrics.classification(), A, batch, 64) == 1
 
 
 @pytest.mark.parametrize(
@@ -253,15 +261,15 @@ def test_no_width_is_tried_after_the_time_is_up(monkeypatch):
 def test_fastest_width_looks_one_further(monkeypatch, by_width, expected):
     batch = next(streams.from_arrays(*make_data(4), batch_size=4)())
     times = iter(by_width)
-    monkeypatch.setattr(MODULE, "_seconds", lambda *_: float(next(times)))
-    assert MODULE.fastest_width(apply_fn, metrics.classification(), A, batch, 8) == expected
+    monkeypatch.setattr(evaluation, "_seconds", lambda *_: float(next(times)))
+    assert evaluation.fastest_width(apply_fn, metrics.classification(), A, batch, 8) == expected
 
 
 def test_what_auto_has_measured_is_forgotten_after_many_functions():
-    MODULE._pace.cache_clear()
+    evaluation._pace.cache_clear()
     for number in range(100):
-        MODULE._pace(lambda params, inputs, number=number: inputs, (), "cpu").spent = 1.0
-    assert MODULE._pace.cache_info().currsize == 64
+        evaluation._pace(lambda params, inputs, number=number: inputs, (), "cpu").spent = 1.0
+    assert evaluation._pace.cache_info().currsize == 64
 
 
 @pytest.mark.parametrize(("seconds", "trials"), [(0.0, 1), (1e9, 0)])
@@ -272,9 +280,9 @@ def test_auto_is_measured_once_and_changes_no_result(monkeypatch, seconds, trial
         calls.append(arguments)
         return 4
 
-    monkeypatch.setattr(MODULE, "PATIENCE_SECONDS", seconds)
-    MODULE._pace.cache_clear()
-    monkeypatch.setattr(MODULE, "fastest_width", widest)
+    monkeypatch.setattr(evaluation, "PATIENCE_SECONDS", seconds)
+    evaluation._pace.cache_clear()
+    monkeypatch.setattr(evaluation, "fastest_width", widest)
     stream = streams.from_arrays(*make_data(50), batch_size=16)
     alphas = np.linspace(0, 1, 7, dtype=np.float32)
     arguments = (apply_fn, metrics.classification(), paths.line(A, B), alphas, stream)

@@ -60,7 +60,7 @@ MUTATIONS = (
       "jnp.sum(x, over, keepdims=True)", "core/test_batch_statistics.py"),
     M("core/batch_statistics.py", 'end = tree.named_leaves((ends or ())[rule == "b"])',
       'end = tree.named_leaves((ends or ())[rule == "a"])', "core/test_batch_statistics.py"),
-    M("core/evaluate.py", "rows = np.minimum(np.arange(start, start + width), num_points - 1)",
+    M("core/evaluation.py", "rows = np.minimum(np.arange(start, start + width), num_points - 1)",
       "rows = np.minimum(np.arange(start, start + width), num_points - 2)",
       "core/test_evaluate_paths.py"),
     M("core/sweeps.py", "states[i][j] = new if old is None else _merged(metric, width, old, new)",

@@ -7,29 +7,6 @@ path. *A metric is a monoid of pure functions*: batches fold in any order, on
 any device, and several metrics share one pass.
 """
 
-from tlx.core.evaluate import evaluate, evaluate_path
-from tlx.core.types import (
-    ApplyFn,
-    Batch,
-    FeatureFn,
-    Labels,
-    Metric,
-    Params,
-    PathFn,
-    PerExampleFn,
-    Stream,
-)
+import lazy_loader
 
-__all__ = [
-    "ApplyFn",
-    "Batch",
-    "FeatureFn",
-    "Labels",
-    "Metric",
-    "Params",
-    "PathFn",
-    "PerExampleFn",
-    "Stream",
-    "evaluate",
-    "evaluate_path",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

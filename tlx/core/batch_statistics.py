@@ -25,7 +25,7 @@ from tlx.core._batch_moments import (
     mean_std,
     moments,
 )
-from tlx.core.evaluate import evaluate_path
+from tlx.core.evaluation import evaluate_path
 from tlx.core.graph import sites
 from tlx.core.graph.norms import BatchNorm, batch_norms, each_once, identify
 from tlx.core.streams import peek

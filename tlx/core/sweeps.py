@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 from tlx.core import contracts, public, streams, tree
 from tlx.core import labels as labels_lib
-from tlx.core.evaluate import count_points, form, initial, of_batch, split, stacked_results
+from tlx.core.evaluation import count_points, form, initial, of_batch, split, stacked_results
 from tlx.core.graph import parts
 from tlx.core.types import ApplyFn, Batch, Labels, Metric, Params, PathFn, Stream
 

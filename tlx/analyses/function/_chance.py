@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from scipy import special
 
 SURE = np.array([[1, 1, 1], [0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float64)
@@ -21,10 +21,10 @@ class Estimate(NamedTuple):
       high: float [...], its upper end.
     """
 
-    value: Float[Array, "..."]
-    error: Float[Array, "..."]
-    low: Float[Array, "..."]
-    high: Float[Array, "..."]
+    value: Float[np.ndarray, "..."]
+    error: Float[np.ndarray, "..."]
+    low: Float[np.ndarray, "..."]
+    high: Float[np.ndarray, "..."]
 
 
 def estimate(rows: np.ndarray, weights: np.ndarray, rest: float, z: float) -> Estimate:

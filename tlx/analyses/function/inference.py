@@ -135,7 +135,8 @@ def mean_over_pairs(
         raise ValueError(f"expected values [M, ...] of {len(pairs)} pairs, got shape {y.shape}")
     _check_pairs(pairs)
     if len(y) == 0:
-        return Estimate(*[_plain(np.full(y.shape[1:], np.nan))] * 4, 0)
+        nothing = _plain(np.full(y.shape[1:], np.nan))
+        return Estimate(nothing, nothing, nothing, nothing, 0)
     y = np.where(np.isinf(y), np.nan, y)
     centred = (y - y[0]).reshape(len(y), -1)  # so that rounding gives equal values no spread
     mean = centred.mean(0)
@@ -146,8 +147,10 @@ def mean_over_pairs(
         error = np.sqrt(variance)
         half = error * special.stdtrit(degrees, (1 + confidence) / 2)
     mean = mean + y[0].ravel()
-    found = (mean, mean - half, mean + half, error)
-    return Estimate(*(_plain(part.reshape(y.shape[1:])) for part in found), len(y))
+    value, low, high, error = (
+        _plain(part.reshape(y.shape[1:])) for part in (mean, mean - half, mean + half, error)
+    )
+    return Estimate(value, low, high, error, len(y))
 
 
 def difference(a: Any, b: Any, *, paired: bool, confidence: float = 0.95) -> Comparison:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from tlx.core import batch_statistics, contracts, metrics, streams, tree
 from tlx.core import labels as labels_lib
-from tlx.core.evaluate import losses_of_batch
+from tlx.core.evaluation import losses_of_batch
 from tlx.core.types import ApplyFn, Batch, Labels, Params, PerExampleFn, Stream
 
 HELD_BYTES = 2**30

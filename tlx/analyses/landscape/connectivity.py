@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from tlx.analyses.landscape import _descent, _hull
 from tlx.core import batch_statistics as statistics_lib
 from tlx.core import checks, contracts, metrics, paths, public, undefined
-from tlx.core.evaluate import losses_of_batch
+from tlx.core.evaluation import losses_of_batch
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, PerExampleFn, Stream
 
 __dir__ = public.names(__name__)

@@ -1,0 +1,11 @@
+from .evaluation import evaluate as evaluate
+from .evaluation import evaluate_path as evaluate_path
+from .types import ApplyFn as ApplyFn
+from .types import Batch as Batch
+from .types import FeatureFn as FeatureFn
+from .types import Labels as Labels
+from .types import Metric as Metric
+from .types import Params as Params
+from .types import PathFn as PathFn
+from .types import PerExampleFn as PerExampleFn
+from .types import Stream as Stream
