@@ -43,6 +43,6 @@ def test_the_plan_has_a_run_for_each_word(tmp_path):
     assert {run.kind for run in runs[-2:]} == {PART}
     assert runs[-1].spec.optim.freeze == BODY[2:]
     assert runs[-1].spec.init_from.workdir == str(runs[0].workdir)
-    pairs = planned.all_target_pairs()
+    pairs = planned.target_pairs()
     assert not [run for pair in pairs for run in pair if run.axis == "part"]
     assert len({run.workdir for run in runs}) == len(runs)

@@ -1,5 +1,6 @@
 """The runs of a study, and which of them are compared."""
 
+import dataclasses
 from pathlib import Path
 
 from tests.studies.tiny import tiny_study
@@ -34,44 +35,72 @@ def test_runs_of_a_study():
     assert len({digest(run.spec) for run in runs}) == len(runs)
 
 
+def names(pairs):
+    return [(p.a.name, p.b.name) for p in pairs]
+
+
 def test_pairs_of_a_study():
     planned = plan.make(tiny_study(partial=()), ROOT)
-    names = [(p.a.name, p.b.name) for p in planned.target_pairs() + planned.source_pairs()]
-    assert names == [
+    assert names(planned.target_pairs() + planned.source_pairs()) == [
         ("P-T 1", "P-T 2"),
-        ("P-T 1", "RI-T 1"),
         ("RI-T 1", "RI-T 2"),
+        ("P-T 1", "RI-T 1"),
+        ("P-T 2", "RI-T 2"),
         ("P-T 1", "P"),
+        ("P-T 2", "P"),
         ("RI-T 1", "P"),
+        ("RI-T 2", "P"),
     ]
 
 
 def test_pairs_on_shuffled_targets():
     planned = plan.make(tiny_study(axes=Axes(shuffle=("block:4", "block:2"))), ROOT)
-    names = [(p.a.name, p.b.name) for p in planned.shuffled_pairs()]
-    assert names == [
+    assert planned.shuffles() == ["block:2", "block:4"]
+    shuffle = "block:2"
+    assert names(planned.target_pairs(shuffle) + planned.source_pairs("P-T", shuffle=shuffle)) == [
         ("P-T 1 block:2", "P-T 2 block:2"),
         ("RI-T 1 block:2", "RI-T 2 block:2"),
         ("P-T 1 block:2", "RI-T 1 block:2"),
+        ("P-T 2 block:2", "RI-T 2 block:2"),
         ("P-T 1 block:2", "P"),
-        ("P-T 1 block:4", "P-T 2 block:4"),
-        ("RI-T 1 block:4", "RI-T 2 block:4"),
-        ("P-T 1 block:4", "RI-T 1 block:4"),
-        ("P-T 1 block:4", "P"),
+        ("P-T 2 block:2", "P"),
     ]
-    assert plan.make(tiny_study(axes=Axes()), ROOT).shuffled_pairs() == []
+    assert plan.make(tiny_study(axes=Axes()), ROOT).shuffles() == []
 
 
-def test_pairs_and_corners_of_the_landscape():
-    planned = plan.make(tiny_study(partial=()), ROOT)
-    every = {(p.a.name, p.b.name) for p in planned.all_target_pairs()}
-    assert len(every) == 6
-    assert ("P-T 2", "RI-T 1") in every
+def test_all_pairs_of_the_compared_runs():
+    spec = tiny_study(partial=(), arms=("S-T",), replicates=6, most_compared=4)
+    planned = plan.make(spec, ROOT)
+    assert planned.kinds() == ["P-T", "RI-T", "S-T"]
+    assert [run.name for run in planned.firsts()] == ["P-T 1", "RI-T 1", "S-T 1"]
+    assert len(planned.each()) == 12
+    within = names(planned.recipe_pairs())
+    assert len(set(within)) == 3 * 6
+    assert ("S-T 3", "S-T 4") in within
+    assert len(names(planned.recipe_pairs(most=3))) == 3 * 3
+    assert names(planned.mixed_pairs()) == [(f"P-T {i}", f"RI-T {i}") for i in (1, 2, 3, 4)]
     assert [run.name for run in planned.plane_corners()] == ["P-T 1", "P-T 2", "RI-T 1"]
-    assert [(p.a.name, p.b.name) for p in planned.recipe_pairs()] == [
-        ("P-T 1", "P-T 2"),
-        ("RI-T 1", "RI-T 2"),
-    ]
+
+
+def test_the_arm_of_statistics():
+    """S-T is P-T in all but that its weights are drawn."""
+    runs = plan.make(tiny_study(partial=(), arms=("S-T",)), ROOT).runs
+    by_name = {run.name: run.spec for run in runs}
+    for cell in ("", " block:4"):
+        for i in (1, 2):
+            p_t, s_t = (by_name[f"{kind} {i}{cell}"] for kind in ("P-T", "S-T"))
+            assert s_t.init_from.weights == "statistics"
+            copied = dataclasses.replace(s_t.init_from, weights="copied")
+            changed = dataclasses.replace(s_t, init_from=copied, name=p_t.name, kind="P-T")
+            assert changed == p_t
+    assert tiny_study(arms=("S-T",)).problems() == []
+    (problem,) = tiny_study(arms=("ST",)).problems()
+    assert "arms" in problem
+    assert "S-T" in problem
+    (problem,) = tiny_study(arms=("S-T", "S-T")).problems()
+    assert problem.startswith("arms: expected each once")
+    (problem,) = tiny_study(most_compared=1).problems()
+    assert problem.startswith("most_compared")
 
 
 def test_runs_along_the_axes():
@@ -101,7 +130,7 @@ def test_runs_along_the_axes():
     for axis, cells in swept.items():
         for own in cells.values():
             rates = sorted((r.kind, r.replicate, r.spec.optim.rate) for r in own)
-            both = [(kind, i, rate) for kind in axes.KINDS[axis] for i in (1, 2)
+            both = [(kind, i, rate) for kind in axes.kinds(axis, ()) for i in (1, 2)
                     for rate in (0.01, 0.05)]  # fmt: skip
             assert rates == both
     (run,) = (r for r in swept["init_step"]["2"] if r.name == "P-T 2 init_step:2 rate:0.05")
@@ -113,7 +142,8 @@ def test_runs_along_the_axes():
     (run,) = (r for r in swept["train_size"]["20"] if r.name == "P-T 1 train_size:20")
     assert run.spec.data.train_size == 20
     # what compares pairs is asked of the plain runs and the shuffled ones at their own rates
-    pairs = [*planned.all_target_pairs(), *planned.source_pairs(), *planned.shuffled_pairs()]
+    pairs = [*planned.target_pairs(), *planned.source_pairs()]
+    pairs += [p for shuffle in planned.shuffles() for p in planned.target_pairs(shuffle)]
     asked = [run for pair in pairs for run in pair]
     assert asked
     assert not [run for run in asked if run.is_further_rate or run.axis not in ("", "shuffle")]

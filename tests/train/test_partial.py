@@ -131,6 +131,53 @@ def test_each_module_starts_where_it_should(
     assert [link["run"] for link in links] == ["tiny", "P"]
 
 
+def test_statistics_of_the_checkpoint_without_its_weights(tmp_path: Path) -> None:
+    wide = {"options": {"width": 64}}
+    run(make_spec(name="P", seed=5, model=wide), tmp_path / "P")
+    start = InitFrom(workdir=str(tmp_path / "P"), weights="statistics")
+    for name, seed in (("a", 0), ("same", 0), ("b", 1)):
+        spec = make_spec(num_steps=0, seed=seed, model=wide, init_from=start)
+        run(spec, tmp_path / name)
+    parent = leaves(tmp_path / "P")
+    a, same, b = (leaves(tmp_path / name, 0) for name in ("a", "same", "b"))
+    fresh = tree.named_leaves(init_variables(Parts(tiny.CLASSES, 64), 0, (1, 8, 8, 1)))
+    assert a.keys() == parent.keys()
+    for name, leaf in a.items():
+        np.testing.assert_array_equal(leaf, same[name], err_msg=name)
+        if module_of(name) == "head" or name.startswith("batch_stats/"):
+            is_zero = module_of(name) == "head"
+            expected = np.zeros_like(leaf) if is_zero else np.asarray(fresh[name])
+            np.testing.assert_array_equal(leaf, expected, err_msg=name)
+            continue
+        like = parent[name].astype(np.float64)
+        assert abs(leaf.mean() - like.mean()) <= 5 * like.std() / np.sqrt(like.size), name
+        assert abs(leaf.std() / like.std() - 1) <= 5 / np.sqrt(2 * like.size), name
+        assert leaf.dtype == parent[name].dtype
+        for other in (parent[name], np.asarray(fresh[name]), b[name]):
+            if min(other.std(), leaf.std()) > 0 and leaf.size >= 64:
+                correlation = np.corrcoef(leaf.ravel(), other.ravel())[0, 1]
+                assert abs(correlation) <= 5 / np.sqrt(leaf.size), name
+    kernel = "params/block/conv/kernel"  # of 2,304 numbers, so that the check above says something
+    assert abs(parent[kernel].std() / np.asarray(fresh[kernel]).std() - 1) > 1e-4
+    assert (b[kernel] != a[kernel]).mean() > 0.99
+
+
+def test_a_tensor_of_equal_values_keeps_them(tmp_path: Path) -> None:
+    run(make_spec(name="P", num_steps=0), tmp_path / "P")  # its biases are 0 and its scales 1
+    start = InitFrom(workdir=str(tmp_path / "P"), weights="statistics")
+    run(make_spec(num_steps=0, seed=3, init_from=start), tmp_path / "S-T")
+    drawn, parent = leaves(tmp_path / "S-T"), leaves(tmp_path / "P")
+    equal = [n for n in parent if n.startswith("params/") and parent[n].std() == 0]
+    assert len(equal) > 3
+    for name in equal:
+        np.testing.assert_array_equal(drawn[name], parent[name], err_msg=name)
+
+
+def test_no_such_way_with_weights() -> None:
+    (problem,) = InitFrom(workdir="P", weights="statistic").problems()
+    assert "statistics" in problem
+
+
 def test_only_what_is_taken_must_fit(pretrained: Path, tmp_path: Path) -> None:
     wide = {"options": {"width": 7}}
     start = InitFrom(workdir=str(pretrained), modules=("stem", "norm"))

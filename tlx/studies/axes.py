@@ -14,10 +14,9 @@ from tlx.data.spec import DataSpec, parse_shuffle
 from tlx.train.spec import RunSpec
 
 BOTH = ("P-T", "RI-T")
-KINDS: Mapping[str, tuple[str, ...]] = {"init_step": ("P-T",)} | dict.fromkeys(
-    ("", "shuffle", "train_size", "target"), BOTH
-)
-"""The kinds of run that an axis has: only P-T starts from P."""
+ARMS = ("S-T",)
+"""Further kinds of run, trained as P-T is, from another start: see `StudySpec.arms`."""
+
 
 _FIELDS = {"shuffle": "shuffle", "train_size": "train_size", "target": "name"}
 """What of the data an axis changes."""
@@ -85,6 +84,11 @@ class Axes:
 
 
 NAMES = tuple(field.name for field in dataclasses.fields(Axes))
+
+
+def kinds(axis: str, arms: tuple[str, ...]) -> tuple[str, ...]:
+    """The kinds of run that an axis has: only P-T starts from P's weights at a step."""
+    return ("P-T",) if axis == "init_step" else (*BOTH, *arms)
 
 
 def apply(cell: Cell, run: RunSpec) -> RunSpec:

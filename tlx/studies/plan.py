@@ -15,14 +15,19 @@ def make(spec: StudySpec, workdir: Path) -> Plan:
     """The plan of a study in its folder."""
     runs = _runs(spec, workdir)
     swept = {axis: _swept(spec, runs, axis) for axis in axes.NAMES if getattr(spec.axes, axis)}
-    return Plan(spec.name, spec.saved(), runs, swept)
+    return Plan(spec.name, spec.saved(), runs, swept, spec.most_compared)
 
 
 def _runs(spec: StudySpec, workdir: Path) -> tuple[Run, ...]:
     source = _run("P", "P", spec.pretrain, workdir)
     start = InitFrom(workdir=str(source.workdir), step=spec.init_step, head=spec.init_head)
     finetune = dataclasses.replace(spec.finetune, init_from=start)
-    of_kind = {"P-T": finetune, "RI-T": spec.scratch}
+    statistics = dataclasses.replace(start, weights="statistics")
+    of_kind = {
+        "P-T": finetune,
+        "RI-T": spec.scratch,
+        "S-T": dataclasses.replace(spec.finetune, init_from=statistics),
+    }
     cells = [axes.PLAIN, *(cell for axis in axes.NAMES for cell in spec.axes.cells(axis))]
     swept = (run for cell in cells for run in _of_cell(spec, cell, of_kind, workdir))
     parts = (
@@ -39,7 +44,7 @@ def _of_cell(
 ) -> Iterator[Run]:
     """The runs of a cell: replicates × rates × kinds."""
     for i in range(spec.replicates):
-        for kind in axes.KINDS[cell.axis]:
+        for kind in axes.kinds(cell.axis, spec.arms):
             base = axes.apply(cell, of_kind[kind])
             base = dataclasses.replace(base, seed=base.seed + i * SEEDS_APART)
             plain_rate = base.optim.rate
@@ -65,7 +70,7 @@ def _run(name: str, kind: str, base: RunSpec, workdir: Path) -> Run:
 
 def _swept(spec: StudySpec, runs: Sequence[Run], axis: str) -> SweptRuns:
     """The runs at each value of an axis in its order, the plain ones at theirs."""
-    kinds, plain = axes.KINDS[axis], _plain_value(spec, axis)
+    kinds, plain = axes.kinds(axis, spec.arms), _plain_value(spec, axis)
     names = [cell.value for cell in spec.axes.cells(axis)]
     cells = {name: [r for r in runs if (r.axis, r.value) == (axis, name)] for name in names}
     at_plain = {plain: [r for r in runs if r.axis == "" and r.kind in kinds]}

@@ -16,7 +16,7 @@ class Run(NamedTuple):
 
     Attributes:
       name: what people call it: "P", "P-T 1", "RI-T 1 block:8".
-      kind: "P", "P-T" or "RI-T"; "P-T part" where only some modules start from P.
+      kind: "P", "P-T", "RI-T" or a further arm; "P-T part" where only some modules start from P.
       replicate: 1, 2 …
       workdir: its folder.
       spec: what it trains.
@@ -82,12 +82,14 @@ class Plan(NamedTuple):
       config: all of it, by field.
       runs: in the order in which they can be done, P first.
       swept: the runs along each axis that has values besides the plain one.
+      most_compared: runs of each kind of which all pairs are compared, at most.
     """
 
     name: str
     config: Mapping[str, Any]
     runs: tuple[Run, ...]
     swept: Mapping[str, SweptRuns]
+    most_compared: int
 
     @property
     def source(self) -> Run:
@@ -100,7 +102,7 @@ class Plan(NamedTuple):
         return any(run.spec.loss == "multilabel" for run in self.plain())
 
     def plain(self) -> list[Run]:
-        """The P-T and RI-T on the plain target, at all rates."""
+        """The P-T, RI-T and further arms on the plain target, at all rates."""
         return [run for run in self.runs if run.axis == "" and run.kind != "P"]
 
     def of_kind(self, kind: str, shuffle: str = "none") -> list[Run]:
@@ -112,37 +114,49 @@ class Plan(NamedTuple):
             and run.axis in ("", "shuffle")
         ]
 
+    def kinds(self) -> list[str]:
+        """The kinds of run on the plain target: P-T, RI-T, then further arms."""
+        return list(dict.fromkeys(run.kind for run in self.plain()))
+
     def firsts(self) -> list[Run]:
-        """The first P-T and the first RI-T."""
-        return [self.of_kind(kind)[0] for kind in ("P-T", "RI-T")]
+        """The first run of each kind on the plain target."""
+        return [self.of_kind(kind)[0] for kind in self.kinds()]
 
-    def target_pairs(self) -> list[Pair]:
-        """The pairs of the paper's figures on the plain target: two P-T, two RI-T, one of each."""
-        p_t, ri_t = self.of_kind("P-T"), self.of_kind("RI-T")
-        return [Pair(p_t[0], p_t[1]), Pair(p_t[0], ri_t[0]), Pair(ri_t[0], ri_t[1])]
+    def compared(self, kind: str, shuffle: str = "none", most: int | None = None) -> list[Run]:
+        """The runs of a kind that are compared: `most_compared` of them, or fewer."""
+        limit = self.most_compared if most is None else min(most, self.most_compared)
+        return self.of_kind(kind, shuffle)[:limit]
 
-    def all_target_pairs(self) -> list[Pair]:
-        """Every pair of P-T and RI-T runs on the plain target, P-T first."""
-        every = [*self.of_kind("P-T"), *self.of_kind("RI-T")]
-        return [Pair(a, b) for a, b in itertools.combinations(every, 2)]
+    def each(self, most: int | None = None) -> list[Run]:
+        """The compared runs of every kind on the plain target."""
+        return [run for kind in self.kinds() for run in self.compared(kind, most=most)]
 
-    def recipe_pairs(self) -> list[Pair]:
-        """Two runs of one recipe: the first two P-T, and the first two RI-T."""
-        p_t, _, ri_t = self.target_pairs()
-        return [p_t, ri_t]
+    def recipe_pairs(self, shuffle: str = "none", most: int | None = None) -> list[Pair]:
+        """All pairs of two runs of one kind, kind by kind."""
+        return [pair for kind in self.kinds() for pair in self.pairs_of(kind, shuffle, most)]
 
-    def source_pairs(self) -> list[Pair]:
-        """The pairs with P on the plain target: P-T and P, RI-T and P."""
-        return [Pair(run, self.source) for run in self.firsts()]
+    def pairs_of(self, kind: str, shuffle: str = "none", most: int | None = None) -> list[Pair]:
+        """All pairs of two runs of a kind."""
+        runs = self.compared(kind, shuffle, most)
+        return [Pair(a, b) for a, b in itertools.combinations(runs, 2)]
 
-    def shuffled_pairs(self) -> list[Pair]:
-        """The pairs on each shuffled target that its runs allow, and its P-T with P."""
-        pairs = []
-        for shuffle in dict.fromkeys(run.shuffle for run in self.runs if run.shuffle != "none"):
-            p_t, ri_t = self.of_kind("P-T", shuffle), self.of_kind("RI-T", shuffle)
-            pairs += [Pair(*same[:2]) for same in (p_t, ri_t) if len(same) > 1]
-            pairs += [Pair(p_t[0], ri_t[0]), Pair(p_t[0], self.source)]
-        return pairs
+    def mixed_pairs(self, shuffle: str = "none") -> list[Pair]:
+        """P-T and RI-T of one replicate: pairs that share no run."""
+        of_both = zip(*(self.compared(kind, shuffle) for kind in ("P-T", "RI-T")), strict=True)
+        return [Pair(p_t, ri_t) for p_t, ri_t in of_both]
+
+    def target_pairs(self, shuffle: str = "none") -> list[Pair]:
+        """The pairs of the paper's figures: two of each kind, and P-T with RI-T."""
+        return self.recipe_pairs(shuffle) + self.mixed_pairs(shuffle)
+
+    def source_pairs(self, *kinds: str, shuffle: str = "none") -> list[Pair]:
+        """The pairs with P: of each run of some kinds, by default all."""
+        runs = [run for kind in kinds or self.kinds() for run in self.compared(kind, shuffle)]
+        return [Pair(run, self.source) for run in runs]
+
+    def shuffles(self) -> list[str]:
+        """The shuffles of the target's images besides none."""
+        return [s for s in dict.fromkeys(run.shuffle for run in self.runs) if s != "none"]
 
     def plane_corners(self) -> tuple[Run, Run, Run]:
         """Two P-T and one RI-T."""

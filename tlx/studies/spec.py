@@ -6,7 +6,7 @@ from typing import Any
 from tlx.config import problems as check
 from tlx.core import checks
 from tlx.studies import partial
-from tlx.studies.axes import Axes
+from tlx.studies.axes import ARMS, Axes
 from tlx.studies.question import Question
 from tlx.studies.questions import NAMES, Questions
 from tlx.train.spec import InitFrom, RunSpec
@@ -18,6 +18,9 @@ SEEDS_APART = 1000
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudySpec(Questions):
     """A transfer study: P on the source, P-T and RI-T on the target, plain and shuffled.
+
+    P-T starts from P's weights, RI-T from random ones, and S-T, where it is asked for, from random
+    ones with the statistics of P's: what P-T has beyond S-T is owed to features.
 
     The options of each question stand under its name, as `basin.num_draws`; those that are left
     out are the defaults of its class in `tlx.studies.questions`.
@@ -32,8 +35,12 @@ class StudySpec(Questions):
       scratch: the runs on the target from random weights, RI-T.
       init_step: the checkpoint of P to start from: a step, "last" or "best".
       init_head: what fine-tuning's new head starts from; see `tlx.train.spec.InitFrom`.
-      replicates: P-T and RI-T runs of each kind, at least 2 where a question compares pairs;
+      arms: further kinds of run on the target, plain and along the axes: "S-T", trained as P-T
+        from weights drawn tensor by tensor with the mean and the standard deviation of P's.
+      replicates: runs of each kind, at least 2 where a question compares pairs;
         replicate i has the config's seed plus i·1000.
+      most_compared: runs of each kind of which all pairs are compared, at most; so that twenty
+        replicates do not make 190 pairs of each kind.
       rates: further learning rates with which every P-T and RI-T is trained too.
       axes: other values of one thing at which P-T and RI-T are trained too.
       partial: further P-T runs that start from some modules of P only, the rest fresh: "first:k"
@@ -50,7 +57,9 @@ class StudySpec(Questions):
     scratch: RunSpec
     init_step: int | str = "last"
     init_head: str = "zeros"
+    arms: tuple[str, ...] = ()
     replicates: int = 2
+    most_compared: int = 5
     rates: tuple[float, ...] = ()
     axes: Axes = dataclasses.field(default_factory=Axes)
     partial: tuple[str, ...] = ()
@@ -84,6 +93,12 @@ class StudySpec(Questions):
         start = InitFrom(workdir="P", step=self.init_step, head=self.init_head)
         problems += [f"init_{problem}" for problem in start.problems()]
         problems += check.integer("replicates", self.replicates, low=1)
+        problems += check.integer("most_compared", self.most_compared, low=2)
+        for arm in self.arms:
+            if arm not in ARMS:
+                problems.append(f"arms: {checks.unknown('arm', arm, ARMS)}")
+        if len(set(self.arms)) < len(self.arms):
+            problems.append(f"arms: expected each once, got {self.arms}")
         for name, question in self.by_name().items():
             problems += [f"{name}.{problem}" for problem in question.problems()]
         for name in self.questions:

@@ -1,10 +1,13 @@
 """The weights that a run starts from."""
 
+import zlib
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tlx import checkpoints
 from tlx.core import tree
@@ -45,7 +48,9 @@ def initial_variables(
 
     def begin(name: str, leaf: Any) -> Any:
         if _is_taken(name, start):
-            return loaded[name]
+            if start.weights == "copied":
+                return loaded[name]
+            return _redrawn(name, loaded[name], spec.seed) if name.startswith("params/") else leaf
         is_zero = start.head == "zeros" and name.startswith(f"params/{HEAD}/")
         return jnp.zeros_like(leaf) if is_zero else leaf
 
@@ -71,6 +76,14 @@ def find_origin(start: InitFrom) -> checkpoints.Origin:
             f"({', '.join(map(str, checkpoints.steps(start.workdir))) or 'none yet'})"
         )
     return checkpoints.origin(start.workdir, checkpoints.resolve(start.workdir, start.step))
+
+
+def _redrawn(name: str, like: np.ndarray, seed: int) -> Any:
+    """Independent normal numbers with the mean and the standard deviation of a tensor."""
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(f"statistics/{name}".encode()))
+    values = np.asarray(like, np.float64)
+    drawn = np.asarray(jax.random.normal(key, like.shape, jnp.float32), np.float64)
+    return jnp.asarray(values.mean() + values.std() * drawn, like.dtype)
 
 
 def _is_taken(name: str, start: InitFrom) -> bool:

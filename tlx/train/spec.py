@@ -22,6 +22,7 @@ DECAY_ON = ("all", "kernels")
 STEP_RULES = ("none", "log2")
 HEAD = "head"
 HEADS = ("zeros", "random", "keep")
+WEIGHTS = ("copied", "statistics")
 STEP_NAMES = ("last", "best")
 
 
@@ -170,12 +171,17 @@ class InitFrom:
         batch statistics included; the rest has the model's initialisation with this run's seed.
         None: all of them. For curves by depth (J. Yosinski et al., How transferable are
         features in deep neural networks?, 2014) the first k, tuned or in `OptimSpec.freeze`.
+      weights: what of those modules is taken: "copied", or "statistics", which draws each
+        tensor anew, normal with the mean and the standard deviation of the checkpoint's, by this
+        run's seed (M. Raghu et al., Transfusion, 2019). A tensor of equal values stays as it is,
+        and batch statistics are those of the model's initialisation.
     """
 
     workdir: str
     step: int | str = "last"
     head: str = "zeros"
     modules: tuple[str, ...] | None = None
+    weights: str = "copied"
 
     def problems(self) -> list[str]:
         """Every problem with the values, in words."""
@@ -185,6 +191,7 @@ class InitFrom:
         else:
             found += check.integer("step", self.step, low=0)
         found += check.choice("head", self.head, HEADS)
+        found += check.choice("weights", self.weights, WEIGHTS)
         if self.modules is not None:
             found += check.names("modules", self.modules)
             if not found and HEAD in self.modules:

@@ -40,8 +40,8 @@ class Basin(Question):
         return problems + check.number("tolerance", self.tolerance, low=0)
 
     def subjects(self, plan: Plan) -> list[Pair]:
-        """Two P-T, and two RI-T."""
-        return plan.recipe_pairs()
+        """The pairs of the first three runs of each kind."""
+        return plan.recipe_pairs(most=3)
 
     def key(self, pair: Pair) -> keys.Key:
         """Of one pair."""

@@ -64,7 +64,7 @@ class Criticality(Question):
         return problems + check.number("tolerance", self.tolerance, low=0)
 
     def subjects(self, plan: Plan) -> list[RunOnPath]:
-        """The first P-T and the first RI-T, each on both paths."""
+        """The first run of every kind, on both paths."""
         return [RunOnPath(run, path) for run in plan.firsts() for path in PATHS]
 
     def key(self, on_path: RunOnPath) -> keys.Key:

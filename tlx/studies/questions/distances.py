@@ -27,7 +27,7 @@ class Distances(Question):
     weight: ClassVar[float] = 5.0
 
     def subjects(self, plan: Plan) -> list[Pair]:
-        """Two P-T, two RI-T, one of each, and P with one of each."""
+        """All pairs of two runs of a kind, P-T with RI-T, and each run with P."""
         return plan.target_pairs() + plan.source_pairs()
 
     def key(self, pair: Pair) -> keys.Key:

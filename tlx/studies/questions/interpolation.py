@@ -29,8 +29,8 @@ class Interpolation(Question):
         return check.integer("num_alphas", self.num_alphas, low=3)
 
     def subjects(self, plan: Plan) -> list[Pair]:
-        """Every pair of P-T and RI-T."""
-        return plan.all_target_pairs()
+        """All pairs of two runs of a kind, and P-T with RI-T."""
+        return plan.target_pairs()
 
     def key(self, pair: Pair) -> keys.Key:
         """Of one pair."""

@@ -25,11 +25,12 @@ class LinearProbes(Question):
     version: ClassVar[int] = 1
 
     def subjects(self, plan: Plan) -> list[Probed]:
-        """P, P-T, RI-T and its random start; of targets of one class an image."""
+        """P, the first run of every kind, RI-T's random start; of targets of one class an image."""
         if plan.is_multilabel:
             return []
-        p_t, ri_t = plan.firsts()
-        ends = [(plan.source, p_t), (p_t, p_t), (ri_t, ri_t)]
+        firsts = plan.firsts()
+        ri_t = next(run for run in firsts if run.kind == "RI-T")
+        ends = [(plan.source, firsts[0]), *((run, run) for run in firsts)]
         probed = [Probed(run, target, run.spec.num_steps) for run, target in ends]
         return [*probed, Probed(ri_t, ri_t, 0)]
 

@@ -29,8 +29,8 @@ class Mistakes(Question):
     replicates: ClassVar[int] = 1
 
     def subjects(self, plan: Plan) -> list[list[Run]]:
-        """All plain runs at the rate of their config, P-T first."""
-        return [[*plan.of_kind("P-T"), *plan.of_kind("RI-T")]]
+        """The plain runs of every kind at the rate of their config, P-T first."""
+        return [[run for kind in plan.kinds() for run in plan.of_kind(kind)]]
 
     def key(self, runs: Sequence[Run]) -> keys.Key:
         """Of runs on one target."""

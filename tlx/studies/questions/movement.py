@@ -22,8 +22,8 @@ class Movement(Question):
     weight: ClassVar[float] = 5.0
 
     def subjects(self, plan: Plan) -> list[Run]:
-        """The first P-T and the first RI-T."""
-        return plan.firsts()
+        """The compared runs of every kind."""
+        return plan.each()
 
     def key(self, run: Run) -> keys.Key:
         """Of one run."""

@@ -30,7 +30,7 @@ class MovementAlignment(Question):
         return check.integer("rank", self.rank, low=1)
 
     def subjects(self, plan: Plan) -> list[Pair]:
-        """Two P-T, and two RI-T."""
+        """All pairs of two runs of a kind."""
         return plan.recipe_pairs()
 
     def key(self, pair: Pair) -> keys.Key:

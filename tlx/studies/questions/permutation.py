@@ -33,8 +33,8 @@ class Permutation(Question):
         return check.integer("num_alphas", self.num_alphas, low=3)
 
     def subjects(self, plan: Plan) -> list[Pair]:
-        """Two RI-T."""
-        return plan.recipe_pairs()[1:]
+        """The pairs of the first three RI-T."""
+        return plan.pairs_of("RI-T", most=3)
 
     def key(self, pair: Pair) -> keys.Key:
         """Of one pair."""

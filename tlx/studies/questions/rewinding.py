@@ -28,8 +28,8 @@ class Rewinding(Question):
     version: ClassVar[int] = 1
 
     def subjects(self, plan: Plan) -> list[Run]:
-        """The first P-T and the first RI-T."""
-        return plan.firsts()
+        """The compared runs of every kind."""
+        return plan.each()
 
     def key(self, run: Run) -> keys.Key:
         """Of one run."""

@@ -14,8 +14,11 @@ class Similarity(CkaQuestion):
     """Kernel alignment of all layers of two runs on the test images of the first one's target."""
 
     def subjects(self, plan: Plan) -> list[Pair]:
-        """Two P-T, two RI-T, one of each, P-T and P; and the same on shuffled targets."""
-        return plan.target_pairs() + plan.source_pairs()[:1] + plan.shuffled_pairs()
+        """All pairs of two runs of a kind, P-T with RI-T and with P; and those on shuffled images."""
+        pairs = []
+        for shuffle in ("none", *plan.shuffles()):
+            pairs += plan.target_pairs(shuffle) + plan.source_pairs("P-T", shuffle=shuffle)
+        return pairs
 
     def key(self, pair: Pair) -> keys.Key:
         """Of one pair."""

@@ -23,8 +23,8 @@ class SimilarityByStep(CkaQuestion):
     weight: ClassVar[float] = 120.0
 
     def subjects(self, plan: Plan) -> list[Pair]:
-        """P-T and P, RI-T and P."""
-        return plan.source_pairs()
+        """The first run of each kind with P."""
+        return [Pair(run, plan.source) for run in plan.firsts()]
 
     def key(self, pair: Pair) -> keys.Key:
         """Of one pair."""

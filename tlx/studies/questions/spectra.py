@@ -41,7 +41,7 @@ class Spectra(Question):
         return [f"kind: {checks.unknown('kind', self.kind, spectra.KINDS)}"]
 
     def subjects(self, plan: Plan) -> list[Run]:
-        """P, the first P-T and the first RI-T."""
+        """P, and the first run of every kind."""
         return [plan.source, *plan.firsts()]
 
     def key(self, run: Run) -> keys.Key:
