@@ -114,6 +114,18 @@ class Sweep(NamedTuple):
     num_classes: Array  # int [C]
     chosen_on: Array  # str [], the split by which rates are chosen; "" of one rate
     earliest: Array = UNDEFINED  # str [], from which on no checkpoint is worse than the last
+    contrasts: Array = UNDEFINED  # str [Q], of further arms, as "P-T − S-T" and "S-T − RI-T"
+    contrast: Array = UNDEFINED  # [Q, C], of the last accuracies
+    contrast_low: Array = UNDEFINED
+    contrast_high: Array = UNDEFINED
+    contrast_p: Array = UNDEFINED
+    contrast_drop: Array = UNDEFINED  # [Q, C], the relative drop of accuracy
+    contrast_drop_low: Array = UNDEFINED
+    contrast_drop_high: Array = UNDEFINED
+    contrast_speed: Array = UNDEFINED  # [Q, C], of the average training accuracies
+    contrast_speed_low: Array = UNDEFINED
+    contrast_speed_high: Array = UNDEFINED
+    contrast_speed_p: Array = UNDEFINED
 
 
 class Checkpoints(NamedTuple):

@@ -6,9 +6,8 @@ from typing import NamedTuple
 from tlx.report.draw.panels import Panel
 from tlx.report.read.selection import Records
 from tlx.report.words.kinds import Pair
-from tlx.report.words.numbers import NO_DATA
 from tlx.report.words.table import Table
-from tlx.report.words.verdicts import P_T, RI_T, together
+from tlx.report.words.verdicts import together
 
 
 class Check(NamedTuple):
@@ -43,16 +42,16 @@ class Finding(NamedTuple):
 
 
 class KeyNumber(NamedTuple):
-    """A row of the page's first table: a quantity, of P-T and of RI-T, as text.
+    """A row of the page's first table: a quantity of each kind, as text.
 
     Attributes:
       name: of the quantity.
-      cells: of P-T and of RI-T, or of two of them.
+      cells: by kind of run, or of two of a kind: "P-T", "S-T", "RI-T".
       verdict: whether the paper's order holds; None takes that of the question's answer.
     """
 
     name: str
-    cells: tuple[str, str]
+    cells: Mapping[str, str]
     verdict: str | None = None
 
 
@@ -98,6 +97,6 @@ class Question(NamedTuple):
     key_numbers: Callable[[Records], Sequence[KeyNumber]] = lambda records: ()
 
 
-def of_two(cells: Mapping[Pair, str]) -> tuple[str, str]:
-    """The cells of two P-T and of two RI-T, "no data" where there is none."""
-    return cells.get(P_T, NO_DATA), cells.get(RI_T, NO_DATA)
+def of_two(cells: Mapping[Pair, str]) -> dict[str, str]:
+    """The cells of pairs of two of a kind, by that kind."""
+    return {kinds[0]: cell for kinds, cell in cells.items() if kinds[0] == kinds[1]}

@@ -7,6 +7,7 @@ from tlx.report.question import Answer
 from tlx.report.questions import QUESTIONS
 from tlx.report.read.selection import Source, listed, problems
 from tlx.report.words import verdicts
+from tlx.report.words.kinds import ON_TARGET, TRAINED
 from tlx.report.words.numbers import NO_DATA
 from tlx.report.words.table import Table
 
@@ -34,7 +35,7 @@ def headline(records: Source) -> Table:
 
     Returns:
       A row a quantity that was measured of P-T or of RI-T; all of them, with "no data", where
-      none was.
+      none was. A column S-T where something was measured of it.
     """
     records = listed(records)
     rows = []
@@ -43,9 +44,20 @@ def headline(records: Source) -> Table:
             verdict = found.verdict
             if verdict is None:
                 verdict = question.answer(records).verdict
-            rows.append((found.name, *found.cells, _VERDICTS[verdict]))
-    measured = tuple(row for row in rows if set(row[1:3]) != {NO_DATA})
-    return Table(("", "P-T", "RI-T", "paper"), measured or tuple(rows))
+            rows.append((found.name, found.cells, _VERDICTS[verdict]))
+    measured = [row for row in rows if any(row[1].get(k, NO_DATA) != NO_DATA for k in TRAINED)]
+    kinds = [
+        kind
+        for kind in ON_TARGET
+        if kind in TRAINED or any(cells.get(kind, NO_DATA) != NO_DATA for _, cells, _ in rows)
+    ]
+    return Table(
+        ("", *kinds, "paper"),
+        tuple(
+            (name, *(cells.get(kind, NO_DATA) for kind in kinds), verdict)
+            for name, cells, verdict in measured or rows
+        ),
+    )
 
 
 def text(records: Source) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -145,7 +145,7 @@ def test_means_over_pairs_are_of_values_and_of_ends():
     found = numbers.layers(made)[P_T]
     np.testing.assert_allclose(found.low, 0.2)
     np.testing.assert_allclose(found.high, 0.5)
-    assert numbers.mean_similarity(found).interval == pytest.approx((0.2, 0.5))
+    assert found.mean.interval == pytest.approx((0.2, 0.5))
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,16 @@
 
 import math
 
-import numpy as np
 import pytest
-from scipy import stats
 
 from tlx.report.words.numbers import (
     UNKNOWN,
     Estimate,
     count,
     mean,
-    over_runs,
     percent,
     proportion,
     significant,
-    student,
     text,
 )
 
@@ -91,26 +87,6 @@ def test_a_proportion_has_its_binomial_error():
 def test_the_mean_of_runs_on_the_same_examples_has_their_error():
     assert mean([Estimate(0.4, 0.1, 10), UNKNOWN, Estimate(0.6, 0.1, 8)]) == Estimate(0.5, 0.1, 8)
     assert mean([]) is UNKNOWN
-
-
-@pytest.mark.parametrize("degrees", [1, 2, 5, 10, 11, 12, 20, 60, 1000])
-def test_students_quantile(degrees):
-    assert student(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), abs=0.003)
-
-
-@pytest.mark.parametrize("values", [(1.0, 2.0), (3.0, 3.0, 3.0), (0.5, -1.0, 4.0, 2.5, 7.0)])
-def test_runs_have_a_t_interval(values):
-    found = over_runs(values)
-    assert found.value == pytest.approx(np.mean(values))
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    assert found.interval == pytest.approx((found.value - half, found.value + half), rel=1e-3)
-
-
-@pytest.mark.parametrize("values", [(), (1.0,), (1.0, math.nan), (1.0, math.inf)])
-def test_one_run_has_no_interval_and_none_no_value(values):
-    found = over_runs(values)
-    assert found.interval is None
-    assert found.known == (values == (1.0,))
 
 
 def test_count():

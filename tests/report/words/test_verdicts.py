@@ -7,8 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.report.made import record_of
-from tlx.report.questions.distances.numbers import over_pairs
 from tlx.report.words.numbers import UNKNOWN, Estimate
 from tlx.report.words.verdicts import (
     AGREES,
@@ -133,60 +131,3 @@ def test_together_one_that_differs_decides_then_an_open_one():
     for i, verdict in enumerate(every):
         assert together(every[: i + 1]) == verdict
     assert together(["", ""]) == together([]) == ""
-
-
-# The intervals of pairs are over runs.
-
-
-def pairs_of(values):
-    kinds = {"P": "P", "a": "P-T", "b": "RI-T"}
-    return [
-        record_of("distances", inputs={"a": a, "b": b, "kind_a": kinds[a[0]],
-                                         "kind_b": kinds[b[0]]}, results={"total_l2": v})
-        for (a, b), v in values.items()
-    ]  # fmt: skip
-
-
-def interval_of(values):
-    return over_pairs(pairs_of(values), list(values.values()))
-
-
-def test_the_interval_over_pairs_is_the_jackknife_over_runs():
-    found = interval_of({("a1", "a2"): 1.0, ("a1", "a3"): 2.0, ("a2", "a3"): 4.0})
-    spread = np.sqrt(2 / 3 * np.sum((np.array([1, 2, 4]) - 7 / 3) ** 2))
-    assert found.value == pytest.approx(7 / 3)
-    half = 4.303 * spread
-    assert found.interval == pytest.approx((7 / 3 - half, 7 / 3 + half))
-
-
-def test_pairs_with_the_one_p_have_a_t_interval():
-    found = interval_of({("P", "a1"): 1.0, ("P", "a2"): 2.0, ("P", "a3"): 4.0})
-    half = 4.303 * np.std([1, 2, 4], ddof=1) / np.sqrt(3)
-    assert found.interval == pytest.approx((7 / 3 - half, 7 / 3 + half))
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {("a1", "a2"): 1.0},
-        {("P", "a1"): 1.0},
-        {("a1", "b1"): 1.0, ("a2", "b1"): 1.5},
-        {("a1", "a2"): 1.0, ("a1", "a3"): math.nan},
-    ],
-)
-def test_one_run_has_no_interval(values):
-    assert interval_of(values).interval is None
-    assert interval_of(values).known
-
-
-def test_the_same_pair_twice_is_one_pair():
-    found = pairs_of({("a1", "a2"): 1.0})
-    assert over_pairs(found * 3, [1.0, 1.0, 1.0]) == Estimate(1.0)
-
-
-def test_mixed_pairs_count_the_chance_of_both_kinds():
-    found = interval_of({(a, b): x + y for a, x in (("a1", 0), ("a2", 1))
-                         for b, y in (("b1", 0), ("b2", 10))})  # fmt: skip
-    half = 12.706 * np.sqrt(0.5 * 0.5 + 0.5 * 50)
-    assert found.interval == pytest.approx((5.5 - half, 5.5 + half))
-    assert interval_of({("a1", "b1"): math.nan}) == UNKNOWN

@@ -35,6 +35,7 @@ class Line(NamedTuple):
       marker: "" for none.
       dashes: matplotlib's line style.
       level: a dotted line by it, such as what chance gives.
+      each: [M, L], thin lines of what `value` is the mean of.
     """
 
     text: str
@@ -46,6 +47,7 @@ class Line(NamedTuple):
     marker: str = ""
     dashes: Any = "-"
     level: np.ndarray | None = None
+    each: np.ndarray | None = None
 
 
 def trend(name: str, title: str, lines: Sequence[Line], quantity: str = "CKA") -> Panel:
@@ -111,6 +113,8 @@ def _line(axes: Axes, x: Sequence[float], line: Line) -> None:
     axes.plot(x, line.value, color=line.colour, marker=line.marker or None, lw=1.4, ls=line.dashes)
     if line.low is not None and line.high is not None:
         axes.fill_between(x, line.low, line.high, color=line.colour, alpha=0.15, lw=0)
+    for one in () if line.each is None else line.each:
+        axes.plot(x, one, color=line.colour, lw=0.4, alpha=0.6)
     if line.level is not None:
         axes.plot(x, line.level, color=line.colour, lw=1.0, ls=(0, (1, 1.6)))
 

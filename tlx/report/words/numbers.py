@@ -65,31 +65,10 @@ def mean(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(sum(e.value for e in known) / count, error, min(e.n for e in known), interval)
 
 
-def over_runs(values: Sequence[float]) -> Estimate:
-    """The mean of runs that are independent, with its 95% t interval; none of one run."""
-    center = sum(values) / len(values) if values else math.nan
-    if len(values) < 2 or not math.isfinite(center):
-        return Estimate(center)
-    square = sum((v - center) * (v - center) for v in values) / (len(values) - 1)
-    half = student(len(values) - 1) * math.sqrt(square / len(values))
-    return Estimate(center, interval=(center - half, center + half))
-
-
 def difference(one: Estimate, other: Estimate) -> Estimate:
     """One number less another, with the error of independent ones."""
     error = math.hypot(one.error, other.error)
     return Estimate(one.value - other.value, error, min(one.n, other.n))
-
-
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-
-
-def student(degrees: int) -> float:
-    """The 0.975 quantile of Student's t, to 0.003: how far a 95% interval reaches."""
-    if degrees <= len(_STUDENT):
-        return _STUDENT[degrees - 1]
-    z = 1.959964  # Cornish and Fisher's expansion in 1 / degrees
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def decimals(error: float) -> int:

@@ -14,7 +14,7 @@ class Similarity(CkaQuestion):
     """Kernel alignment of all layers of two runs on the test images of the first one's target."""
 
     def subjects(self, plan: Plan) -> list[Pair]:
-        """All pairs of two runs of a kind, P-T with RI-T and with P; and those on shuffled images."""
+        """Two of each kind, P-T with RI-T and with P; and so on shuffled images."""
         pairs = []
         for shuffle in ("none", *plan.shuffles()):
             pairs += plan.target_pairs(shuffle) + plan.source_pairs("P-T", shuffle=shuffle)

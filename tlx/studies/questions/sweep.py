@@ -33,7 +33,9 @@ PER_KIND = (
 class Sweep(Question):
     """The runs along an axis: final accuracy, speed, and P-T against RI-T at each value.
 
-    Along "init_step" the last checkpoint is compared with each earlier one instead.
+    Along "init_step" the last checkpoint is compared with each earlier one instead. Where there is
+    S-T, the difference P-T − RI-T is the sum of that of features, P-T − S-T, and that of
+    low-level statistics, S-T − RI-T.
     """
 
     version: ClassVar[int] = 1
@@ -69,6 +71,7 @@ class Sweep(Question):
             reach=reach,
             **{name: _kind_first([cell[name] for cell in cells]) for name in PER_KIND},
             **_differences(swept, cells),
+            **_contrasts(swept.kinds, cells),
             num_examples=[t.num_test for t in tables],
             train_size=[t.train_size for t in tables],
             num_classes=[trained.num_classes(runs[0]) for runs in swept.cells.values()],
@@ -190,6 +193,20 @@ def _compare(x: Mapping[str, Any], y: Mapping[str, Any], a: int, b: int) -> dict
         ends = {"low": estimate.low, "high": estimate.high, "p": estimate.p_value}
         out |= {name: estimate.value} | {f"{name}_{end}": value for end, value in ends.items()}
     return out
+
+
+def _contrasts(kinds: Sequence[str], cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """P-T less each further arm, and that less RI-T, at each value; nothing without such arms."""
+    names = {"contrast": "difference", "contrast_drop": "drop", "contrast_speed": "speed"}
+    pairs = [pair for arm in range(2, len(kinds)) for pair in ((0, arm), (arm, 1))]
+    if not pairs:
+        return {}
+    found = [[_compare(cell, cell, *pair) for cell in cells] for pair in pairs]
+    return {"contrasts": [f"{kinds[a]} − {kinds[b]}" for a, b in pairs]} | {
+        f"{name}{end}": np.array([[one[f"{of}{end}"] for one in row] for row in found])
+        for name, of in names.items()
+        for end in ("", "_low", "_high", *(["_p"] if of != "drop" else []))
+    }
 
 
 def _earliest(values: Sequence[str], low: np.ndarray) -> int:

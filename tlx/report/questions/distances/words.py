@@ -105,7 +105,7 @@ HOW = (
     "distances are divided by the norms of the modules. Two totals are given: the l2 norm "
     "over all parameters at once, and the sum over tensors of the l2 norm of each. Brackets "
     "are 95% intervals over runs by the jackknife, which leaves one run out with all its "
-    "pairs; one pair has none, and nothing is said of which distance is the greater. "
+    "pairs, P held fixed; one pair has none, and nothing is said of which distance is the greater. "
     "Distances grow towards the higher modules where the mean of the upper half of the modules "
     "less that of the lower half has its interval above 0."
 )

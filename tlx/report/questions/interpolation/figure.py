@@ -31,7 +31,12 @@ def interpolation(records: Records) -> list[Panel]:
     """
     groups = numbers.lines(records)
     return [
-        Panel(name, title, _lines(groups, name, unit, scale), margins=(0.5, 0.9, 0.45, 0.35))
+        Panel(
+            name,
+            title,
+            _lines(groups, numbers.bands(records, name), name, unit, scale),
+            margins=(0.5, 0.9, 0.45, 0.35),
+        )
         for name, title, unit, scale in _QUANTITIES
         if groups
         and all(getattr(line, name) is not None for group in groups.values() for line in group)
@@ -39,15 +44,24 @@ def interpolation(records: Records) -> list[Panel]:
 
 
 def _lines(
-    groups: dict[Pair, list[Line]], quantity: str, unit: str, scale: float
+    groups: dict[Pair, list[Line]],
+    bands: dict[Pair, tuple[np.ndarray, np.ndarray]],
+    quantity: str,
+    unit: str,
+    scale: float,
 ) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         ends = []
         for kinds, group in groups.items():
             hue = pair_colour(kinds)
+            if kinds in bands:
+                places, (mean, low, high) = bands[kinds]
+                axes.fill_between(places, scale * low, scale * high, color=hue, alpha=0.15, lw=0)
+                axes.plot(places, scale * mean, color=hue, lw=1.8)
+            width = 1.8 if len(group) == 1 else 0.5 if kinds in bands else 1.1
             for line in group:
                 values = scale * getattr(line, quantity)
-                axes.plot(line.alphas, values, color=hue, lw=1.8 if len(group) == 1 else 1.1)
+                axes.plot(line.alphas, values, color=hue, lw=width)
             last = [scale * getattr(line, quantity)[np.argmax(line.alphas)] for line in group]
             x = float(group[-1].alphas.max())
             ends.append(Label(x, float(np.mean(last)), pair_name(kinds), hue))

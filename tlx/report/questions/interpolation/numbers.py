@@ -6,6 +6,7 @@ import numpy as np
 
 from tlx.records import Record, results
 from tlx.report.read.lines import accuracy_barrier, nearest
+from tlx.report.read.over_runs import are_enough, band, of_pairs, pairs_of
 from tlx.report.read.selection import Records, by_pair
 from tlx.report.read.values import array, estimate, is_known, whole
 from tlx.report.words.kinds import Pair
@@ -16,7 +17,9 @@ from tlx.report.words.verdicts import ACCURACY_TOLERANCE, LOSS_TOLERANCE, Verdic
 class Barrier(NamedTuple):
     """A kind of pair on the line between its models, averaged over its pairs.
 
-    `each` says of every pair by its own intervals whether there is a barrier.
+    Attributes:
+      each: of every pair, by its own intervals over images, whether there is a barrier.
+      of_kind: the one verdict by the intervals over runs; of too few pairs `each`.
     """
 
     loss: Estimate
@@ -25,6 +28,7 @@ class Barrier(NamedTuple):
     ends: Estimate
     middle: Estimate
     each: tuple[Verdict, ...]
+    of_kind: tuple[Verdict, ...]
 
     @property
     def num_pairs(self) -> int:
@@ -49,13 +53,31 @@ class Line(NamedTuple):
 
 def barriers(records: Records) -> dict[Pair, Barrier]:
     """The barriers by kind of pair."""
-    return {k: _barrier([r.results for r in group]) for k, group in _by_pair(records).items()}
+    return {k: _barrier(group) for k, group in _by_pair(records).items()}
 
 
 def lines(records: Records) -> dict[Pair, list[Line]]:
     """The lines between two models that were trained on the target, by kind of pair."""
     groups = {k: group for k, group in _by_pair(records).items() if "P" not in k}
     return {k: [_line(r, k) for r in group] for k, group in groups.items()}
+
+
+def bands(records: Records, quantity: str) -> dict[Pair, tuple[np.ndarray, np.ndarray]]:
+    """The alphas, and the mean of a quantity over the pairs with the ends of its interval [3, K].
+
+    Of kinds that have pairs enough, on the same places of the line.
+    """
+    found = {}
+    for kinds, group in _by_pair(records).items():
+        each = [_line(r, kinds) for r in group]
+        alphas = each[0].alphas
+        if any(line.alphas.shape != alphas.shape for line in each):
+            continue
+        ordered = [getattr(line, quantity)[np.argsort(line.alphas)] for line in each]
+        over = band(pairs_of(group), np.array(ordered))
+        if over is not None:
+            found[kinds] = np.sort(alphas), over
+    return found
 
 
 def _by_pair(records: Records) -> dict[Pair, list[Record]]:
@@ -73,14 +95,20 @@ def _line(record: Record, kinds: Pair) -> Line:
     )
 
 
-def _barrier(found: list[results.Interpolation]) -> Barrier:
+def _barrier(group: list[Record]) -> Barrier:
+    found: list[results.Interpolation] = [r.results for r in group]
+    pairs = pairs_of(group)
+    loss = of_pairs(pairs, [_loss_barrier(f) for f in found])
+    accuracy = of_pairs(pairs, [_accuracy_barrier(f) for f in found])
+    each = tuple(_has_barrier(_accuracy_barrier(f), _loss_barrier(f)) for f in found)
     return Barrier(
-        mean([_loss_barrier(f) for f in found]),
-        mean([Estimate(float(f.barrier_endpoint_mean)) for f in found]),
-        mean([_accuracy_barrier(f) for f in found]),
-        mean([_accuracy(f, alpha) for f in found for alpha in (0.0, 1.0)]),
-        mean([_accuracy(f, 0.5) for f in found]),
-        tuple(_has_barrier(f) for f in found),
+        loss,
+        of_pairs(pairs, [Estimate(float(f.barrier_endpoint_mean)) for f in found]),
+        accuracy,
+        of_pairs(pairs, [mean([_accuracy(f, 0.0), _accuracy(f, 1.0)]) for f in found]),
+        of_pairs(pairs, [_accuracy(f, 0.5) for f in found]),
+        each,
+        (_has_barrier(accuracy, loss),) if are_enough(pairs) else each,
     )
 
 
@@ -100,10 +128,7 @@ def _accuracy(found: results.Interpolation, alpha: float) -> Estimate:
     return nearest(found.alphas, found.accuracy, alpha, whole(found.num_examples))
 
 
-def _has_barrier(found: results.Interpolation) -> Verdict:
+def _has_barrier(accuracy: Estimate, loss: Estimate) -> Verdict:
     """There is one if accuracy or loss shows it, and none if neither does."""
-    either = {
-        above(_accuracy_barrier(found), ACCURACY_TOLERANCE),
-        above(_loss_barrier(found), LOSS_TOLERANCE),
-    }
+    either = {above(accuracy, ACCURACY_TOLERANCE), above(loss, LOSS_TOLERANCE)}
     return "yes" if "yes" in either else "open" if "open" in either else "no"

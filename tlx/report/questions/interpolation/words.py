@@ -1,9 +1,9 @@
 """Is there a loss barrier between two models: the answer, its caption and its table."""
 
-from collections.abc import Sequence
-
 from tlx.report.question import NOTHING, Answer, Check, Finding, KeyNumber, of_two
 from tlx.report.questions.interpolation import numbers
+from tlx.report.questions.interpolation.numbers import Barrier
+from tlx.report.read import over_runs
 from tlx.report.read.selection import Records, brackets, in_brackets, statistics_rule
 from tlx.report.words import verdicts
 from tlx.report.words.kinds import Pair, pair_name, pair_words, pairs_counted
@@ -31,26 +31,29 @@ def answer(records: Records) -> Answer:
     for kinds, claim, expected in expectations:
         if kinds not in found:
             continue
-        checks.append(Check(claim, of_all(found[kinds].each, expected)))
+        checks.append(Check(claim, of_all(found[kinds].of_kind, expected)))
         lead = "unlike in the paper, " if checks[-1].verdict == DIFFERS else ""
-        claims.append(lead + _joined(kinds, found[kinds].each))
+        claims.append(lead + _joined(kinds, found[kinds]))
         fall, rise = points(found[kinds].accuracy), text(found[kinds].loss)
         heights = f"the accuracy falls {fall} below the chord, the loss rises {rise} above it"
         parts.append(capital(f"{claims[-1]}: along the line {heights}."))
     return Answer(" ".join(parts), capital("; ".join(claims)) + ".", tuple(checks))
 
 
-def _joined(kinds: Pair, barriers: Sequence[Verdict]) -> str:
-    """Whether there is a barrier between two models, from the verdict on each pair of a kind."""
-    two = pair_words(kinds)
-    if len(set(barriers)) > 1:
-        number, sure = barriers.count("yes"), barriers.count("no")
-        return f"of {len(barriers)} pairs of {two} {number} have a barrier and {sure} have none"
-    return {
+def _joined(kinds: Pair, found: Barrier) -> str:
+    """Whether there is a barrier between two models of a kind, and in how many pairs."""
+    two, each = pair_words(kinds), found.each
+    number, sure = each.count("yes"), each.count("no")
+    if len(set(found.of_kind)) > 1:
+        return f"of {len(each)} pairs of {two} {number} have a barrier and {sure} have none"
+    claim = {
         "no": f"{two} are connected without a barrier",
         "yes": f"{two} are connected only across a barrier",
         "open": f"whether a barrier stands between {two} is open",
-    }[barriers[0]]
+    }[found.of_kind[0]]
+    if len(set(each)) > 1:
+        claim += f" ({number} of {len(each)} pairs have one, {sure} none)"
+    return claim
 
 
 def points(difference: Estimate) -> str:
@@ -65,9 +68,8 @@ def caption(records: Records) -> str:
     n = max((b.accuracy.n for b in found.values()), default=0)
     return (
         f"Models on the linear interpolation between two, on n = {n:,} test images; a line a pair "
-        f"({pairs_counted(pairs)}). Between P-T and RI-T, alpha is 0 at P-T."
-        + brackets(records, "interpolation")
-        + statistics_rule(records, "interpolation")
+        f"({pairs_counted(pairs)}).{over_runs.said(pairs.values())} Between P-T and RI-T, alpha is "
+        "0 at P-T." + brackets(records, "interpolation") + statistics_rule(records, "interpolation")
     )
 
 
@@ -118,13 +120,13 @@ HOW = (
     f"{100 * verdicts.ACCURACY_TOLERANCE:g} points and that of the rise of the loss at most "
     f"{verdicts.LOSS_TOLERANCE} nats, to have one where all of either is above that, and it is "
     "left open else; ± of an accuracy barrier is one binomial standard error, of which two to both "
-    "sides are taken for an interval. Intervals in brackets are percentiles of "
-    "the bootstrap over test images, the same resample for every point of a line; for "
-    "several pairs of a kind, tested on the same images, they go from the mean of the lower "
+    "sides are taken for an interval. The interval of a pair has percentiles of "
+    "the bootstrap over test images, the same resample for every point of a line; of "
+    "two pairs of a kind, tested on the same images, it goes from the mean of the lower "
     "to the mean of the upper ends. Batch statistics, where a model has them, belong to one "
     "set of weights: “re-estimated” says that they were estimated anew from training images "
     "at each α, “interpolated” that they were mixed like the weights, “a” or “b” that they "
-    "are those of one end."
+    "are those of one end.\n\n" + over_runs.HOW
 )
 
 FINDING = Finding(

@@ -1,16 +1,17 @@
 """Planes through models, basins, lines after permutation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from tlx.records import Record, results
 from tlx.report.read.lines import accuracy_barrier
+from tlx.report.read.over_runs import RunPair, of_pairs, pairs_of
 from tlx.report.read.selection import Records, by_pair, of_kind, of_test
 from tlx.report.read.values import array, estimate, whole, word, words
 from tlx.report.words.kinds import Pair
-from tlx.report.words.numbers import Estimate, mean
+from tlx.report.words.numbers import Estimate
 from tlx.report.words.verdicts import RI_T, Verdict, above
 
 VARIANTS = {
@@ -56,6 +57,13 @@ class Basin(NamedTuple):
     num_draws: int
     num_parameters: int
     num_images: int
+    runs: RunPair
+
+
+def over_runs(found: Sequence[Basin]) -> tuple[Estimate, Estimate]:
+    """The means over the pairs of the error's and of the loss's barrier."""
+    pairs = [basin.runs for basin in found]
+    return of_pairs(pairs, [b.error for b in found]), of_pairs(pairs, [b.loss for b in found])
 
 
 class Variant(NamedTuple):
@@ -144,32 +152,33 @@ def _basin(record: Record) -> Basin:
         whole(found.num_draws),
         whole(found.num_parameters),
         n,
+        pairs_of([record])[0],
     )
 
 
 def permuted(records: Records) -> list[Variant]:
     """The lines between two RI-T as trained and in other orders; [] without data."""
     groups = by_pair(records, "permutation", "alphas", "variants", "loss", "accuracy")
-    every: list[results.Permutation] = [r.results for r in groups.get(RI_T, [])]
-    same = [found for found in every if found.alphas.shape == every[0].alphas.shape]
-    variants = {
-        name: [(found, words(found.variants).index(name)) for found in same
-               if name in words(found.variants)]
-        for name in VARIANTS
-    }  # fmt: skip
+    every = groups.get(RI_T, [])
+    shapes = [r.results.alphas.shape for r in every]
+    same = [r for r, shape in zip(every, shapes, strict=True) if shape == shapes[0]]
+    variants = {name: [r for r in same if name in words(r.results.variants)] for name in VARIANTS}
     return [_variant(name, found) for name, found in variants.items() if found]
 
 
-def _variant(name: str, each: list[tuple[results.Permutation, int]]) -> Variant:
+def _variant(name: str, group: list[Record]) -> Variant:
+    each: list[tuple[results.Permutation, int]] = [
+        (r.results, words(r.results.variants).index(name)) for r in group
+    ]
     alphas = np.asarray(each[0][0].alphas, np.float64)
     return Variant(
         name,
         alphas,
         np.mean([array(found.loss[i], alphas.shape) for found, i in each], axis=0),
         np.mean([array(found.accuracy[i], alphas.shape) for found, i in each], axis=0),
-        mean([_loss_barrier(found, i) for found, i in each]),
-        mean([_accuracy_barrier(found, i) for found, i in each]),
-        mean([Estimate(_of(found.distance, found, i)) for found, i in each]),
+        of_pairs(pairs_of(group), [_loss_barrier(found, i) for found, i in each]),
+        of_pairs(pairs_of(group), [_accuracy_barrier(found, i) for found, i in each]),
+        of_pairs(pairs_of(group), [Estimate(_of(found.distance, found, i)) for found, i in each]),
         len(each),
         min(whole(found.num_examples) for found, _ in each),
     )

@@ -8,7 +8,7 @@ from tlx.report.questions.landscape import numbers
 from tlx.report.questions.landscape.numbers import Basin, Variant
 from tlx.report.read.selection import Records, brackets, statistics_rule
 from tlx.report.words.kinds import Pair, pair_name, pair_words, pairs_counted
-from tlx.report.words.numbers import count, mean, significant, text
+from tlx.report.words.numbers import count, significant, text
 from tlx.report.words.sentences import capital
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import (
@@ -78,7 +78,7 @@ def _said(kinds: Pair, found: Sequence[Basin]) -> str:
 
 
 def _evidence(found: Sequence[Basin]) -> str:
-    error, loss = mean([b.error for b in found]), mean([b.loss for b in found])
+    error, loss = numbers.over_runs(found)
     parts = []
     if error.known:
         allowed = found[0].tolerance

@@ -14,7 +14,6 @@ from tlx.report.questions.mistakes.numbers import (
     COMMON,
     ONLY_FIRST,
     ONLY_SECOND,
-    PAIRS,
     Gallery,
     Group,
     Mistakes,
@@ -54,13 +53,13 @@ def mistakes(records: Records) -> list[Panel]:
 
 def _overall(found: Mistakes) -> Panel:
     def draw(axes: Axes) -> None:
-        for row, kinds in enumerate(PAIRS):
+        for row, kinds in enumerate(found.shown):
             if kinds in found.groups:
                 group = found.groups[kinds]
                 _bar(axes, row, 0.5, pair_colour(kinds), (group.cells, group.expected))
             else:
                 _no_data(axes, row)
-        _rows(axes, [pair_name(kinds) for kinds in PAIRS])
+        _rows(axes, [pair_name(kinds) for kinds in found.shown])
         axes.set_xlabel(f"{found.unit}, %")
         axes.set_xlim(left=0)
         _key(axes)
@@ -110,8 +109,8 @@ def _coefficients(found: Mistakes) -> Panel:
     def draw(axes: Axes) -> None:
         axes.axvline(0, color=PALE, lw=0.8)
         for i, (field, _) in enumerate(fields):
-            for j, kinds in enumerate(PAIRS):
-                row = i * len(PAIRS) + j
+            for j, kinds in enumerate(found.shown):
+                row = i * len(found.shown) + j
                 group = found.groups.get(kinds)
                 if group is None or not getattr(group, field).known:
                     _no_data(axes, row)
@@ -121,9 +120,9 @@ def _coefficients(found: Mistakes) -> Panel:
                 if len(each) > 1:
                     axes.plot(each, [row] * len(each), "|", color=hue, ms=6, alpha=0.6)
                 _interval(axes, row, getattr(group, field), hue, pair_marker(kinds))
-        names = [f"{pair_name(k)}, {words}" for _, words in fields for k in PAIRS]
+        names = [f"{pair_name(k)}, {words}" for _, words in fields for k in found.shown]
         _rows(axes, names)
-        axes.axhline(len(PAIRS) - 0.5, color=PALE, lw=0.6)
+        axes.axhline(len(found.shown) - 0.5, color=PALE, lw=0.6)
         low, high = axes.get_xlim()
         axes.set_xlim(min(low, -0.02), max(high, 1.0))
         axes.set_xlabel("agreement beyond chance")

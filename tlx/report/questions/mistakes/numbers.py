@@ -6,14 +6,17 @@ from typing import NamedTuple
 import numpy as np
 
 from tlx.records import Record, results
+from tlx.report.read.over_runs import of_pairs
 from tlx.report.read.selection import Records, of_kind, of_test
 from tlx.report.read.values import estimate, is_known, whole, word, words
-from tlx.report.words.kinds import Pair, pair_name
-from tlx.report.words.numbers import Estimate, mean
+from tlx.report.words.kinds import Pair, pair, pair_name
+from tlx.report.words.numbers import Estimate
 from tlx.report.words.verdicts import MIXED, P_T, RI_T
 
 PAIRS = (P_T, MIXED, RI_T)
-"""The kinds of pair, in the order in which they stand."""
+"""The kinds of pair that every study can have."""
+
+_SHOWN = (P_T, MIXED, pair("S-T", "S-T"), RI_T)
 
 NEITHER, ONLY_SECOND, ONLY_FIRST, COMMON = range(4)
 """What a judgement is for two models, by who is wrong: the last axis of the records' cells."""
@@ -33,7 +36,7 @@ class Group(NamedTuple):
       by_class: [C, 4], the same of each class.
       expected: common mistakes of independent errors at the same rates.
       expected_by_class: [C], the same within each class.
-      kappa, capa: with the mean of the intervals' ends.
+      kappa, capa: with an interval over runs; of too few pairs the mean of the intervals' ends.
       disagreement: the share of judgements with different answers.
       p_value, p_holm: of McNemar's test, the least over the pairs; NaN where there is none.
       margin: [2, 4], of the first and the second model, mean over the judgements of a cell.
@@ -76,6 +79,11 @@ class Mistakes(NamedTuple):
     num_classes: int
     is_multilabel: bool
     threshold: float | None
+
+    @property
+    def shown(self) -> list[Pair]:
+        """The kinds of pair in the order in which they stand: `PAIRS`, and S-T where there is."""
+        return [kinds for kinds in _SHOWN if kinds in PAIRS or kinds in self.groups]
 
     @property
     def missing(self) -> list[Pair]:
@@ -131,13 +139,13 @@ def mistakes(records: Records) -> Mistakes | None:
         return None
     found: results.Mistakes = record.results
     kinds, names = words(found.kinds), words(found.models)
-    every = {k: pairs for k in PAIRS if (pairs := _pairs(kinds, k))}
+    every = {k: pairs for k in _SHOWN if (pairs := _pairs(kinds, k))}
     threshold = record.options.get("threshold")
     return Mistakes(
         {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
-        {k: _group(found, pair_name(k), pairs) for k, pairs in every.items()},
+        {k: _group(found, pair_name(k), k, pairs) for k, pairs in every.items()},
         {
-            k: [_group(found, f"{names[a]} & {names[b]}", [(a, b)]) for a, b in pairs
+            k: [_group(found, f"{names[a]} & {names[b]}", k, [(a, b)]) for a, b in pairs
                 if k[0] != k[1] or a < b]
             for k, pairs in every.items()
         },
@@ -161,16 +169,18 @@ def _pairs(kinds: list[str], wanted: Pair) -> list[tuple[int, int]]:
     return list(permutations(one, 2) if wanted[0] == wanted[1] else product(one, other))
 
 
-def _group(found: results.Mistakes, name: str, pairs: list[tuple[int, int]]) -> Group:
+def _group(found: results.Mistakes, name: str, kinds: Pair, pairs: list[tuple[int, int]]) -> Group:
     a, b = np.transpose(pairs)
+    once = [i for i, pair in enumerate(pairs) if pair[::-1] not in pairs[:i]]
+    runs = [((kinds[0], str(a[i])), (kinds[1], str(b[i]))) for i in once]
 
     def of(values: np.ndarray) -> np.ndarray:
         return np.asarray(values, np.float64)[a, b] if is_known(values) else np.full(len(a), np.nan)
 
     def over(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> Estimate:
         n = whole(found.num_examples)
-        each = zip(of(value), of(low), of(high), strict=True)
-        return mean([estimate(*triple, n=n) for triple in each])
+        each = [of(ends)[once] for ends in (value, low, high)]
+        return of_pairs(runs, [estimate(*triple, n=n) for triple in zip(*each, strict=True)])
 
     cells, by_class = of(found.cells), of(found.cells_by_class)
     chance = of(found.expected_common_by_class).mean(0)

@@ -48,7 +48,7 @@ def answer(records: Records) -> Answer:
     if P_T in known:
         claim = "two P-T have more mistakes in common than independent errors would give"
         checks.append(Check(claim, above_zero(known[P_T].kappa)))
-    mixed = f" (P-T and RI-T: {text(known[MIXED].kappa)})" if len(known) == len(PAIRS) else ""
+    mixed = f" (P-T and RI-T: {text(known[MIXED].kappa)})" if all(k in known for k in PAIRS) else ""
     return Answer(f"{short}{mixed}. {_counts(found)}{_missing(found)}", f"{short}.", tuple(checks))
 
 
@@ -171,7 +171,7 @@ def table(records: Records) -> Table | None:
         return None
     is_each = sum(map(len, found.pairs.values())) <= MOST_PAIRS
     rows = []
-    for kinds in PAIRS:
+    for kinds in found.shown:
         if kinds not in found.groups:
             rows.append((pair_name(kinds), "0", *[NO_DATA] * (len(_COLUMNS) - 2)))
             continue

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tlx.records import Record, results
+from tlx.report.read.over_runs import of_pairs, of_runs, pairs_of
 from tlx.report.read.selection import Records, by_kind, by_pair, unshuffled
 from tlx.report.read.values import array, estimate, is_known, whole, words
-from tlx.report.words.kinds import TRAINED, Pair, short
-from tlx.report.words.numbers import UNKNOWN, Estimate, mean, over_runs, significant
+from tlx.report.words.kinds import ON_TARGET, Pair, short
+from tlx.report.words.numbers import UNKNOWN, Estimate, mean, significant, text
 
 _OfModules = results.Rewinding | results.Criticality | results.Movement
 
@@ -24,24 +25,21 @@ class Rewound(NamedTuple):
     """A kind of run with one module at a time rewound to a checkpoint.
 
     Attributes:
-      lost: module -> test accuracy lost at the first checkpoint, mean over the runs; its error
-        is the largest that the accuracies allow, see `drop`.
+      lost: module -> test accuracy lost at the first checkpoint, mean over the runs; of few its
+        error is the largest that the accuracies allow, see `drop`.
+      mean: over the modules.
       risen: module -> rise of the test loss there, in nats.
       names, step, drop: by step, of the first run: [M], [T], [M, T].
     """
 
     lost: dict[str, Estimate]
+    mean: Estimate
     risen: dict[str, float]
     names: list[str]
     step: np.ndarray
     drop: np.ndarray
     num_images: int
     num_runs: int
-
-    @property
-    def mean(self) -> Estimate:
-        """The accuracy lost at the first checkpoint, mean over the modules."""
-        return mean(list(self.lost.values()))
 
 
 class Critical(NamedTuple):
@@ -80,7 +78,7 @@ class Moved(NamedTuple):
 
     distance: dict[str, float]
     path: dict[str, float]
-    total: float
+    total: Estimate
     num_runs: int
 
 
@@ -91,7 +89,7 @@ class Alike(NamedTuple):
     cosine: np.ndarray
     chance: np.ndarray
     z: np.ndarray
-    total: float
+    total: Estimate
     total_z: float
     num_pairs: int
 
@@ -118,7 +116,7 @@ def drop(trained: float, rewound: float, n: int) -> Estimate:
 def rewound(records: Records) -> dict[str, Rewound]:
     """What is lost where a module is rewound, by kind of run."""
     found = unshuffled(records, "rewinding", "modules", "step", "accuracy_drop")
-    groups = by_kind(found, TRAINED)
+    groups = by_kind(found, ON_TARGET)
     return {kind: _rewound([r.results for r in group]) for kind, group in groups.items()}
 
 
@@ -126,7 +124,8 @@ def _rewound(found: list[results.Rewinding]) -> Rewound:
     each = [_lost(f) for f in found]
     first = found[0]
     return Rewound(
-        {name: mean([lost.get(name, UNKNOWN) for lost in each]) for name in _names(found)},
+        {name: of_runs([lost.get(name, UNKNOWN) for lost in each]) for name in _names(found)},
+        of_runs([mean(list(lost.values())) for lost in each]),
         _means(found, [_first(f.loss, f) - float(f.trained_loss) for f in found]),
         words(first.modules),
         np.atleast_1d(first.step),
@@ -157,7 +156,7 @@ def critical(records: Records, path: str = "direct") -> dict[str, Critical]:
     """How critical the modules are on a path, by kind of run."""
     needed = ("modules", "alphas", "sigmas", "distances", "error", "criticality")
     every = unshuffled(records, "criticality", *needed)
-    groups = by_kind([r for r in every if r.inputs.get("path") == path], TRAINED)
+    groups = by_kind([r for r in every if r.inputs.get("path") == path], ON_TARGET)
     return {kind: _critical(group) for kind, group in groups.items()}
 
 
@@ -184,8 +183,8 @@ def _critical(group: list[Record]) -> Critical:
         min(whole(f.num_examples) for f in found),
         len(found),
         {
-            "total": over_runs([float(values.sum()) for values in each]),
-            "first": over_runs([float(values[0]) for values in each if values.size]),
+            "total": of_runs([Estimate(float(values.sum())) for values in each]),
+            "first": of_runs([Estimate(float(values[0])) for values in each if values.size]),
         },
     )
 
@@ -203,7 +202,7 @@ def says(bound: float) -> bool:
 
 def moved(records: Records) -> dict[str, Moved]:
     """How far the modules went, by kind of run."""
-    groups = by_kind(unshuffled(records, "movement", "modules", "displacement", "path"), TRAINED)
+    groups = by_kind(unshuffled(records, "movement", "modules", "displacement", "path"), ON_TARGET)
     return {kind: _moved([r.results for r in group]) for kind, group in groups.items()}
 
 
@@ -211,7 +210,7 @@ def _moved(found: list[results.Movement]) -> Moved:
     return Moved(
         _means(found, [f.displacement[-1] for f in found]),
         _means(found, [f.path[-1] for f in found]),
-        float(np.mean([np.ravel(f.total_displacement)[-1] for f in found])),
+        of_runs([Estimate(float(np.ravel(f.total_displacement)[-1])) for f in found]),
         len(found),
     )
 
@@ -219,18 +218,19 @@ def _moved(found: list[results.Movement]) -> Moved:
 def alike(records: Records) -> dict[Pair, Alike]:
     """Whether two runs moved alike, by kind of pair."""
     groups = by_pair(records, "movement_alignment", "modules", "cosine", "z")
-    return {kinds: _alike([r.results for r in group]) for kinds, group in groups.items()}
+    return {kinds: _alike(group) for kinds, group in groups.items()}
 
 
-def _alike(every: list[results.MovementAlignment]) -> Alike:
-    names = words(every[0].modules)
-    same = [f for f in every if words(f.modules) == names]
+def _alike(every: list[Record]) -> Alike:
+    names = words(every[0].results.modules)
+    group = [r for r in every if words(r.results.modules) == names]
+    same: list[results.MovementAlignment] = [r.results for r in group]
     return Alike(
         names,
         np.mean([array(f.cosine, (len(names),)) for f in same], axis=0),
         np.mean([array(f.chance, (len(names),)) for f in same], axis=0),
         np.min([np.asarray(f.z, np.float64) for f in same], axis=0),
-        float(np.mean([float(f.total_cosine) for f in same])),
+        of_pairs(pairs_of(group), [Estimate(float(f.total_cosine)) for f in same]),
         float(np.min([float(f.total_z) for f in same])),
         len(same),
     )
@@ -265,6 +265,8 @@ def worded(module: str) -> str:
     return name if name == module else f"block {name}"
 
 
-def cosine_text(cosine: float) -> str:
-    """A cosine to two decimals."""
-    return f"{cosine + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−")
+def cosine_text(cosine: Estimate) -> str:
+    """A cosine to two decimals, or with its interval."""
+    if cosine.interval is not None:
+        return text(cosine, most=3)
+    return f"{cosine.value + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−")

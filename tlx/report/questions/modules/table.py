@@ -15,7 +15,7 @@ from tlx.report.questions.modules.numbers import (
 )
 from tlx.report.read.selection import Records
 from tlx.report.words.kinds import TRAINED, short
-from tlx.report.words.numbers import NO_DATA, significant, text
+from tlx.report.words.numbers import NO_DATA, Estimate, significant, text
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import LEAST_Z, P_T, RI_T
 
@@ -73,7 +73,9 @@ def _critical(found: Critical | None, name: str) -> str:
 def _distance(found: Moved | None, name: str) -> str:
     if found is None:
         return NO_DATA
-    value = found.distance.get(name) if name else found.total
+    if not name:
+        return text(found.total)
+    value = found.distance.get(name)
     return "" if value is None else significant(value)
 
 
@@ -85,11 +87,11 @@ def _alike(found: Alike | None, name: str) -> str:
     if name not in found.names:
         return ""
     i = found.names.index(name)
-    return "one weight" if found.single[i] else _cosine(found.cosine[i], found.z[i])
+    return "one weight" if found.single[i] else _cosine(Estimate(found.cosine[i]), found.z[i])
 
 
-def _cosine(cosine: float, z: float) -> str:
-    if not np.isfinite(cosine):
+def _cosine(cosine: Estimate, z: float) -> str:
+    if not cosine.known:
         return NO_DATA
     mark = "‡" if z < LEAST_Z else ""
     shown = f" ({significant(z, 2)})" if np.isfinite(z) else ""

@@ -21,7 +21,7 @@ from tlx.report.questions.modules.numbers import (
 from tlx.report.read.selection import Records, statistics_rule
 from tlx.report.words import kinds
 from tlx.report.words.kinds import pair, pairs_counted
-from tlx.report.words.numbers import UNKNOWN, count, significant, text
+from tlx.report.words.numbers import UNKNOWN, count, text
 from tlx.report.words.sentences import listed
 from tlx.report.words.verdicts import (
     AGREES,
@@ -130,7 +130,7 @@ def _in_sum(records: Records) -> Iterator[str]:
     said, verdicts = [], set()
     for path, words in _PATHS.items():
         found = numbers.critical(records, path)
-        if len(found) < 2 or any(math.isnan(own.total) for own in found.values()):
+        if not _both(found) or any(math.isnan(own.total) for own in found.values()):
             continue
         p_t, ri_t = (found[kind] for kind in kinds.TRAINED)
         said.append(f"{rounded(ri_t.total)} for RI-T and {rounded(p_t.total)} for P-T {words}")
@@ -144,7 +144,7 @@ def _in_sum(records: Records) -> Iterator[str]:
 
 def _bounds(found: Mapping[str, Critical]) -> Iterator[str]:
     """The PAC-Bayes bounds on the direct path, or that they say nothing."""
-    if len(found) < 2:
+    if not _both(found):
         return
     useful = {kind: own.bound for kind, own in found.items() if says(own.bound)}
     silent = [kind for kind in found if kind not in useful]
@@ -157,11 +157,15 @@ def _bounds(found: Mapping[str, Critical]) -> Iterator[str]:
 
 def _first_module(found: Mapping[str, Critical]) -> list[Check]:
     """The shape of the paper's figure 6, of the first module on the direct path."""
-    if len(found) < 2:
+    if not _both(found):
         return []
     p_t, ri_t = (found[kind].over_runs["first"] for kind in kinds.TRAINED)
     check = Check("the first module is less critical in P-T than in RI-T", order(ri_t, p_t))
     return [check] if check.verdict else []
+
+
+def _both(found: Mapping[str, Any]) -> bool:
+    return all(kind in found for kind in kinds.TRAINED)
 
 
 def _moved(records: Records) -> Iterator[str]:
@@ -170,9 +174,9 @@ def _moved(records: Records) -> Iterator[str]:
     parts = []
     for kind, two in (("P-T", P_T), ("RI-T", RI_T)):
         own, both = found.get(kind), alike.get(two)
-        if own and math.isfinite(own.total):
-            parts.append(f"{kind} moved {significant(own.total)} in l2")
-            if both and math.isfinite(both.total):
+        if own and own.total.known:
+            parts.append(f"{kind} moved {text(own.total)} in l2")
+            if both and both.total.known:
                 parts[-1] += f" (cosine between two runs {cosine_text(both.total)})"
     if len(parts) == 2:
         yield f"{'; '.join(parts)}."

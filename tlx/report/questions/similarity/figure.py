@@ -6,6 +6,7 @@ from tlx.report.draw.maps import Map, heat_map
 from tlx.report.draw.panels import Panel
 from tlx.report.questions.similarity import numbers
 from tlx.report.questions.similarity.numbers import BySteps, Layers
+from tlx.report.read.over_runs import ENOUGH
 from tlx.report.read.selection import Records
 from tlx.report.words.kinds import Pair, colour, pair_colour, pair_marker, pair_name, pair_words
 from tlx.report.words.shuffles import label
@@ -42,6 +43,7 @@ def _of_kind(kinds: Pair, found: Layers) -> Line:
         found.high if banded else None,
         marker=pair_marker(kinds),
         level=found.chance if above.any() else None,
+        each=found.each if found.num_pairs >= ENOUGH else None,
     )
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tlx.records import Record, results
+from tlx.report.read.over_runs import band, of_pairs, pairs_of
 from tlx.report.read.selection import Records, by_pair, of_kind, shuffle_of
 from tlx.report.read.values import array, estimate, whole, words
 from tlx.report.words import shuffles
@@ -18,9 +19,11 @@ class Layers(NamedTuple):
     Attributes:
       names: of the layers.
       value: of the estimator.
-      low, high: ends of the confidence intervals, averaged over the pairs; without those
-        the least and the greatest of the pairs.
+      low, high: ends of the intervals over runs; of too few pairs those over test images, averaged
+        over the pairs; without those the least and the greatest of the pairs.
       is_interval: whether `low` and `high` are confidence intervals.
+      each: [M, L], of each pair.
+      mean: over the layers that have a value in every pair.
       chance: what the biased estimator has on average where images are paired at random;
         NaN where it was not recorded, and 0 for the debiased one.
       z: of the debiased value, the least of the pairs; NaN where it was not recorded.
@@ -33,6 +36,8 @@ class Layers(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     is_interval: bool
+    each: np.ndarray
+    mean: Estimate
     chance: np.ndarray
     z: np.ndarray
     too_few: np.ndarray
@@ -57,7 +62,7 @@ class BySteps(NamedTuple):
     num_runs: int
 
     def ends(self) -> tuple[Estimate, Estimate]:
-        """The means at the first and at the last step, as `mean_similarity` does.
+        """The means over layers at the first and at the last step.
 
         Of the layers that have a value at both: a head that starts from zeros has none at 0.
         """
@@ -74,7 +79,7 @@ def layers(
 ) -> dict[Pair, Layers]:
     """The similarity of each layer with itself in the other model, by kind of pair."""
     groups = _by_pair(records, estimator, shuffle)
-    return {k: _layers([r.results for r in group], estimator) for k, group in groups.items()}
+    return {k: _layers(group, estimator) for k, group in groups.items()}
 
 
 def _by_pair(records: Records, estimator: str, shuffle: str = "none") -> dict[Pair, list[Record]]:
@@ -82,7 +87,9 @@ def _by_pair(records: Records, estimator: str, shuffle: str = "none") -> dict[Pa
     return by_pair(records, "similarity", *needed, shuffle=shuffle)
 
 
-def _layers(found: list[results.Similarity], estimator: str) -> Layers:
+def _layers(group: list[Record], estimator: str) -> Layers:
+    found: list[results.Similarity] = [r.results for r in group]
+    pairs = pairs_of(group)
     shared = [_shared(f) for f in found]
     names = [n for n in shared[0] if all(n in other for other in shared)]
 
@@ -97,16 +104,32 @@ def _layers(found: list[results.Similarity], estimator: str) -> Layers:
     low, high = diagonal("low"), diagonal("high")
     # The recorded intervals are those of the debiased value.
     is_interval = estimator == "debiased" and bool(np.isfinite([low, high]).any())
+    n = min(whole(f.num_examples) for f in found)
+    known = np.isfinite(values).all(axis=0)
+    of_pair = [
+        mean([estimate(v[i], lo[i], hi[i], n=n) for i in np.flatnonzero(known)])
+        for v, lo, hi in zip(values, low, high, strict=True)
+    ]
+    over_runs = band(pairs, values)
+    if over_runs is not None:
+        _, low, high = over_runs
+        is_interval = True
+    elif is_interval:
+        low, high = low.mean(axis=0), high.mean(axis=0)
+    else:
+        low, high = values.min(axis=0), values.max(axis=0)
     return Layers(
         names,
         values.mean(axis=0),
-        low.mean(axis=0) if is_interval else values.min(axis=0),
-        high.mean(axis=0) if is_interval else values.max(axis=0),
+        low,
+        high,
         is_interval,
+        values,
+        of_pairs(pairs, of_pair),
         np.zeros(len(names)) if estimator == "debiased" else diagonal("chance").mean(axis=0),
         diagonal("z").min(axis=0),
         (diagonal("too_few") == 1).any(axis=0) & np.isfinite(values.mean(axis=0)),
-        min(whole(f.num_examples) for f in found),
+        n,
         len(found),
     )
 
@@ -127,11 +150,6 @@ def matrices(
         values = np.asarray(getattr(found, estimator), np.float64)
         made[kinds] = words(found.layers_a), words(found.layers_b), values
     return made
-
-
-def mean_similarity(found: Layers) -> Estimate:
-    """The mean over layers, from the mean lower to the mean upper ends; or UNKNOWN."""
-    return mean([found.estimate(i) for i in range(len(found.names))])
 
 
 def shuffled(records: Records) -> dict[str, dict[Pair, Layers]]:

@@ -9,6 +9,7 @@ from tlx.report.draw import layers
 from tlx.report.question import NOTHING, Answer, Check, Finding, KeyNumber, of_two
 from tlx.report.questions.similarity import numbers
 from tlx.report.questions.similarity.numbers import BySteps, Layers
+from tlx.report.read import over_runs
 from tlx.report.read.selection import Records, confidence, in_brackets
 from tlx.report.words import shuffles
 from tlx.report.words.kinds import Pair, pair, pair_name, pair_words, pairs_counted, short
@@ -44,7 +45,7 @@ _SOURCE = pair("P", "P-T")
 def answer(records: Records) -> Answer:
     """Do they compute the same features?"""
     found = numbers.layers(records)
-    means = {k: numbers.mean_similarity(v) for k, v in found.items()}
+    means = {k: v.mean for k, v in found.items()}
     one, other = means.get(P_T, UNKNOWN), means.get(RI_T, UNKNOWN)
     if not (one.known and other.known):
         return NOTHING
@@ -92,7 +93,7 @@ def _above(p_t: Layers, ri_t: Layers) -> str:
 
 def _shuffled(name: str, groups: Mapping[Pair, Layers]) -> str:
     """What two P-T and two RI-T share on shuffled images; nothing where there are not two."""
-    means = {k: numbers.mean_similarity(v) for k, v in groups.items()}
+    means = {k: v.mean for k, v in groups.items()}
     one, other = means.get(P_T, UNKNOWN), means.get(RI_T, UNKNOWN)
     if not (one.known and other.known):
         return ""
@@ -143,7 +144,9 @@ def caption(records: Records) -> str:
     pairs = pairs_counted({k: v.num_pairs for k, v in found.items()})
     several = any(v.num_pairs > 1 for v in found.values())
     band = _band(records, "similarity", found.values())
-    if not band and several:
+    if over_runs.said(v.num_pairs for v in found.values()):
+        band = ""
+    elif not band and several:
         band = " with the range as a band"
     n = max((v.num_images for v in found.values()), default=0)
     dotted = (
@@ -155,7 +158,8 @@ def caption(records: Records) -> str:
     return (
         "Above, CKA between the same layer of two models"
         f"{', means over the pairs' if several else ''} ({pairs}){band}; n = {n:,} test images."
-        f"{dotted} Below, debiased CKA of every layer of the first model (down) with every layer "
+        f"{over_runs.said(v.num_pairs for v in found.values())}{dotted} Below, "
+        "debiased CKA of every layer of the first model (down) with every layer "
         "of the second (across), for the first pair of each kind: white is 0, the full colour 1, "
         "grey below 0, hatched undefined."
         + "".join(f" {_SPATIAL.get(name, name)}" for name in numbers.spatial(records))
@@ -282,7 +286,7 @@ def _cell(found: Layers, i: int) -> str:
 def key_numbers(records: Records) -> list[KeyNumber]:
     """How similar the features of two models are."""
     layers, level = numbers.layers(records), in_brackets(records, "similarity")
-    shared = of_two({k: cka(numbers.mean_similarity(v)) for k, v in layers.items()})
+    shared = of_two({k: cka(v.mean) for k, v in layers.items()})
     return [KeyNumber(f"Representation similarity of two, mean CKA{level}", shared)]
 
 
@@ -295,10 +299,11 @@ HOW = (
     "of one model is paired with a random one of the other is its chance level. z is the "
     "debiased value over its standard deviation under such pairing, which has a closed form. "
     "The mean is over the layers that both models have. Layer s.b is block b of stage s.\n\n"
-    "An interval is from the bootstrap over test images, the same resamples for every pair; "
-    "that of a mean over layers, or over pairs, goes from the mean of the lower to the mean "
-    "of the upper ends. It says how well the value of these models is known, not how much "
-    "other runs would differ. One value is said to be higher than another where their "
+    "The interval of a pair is from the bootstrap over test images, the same resamples for every "
+    "pair; that of a mean over layers, or over two pairs, goes from the mean of the lower to the "
+    "mean of the upper ends. "
+    + over_runs.HOW
+    + " One value is said to be higher than another where their "
     "intervals do not overlap; without intervals nothing is said of it.\n\n"
     "On shuffled images, two models of a pair are trained and compared on images shuffled "
     "alike; P, which was trained on whole images, is then given the shuffled ones too. Over "

@@ -17,7 +17,7 @@ from tlx.report.read.values import (
     whole,
     words,
 )
-from tlx.report.words.kinds import TRAINED
+from tlx.report.words.kinds import ON_TARGET, TRAINED
 from tlx.report.words.numbers import Estimate
 from tlx.report.words.verdicts import above_zero, order
 
@@ -97,7 +97,7 @@ def mean_curves(records: Records) -> MeanCurves | None:
 
 
 class Plain(NamedTuple):
-    """P-T and RI-T on the plain target, by kind; and whether P-T is higher, as a verdict.
+    """The kinds of run on the plain target; and whether P-T is above RI-T, as a verdict.
 
     Attributes:
       final: test accuracy after the last step.
@@ -126,15 +126,17 @@ def plain(records: Records) -> Plain:
         if found and at is not None:
             return _of_sweep(found, at)
     runs = learning.curves(records)
-    final = {kind: learning.final(runs, kind) for kind in TRAINED}
-    speed = {kind: learning.speed(runs, kind) for kind in TRAINED}
-    rates = {kind: next((c.rate for c in runs if c.kind == kind), np.nan) for kind in TRAINED}
+    kinds = [k for k in ON_TARGET if k in TRAINED or any(c.kind == k for c in runs)]
+    final = {kind: learning.final(runs, kind) for kind in kinds}
+    speed = {kind: learning.speed(runs, kind) for kind in kinds}
+    rates = {kind: next((c.rate for c in runs if c.kind == kind), np.nan) for kind in kinds}
     grouped = mean_curves(records)
-    groups = [group(grouped, kind, rates[kind]) for kind in TRAINED] if grouped else []
+    groups = [group(grouped, kind, rates[kind]) for kind in kinds] if grouped else []
     over_seeds = [grouped.final_of(g) for g in groups if grouped and g is not None]
-    if len(over_seeds) == len(TRAINED) and all(e.interval for e in over_seeds):
-        final = dict(zip(TRAINED, over_seeds, strict=True))
-    return Plain(final, speed, rates, order(*final.values()), order(*speed.values()))
+    if len(over_seeds) == len(kinds) and all(e.interval for e in over_seeds):
+        final = dict(zip(kinds, over_seeds, strict=True))
+    ends, learns = (order(*(of[kind] for kind in TRAINED)) for of in (final, speed))
+    return Plain(final, speed, rates, ends, learns)
 
 
 def group(found: MeanCurves, kind: str, rate: float) -> int | None:
@@ -158,9 +160,9 @@ def _plain_value(found: Sweep) -> int | None:
 
 def _of_sweep(found: Sweep, at: int) -> Plain:
     return Plain(
-        {kind: found.final_of(kind, at) for kind in TRAINED},
-        {kind: found.average_of(kind, at) for kind in TRAINED},
-        {kind: found.rate_of(kind, at) for kind in TRAINED},
+        {kind: found.final_of(kind, at) for kind in found.kinds},
+        {kind: found.average_of(kind, at) for kind in found.kinds},
+        {kind: found.rate_of(kind, at) for kind in found.kinds},
         above_zero(found.difference_of(at)),
         above_zero(found.speed_of(at)),
     )

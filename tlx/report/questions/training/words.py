@@ -167,7 +167,9 @@ def _steps(values: np.ndarray) -> str:
 def key_numbers(records: Records) -> list[KeyNumber]:
     """Where P-T and RI-T end, and how fast they learn."""
     found = plain(records)
-    final, speed = ((percent(of["P-T"]), percent(of["RI-T"])) for of in (found.final, found.speed))
+    final, speed = (
+        {kind: percent(value) for kind, value in of.items()} for of in (found.final, found.speed)
+    )
     return [
         KeyNumber("Final test accuracy", final),
         KeyNumber("Average training accuracy", speed, found.learns_faster),
