@@ -32,15 +32,18 @@ def times(folder):
     return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
+STUDY = tiny_study(arms=("S-T",))
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """A study that was stopped twice, and then done."""
     workdir = tmp_path_factory.mktemp("study")
     for at in ("train P-T 2", "similarity"):
         with pytest.raises(KeyboardInterrupt):
-            runner.run(tiny_study(), workdir, progress=Stopping(at))
+            runner.run(STUDY, workdir, progress=Stopping(at))
         before = times(workdir)
-    result = runner.run(tiny_study(), workdir, progress=Stopping(None))
+    result = runner.run(STUDY, workdir, progress=Stopping(None))
     assert {path: times(workdir)[path] for path in before} == before  # nothing done again
     return result
 
@@ -49,23 +52,23 @@ def test_every_question_is_answered(done):
     found = records.query(done.records)
     counts = {q: sum(r.question == q for r in found) for q in {r.question for r in found}}
     assert counts == {
-        "learning_curve": 10,
+        "learning_curve": 14,
         "mean_learning_curves": 1,
         "sweep": 1,
         "mistakes": 1,
-        "interpolation": 6,
+        "interpolation": 5,
         "plane": 1,
-        "basin": 2,
+        "basin": 3,
         "permutation": 1,
-        "similarity": 8,
-        "similarity_by_step": 2,
-        "linear_probes": 4,
-        "rewinding": 2,
-        "criticality": 4,
-        "movement": 2,
-        "movement_alignment": 2,
-        "spectra": 3,
-        "distances": 5,
+        "similarity": 14,
+        "similarity_by_step": 3,
+        "linear_probes": 5,
+        "rewinding": 6,
+        "criticality": 6,
+        "movement": 6,
+        "movement_alignment": 3,
+        "spectra": 4,
+        "distances": 11,
         "study": 1,
     }
 
@@ -105,7 +108,7 @@ def test_basins_and_permutations_agree_with_the_lines(done):
 
 def test_similarities_come_with_their_evidence(done):
     found = records.query(done.records, "similarity")
-    kinds = ["P-T / P", "P-T / P-T", "P-T / RI-T", "RI-T / RI-T"]
+    kinds = ["P-T / P"] * 2 + ["P-T / P-T"] + ["P-T / RI-T"] * 2 + ["RI-T / RI-T", "S-T / S-T"]
     for shuffle in ("none", "block:4"):
         own = [r for r in found if r.inputs["shuffle"] == shuffle]
         assert sorted(r.inputs["pair"] for r in own) == kinds
@@ -147,7 +150,7 @@ def test_criticality_on_both_paths_has_the_same_ends(done):
             np.testing.assert_allclose(
                 direct.results.loss[:, end], way.results.loss[:, end], rtol=1e-5
             )
-        (moved,) = records.query(done.records, "movement", kind=kind)
+        (moved,) = records.query(done.records, "movement", run=f"{kind} 1")
         np.testing.assert_allclose(
             way.results.distances.T, moved.results.displacement, rtol=1e-5, atol=1e-7
         )
@@ -159,7 +162,7 @@ def test_criticality_on_both_paths_has_the_same_ends(done):
 
 def test_layers_are_measured_for_each_kind(done):
     probes = records.query(done.records, "linear_probes")
-    assert sorted(r.inputs["kind"] for r in probes) == ["P", "P-T", "RI", "RI-T"]
+    assert sorted(r.inputs["kind"] for r in probes) == ["P", "P-T", "RI", "RI-T", "S-T"]
     for record in probes:
         given = record.results
         assert (given.low <= given.accuracy).all()
@@ -206,12 +209,26 @@ def test_the_page_is_there(done):
     text = done.page.read_text()
     assert "<h1>A tiny study</h1>" in text
     assert "<svg" in text
+    assert '<th scope="col">S-T</th>' in text
+
+
+def test_what_is_owed_to_features_and_what_to_statistics(done):
+    (found,) = records.query(done.records, "sweep", axis="shuffle")
+    assert found.kinds.tolist() == ["P-T", "RI-T", "S-T"]
+    assert found.contrasts.tolist() == ["P-T − S-T", "S-T − RI-T"]
+    p_t, ri_t, s_t = found.final_mean
+    np.testing.assert_allclose(found.contrast, [p_t - s_t, s_t - ri_t], atol=1e-12)
+    np.testing.assert_allclose(found.contrast.sum(0), found.difference, atol=1e-12)
+    np.testing.assert_allclose(found.contrast_speed.sum(0), found.speed, atol=1e-12)
+    np.testing.assert_allclose(found.contrast_drop[0], 100 * (p_t - s_t) / p_t, rtol=1e-6)
+    assert (found.contrast_low <= found.contrast).all()
+    assert (found.contrast <= found.contrast_high).all()
 
 
 def test_a_second_run_writes_nothing_but_the_page(done):
     workdir = done.page.parent
     before = times(workdir)
-    runner.run(tiny_study(), workdir, progress=Stopping(None))
+    runner.run(STUDY, workdir, progress=Stopping(None))
     after = times(workdir)
     assert {path for path in after if after[path] != before.get(path)} == {done.page}
 
@@ -230,7 +247,7 @@ def test_redraw_needs_a_study(tmp_path):
 
 
 def test_the_cost_of_a_module_has_an_interval(done):
-    (cell,) = records.query(done.records, "rewinding", kind="P-T")
+    (cell,) = records.query(done.records, "rewinding", run="P-T 1")
     assert cell.accuracy_drop_low.shape == cell.accuracy_drop.shape
     assert (cell.accuracy_drop_low <= cell.accuracy_drop).all()
     assert (cell.accuracy_drop <= cell.accuracy_drop_high).all()
