@@ -121,6 +121,8 @@ def _facts(records: Sequence[Record]) -> str:
         "P is the pretrained model, P-T the model fine-tuned from it on the target, RI-T the "
         "model trained there from random initialisation."
     )
+    if any(c.kind == "S-T" for c in found):
+        kinds += " S-T starts from random weights with the mean and spread of each tensor of P."
     done = " · ".join(html.escape(p) for p in parts) or NO_DATA.capitalize()
     return f'<p class="facts">{done}</p>\n<p>{sections.prose(kinds)}</p>'
 

@@ -40,6 +40,8 @@ class Sweep(NamedTuple):
         "examples" or "".
       num_seeds: int [K, C].
       num_images, train_size, num_classes: int [C], of the test and of the training images.
+      contrasts: [Q] differences with the further arms, as "P-T − S-T" and "S-T − RI-T".
+      contrast, contrast_speed: [3, Q, C], as `difference` and `speed`.
       earliest: of "init_step", the earliest step as good as the last; -1 where unknown.
       confidence: the level of the intervals; NaN where unknown.
     """
@@ -63,6 +65,9 @@ class Sweep(NamedTuple):
     num_images: np.ndarray
     train_size: np.ndarray
     num_classes: np.ndarray
+    contrasts: list[str]
+    contrast: np.ndarray
+    contrast_speed: np.ndarray
     earliest: int
     confidence: float
 
@@ -88,6 +93,12 @@ class Sweep(NamedTuple):
     def speed_of(self, i: int) -> Estimate:
         """The difference of average training accuracies at value `i`, a fraction."""
         return estimate(*self.speed[:, i], n=int(self.train_size[i]))
+
+    def contrast_of(self, name: str, i: int, *, speed: bool = False) -> Estimate:
+        """A contrast of final accuracies or of speeds at value `i`, with an interval over runs."""
+        values = (self.contrast_speed if speed else self.contrast)[:, self.contrasts.index(name), i]
+        found = estimate(*values, n=int(self.num_images[i]))
+        return found if "seeds" in self.chance[i] else found._replace(interval=None)
 
     def rate_of(self, kind: str, i: int) -> float:
         """The chosen learning rate of a kind at value `i`; NaN where unknown."""
@@ -137,9 +148,17 @@ def sweep(records: Records, axis: str) -> Sweep | None:
         num_images=counts(found.num_examples, cells),
         train_size=counts(found.train_size, cells),
         num_classes=counts(found.num_classes, cells),
+        contrasts=words(found.contrasts),
+        contrast=_contrast(found, len(values), "contrast"),
+        contrast_speed=_contrast(found, len(values), "contrast_speed"),
         earliest=int(earliest) if np.isfinite(earliest) else -1,
         confidence=confidence_of(record),
     )
+
+
+def _contrast(found: results.Sweep, num_values: int, name: str) -> np.ndarray:
+    shape = (len(words(found.contrasts)), num_values)
+    return ends(shape, *(getattr(found, f"{name}{end}") for end in ("", "_low", "_high")))
 
 
 def difference(found: Sweep, i: int) -> Estimate:

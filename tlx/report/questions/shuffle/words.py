@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tlx.report.question import NOTHING, Answer, Check, Finding
+from tlx.report.questions.shuffle import arms
 from tlx.report.read.selection import Records
 from tlx.report.read.sweeps import Sweep, adjusted, difference, sweep
 from tlx.report.words import shuffles
@@ -57,7 +58,8 @@ def answer(records: Records) -> Answer:
         _at_every("P-T learns faster", found, found.speed_of),
     )
     sentence = short + _drops(found, finest, every) + _faster(found)
-    return Answer(sentence + ".", short + ".", tuple(c for c in checks if c.verdict))
+    sentence += "." + arms.sentence(records)
+    return Answer(sentence, short + ".", tuple(c for c in checks if c.verdict))
 
 
 def _drops(found: Sweep, finest: int, every: list[int]) -> str:
@@ -167,7 +169,11 @@ HOW = (
     "the mean final test accuracies.\n\n"
     "P-T is said to be higher where the interval of the difference is above 0 and covers "
     "other runs; where it has 0 in it, or there is one run, it is too close to call. p is "
-    "that of no difference, adjusted after Holm for all block sizes."
+    "that of no difference, adjusted after Holm for all block sizes.\n\n"
+    "S-T is a control in weights: it is trained as P-T is, from random weights that have, tensor "
+    "by tensor, the mean and the standard deviation of P's (Raghu et al. 2019, arXiv 1902.07208; "
+    "Matsoukas et al. 2022, arXiv 2203.01825). What P-T has beyond it is not owed to such "
+    "statistics."
 )
 
 FINDING = Finding(
