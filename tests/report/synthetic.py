@@ -264,6 +264,6 @@ def synthetic_records():
         made += [similarity(a, b, shuffle) for a, b in (("pt0", "p"), ("pt0", "rit0"))]
     made += [similarity(a, b, "block:8") for a, b in (("pt0", "pt1"), ("rit0", "rit1"))]
     made += [trajectory("pt0"), trajectory("rit0"), mistakes()]
-    made += [synthetic_sweeps.learning(), synthetic_sweeps.shuffled()]
+    made += [synthetic_sweeps.learning(), synthetic_sweeps.with_arm(synthetic_sweeps.shuffled())]
     made += [criticality(kind, replicate=i) for kind in ("P-T", "RI-T") for i in (2, 3)]
     return [*made, study(), *layers(), *modules(), *starts_records()]

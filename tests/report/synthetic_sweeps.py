@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.report.made import record_of
+from tests.report.made import changed, record_of
 
 NUM_TEST, NUM_TRAIN, CLASSES = 1_397, 400, 10
 KINDS = ("P-T", "RI-T")
@@ -14,6 +14,32 @@ PAPERS = (
 )  # fmt: skip
 STUDENT = {1: np.nan, 2: 12.706, 3: 4.303, 5: 2.776}
 OPTIONS = {"confidence": 0.95, "selected_on": "valid"}
+
+
+def with_arm(record, share=0.75):
+    """The sweep with S-T, which has this share of P-T's advantage lost."""
+    given = record.results
+    p_t, ri_t = (np.array([getattr(given, f"final{e}")[k] for e in ("_mean", "_low", "_high")])
+                 for k in (0, 1))  # fmt: skip
+    s_t = p_t - share * (p_t - ri_t)
+    results = {
+        f"final{end}": [*getattr(given, f"final{end}"), values]
+        for end, values in zip(("_mean", "_low", "_high"), s_t, strict=True)
+    }
+    for name in ("average_mean", "average_low", "average_high", "num_seeds", "chosen", "rates"):
+        results[name] = [*getattr(given, name), getattr(given, name)[0]]
+    for name in ("final", "average", "area", "best", "selected", "steps_to"):
+        results[name] = [*getattr(given, name), getattr(given, name)[0]]
+    results |= {"kinds": ["P-T", "RI-T", "S-T"], "contrasts": ["P-T − S-T", "S-T − RI-T"]}
+    for name, of in (("contrast", "difference"), ("contrast_speed", "speed")):
+        for end in ("", "_low", "_high"):
+            values = getattr(given, f"{of}{end}")
+            other = {"": "", "_low": "_high", "_high": "_low"}[end]
+            turned = getattr(given, f"{of}{other}")
+            results[f"{name}{end}"] = [
+                s * (values if s > 0 else turned) for s in (share, 1 - share)
+            ]
+    return changed(record, **results)
 
 
 def over_seeds(values):
@@ -91,5 +117,10 @@ def shuffled(values=SHUFFLES, *, rates=(0.05, 0.1), num_seeds=3, swap=False, hal
         ("num_classes", CLASSES),
     ):
         results |= {name: np.full(len(values), n)}
+    from_plain = (p_t - ri_t)[-1] - (p_t - ri_t)
+    from_plain[-1] = np.nan
+    wide = 1.5 * half if num_seeds > 1 else np.nan
+    results |= {"from_plain": from_plain, "from_plain_low": from_plain - wide}
+    results |= {"from_plain_high": from_plain + wide}
     inputs = {"axis": "shuffle", "target": "synthetic digits", "split": "test"}
     return record_of("sweep", inputs=inputs, results=results, options=OPTIONS)

@@ -108,6 +108,10 @@ class Sweep(NamedTuple):
     speed_high: Array
     speed_p: Array
     speed_p_holm: Array
+    from_plain: Array  # [C], by how much `difference` is larger at the plain value
+    from_plain_low: Array
+    from_plain_high: Array
+    from_plain_p: Array
     chance: Array  # str [C], what the intervals are over
     num_examples: Array  # int [C], test images
     train_size: Array  # int [C]

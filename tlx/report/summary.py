@@ -3,9 +3,10 @@
 import os
 import textwrap
 
+from tlx.records import KINDS
 from tlx.report.question import Answer
 from tlx.report.questions import QUESTIONS
-from tlx.report.read.selection import Source, listed, problems
+from tlx.report.read.selection import Records, Source, confidence, listed, problems
 from tlx.report.words import verdicts
 from tlx.report.words.kinds import ON_TARGET, TRAINED
 from tlx.report.words.numbers import NO_DATA
@@ -52,12 +53,18 @@ def headline(records: Source) -> Table:
         if kind in TRAINED or any(cells.get(kind, NO_DATA) != NO_DATA for _, cells, _ in rows)
     ]
     return Table(
-        ("", *kinds, "paper"),
+        (_levels(records), *kinds, "paper"),
         tuple(
             (name, *(cells.get(kind, NO_DATA) for kind in kinds), verdict)
             for name, cells, verdict in measured or rows
         ),
     )
+
+
+def _levels(records: Records) -> str:
+    """What brackets are, e.g. "95% intervals"; "" where nothing has one."""
+    levels = sorted({level for kind in KINDS if (level := confidence(records, kind))})
+    return f"{' or '.join(levels)} intervals" if levels else ""
 
 
 def text(records: Source) -> str:

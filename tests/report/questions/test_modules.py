@@ -73,7 +73,7 @@ def test_the_table_names_what_was_measured():
     assert table.rows[-1] == (
         "all", "", "", "5,200", "20,000", "4.52", "9.04", "0.90 (108)", "0.06 (7.2)",
     )  # fmt: skip
-    row = next(r for r in summary.headline(modules()).rows if r[0] == "Criticality of all modules")
+    row = next(r for r in summary.headline(modules()).rows if r[0] == "Criticality, sum")
     assert row[1:] == ("5,200", "20,000", "")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.report.made import changed
 from tests.report.synthetic import LAYERS, similarity, trajectory
-from tlx.report import figures, page, summary
+from tlx.report import figures, page
 from tlx.report.draw import layers, maps
 from tlx.report.questions import PARTS
 from tlx.report.questions.similarity import numbers, words
@@ -133,7 +133,6 @@ def test_the_caption_says_what_intervals_chance_and_z_are_of(records):
     assert "at least 196 standard deviations (z) above" in caption
     assert "95% intervals" in words.shuffled_caption(records)
     assert "95% intervals" in words.by_step_caption(records)
-    assert "[95%]" in summary.headline(records).text().split("mean CKA")[1][:8]
 
 
 def test_means_over_pairs_are_of_values_and_of_ends():
@@ -203,7 +202,7 @@ def test_additions_have_their_own_heading_after_the_paper(text):
     order = ["In the paper", "<h3>On shuffled", "<h3>Over the training", "How it was computed"]
     at = [section.index(part) for part in order]
     assert at == sorted(at)
-    assert text.count("<small>not in the paper</small>") == 8
+    assert text.count("<small>not in the paper</small>") == 9
 
 
 class Result(NamedTuple):

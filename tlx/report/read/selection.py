@@ -96,12 +96,6 @@ def confidence(records: Records, kind: str) -> str:
     return " or ".join(f"{100 * level:g}%" for level in levels)
 
 
-def in_brackets(records: Records, kind: str) -> str:
-    """The level of the intervals for a row's name, e.g. " [95%]"; "" without."""
-    level = confidence(records, kind)
-    return f" [{level}]" if level else ""
-
-
 def brackets(records: Records, kind: str) -> str:
     """What a caption says of the intervals; "" without."""
     level = confidence(records, kind)

@@ -35,6 +35,8 @@ class Sweep(NamedTuple):
       difference, drop, speed: [3, C] with the ends of their intervals: mean P-T - mean RI-T
         of final test accuracy (of "init_step": the last checkpoint's less this one's); that
         over P-T, in percent; P-T - RI-T of average training accuracy.
+      from_plain: [3, C], by how much the difference is larger at the plain value, over runs and
+        test images.
       difference_p_holm, speed_p_holm: [C], adjusted for all values.
       chance: [C], what the difference's interval covers: "seeds and examples", "seeds",
         "examples" or "".
@@ -58,6 +60,7 @@ class Sweep(NamedTuple):
     difference: np.ndarray
     drop: np.ndarray
     speed: np.ndarray
+    from_plain: np.ndarray
     difference_p_holm: np.ndarray
     speed_p_holm: np.ndarray
     chance: list[str]
@@ -85,6 +88,10 @@ class Sweep(NamedTuple):
     def difference_of(self, i: int) -> Estimate:
         """The difference of final test accuracies at value `i`, a fraction."""
         return estimate(*self.difference[:, i], n=int(self.num_images[i]))
+
+    def from_plain_of(self, i: int) -> Estimate:
+        """By how much the difference is larger at the plain value than at value `i`."""
+        return estimate(*self.from_plain[:, i], n=int(self.num_images[i]))
 
     def drop_of(self, i: int) -> Estimate:
         """The relative drop from P-T to RI-T at value `i`, in percent."""
@@ -141,6 +148,7 @@ def sweep(records: Records, axis: str) -> Sweep | None:
         difference=ends(cells, found.difference, found.difference_low, found.difference_high),
         drop=ends(cells, found.drop, found.drop_low, found.drop_high),
         speed=ends(cells, found.speed, found.speed_low, found.speed_high),
+        from_plain=ends(cells, found.from_plain, found.from_plain_low, found.from_plain_high),
         difference_p_holm=array(found.difference_p_holm, cells),
         speed_p_holm=array(found.speed_p_holm, cells),
         chance=words(found.chance) or [""] * len(values),

@@ -72,6 +72,7 @@ class Sweep(Question):
             **{name: _kind_first([cell[name] for cell in cells]) for name in PER_KIND},
             **_differences(swept, cells),
             **_contrasts(swept.kinds, cells),
+            **_from_plain(swept, cells),
             num_examples=[t.num_test for t in tables],
             train_size=[t.train_size for t in tables],
             num_classes=[trained.num_classes(runs[0]) for runs in swept.cells.values()],
@@ -207,6 +208,30 @@ def _contrasts(kinds: Sequence[str], cells: Sequence[Mapping[str, Any]]) -> dict
         for name, of in names.items()
         for end in ("", "_low", "_high", *(["_p"] if of != "drop" else []))
     }
+
+
+def _from_plain(swept: SweptRuns, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """By how much P-T − RI-T is larger at the plain value than at each other one.
+
+    Replicates are paired: those of one number have the same seed at all values. NaN at the plain
+    value, where test images are others, and where a kind has fewer runs at one of both values.
+    """
+    at = list(swept.cells).index(swept.plain)
+    names = ("value", "low", "high", "p_value")
+    found = np.full((len(names), len(cells)), np.nan)
+    if swept.axis != "init_step":
+        for i, cell in enumerate(cells):
+            shapes = {right.shape for one in (cell, cells[at]) for right in one["right"][:2]}
+            if i == at or len(shapes) > 1 or swept.axis == "target":
+                continue
+            here, plain = (one["right"][0] - 1.0 * one["right"][1] for one in (cell, cells[at]))
+            more = inference.over_seeds_and_examples(
+                plain, here, paired=True, confidence=CONFIDENCE
+            )
+            if "seeds" in more.chance:
+                found[:, i] = [getattr(more, name) for name in names]
+    ends = ("", "_low", "_high", "_p")
+    return {f"from_plain{end}": row for end, row in zip(ends, found, strict=True)}
 
 
 def _earliest(values: Sequence[str], low: np.ndarray) -> int:

@@ -4,7 +4,7 @@ from tlx.report.question import NOTHING, Answer, Check, Finding, KeyNumber, of_t
 from tlx.report.questions.interpolation import numbers
 from tlx.report.questions.interpolation.numbers import Barrier
 from tlx.report.read import over_runs
-from tlx.report.read.selection import Records, brackets, in_brackets, statistics_rule
+from tlx.report.read.selection import Records, brackets, statistics_rule
 from tlx.report.words import verdicts
 from tlx.report.words.kinds import Pair, pair_name, pair_words, pairs_counted
 from tlx.report.words.numbers import NO_DATA, Estimate, percent, text
@@ -101,12 +101,12 @@ def table(records: Records) -> Table | None:
 
 def key_numbers(records: Records) -> list[KeyNumber]:
     """The barriers of accuracy and loss between two models."""
-    found, level = numbers.barriers(records), in_brackets(records, "interpolation")
+    found = numbers.barriers(records)
     accuracies = of_two({k: text(b.accuracy, 100.0) for k, b in found.items()})
     losses = of_two({k: text(b.loss) for k, b in found.items()})
     return [
-        KeyNumber(f"Accuracy barrier between two, points{level}", accuracies),
-        KeyNumber(f"Loss barrier between two, nats{level}", losses),
+        KeyNumber("Accuracy barrier, points", accuracies),
+        KeyNumber("Loss barrier, nats", losses),
     ]
 
 

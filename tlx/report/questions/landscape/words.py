@@ -218,7 +218,7 @@ def key_numbers(records: Records) -> list[KeyNumber]:
     """Whether two models share a basin."""
     found = numbers.basins(records)
     same = of_two({k: _verdict(b) for k, b in found.items()})
-    return [KeyNumber("Two in the same basin?", same)]
+    return [KeyNumber("Two share a basin?", same)]
 
 
 HOW = (

@@ -12,7 +12,7 @@ from tlx.report.questions.mistakes.numbers import (
     Group,
     Mistakes,
 )
-from tlx.report.read.selection import Records, confidence, in_brackets
+from tlx.report.read.selection import Records, confidence
 from tlx.report.words.kinds import pair_name, pair_words, pairs_counted
 from tlx.report.words.numbers import NO_DATA, Estimate, count, p_value, significant, text
 from tlx.report.words.sentences import capital
@@ -205,9 +205,9 @@ def counted(n: float) -> str:
 
 def key_numbers(records: Records) -> list[KeyNumber]:
     """How alike the mistakes of two models are."""
-    found, level = numbers.mistakes(records), in_brackets(records, "mistakes")
+    found = numbers.mistakes(records)
     kappa = of_two({k: text(g.kappa) for k, g in found.groups.items()} if found else {})
-    return [KeyNumber(f"Error agreement of two, kappa{level}", kappa)]
+    return [KeyNumber("Error agreement, kappa", kappa)]
 
 
 HOW = (

@@ -283,7 +283,7 @@ def key_numbers(records: Records) -> list[KeyNumber]:
     """How critical the modules of P-T and of RI-T are, in sum."""
     found = numbers.critical(records)
     cells = of_two({pair(kind, kind): rounded(own.total) for kind, own in found.items()})
-    return [KeyNumber("Criticality of all modules", cells, "")]
+    return [KeyNumber("Criticality, sum", cells, "")]
 
 
 HOW = (

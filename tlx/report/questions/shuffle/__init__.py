@@ -20,4 +20,5 @@ QUESTION = Question(
     ),
     how=words.HOW,
     finding=words.FINDING,
+    key_numbers=words.key_numbers,
 )

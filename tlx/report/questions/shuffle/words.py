@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tlx.report.question import NOTHING, Answer, Check, Finding
+from tlx.report.question import NOTHING, Answer, Check, Finding, KeyNumber
 from tlx.report.questions.shuffle import arms
 from tlx.report.read.selection import Records
 from tlx.report.read.sweeps import Sweep, adjusted, difference, sweep
@@ -57,7 +57,7 @@ def answer(records: Records) -> Answer:
         _at_every("P-T ends above RI-T", found, lambda i: difference(found, i)),
         _at_every("P-T learns faster", found, found.speed_of),
     )
-    sentence = short + _drops(found, finest, every) + _faster(found)
+    sentence = short + _drops(found, finest, every) + _shrinks(found, finest) + _faster(found)
     sentence += "." + arms.sentence(records)
     return Answer(sentence, short + ".", tuple(c for c in checks if c.verdict))
 
@@ -76,6 +76,20 @@ def _drops(found: Sweep, finest: int, every: list[int]) -> str:
         OPEN: ", too close to call",
     }.get(order(whole[0], drop), "")
     return f"{said}; on whole images the drop is {percent(as_fraction(whole[0]))}{how}"
+
+
+def _shrinks(found: Sweep, finest: int) -> str:
+    """Whether the advantage is larger on whole images than with the finest blocks."""
+    more = found.from_plain_of(finest)
+    if more.interval is None:
+        return ""
+    lead = {
+        AGREES: "The advantage shrinks with shuffling",
+        DIFFERS: "The advantage grows with shuffling",
+        OPEN: "Whether the advantage shrinks with shuffling is too close to call",
+    }[above_zero(more)]
+    where = shuffles.words(found.values[finest])
+    return f". {lead}: on whole images it is {points(more)} points larger than with {where}"
 
 
 def _faster(found: Sweep) -> str:
@@ -159,6 +173,25 @@ def _both(cells: list[str]) -> str:
     return " / ".join(dict.fromkeys(cells))
 
 
+def key_numbers(records: Records) -> list[KeyNumber]:
+    """Where the kinds end with each way of shuffling."""
+    found = sweep(records, "shuffle")
+    if found is None:
+        return []
+    return [
+        KeyNumber(
+            f"… {shuffles.words(value)}",
+            {kind: percent(found.final_of(kind, i)) for kind in found.kinds},
+            above_zero(difference(found, i)),
+        )
+        for i, value in enumerate(found.values)
+        if value != "none"
+    ][-MOST_ROWS:]
+
+
+MOST_ROWS = 3
+"""Ways of shuffling that the page's first table has, those with the largest blocks."""
+
 HOW = (
     "An image is cut into square blocks, and the blocks are put in another order: one fixed "
     "permutation for all images, training and test alike. Models are trained on the target "
@@ -169,7 +202,9 @@ HOW = (
     "the mean final test accuracies.\n\n"
     "P-T is said to be higher where the interval of the difference is above 0 and covers "
     "other runs; where it has 0 in it, or there is one run, it is too close to call. p is "
-    "that of no difference, adjusted after Holm for all block sizes.\n\n"
+    "that of no difference, adjusted after Holm for all block sizes. The advantage is said to "
+    "shrink where the interval of its difference between whole images and the finest blocks, "
+    "paired by replicate, over runs and test images, is above 0.\n\n"
     "S-T is a control in weights: it is trained as P-T is, from random weights that have, tensor "
     "by tensor, the mean and the standard deviation of P's (Raghu et al. 2019, arXiv 1902.07208; "
     "Matsoukas et al. 2022, arXiv 2203.01825). What P-T has beyond it is not owed to such "

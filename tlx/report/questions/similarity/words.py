@@ -10,7 +10,7 @@ from tlx.report.question import NOTHING, Answer, Check, Finding, KeyNumber, of_t
 from tlx.report.questions.similarity import numbers
 from tlx.report.questions.similarity.numbers import BySteps, Layers
 from tlx.report.read import over_runs
-from tlx.report.read.selection import Records, confidence, in_brackets
+from tlx.report.read.selection import Records, confidence
 from tlx.report.words import shuffles
 from tlx.report.words.kinds import Pair, pair, pair_name, pair_words, pairs_counted, short
 from tlx.report.words.numbers import NO_DATA, UNKNOWN, Estimate, count, significant, text
@@ -285,9 +285,9 @@ def _cell(found: Layers, i: int) -> str:
 
 def key_numbers(records: Records) -> list[KeyNumber]:
     """How similar the features of two models are."""
-    layers, level = numbers.layers(records), in_brackets(records, "similarity")
+    layers = numbers.layers(records)
     shared = of_two({k: cka(v.mean) for k, v in layers.items()})
-    return [KeyNumber(f"Representation similarity of two, mean CKA{level}", shared)]
+    return [KeyNumber("Similarity of two, CKA", shared)]
 
 
 HOW = (

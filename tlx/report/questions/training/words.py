@@ -172,7 +172,7 @@ def key_numbers(records: Records) -> list[KeyNumber]:
     )
     return [
         KeyNumber("Final test accuracy", final),
-        KeyNumber("Average training accuracy", speed, found.learns_faster),
+        KeyNumber("Mean training accuracy", speed, found.learns_faster),
     ]
 
 
