@@ -63,7 +63,7 @@ def test_one_seed_has_no_interval():
 
 def test_equal_values_have_no_spread():
     found = inference.mean_over_seeds([0.1] * 3)
-    assert found == (0.1, 0.1, 0.1, 0.0, 3)
+    assert found == (0.1, 0.1, 0.1, 0.0, 3, 2)
     # means of 3 and of 7 times 0.1 differ in their last digit if summed as they are
     found = inference.difference([0.1] * 3, [0.1] * 7, paired=False)
     assert found[:5] == (0, 0, 0, 0, 1)
@@ -477,7 +477,7 @@ def test_mean_over_pairs_does_not_depend_on_order_or_names():
 def test_mean_over_pairs_without_spread_or_without_values():
     pairs = [(0, 1), (0, 2), (1, 2)]
     found = inference.mean_over_pairs(np.full(3, 0.1), pairs)
-    assert found == (0.1, 0.1, 0.1, 0.0, 3)
+    assert found == (0.1, 0.1, 0.1, 0.0, 3, 2)
     found = inference.mean_over_pairs([[1.0, np.nan], [2.0, 1.0], [np.inf, 1.0]], pairs)
     assert all(np.isnan(part).all() for part in found[:4])
     found = inference.mean_over_pairs([0.3], [("a", "b")])
@@ -519,3 +519,53 @@ def test_mean_over_pairs_covers(runs, of, least, most):
     truth = 16 if of == "distance" else 0
     found = inference.mean_over_pairs(values, pairs)
     assert within(np.mean((found.low <= truth) & (truth <= found.high)), least, most, num)
+
+
+def test_the_difference_of_means_is_welchs():
+    means = [inference.mean_over_seeds(x, confidence=0.5) for x in (A, LONGER)]
+    found = inference.difference_of_means(*means, confidence=0.9)
+    expected = inference.difference(A, LONGER, paired=False, confidence=0.9)
+    np.testing.assert_allclose(found[:4], expected[:4], rtol=1e-12)
+    assert found.n == 3
+    other = inference.difference_of_means(*means[::-1], confidence=0.9)
+    np.testing.assert_allclose(ends(other)[::-1], [-x for x in ends(found)], rtol=1e-12)
+
+
+def test_the_difference_of_means_without_spread_or_interval():
+    equal = inference.mean_over_seeds([0.5, 0.5, 0.5])
+    assert ends(inference.difference_of_means(equal, equal)) == (0.0, 0.0)
+    spread = inference.mean_over_seeds(A)
+    found = inference.difference_of_means(spread, equal)
+    np.testing.assert_allclose(ends(found), [x - 0.5 for x in ends(spread)], rtol=1e-12)
+    one = inference.difference_of_means(spread, inference.mean_over_seeds([0.5]))
+    assert one.value == spread.value - 0.5
+    assert np.isnan(ends(one)).all()
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        inference.difference_of_means(spread, spread, confidence=1.0)
+
+
+def test_the_difference_of_means_place_by_place():
+    rng = np.random.default_rng(0)
+    pairs = list(itertools.combinations(range(4), 2))
+    x, y = rng.standard_normal((2, 6, 3))
+    found = inference.difference_of_means(
+        inference.mean_over_pairs(x, pairs), inference.mean_over_pairs(y, pairs)
+    )
+    for i in range(3):
+        one = inference.difference_of_means(
+            inference.mean_over_pairs(x[:, i], pairs), inference.mean_over_pairs(y[:, i], pairs)
+        )
+        np.testing.assert_allclose([part[i] for part in found[:4]], one[:4], rtol=1e-12)
+
+
+def test_the_difference_of_means_over_pairs_covers():
+    rng, num = np.random.default_rng(5), 4000
+    pairs = list(itertools.combinations(range(5), 2))
+    one, other = np.array(pairs).T
+    means = []
+    for spread in (1.0, 3.0):
+        effect = spread * rng.standard_normal((5, num))
+        noise = rng.standard_normal((10, num))
+        means.append(inference.mean_over_pairs(effect[one] + effect[other] + noise, pairs))
+    low, high = ends(inference.difference_of_means(*means))
+    assert within(np.mean((low <= 0) & (high >= 0)), 0.945, 0.965, num)

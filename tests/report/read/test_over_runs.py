@@ -11,6 +11,7 @@ from tests.report.made import record_of
 from tlx.analyses.function import inference
 from tlx.report.read import over_runs
 from tlx.report.words.numbers import UNKNOWN, Estimate
+from tlx.report.words.verdicts import above
 
 KINDS = {"P": "P", "a": "P-T", "b": "RI-T"}
 OF_IMAGES = Estimate(1.0, 0.1, 10, (0.0, 2.0))
@@ -33,7 +34,8 @@ def test_all_pairs_of_enough_runs_have_an_interval_over_runs(runs):
     values = np.random.default_rng(runs).normal(size=len(pairs))
     found = over(dict(zip(pairs, values, strict=True)))
     expected = inference.mean_over_pairs(values, pairs)
-    assert found == Estimate(expected.value, n=10, interval=(expected.low, expected.high))
+    ends = (expected.low, expected.high)
+    assert found == Estimate(expected.value, expected.error, 10, ends, runs - 1)
     band = over_runs.band([pair(*names) for names in pairs], np.stack([values, -values], 1))
     np.testing.assert_allclose(band[:, 0], expected[:3])
     np.testing.assert_allclose(band[:, 1], [-expected.value, -expected.high, -expected.low])
@@ -107,3 +109,14 @@ def test_pairs_of_records():
 def test_a_caption_says_what_is_drawn():
     assert over_runs.said([1, 1]) == over_runs.said([]) == ""
     assert "over runs" in over_runs.said([1, 3])
+
+
+def test_two_means_over_runs_are_compared_by_their_difference():
+    """Their intervals overlap, and yet their difference is clear."""
+    each = [[Estimate(value + shift) for value in (1.0, 2.0, 3.0, 2.0, 2.0)] for shift in (0, 1.2)]
+    low, high = map(over_runs.of_runs, each)
+    assert low.interval[1] > high.interval[0]
+    assert above(high, low) == "yes"
+    assert above(low, high) == "no"
+    assert above(high._replace(degrees=math.nan), low) == "open"
+    assert above(low, low) == "open"

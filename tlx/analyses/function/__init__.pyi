@@ -5,6 +5,7 @@ from . import predictions as predictions
 from .inference import benjamini_hochberg as benjamini_hochberg
 from .inference import difference as difference
 from .inference import difference_of_examples as difference_of_examples
+from .inference import difference_of_means as difference_of_means
 from .inference import holm as holm
 from .inference import mean_over_pairs as mean_over_pairs
 from .inference import mean_over_seeds as mean_over_seeds

@@ -90,4 +90,6 @@ def _over(pairs: Sequence[RunPair], values: np.ndarray) -> inference.Estimate:
 
 def _estimate(found: inference.Estimate, n: int) -> Estimate:
     ends = (found.low, found.high)
-    return Estimate(found.value, n=n, interval=ends if np.isfinite(ends).all() else None)
+    if not np.isfinite(ends).all():
+        return Estimate(found.value, n=n)
+    return Estimate(found.value, found.error, n, ends, found.degrees)

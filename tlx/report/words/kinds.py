@@ -8,7 +8,7 @@ pair of two kinds the mixture. And the short names of layers.
 KINDS = ("P", "P-T", "S-T", "RI-T")
 Pair = tuple[str, str]
 
-_COLOURS = {"P": "#0b8a6a", "P-T": "#1f5fa8", "S-T": "#a3388a", "RI-T": "#c95a08"}
+_COLOURS = {"P": "#0b8a6a", "P-T": "#1f5fa8", "S-T": "#2b2b2b", "RI-T": "#c95a08"}
 _OTHER = "#6b6b6b"
 _MARKERS = {
     ("P-T", "P-T"): "o",

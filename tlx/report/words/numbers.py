@@ -18,12 +18,14 @@ class Estimate(NamedTuple):
       error: one standard error, in the value's unit; NaN where none is known.
       n: examples behind it; 0 where unknown.
       interval: the ends of a confidence interval; None where none is known.
+      degrees: of freedom, of an interval over runs by `error`; NaN of another one.
     """
 
     value: float
     error: float = math.nan
     n: int = 0
     interval: tuple[float, float] | None = None
+    degrees: float = math.nan
 
     @property
     def known(self) -> bool:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
+from tlx.analyses.function import inference
 from tlx.report.words.kinds import pair
 from tlx.report.words.numbers import Estimate, difference
 
@@ -43,24 +44,34 @@ def above(one: Estimate, other: Estimate | float) -> Verdict:
     """Whether one number lies above another, as far as their intervals tell.
 
     An interval is the recorded one, else two standard errors to both sides (of two estimates
-    with errors only: of their difference).
+    with errors only: of their difference). Two means over runs are compared by Welch's interval of
+    their difference.
 
     Args:
       one: what was measured.
       other: what was measured elsewhere; or a threshold, the largest value that is not above.
 
     Returns:
-      "yes" where the whole interval of `one` lies above; "no" where the whole of it lies
-      below that of `other`, or at or below the threshold; else "open": also where a number or
+      "yes" where the whole interval of `one` (of two means over runs, that of their difference)
+      lies above; "no" where the whole of it lies below that of `other`, or at or below the
+      threshold; else "open": also where a number or
       an interval is unknown, not finite, or has its ends the wrong way round.
     """
     if isinstance(other, Estimate):
         if one.interval is None and other.interval is None:
             one, other = difference(one, other), ZERO
+        elif math.isfinite(one.degrees) and math.isfinite(other.degrees):
+            one, other = _welch(one, other), ZERO
         (low, high), (least, most) = ends(one), ends(other)
         return "yes" if low > most else "no" if high < least else "open"
     low, high = ends(one) if math.isfinite(other) else _UNKNOWN
     return "yes" if low > other else "no" if high <= other else "open"
+
+
+def _welch(one: Estimate, other: Estimate) -> Estimate:
+    means = [inference.Estimate(e.value, *ends(e), e.error, e.n, e.degrees) for e in (one, other)]
+    found = inference.difference_of_means(*means)
+    return Estimate(found.value, found.error, found.n, (found.low, found.high))
 
 
 _UNKNOWN = (math.nan, math.nan)
