@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from jax.sharding import Mesh
 from tlx import checkpoints, models
 from tlx.config.typed import tuples
 from tlx.core import auc, evaluate, sharding
-from tlx.core.types import ApplyFn, Metric, Params, Stream
+from tlx.core.types import ApplyFn, Batch, Metric, Params, Stream
 from tlx.data import examples, loader
 from tlx.train import feed, initial, losses, optim
 from tlx.train.spec import RunSpec
@@ -57,15 +58,25 @@ class Job:
 
     def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
         """Training batches from a step on, on the devices."""
-        batches = loader.train_batches(
+        fork = self.spec.fork
+        if fork is None:
+            batches = self._of_seed(self.spec.seed, start_step)
+        else:
+            before = self._of_seed(self.spec.seed, start_step)
+            after = self._of_seed(fork.seed, max(start_step, fork.step))
+            left = max(fork.step - start_step, 0)
+            batches = itertools.chain(itertools.islice(before, left), after)
+        return feed.train_feed(batches, self.mesh)
+
+    def _of_seed(self, seed: int, start_step: int) -> Iterator[Batch]:
+        return loader.train_batches(
             self.data,
             self.spec.data,
-            seed=self.spec.seed,
+            seed=seed,
             start_step=start_step,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        return feed.train_feed(batches, self.mesh)
 
     def evaluate(self, variables: Params, split: str) -> dict[str, Any]:
         """Clean loss, accuracy and count on a split, in evaluation mode.

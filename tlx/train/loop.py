@@ -18,7 +18,7 @@ from tlx.train import workdir as workdir_lib
 from tlx.train.hooks import Clock, Progress, no_progress
 from tlx.train.job import Job
 from tlx.train.spec import RunSpec
-from tlx.train.state import NEVER, TrainState
+from tlx.train.state import NEVER, TrainState, forked
 from tlx.train.step import StepInputs
 from tlx.train.workdir import RunResult
 
@@ -127,6 +127,9 @@ class _Run:
             self._after(0, state)
         batches = self._job.batches(last or 0)
         for step in range(last or 0, spec.num_steps):
+            if spec.fork is not None and step == spec.fork.step:
+                key = sharding.replicate(jax.random.key(spec.fork.seed), self._job.mesh)
+                state = forked(state, key, spec.fork.noise, spec.optim.freeze)
             rate = np.float32(schedules.rate_at(spec.optim, step, spec.num_steps))
             state, metrics = self._job.step_fn(state, next(batches), StepInputs(rate, self._hyper))
             if step == (last or 0):

@@ -203,6 +203,31 @@ class InitFrom:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ForkSpec:
+    """From which step on a run goes another way than the same run without it.
+
+    Until then both are the same to the bit, so that the two are copies of one run that part at
+    this step (J. Frankle et al., Linear mode connectivity and the lottery ticket hypothesis, 2020).
+
+    Attributes:
+      step: the first step that differs, from 0.
+      seed: of the order of the data, augmentation and mixup from this step on; int32 ≥ 0.
+      noise: standard deviation of Gaussian noise that is added to the weights before this step,
+        as a share of the root mean square of each tensor; drawn by `seed`, at least 0.
+    """
+
+    step: int
+    seed: int
+    noise: float = 0.0
+
+    def problems(self) -> list[str]:
+        """Every problem with the values, in words."""
+        found = check.integer("step", self.step, low=0)
+        found += check.integer("seed", self.seed, low=0, high=2**31 - 1)
+        return found + check.number("noise", self.noise, low=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One training run.
 
@@ -220,6 +245,7 @@ class RunSpec:
       log_every: write the loss of the current batch every n steps; 0: never.
       checkpoint: the steps whose weights are kept.
       init_from: weights to start from; None: random initialisation.
+      fork: from which step on it goes another way than without; None: it does not.
     """
 
     name: str
@@ -235,6 +261,7 @@ class RunSpec:
     log_every: int = 0
     checkpoint: CheckpointSpec = CheckpointSpec()
     init_from: InitFrom | None = None
+    fork: ForkSpec | None = None
 
     def problems(self) -> list[str]:
         """Every problem in this spec and the specs in it, in words, each with its field."""
@@ -245,9 +272,9 @@ class RunSpec:
         found += check.integer("num_steps", self.num_steps, low=0)
         found += check.integer("eval_every", self.eval_every, low=1)
         found += check.integer("log_every", self.log_every, low=0)
-        for field in ("model", "data", "optim", "checkpoint", "init_from"):
+        for field in ("model", "data", "optim", "checkpoint", "init_from", "fork"):
             part = getattr(self, field)
-            if part is None and field == "init_from":
+            if part is None and field in ("init_from", "fork"):
                 continue
             if not hasattr(part, "problems"):
                 found.append(f"{field}: expected its dataclass, got {part!r}")
@@ -271,7 +298,22 @@ class RunSpec:
                 found.append(
                     f"{field}: expected steps of at most num_steps ({self.num_steps}), got {late}"
                 )
-        return found + self._module_problems()
+        return found + self._fork_problems() + self._module_problems()
+
+    def _fork_problems(self) -> list[str]:
+        if self.fork is None:
+            return []
+        if self.fork.step >= max(self.num_steps, 1):
+            return [
+                f"fork.step: expected a step before num_steps ({self.num_steps}), "
+                f"got {self.fork.step}"
+            ]
+        if self.fork.seed == self.seed and not self.fork.noise:
+            return [
+                f"fork.seed: expected another one than seed ({self.seed}), or noise above 0, so "
+                "that the run differs from the one without fork"
+            ]
+        return []
 
     def _module_problems(self) -> list[str]:
         taken = (self.init_from and self.init_from.modules) or ()

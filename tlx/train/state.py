@@ -1,5 +1,6 @@
 """The state of a run: everything that the next step depends on, apart from the data."""
 
+import dataclasses
 import functools
 import zlib
 from typing import Any
@@ -8,8 +9,10 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int32, Key
 
+from tlx.core import tree
 from tlx.core.types import Params
 from tlx.train import optim as optim_lib
 
@@ -85,3 +88,33 @@ def make_state(variables: Params, static: optim_lib.Static, seed: int) -> TrainS
         key=jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"train")),
         bad_step=jnp.int32(NEVER),
     )
+
+
+def forked(
+    state: TrainState, key: Key[Array, ""], noise: float, freeze: tuple[str, ...]
+) -> TrainState:
+    """The state with the key of another seed, and with noise on the trained weights.
+
+    Args:
+      state: of the run before a step.
+      key: of the other seed, typed, on the devices of the state.
+      noise: its standard deviation as a share of each tensor's root mean square.
+      freeze: modules that keep their weights.
+    """
+    params = state.params
+    if noise:
+        trained, frozen = optim_lib.split(params, freeze)
+        draws = jax.random.fold_in(key, zlib.crc32(b"fork"))
+        params = {**_with_noise(trained, draws, np.float32(noise)), **frozen}
+    key = jax.random.fold_in(key, zlib.crc32(b"train"))
+    return dataclasses.replace(state, params=params, key=key)
+
+
+@jax.jit
+def _with_noise(params: Params, key: Key[Array, ""], noise: Array) -> Params:
+    def one(name: str, leaf: Array) -> Array:
+        draw = jax.random.normal(jax.random.fold_in(key, zlib.crc32(name.encode())), leaf.shape)
+        size = jnp.sqrt(jnp.mean(jnp.square(leaf)))
+        return (leaf + noise * size * draw).astype(leaf.dtype)
+
+    return tree.map_named(one, params)
