@@ -78,6 +78,8 @@ def test_with_one_kind_only(records, name, kind):
     elif name == "starts":  # of P-T; P's own checkpoints are of neither kind
         lead = {"P-T": "From step 64 on", "RI-T": "P enters the basin"}[kind]
         assert answer.sentence.startswith(lead)
+    elif name == "instability":
+        assert answer.sentence.startswith(f"Two copies of {kind} share a basin from ")
     else:
         assert answer == question.NOTHING
 
@@ -129,7 +131,7 @@ def test_summary_is_plain_text_within_the_line(records, root):
 
 
 def test_summary_without_records(tmp_path):
-    assert summary.text(tmp_path).count("No data.") == len(QUESTIONS) == 11
+    assert summary.text(tmp_path).count("No data.") == len(QUESTIONS) == 12
     with pytest.raises(ValueError, match="the folder does not exist"):
         summary.text(tmp_path / "typo")
 

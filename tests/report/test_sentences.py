@@ -190,7 +190,7 @@ CLAIM = re.compile(
     r"shares? more|(?<!measurably )\bmore similar mistakes|still helps|brings (more|less)|"
     r"carry less|(?<!measurably )better than|measurably (higher(?! at 0)|faster at [1-9a])|"
     r"measurably more than a point with (?!no)|a run ends|still measurably|P enters|"
-    r"\b(falls|rises), from"
+    r"\b(falls|rises), from|do not share a basin|copies of \S+ share a basin"
 )
 
 
@@ -223,7 +223,7 @@ def singles(records):
     for record in records:
         kinds = [record.inputs.get(n) for n in ("kind", "kind_a", "kind_b", "path", "shuffle")]
         name = (record.question, *kinds)
-        if record.question not in ("distances", "criticality") or name not in seen:
+        if record.question not in ("distances", "criticality", "instability") or name not in seen:
             yield record
         seen.add(name)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.studies.tiny import tiny_study
 from tlx.studies import axes, plan
 from tlx.studies.axes import Axes
-from tlx.train.spec import digest
+from tlx.train.spec import ForkSpec, digest
 
 ROOT = Path("w")
 
@@ -80,6 +80,29 @@ def test_all_pairs_of_the_compared_runs():
     assert len(names(planned.recipe_pairs(most=3))) == 3 * 3
     assert names(planned.mixed_pairs()) == [(f"P-T {i}", f"RI-T {i}") for i in (1, 2, 3, 4)]
     assert [run.name for run in planned.plane_corners()] == ["P-T 1", "P-T 2", "RI-T 1"]
+
+
+def test_copies_of_the_first_three_runs():
+    spec = tiny_study(partial=(), arms=("S-T",), replicates=4, forks=(2, 0), rates=(0.2,))
+    assert spec.problems() == []
+    planned = plan.make(spec, ROOT)
+    forked = {run.name: copies for run, copies in planned.forked()}
+    assert list(forked) == [f"{kind} {i}" for i in (1, 2, 3) for kind in ("P-T", "RI-T")]
+    by_name = {run.name: run for run in planned.runs}
+    for name, copies in forked.items():
+        assert [copy.name for copy in copies] == [f"{name} fork:0", f"{name} fork:2"]
+        for copy, step in zip(copies, (0, 2), strict=True):
+            run = by_name[name].spec
+            assert copy.spec.fork == ForkSpec(step=step, seed=run.seed + 500)
+            assert dataclasses.replace(copy.spec, fork=None, name=name) == run
+            assert copy.cell == f"fork:{step}"
+    others = [run for pair in planned.target_pairs() for run in pair] + planned.plain()
+    assert not [run for run in others if run.axis == "fork"]
+    for forks in ((4,), (-1,), (1, 1)):
+        (problem,) = tiny_study(forks=forks).problems()
+        assert problem.startswith(
+            "forks: expected steps of finetune and scratch, 0 to 3, each once"
+        )
 
 
 def test_the_arm_of_statistics():

@@ -32,7 +32,7 @@ def times(folder):
     return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
-STUDY = tiny_study(arms=("S-T",))
+STUDY = tiny_study(arms=("S-T",), forks=(1,))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_every_question_is_answered(done):
     found = records.query(done.records)
     counts = {q: sum(r.question == q for r in found) for q in {r.question for r in found}}
     assert counts == {
-        "learning_curve": 14,
+        "learning_curve": 18,
         "mean_learning_curves": 1,
         "sweep": 1,
         "mistakes": 1,
@@ -60,6 +60,7 @@ def test_every_question_is_answered(done):
         "plane": 1,
         "basin": 3,
         "permutation": 1,
+        "instability": 4,
         "similarity": 14,
         "similarity_by_step": 3,
         "linear_probes": 5,
@@ -210,6 +211,24 @@ def test_the_page_is_there(done):
     assert "<h1>A tiny study</h1>" in text
     assert "<svg" in text
     assert '<th scope="col">S-T</th>' in text
+
+
+def test_copies_are_compared_with_their_run(done):
+    for kind in ("P-T", "RI-T"):
+        for i in (1, 2):
+            (found,) = records.query(done.records, "instability", run=f"{kind} {i}")
+            assert found.step.tolist() == [1]
+            assert (found.distance > 0).all()
+            assert (found.accuracy_barrier_low <= found.accuracy_barrier_high).all()
+            run, copy = (
+                records.query(done.records, "learning_curve", run=name)[0]
+                for name in (f"{kind} {i}", f"{kind} {i} fork:1")
+            )
+            assert run.test_loss[0] == copy.test_loss[0]
+            assert run.test_loss[-1] != copy.test_loss[-1]
+            far = records.query(done.records, "distances", pair=f"{kind} / {kind}")[0].total_l2
+            if kind == "RI-T":
+                assert found.distance[0] < far / 3
 
 
 def test_what_is_owed_to_features_and_what_to_statistics(done):

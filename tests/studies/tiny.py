@@ -49,6 +49,7 @@ def tiny_study(**changes):
         "plane": questions.Plane(num_points=3),
         "basin": questions.Basin(noise=(0.01, 0.1), num_draws=3),
         "permutation": questions.Permutation(num_alphas=5),
+        "instability": questions.Instability(num_alphas=5, **cka),
         "similarity": questions.Similarity(**cka),
         "similarity_by_step": questions.SimilarityByStep(**cka),
         "criticality": questions.Criticality(num_alphas=2, sigmas=(0.0, 0.1), num_draws=1),

@@ -439,6 +439,27 @@ class Spectra(NamedTuple):
     singular_values: Array  # [L, Q], after the last step
 
 
+class Instability(NamedTuple):
+    """A run and its copies that see other orders of the data from a step on (T of them)."""
+
+    step: Array  # int [T], at which a copy parts from the run
+    barrier: Array  # [T], of the loss on the line between both, above its chord, nats
+    barrier_low: Array
+    barrier_high: Array
+    accuracy_barrier: Array  # [T], of the accuracy below its chord
+    accuracy_barrier_low: Array
+    accuracy_barrier_high: Array
+    aligned_barrier: Array  # [T], with the copy's hidden units in the order of the run's
+    aligned_barrier_low: Array
+    aligned_barrier_high: Array
+    aligned_accuracy_barrier: Array
+    aligned_accuracy_barrier_low: Array
+    aligned_accuracy_barrier_high: Array
+    distance: Array  # [T], l2 of the weights
+    similarity: Array  # [T], debiased CKA of a layer with itself, mean over layers
+    num_examples: Array  # [], test images
+
+
 class Study(NamedTuple):
     """How long each run of a study took."""
 
@@ -464,6 +485,7 @@ KINDS: Mapping[str, Kind] = {
     "plane": kind(Plane, "models kinds", "split", "num_points"),
     "basin": kind(Basin, *_OF_PAIR, "loss noise num_draws tolerance confidence"),
     "permutation": kind(Permutation, *_OF_PAIR, _ON_LINE),
+    "instability": kind(Instability, "run kind", "shuffle replicate split", f"{_ON_LINE} {_CKA}"),
     "similarity": kind(Similarity, *_OF_PAIR, _CKA),
     "similarity_by_step": kind(SimilarityByStep, *_OF_PAIR, _CKA),
     "linear_probes": kind(LinearProbes, "run kind", "shuffle step split"),

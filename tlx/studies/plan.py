@@ -6,9 +6,12 @@ from pathlib import Path
 
 from tlx.data.examples import open_split
 from tlx.studies import axes, partial
-from tlx.studies.runs import PART, Plan, Run, SweptRuns
+from tlx.studies.runs import FORK, PART, Plan, Run, SweptRuns
 from tlx.studies.spec import SEEDS_APART, StudySpec
-from tlx.train.spec import InitFrom, RunSpec
+from tlx.train.spec import ForkSpec, InitFrom, RunSpec
+
+FORKED = 3
+"""Replicates of P-T and RI-T of which copies are made."""
 
 
 def make(spec: StudySpec, workdir: Path) -> Plan:
@@ -29,14 +32,29 @@ def _runs(spec: StudySpec, workdir: Path) -> tuple[Run, ...]:
         "S-T": dataclasses.replace(spec.finetune, init_from=statistics),
     }
     cells = [axes.PLAIN, *(cell for axis in axes.NAMES for cell in spec.axes.cells(axis))]
-    swept = (run for cell in cells for run in _of_cell(spec, cell, of_kind, workdir))
+    swept_runs = [run for cell in cells for run in _of_cell(spec, cell, of_kind, workdir)]
     parts = (
         _run(f"P-T {word}", PART, partial.apply(word, finetune), workdir)._replace(
             axis="part", value=word
         )
         for word in spec.partial
     )
-    return source, *swept, *parts
+    forks = (
+        _fork(run, step, workdir)
+        for run in swept_runs
+        if run.kind in axes.BOTH and run.axis == "" and not run.is_further_rate
+        if run.replicate <= FORKED
+        for step in sorted(spec.forks)
+    )
+    return source, *swept_runs, *forks, *parts
+
+
+def _fork(run: Run, step: int, workdir: Path) -> Run:
+    """The copy of a run that parts from it at a step."""
+    fork = ForkSpec(step=step, seed=run.spec.seed + SEEDS_APART // 2)
+    spec = dataclasses.replace(run.spec, fork=fork)
+    made = _run(f"{run.name} fork:{step}", run.kind, spec, workdir)
+    return made._replace(replicate=run.replicate, axis=FORK, value=str(step))
 
 
 def _of_cell(

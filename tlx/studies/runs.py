@@ -10,6 +10,9 @@ from tlx.train.spec import RunSpec
 PART = "P-T part"
 """The kind of a run that starts from some modules of P only."""
 
+FORK = "fork"
+"""The axis of copies of a run, whose value is the step at which they part from it."""
+
 
 class Run(NamedTuple):
     """A run of a study.
@@ -20,8 +23,8 @@ class Run(NamedTuple):
       replicate: 1, 2 …
       workdir: its folder.
       spec: what it trains.
-      axis: in what it differs from the plain P-T or RI-T: a name of `axes.NAMES`, or "part"
-        for a word of `StudySpec.partial`; "" for those themselves.
+      axis: in what it differs from the plain P-T or RI-T: a name of `axes.NAMES`, `FORK`, or
+        "part" for a word of `StudySpec.partial`; "" for those themselves.
       value: where on that axis it is: "block:8", "100" …
       is_further_rate: whether it has one of `StudySpec.rates` and not its config's own.
     """
@@ -153,6 +156,21 @@ class Plan(NamedTuple):
         """The pairs with P: of each run of some kinds, by default all."""
         runs = [run for kind in kinds or self.kinds() for run in self.compared(kind, shuffle)]
         return [Pair(run, self.source) for run in runs]
+
+    def forked(self) -> list[tuple[Run, tuple[Run, ...]]]:
+        """The runs of which there are copies, each with its copies by the step of parting."""
+        found = []
+        for run in self.plain():
+            copies = [
+                copy
+                for copy in self.runs
+                if copy.axis == FORK
+                and (copy.kind, copy.replicate) == (run.kind, run.replicate)
+                and not run.is_further_rate
+            ]
+            if copies:
+                found.append((run, tuple(copies)))
+        return found
 
     def shuffles(self) -> list[str]:
         """The shuffles of the target's images besides none."""

@@ -43,6 +43,8 @@ class StudySpec(Questions):
         replicates do not make 190 pairs of each kind.
       rates: further learning rates with which every P-T and RI-T is trained too.
       axes: other values of one thing at which P-T and RI-T are trained too.
+      forks: steps from which on copies of the first three P-T and RI-T go on with another order of
+        the data, to see from which step on two copies share a basin; step 0 is the start.
       partial: further P-T runs that start from some modules of P only, the rest fresh: "first:k"
         takes the first k modules (of the body, so that k is 0 … their number), "except:k" all but
         those; "first:k:frozen" trains the others only.
@@ -62,6 +64,7 @@ class StudySpec(Questions):
     most_compared: int = 5
     rates: tuple[float, ...] = ()
     axes: Axes = dataclasses.field(default_factory=Axes)
+    forks: tuple[int, ...] = ()
     partial: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
 
@@ -131,6 +134,13 @@ class StudySpec(Questions):
         problems += [
             f"partial: {problem}" for problem in partial.problems(self.partial, self.finetune)
         ]
+        steps = min(self.finetune.num_steps, self.scratch.num_steps)
+        twice = len(set(self.forks)) < len(self.forks)
+        if twice or not all(0 <= step < steps for step in self.forks):
+            problems.append(
+                f"forks: expected steps of finetune and scratch, 0 to {steps - 1}, each once, got "
+                f"{self.forks}"
+            )
         of_axes = self.axes.problems(self.finetune, self.pretrain, self.init_step)
         return problems + [f"axes.{problem}" for problem in of_axes] + self._rate_problems()
 

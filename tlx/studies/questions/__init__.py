@@ -13,6 +13,7 @@ from tlx.studies.questions.checkpoints import Checkpoints
 from tlx.studies.questions.criticality import Criticality
 from tlx.studies.questions.distances import Distances
 from tlx.studies.questions.domains import Domains
+from tlx.studies.questions.instability import Instability
 from tlx.studies.questions.interpolation import Interpolation
 from tlx.studies.questions.learning_curve import LearningCurve
 from tlx.studies.questions.linear_probes import LinearProbes
@@ -46,6 +47,7 @@ class Questions:
     plane: Plane = field(default_factory=Plane)
     basin: Basin = field(default_factory=Basin)
     permutation: Permutation = field(default_factory=Permutation)
+    instability: Instability = field(default_factory=Instability)
     similarity: Similarity = field(default_factory=Similarity)
     similarity_by_step: SimilarityByStep = field(default_factory=SimilarityByStep)
     linear_probes: LinearProbes = field(default_factory=LinearProbes)
