@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from tlx.core import public
+from tlx.core.scale import times_power
 from tlx.core.types import Params
 
 __dir__ = public.names(__name__)
@@ -253,7 +254,7 @@ def norm(a: Params) -> Float[Array, ""]:
     At any scale: squares stay in the range of floats.
     """
     scaled, exponent = unit_scale(a)
-    return jnp.ldexp(jnp.sqrt(dot(scaled, scaled)), exponent)
+    return times_power(jnp.sqrt(dot(scaled, scaled)), exponent)
 
 
 def unit_scale(a: Params) -> tuple[Params, Int[Array, ""]]:
@@ -269,7 +270,7 @@ def unit_scale(a: Params) -> tuple[Params, Int[Array, ""]]:
     largest = [x.astype(wide) for x in of_leaves]
     exponent = jnp.frexp(functools.reduce(jnp.maximum, largest, jnp.zeros((), wide)))[1]
     for i, x in numbers.items():
-        leaves[i] = jnp.ldexp(x, -exponent)
+        leaves[i] = times_power(x, -exponent)
     return jax.tree.unflatten(treedef, leaves), exponent
 
 

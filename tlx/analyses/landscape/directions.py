@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from tlx.core import checks, public, tree
+from tlx.core.scale import times_power
 from tlx.core.tree import unit_scale
 from tlx.core.types import Params
 
@@ -114,7 +115,7 @@ def _draw(
 
 def _norm(value: Array, axes: tuple[int, ...]) -> Array:
     scaled, exponent = unit_scale(value)
-    return jnp.ldexp(jnp.sqrt(jnp.sum(jnp.square(scaled), axes, keepdims=True)), exponent)
+    return times_power(jnp.sqrt(jnp.sum(jnp.square(scaled), axes, keepdims=True)), exponent)
 
 
 def _check_moves(params: Params, direction: Params, min_axes: int) -> None:

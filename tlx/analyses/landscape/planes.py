@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from tlx.analyses.landscape._checks import finite_params, finite_vector, rounding
 from tlx.core import batch_statistics as statistics_lib
 from tlx.core import paths, public, tree
+from tlx.core.scale import times_power
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
 __dir__ = public.names(__name__)
@@ -285,7 +286,7 @@ def _split(vector: Params, axis: Params) -> tuple[Array, Params]:
 
     def along(of: Params) -> Array:
         of, own = tree.unit_scale(of)
-        return jnp.ldexp(tree.dot(of, scaled) / square, own - exponent)
+        return times_power(tree.dot(of, scaled) / square, own - exponent)
 
     first = along(vector)
     rest = tree.add(vector, axis, -first)

@@ -10,12 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlx.core.tree import unit_scale
 
-
-def inner(x: Array, y: Array) -> Float[Array, "2"]:
-    """Σ x·y as a number and the exponent of its unit, a power of two."""
-    (x, e), (y, f) = unit_scale(x), unit_scale(y)
+def inner(scaled_x: tuple[Array, Array], scaled_y: tuple[Array, Array]) -> Float[Array, "2"]:
+    """Σ x·y, of each its `unit_scale`, as a number and the exponent of its unit, a power of two."""
+    (x, e), (y, f) = scaled_x, scaled_y
     return jnp.stack([jnp.sum(x * y), (e + f).astype(x.dtype)])
 
 

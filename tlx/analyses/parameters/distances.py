@@ -107,7 +107,8 @@ def _sums(params_a: Params, params_b: Params) -> Float[Array, "leaves 4 2"]:
         found = [jnp.zeros(2, dtype)] * 4
         if tree.is_inexact(a):
             a, b = tree.moving(a, b)
-            found = [inner(x, y) for x, y in ((a - b, a - b), (a, b), (a, a), (b, b))]
+            d, a, b = map(tree.unit_scale, (a - b, a, b))
+            found = [inner(*pair) for pair in ((d, d), (a, b), (a, a), (b, b))]
         rows.append(jnp.stack(found).astype(dtype)[None])
     return jnp.concatenate(rows)
 

@@ -245,9 +245,9 @@ def _step_sums(start: Params, goal: Params, before: Params, last: Params, now: P
     """
 
     def sums(s: Array, g: Array, b: Array, z: Array, x: Array) -> list[Array]:
-        step, toward = x - z, g - s
-        pairs = ((x, x), (x - s, x - s), (step, step), (step, z - b), (step, toward))
-        return [inner(*pair) for pair in (*pairs, (toward, toward))]
+        here, away, step, last, goal = map(tree.unit_scale, (x, x - s, x - z, z - b, g - s))
+        pairs = ((here, here), (away, away), (step, step), (step, last), (step, goal))
+        return [inner(*pair) for pair in (*pairs, (goal, goal))]
 
     return _of_leaves(sums, 6, start, goal, before, last, now)
 
@@ -257,7 +257,8 @@ def _pair_sums(start: Params, end_a: Params, end_b: Params, start_b: Params) -> 
     """`inner` [leaves, 3, 2]: ⟨a, b⟩, ‖a‖², ‖b‖² of the displacements."""
 
     def sums(p: Array, a: Array, b: Array, q: Array) -> list[Array]:
-        return [inner(*pair) for pair in ((a - p, b - q), (a - p, a - p), (b - q, b - q))]
+        of_a, of_b = tree.unit_scale(a - p), tree.unit_scale(b - q)
+        return [inner(*pair) for pair in ((of_a, of_b), (of_a, of_a), (of_b, of_b))]
 
     return _of_leaves(sums, 3, start, end_a, end_b, start_b)
 

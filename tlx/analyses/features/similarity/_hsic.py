@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from tlx.analyses.features.similarity.kernels import Kernel
-from tlx.core.scale import NO_SCALE, power_of_two
+from tlx.core.scale import NO_SCALE, power_of_two, times_power
 from tlx.core.tree import unit_scale
 
 LEAST_ROWS = 4
@@ -233,7 +233,7 @@ def _same_feature(z: Array, mask: Array) -> tuple[Array, Array]:
 def _in_units(same: list[tuple[Array, Array]], exponent: Array) -> Array:
     """The sums over features in units of 2^(2·exponent)."""
     return jnp.stack(
-        [jnp.ldexp(v, e - 2 * own) for (v, e), own in zip(same, exponent, strict=True)]
+        [times_power(v, e - 2 * own) for (v, e), own in zip(same, exponent, strict=True)]
     )
 
 

@@ -26,6 +26,7 @@ from jaxtyping import Array, Float
 from tlx.analyses.features.similarity import _comparison, _overlaps
 from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.core import checks, public
+from tlx.core.scale import times_power
 
 __dir__ = public.names(__name__)
 
@@ -197,7 +198,7 @@ def _released() -> Comparison:
     def prepare(features: Array) -> _Uncentred:
         found = _overlaps.decomposed(features, right=True)
         mean = features[0] + (features - features[:1]).mean(0)
-        return _Uncentred(found, jnp.ldexp(mean, -found.spectrum.exponent))
+        return _Uncentred(found, times_power(mean, -found.spectrum.exponent))
 
     def compare(x: _Uncentred, y: _Uncentred) -> Array:
         a, b = (x, y) if len(x.mean) <= len(y.mean) else (y, x)
