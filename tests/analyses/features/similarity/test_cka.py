@@ -30,9 +30,7 @@ def test_reference_values(estimator):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize(
-    ("n", "dx", "dy"), [(4, 3, 2), (5, 100, 3), (20, 20, 20), (40, 3, 7), (64, 500, 10)]
-)
+@pytest.mark.parametrize(("n", "dx", "dy"), [(4, 3, 2), (5, 100, 3), (20, 20, 20), (40, 3, 7)])
 def test_either_form_is_the_formula(estimator, n, dx, dy):
     x, y = features.correlated(n, dx, dy)
     got = cka.cka(np.float32(x), np.float32(y), estimator=estimator)
@@ -41,20 +39,20 @@ def test_either_form_is_the_formula(estimator, n, dx, dy):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_feature_and_gram_form_are_one_number(estimator):
-    x, y = features.correlated(30, 4, 6)
-    wide = np.concatenate([x, np.zeros((30, 200))], 1)  # zeros choose the Gram form
+    x, y = features.correlated(40, 3, 7)
+    wide = np.concatenate([x, np.zeros((40, 200))], 1)  # zeros choose the Gram form
     got = [cka.cka(np.float32(z), np.float32(y), estimator=estimator) for z in (x, wide)]
     np.testing.assert_allclose(*got, atol=1e-6)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("shape", [(24, 6, 30), (60, 5, 4)], ids=["gram form", "feature form"])
+@pytest.mark.parametrize("shape", [(20, 40), (60, 5)], ids=["gram form", "feature form"])
 @given(seed=st.integers(0, 1000), log_scale=st.floats(-12, 12))
 def test_invariances(estimator, shape, seed, log_scale):
-    n, dx, dy = shape
-    x, y = features.correlated(n, dx, dy, seed)
+    n, dims = shape
+    x, y = features.correlated(n, dims, dims, seed)
     rng = np.random.default_rng(seed + 1)
-    rotation = np.linalg.qr(rng.standard_normal((dx, dx)))[0]
+    rotation = np.linalg.qr(rng.standard_normal((dims, dims)))[0]
     order = rng.permutation(n)
 
     def of(x, y):
@@ -65,7 +63,7 @@ def test_invariances(estimator, shape, seed, log_scale):
         of(y, x),
         of(x @ rotation, y),
         of(10.0**log_scale * x, y),
-        of(x + rng.standard_normal((1, dx)), y),
+        of(x + rng.standard_normal((1, dims)), y),
         of(x[order], y[order]),
     ):
         np.testing.assert_allclose(other, expected, atol=2e-5)
@@ -83,7 +81,7 @@ def test_an_offset_changes_nothing_in_float32(estimator, offset, rows):
     np.testing.assert_allclose(got, oracles.cka(x, y, estimator), atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("n", [32, 64, 128, 256])
+@pytest.mark.parametrize("n", [32, 256])
 def test_bias_of_independent_features(n):
     rng = np.random.default_rng(0)
     values = np.array(
@@ -104,16 +102,16 @@ def test_bias_of_independent_features(n):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("dims", [2, 200])
 def test_undefined_values_are_not_numbers(estimator, dims):
-    other = np.random.default_rng(0).standard_normal((16, 5)).astype(np.float32)
+    other = np.random.default_rng(0).standard_normal((16, dims)).astype(np.float32)
     constant = np.full((16, dims), 0.1, np.float32) * np.arange(1, dims + 1, dtype=np.float32)
     assert np.isnan(cka.cka(constant, other, estimator=estimator))
     assert np.isnan(cka.cka(other, constant, estimator=estimator))
     broken = other.copy()
-    broken[3, 2] = np.nan
+    broken[3, 1] = np.nan
     assert np.isnan(cka.cka(broken, other, estimator=estimator))
 
 
-@pytest.mark.parametrize(("n", "dims"), [(16, 2), (30, 2), (100, 8), (16, 200)])
+@pytest.mark.parametrize(("n", "dims"), [(16, 2), (100, 8), (16, 200)])
 def test_one_example_alone_is_no_debiased_similarity(n, dims):
     for seed in range(12):
         rng = np.random.default_rng(seed)
@@ -126,7 +124,7 @@ def test_one_example_alone_is_no_debiased_similarity(n, dims):
 
 
 def test_low_precision_and_integers_are_computed_in_float32():
-    x, y = features.correlated(20, 4, 4)
+    x, y = features.correlated(20, 20, 20)
     low = jnp.asarray(x, jnp.bfloat16), jnp.asarray(y, jnp.bfloat16)
     got = cka.cka(*low)
     assert got.dtype == jnp.float32
@@ -166,7 +164,7 @@ def _squares(x):
     return ((x[:, None] - x[None]) ** 2).sum(-1)
 
 
-def _kernel(name, x):
+def _kernel(name, x, bandwidth=0.5):
     """The Gram matrix, from the formula."""
     z = x - x.mean(0)
     if name == "linear":
@@ -177,7 +175,7 @@ def _kernel(name, x):
     if name == "distance":
         return -np.sqrt(_squares(x))
     if name == "rbf":
-        return np.exp(-_squares(x) / (2 * 0.5**2 * np.median(_squares(x))))
+        return np.exp(-_squares(x) / (2 * bandwidth**2 * np.median(_squares(x))))
     return (z @ z.T / (z**2).sum(1).mean() + 1) ** 3
 
 
@@ -196,17 +194,17 @@ def _cka_of(k, l_, estimator):
     return hsic(k, l_) / np.sqrt(hsic(k, k) * hsic(l_, l_))
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize(
-    ("name", "n", "dx", "dy"),
+    ("name", "n", "dx", "dy", "estimator"),
     [
-        *((name, 9, 30, 4) for name in KERNELS),
-        ("rbf", 8, 30, 4),  # the median lies between two distances
-        ("linear", 40, 3, 7),
-        ("cosine", 40, 3, 7),
+        *((name, 9, 30, 4, "debiased") for name in KERNELS),
+        ("rbf", 8, 30, 4, "debiased"),  # the median lies between two distances
+        # the estimator sees Gram matrices or features, and no kernel
+        ("polynomial", 9, 30, 4, "biased"),
+        *((name, 40, 3, 7, each) for name in ("linear", "cosine") for each in ESTIMATORS),
     ],
 )
-def test_kernels_are_their_formulas(name, estimator, n, dx, dy):
+def test_kernels_are_their_formulas(name, n, dx, dy, estimator):
     x, y = features.correlated(n, dx, dy)
     expected = _cka_of(_kernel(name, x), _kernel(name, y), estimator)
     got = cka.cka(np.float32(x), np.float32(y), kernel=KERNELS[name], estimator=estimator)
@@ -235,7 +233,7 @@ def test_reference_value_of_the_rbf_kernel():
 @pytest.mark.parametrize("name", KERNELS)
 def test_any_kernel_of_constant_features_is_not_a_number(name, estimator):
     other = np.random.default_rng(0).standard_normal((16, 5)).astype(np.float32)
-    constant = np.full((16, 3), 0.1, np.float32) * np.arange(1, 4, dtype=np.float32)
+    constant = np.full((16, 5), 0.1, np.float32) * np.arange(1, 6, dtype=np.float32)
     broken = np.where(other > 2, np.nan, other)
     assert np.isnan(broken).any()
     for strange in (constant, np.zeros_like(constant), broken):
@@ -247,15 +245,15 @@ def test_any_kernel_of_constant_features_is_not_a_number(name, estimator):
 def test_a_wide_rbf_kernel_keeps_its_digits(bandwidth):
     x, y = features.correlated(60, 10, 10)
     kernel = kernels.rbf(bandwidth)
-    with jax.enable_x64(True):
-        expected = float(cka.cka(x, y, kernel=kernel))
+    k, l_ = (_kernel("rbf", z, bandwidth) - 1 for z in (x, y))  # what centring takes away anyway
+    expected = _cka_of(k, l_, "debiased")
     np.testing.assert_allclose(
         cka.cka(np.float32(x), np.float32(y), kernel=kernel), expected, atol=1e-5
     )
 
 
 def test_the_length_of_an_example_does_not_matter_to_the_cosine_kernel():
-    x, y = (np.float32(z) for z in features.correlated(20, 6, 6))
+    x, y = (np.float32(z) for z in features.correlated(60, 5, 5))
     expected = cka.cka(x, y, kernel=kernels.cosine())
     x[3] *= 2.0**-66
     x[5] *= 2.0**50
@@ -383,7 +381,7 @@ def test_feature_corrected_refuses_other_kernels():
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_deconfounded_is_the_partial_correlation(estimator):
-    x, y = features.correlated(30, 4, 5)
+    x, y = features.correlated(40, 3, 3)
     given = np.concatenate([x[:, :2], y[:, :1]], 1)
     r = [oracles.cka(*pair, estimator) for pair in ((x, y), (x, given), (y, given))]
     expected = (r[0] - r[1] * r[2]) / np.sqrt((1 - r[1] ** 2) * (1 - r[2] ** 2))
@@ -420,11 +418,11 @@ def test_deconfounded_refuses():
 
 
 @pytest.mark.parametrize("estimator", ["debiased", "biased", "feature_corrected"])
-@pytest.mark.parametrize(("n", "dims"), [(30, 5), (12, 40)], ids=["rows", "gram"])
+@pytest.mark.parametrize(("n", "dims"), [(60, 5), (20, 40)], ids=["rows", "gram"])
 def test_reordering_the_prepared_form_reorders_the_examples(estimator, n, dims):
-    x, y = (jnp.asarray(z, jnp.float32) for z in features.correlated(n, dims, dims))
+    x, y = (np.float32(z) for z in features.correlated(n, dims, dims))
     comparison = cka.make_cka(kernels.linear(), estimator)
-    order = jnp.asarray(np.random.default_rng(0).permutation(n))
+    order = np.random.default_rng(0).permutation(n)
     prepare = jax.jit(comparison.prepare)
     moved = jax.jit(comparison.reorder)(prepare(y), order)
     got = jax.jit(comparison.compare)(prepare(x), moved)
@@ -438,11 +436,10 @@ def test_mean_and_variance_over_all_permutations():
     x, y = features.correlated(6, 3, 2)
     centring = np.eye(6) - 1 / 6
     k, l_ = (centring @ z @ z.T @ centring for z in (x, y))
-    ours = [
-        cka._hsic.grams(kernels.linear(), [jnp.float32(z)], jnp.ones(6, bool), False)
-        for z in (x, y)
-    ]
-    found = cka._hsic.cross(*ours)
+    every_row = np.ones(6, bool)
+    form = jax.jit(lambda z: cka._hsic.grams(kernels.linear(), [z], every_row, False))
+    ours = [form(np.float32(z)) for z in (x, y)]
+    found = jax.jit(cka._hsic.cross)(*ours)
     unit = 2.0 ** (int(ours[0].exponent[0]) + int(ours[1].exponent[0]))
     every = [np.array(order) for order in permutations(range(6))]
     debiased = [18 * oracles.hsic1(k, l_[np.ix_(p, p)]) for p in every]
