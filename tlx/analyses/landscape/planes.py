@@ -111,7 +111,8 @@ def through(params_a: Params, params_b: Params, params_c: Params) -> Plane:
     for name, other in (("params_b", params_b), ("params_c", params_c)):
         tree.same_structure(params_a, other, ("params_a", name))
     paths.hull(models)  # its checks
-    side, x, y, floor = (float(value) for value in _triangle(*models))
+    side, x, y, floor = map(float, _triangle(*models))
+    floor = max(floor, float(np.linalg.norm([float(rounding(params)) for params in models])))
     if not np.isfinite([side, x, y, floor]).all():
         finite_params(dict(zip(("params_a", "params_b", "params_c"), models, strict=True)))
     if not side > floor:
@@ -246,25 +247,29 @@ def _ratio(x: Array, y: Array) -> Array:
 
 
 @jax.jit
-def _triangle(a: Params, b: Params, c: Params) -> tuple[Array, Array, Array, Array]:
-    """‖b − a‖, the coordinates of c, and the distance that rounding alone can cause."""
-    ab, ac = _from(a, b), _from(a, c)
-    side = tree.norm(ab)
-    slope, rest = _split(ac, ab)
-    floor = jnp.maximum(rounding((a, b, c)), 1e-6 * jnp.maximum(side, tree.norm(ac)))
-    return side, slope * side, tree.norm(rest), floor
+def _triangle(a: Params, b: Params, c: Params) -> Float[Array, "4"]:
+    """‖b − a‖, the coordinates of c, and the distance that rounding the products can cause."""
+    (ab, ac), exponent = tree.unit_scale((_from(a, b), _from(a, c)))
+    square = tree.dot(ab, ab)
+    slope, rest = _split(ac, ab, square)
+    side = jnp.sqrt(square)
+    largest = jnp.maximum(side, jnp.sqrt(tree.dot(ac, ac)))
+    lengths = jnp.stack([side, slope * side, jnp.sqrt(tree.dot(rest, rest)), 1e-6 * largest])
+    return times_power(lengths, exponent)
 
 
 @jax.jit
 def _project(plane: Plane, params: Params) -> Projection:
     a, b, c = plane.models
-    u = _from(a, b)
-    _, v = _split(_from(a, c), u)
-    x, rest = _split(_from(a, params), u)
-    y, rest = _split(rest, v)
+    (u, ac), unit = tree.unit_scale((_from(a, b), _from(a, c)))
+    vector, own = tree.unit_scale(_from(a, params))
+    square = tree.dot(u, u)
+    _, v = _split(ac, u, square)
+    x, rest = _split(vector, u, square)
+    y, rest = _split(rest, v, tree.dot(v, v))
     lengths = jnp.stack([plane.coordinates[1, 0], plane.coordinates[2, 1]])
-    along = jnp.stack([x, y]).astype(lengths.dtype)
-    return Projection(along * lengths, tree.norm(rest))
+    along = times_power(jnp.stack([x, y]), own - unit).astype(lengths.dtype)
+    return Projection(along * lengths, times_power(jnp.sqrt(tree.dot(rest, rest)), own))
 
 
 def _from(origin: Params, params: Params) -> Params:
@@ -279,16 +284,13 @@ def _from(origin: Params, params: Params) -> Params:
     return jax.tree.map(leaf, origin, params)
 
 
-def _split(vector: Params, axis: Params) -> tuple[Array, Params]:
-    """The component of the vector along the axis, and the rest, orthogonal to it."""
-    scaled, exponent = tree.unit_scale(axis)  # so that squares stay in the range of floats
-    square = tree.dot(scaled, scaled)
+def _split(vector: Params, axis: Params, square: Array) -> tuple[Array, Params]:
+    """The component of the vector along the axis, and the rest, orthogonal to it.
 
-    def along(of: Params) -> Array:
-        of, own = tree.unit_scale(of)
-        return times_power(tree.dot(of, scaled) / square, own - exponent)
-
-    first = along(vector)
+    Of numbers near 1, by `unit_scale`, so that squares stay in the range of floats: a side of the
+    plane is no shorter than 1e-6 of the other. `square` is that of the axis.
+    """
+    first = tree.dot(vector, axis) / square
     rest = tree.add(vector, axis, -first)
-    second = along(rest)  # what rounding left
+    second = tree.dot(rest, axis) / square  # what rounding left
     return first + second, tree.add(rest, axis, -second)
