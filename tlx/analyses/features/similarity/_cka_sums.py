@@ -99,19 +99,19 @@ def metric(layers_x: tuple[str, ...], layers_y: tuple[str, ...] | None, options:
     num_x, num_y = len(layers_x), len(layers_x if layers_y is None else layers_y)
 
     def init() -> State:
-        def zeros(*shape: int) -> Array:
-            return jnp.zeros(shape, jnp.result_type(float))
+        def filled(*shape: int, fill: float = 0, dtype: Any = None) -> Any:
+            return np.full(shape, fill, dtype or jnp.result_type(float))  # compiles nothing
 
         r = options.num_resamples
         return State(
-            _hsic.Cross(*(zeros(num_x, num_y) for _ in _hsic.Cross._fields)),
-            _hsic.Norms(*(zeros(num_x) for _ in _hsic.Norms._fields)),
-            _hsic.Norms(*(zeros(num_y) for _ in _hsic.Norms._fields)),
-            Resampled(zeros(r, num_x, num_y), zeros(r, num_x), zeros(r, num_y)),
-            jnp.full(num_x, scale.NO_SCALE, jnp.int32),
-            jnp.full(num_y, scale.NO_SCALE, jnp.int32),
-            used=jnp.zeros((), jnp.int32),
-            left_out=jnp.zeros((), jnp.int32),
+            _hsic.Cross(*(filled(num_x, num_y) for _ in _hsic.Cross._fields)),
+            _hsic.Norms(*(filled(num_x) for _ in _hsic.Norms._fields)),
+            _hsic.Norms(*(filled(num_y) for _ in _hsic.Norms._fields)),
+            Resampled(filled(r, num_x, num_y), filled(r, num_x), filled(r, num_y)),
+            filled(num_x, fill=scale.NO_SCALE, dtype=np.int32),
+            filled(num_y, fill=scale.NO_SCALE, dtype=np.int32),
+            used=filled(dtype=np.int32),
+            left_out=filled(dtype=np.int32),
         )
 
     def update(state: State, outputs: Any, batch: Batch) -> State:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from tlx.core import checks
@@ -35,7 +36,7 @@ def matrices(x: Any, y: Any, *, least: int, name: str) -> tuple[Array, Array]:
       ValueError: for lengths that differ, scalars, or fewer than `least` examples.
       TypeError: for complex features. At call, also while tracing.
     """
-    x, y = jnp.asarray(x), jnp.asarray(y)
+    x, y = _on_host_or_device(x), _on_host_or_device(y)
     if x.ndim < 1 or y.ndim < 1 or len(x) != len(y):
         raise ValueError(
             f"expected features [n, ...] of the same examples, got shapes {x.shape} and {y.shape}"
@@ -47,10 +48,15 @@ def matrices(x: Any, y: Any, *, least: int, name: str) -> tuple[Array, Array]:
 
 def matrix(features: Any) -> Float[Array, "n D"]:
     """Features [n, ...] as [n, D] in the accumulation dtype (float64 where that is enabled)."""
-    x = jnp.asarray(features)
+    x = _on_host_or_device(features)
     if jnp.iscomplexobj(x):
         raise TypeError(f"expected real features, got dtype {x.dtype}")
     return x.reshape(len(x), math.prod(x.shape[1:])).astype(jnp.result_type(float))
+
+
+def _on_host_or_device(features: Any) -> Any:
+    """Arrays of numpy as they are: to convert them by jax.numpy is a program for each shape."""
+    return features if isinstance(features, np.ndarray) else jnp.asarray(features)
 
 
 def arrange(
