@@ -61,15 +61,16 @@ def models(kind):
 
 
 def apply_fn(params, inputs):
-    x = params["x"]
+    gates = sum(gates_of(x) for name, x in params.items() if name not in ("w", "v"))
+    return (inputs * (0.2 + gates)[None]) @ params["w"]
+
+
+def gates_of(x):
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         x = x.astype(jnp.float32) / 16
-    gates = (
-        jnp.sum(jnp.square(jnp.abs(jnp.sin(x))), 0)
-        if jnp.iscomplexobj(x)
-        else jax.nn.sigmoid(x).sum(0)
-    )
-    return (inputs * (0.2 + gates)[None]) @ params["w"]
+    if jnp.iscomplexobj(x):
+        return jnp.sum(jnp.square(jnp.abs(jnp.sin(x))), 0)
+    return jax.nn.sigmoid(x).sum(0)
 
 
 def modules(kind):
@@ -90,24 +91,40 @@ def word(kind, before, after):
 
 
 def along(make):
-    """The word of a path: its point between models, beside the first one's."""
+    """The word of a path: its point between models of all kinds of leaves, beside the first one."""
 
-    def check(kind):
-        path_fn, at = make(kind)
-        return word(kind, model(kind, 0)["x"], paths.at(path_fn, at)["x"])
+    @functools.cache
+    def point():
+        path_fn, at = make()
+        return paths.at(path_fn, at)
 
-    return check
+    return lambda kind: word(kind, mixed(0)[kind], point()[kind])
 
 
-def on_line(kind):
-    a, b, _ = models(kind)
+@functools.cache
+def mixed(seed):
+    """A model with a leaf of each kind: what is compiled for it is compiled once."""
+    of_each = {kind: leaf(kind, seed) for kind in KINDS}
+    return {"w": model("floating", seed)["w"], **of_each}
+
+
+def mixed_models():
+    return [mixed(seed) for seed in range(3)]
+
+
+def mixed_modules():
+    return labels.from_names(mixed(0), lambda name: name)
+
+
+def on_line():
+    a, b, _ = mixed_models()
     line = interpolation.line(apply_fn, metrics.mean(LOSS), a, b, STREAM, alphas=[0.0, 0.5, 1.0])
     assert np.isfinite(line.results).all()
     return paths.line(a, b), 0.3
 
 
-def on_curve(kind):
-    a, b, _ = models(kind)
+def on_curve():
+    a, b, _ = mixed_models()
     curve = connectivity.straight(a, b)
     assert np.isfinite(
         connectivity.evaluate_curve(apply_fn, LOSS, curve, STREAM, num_points=3).length
@@ -115,73 +132,73 @@ def on_curve(kind):
     return connectivity.path(curve), 0.3
 
 
-def in_plane(kind):
-    plane = planes.through(*models(kind))
-    for m, corner in zip(models(kind), plane.coordinates, strict=True):
-        np.testing.assert_array_equal(paths.at(plane.path_fn, corner)["x"], m["x"])
-    assert planes.project(plane, model(kind, 1)).distance < 1e-4
+def in_plane():
+    plane = planes.through(*mixed_models())
+    for m, corner in zip(mixed_models(), plane.coordinates, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, paths.at(plane.path_fn, corner), m)
+    assert planes.project(plane, mixed(1)).distance < 1e-4
     return plane.path_fn, jnp.asarray([0.3, 0.4])
 
 
-def in_components(kind):
-    found = trajectories.principal_components(models(kind))
-    size = tree.norm(found.directions[0])
-    assert kind == "whole" or np.allclose(size, 1, atol=1e-5)
+def in_components():
+    found = trajectories.principal_components(mixed_models())
+    np.testing.assert_allclose(tree.norm(found.directions[0]), 1, atol=1e-5)
     return found.path_fn, jnp.asarray([0.3, 0.4])
 
 
-def in_soup(kind):
-    soup = averaging.uniform_soup(models(kind))
+def in_soup():
+    soup = averaging.uniform_soup(mixed_models())
     return (lambda _: soup), 0.0
 
 
-def in_basin(kind):
+def in_basin():
     found = basins.basin(
-        apply_fn, LOSS, models(kind)[:2], STREAM, deltas=[0.0, 0.1], key=KEY, num_draws=2
+        apply_fn, LOSS, mixed_models()[:2], STREAM, deltas=[0.0, 0.1], key=KEY, num_draws=2
     )
     assert np.isfinite(found.noise.excess).all()
-    path_fn = paths.noisy(paths.hull(models(kind)[:2]))
+    path_fn = paths.noisy(paths.hull(mixed_models()[:2]))
     return path_fn, (jnp.asarray([1.0, 0.0]), 0.1, KEY)
 
 
-def critical(kind):
-    line = paths.line(*models(kind)[:2])
+def critical():
+    line = paths.line(*mixed_models()[:2])
     found = criticality.surface(
-        apply_fn, line, STREAM, labels=modules(kind), alphas=[0.0, 1.0], sigmas=[0.1], key=KEY,
+        apply_fn, line, STREAM, labels=mixed_modules(), alphas=[0.0, 1.0], sigmas=[0.1], key=KEY,
         num_draws=1, losses={"loss": LOSS},
     )  # fmt: skip
     assert np.isfinite(found.losses["loss"]).all()
-    size = dict(zip(found.modules, found.sizes, strict=True))["x"]
-    assert size == {"floating": 16, "complex": 32, "whole": 0, "constant": 16}[kind]
-    assert found.distances[list(found.modules).index("x"), 1] == pytest.approx(
-        apart(kind), rel=1e-5
-    )
-    noise = criticality._noise(KEY, model(kind, 0), frozenset())
+    sizes = dict(zip(found.modules, found.sizes, strict=True))
+    assert sizes == {"w": 12, "floating": 16, "complex": 32, "whole": 0, "constant": 16}
+    for kind in KINDS:
+        got = found.distances[list(found.modules).index(kind), 1]
+        assert got == pytest.approx(apart(kind), rel=1e-5)
+    noise = criticality._noise(KEY, mixed(0), frozenset())
     return paths.shifted(line, noise), (jnp.zeros(()), 0.1)
 
 
-def bounded(kind):
-    line = paths.line(*models(kind)[:2])
+def bounded():
+    line = paths.line(*mixed_models()[:2])
+    modules = ["w", *KINDS]
     errors = pac_bayes.noisy_errors(
-        apply_fn, line, STREAM, labels=modules(kind), modules=["w", "x"], alphas=[0.0, 0.0],
-        sigmas=[0.1, 0.1], key=KEY, num_draws=1,
+        apply_fn, line, STREAM, labels=mixed_modules(), modules=modules, alphas=np.zeros(5),
+        sigmas=np.full(5, 0.1), key=KEY, num_draws=1,
     )  # fmt: skip
     assert np.isfinite(errors).all()
-    scales = jax.tree.map(lambda _: jnp.float32(0.1), model(kind, 0))
-    return (lambda key: pac_bayes._noisy(model(kind, 0), scales, key)), KEY
+    scales = jax.tree.map(lambda _: jnp.float32(0.1), mixed(0))
+    return (lambda key: pac_bayes._noisy(mixed(0), scales, key)), KEY
 
 
-def in_direction(kind):
-    found = directions.random_direction(KEY, model(kind, 0))
-    return (lambda s: tree.add(model(kind, 0), found, s)), 0.5
+def in_direction():
+    found = directions.random_direction(KEY, mixed(0))
+    return (lambda s: tree.add(mixed(0), found, s)), 0.5
 
 
-def sharp(kind):
+def sharp():
     found = sharpness.in_ball(
-        apply_fn, LOSS, model(kind, 0), STREAM, radius=0.1, key=KEY, steps=2, restarts=2
+        apply_fn, LOSS, mixed(0), STREAM, radius=0.1, key=KEY, steps=2, restarts=2
     )
     assert np.isfinite(found.losses).all()
-    return (lambda s: tree.add(model(kind, 0), found.perturbation, s)), 1.0
+    return (lambda s: tree.add(mixed(0), found.perturbation, s)), 1.0
 
 
 def curved(kind):
