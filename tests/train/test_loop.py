@@ -90,13 +90,14 @@ def test_a_run_learns_and_leaves_its_files(tmp_path: Path) -> None:
     assert seen[5][2]["seconds_left"] > 0
 
 
-def test_best_is_the_earliest_of_the_best_evaluations(tmp_path: Path) -> None:
-    result = run(make_spec(), tmp_path)
-    tests = [line for line in metrics_log.read(tmp_path) if line["split"] == "test"]
+def test_best_is_the_earliest_of_the_best_evaluations(uninterrupted: Any) -> None:
+    folder = uninterrupted("plain")
+    result = run(make_spec(), folder)
+    tests = [line for line in metrics_log.read(folder) if line["split"] == "test"]
     best = max(line["accuracy"] for line in tests)
     first = next(line for line in tests if line["accuracy"] == best)
     assert (result.best_step, result.best_test["accuracy"]) == (first["step"], best)
-    assert checkpoints.resolve(tmp_path, "best") == first["step"]
+    assert checkpoints.resolve(folder, "best") == first["step"]
 
 
 def test_the_best_step_is_chosen_on_what_is_held_out(tmp_path: Path) -> None:
@@ -112,23 +113,22 @@ def test_the_best_step_is_chosen_on_what_is_held_out(tmp_path: Path) -> None:
     assert best != min(step for step in test if test[step] == max(test.values()))
 
 
-def test_evaluation_is_that_of_the_checkpoint(tmp_path: Path) -> None:
-    spec = make_spec(model={"options": {"normalise": True}})
-    run(spec, tmp_path)
-    variables = checkpoints.restore(tmp_path)
+def test_evaluation_is_that_of_the_checkpoint(uninterrupted: Any) -> None:
+    folder = uninterrupted("all")  # with batch statistics
+    variables = checkpoints.restore(folder)
     source = tiny._source("test")
     inputs = (source.images.astype(np.float32) / 255 - 0.5) / 0.3
     logits = tiny.Tiny(tiny.CLASSES, normalise=True).apply(variables, jnp.asarray(inputs))
     right = np.mean(np.argmax(np.asarray(logits), -1) == source.labels)
-    line = metrics_log.read(tmp_path)[-1]
+    line = metrics_log.read(folder)[-1]
     assert line["split"] == "test"
     assert line["accuracy"] == pytest.approx(right, abs=1e-6)
 
 
 def test_a_finished_run_does_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = run(make_spec(), tmp_path)
+    first = run(make_spec(num_steps=2), tmp_path)
     monkeypatch.setattr("tlx.train.job.make_job", None)
-    again = run(make_spec(), tmp_path)
+    again = run(make_spec(num_steps=2), tmp_path)
     assert again == first
 
 
@@ -138,8 +138,11 @@ def test_no_steps_evaluates_and_saves(tmp_path: Path) -> None:
     assert checkpoints.steps(tmp_path) == (0,)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("when", [0, 1, 5, 8, 12])
+@pytest.mark.parametrize(
+    ("when", "variant"),
+    # what is taken up again depends on the variant, and when on none
+    [*((when, "all") for when in (0, 1, 5, 8, 12)), (0, "pulled"), (5, "pulled"), (5, "plain")],
+)
 def test_a_stopped_run_goes_on_to_the_same_end(
     variant: str, when: int, tmp_path: Path, uninterrupted: Any
 ) -> None:
@@ -190,50 +193,48 @@ def test_a_cut_off_line_is_dropped(tmp_path: Path, uninterrupted: Any) -> None:
 
 
 def test_runs_share_compiled_code(tmp_path: Path) -> None:
-    base = make_spec(name="a")
-    run(base, tmp_path / "a")
+    few = {"num_steps": 6, "eval_every": 6}
+    run(make_spec(name="a", **few), tmp_path / "a")
     tiny.TRACES.clear()
     others = [
-        make_spec(name="rate", optim={"rate": 0.01}),
-        make_spec(name="schedule", optim={"schedule": "constant", "warmup_steps": 3}),
-        make_spec(name="decay", optim={"weight_decay": 0.01, "momentum": 0.5}),
-        make_spec(name="seed", seed=5),
-        make_spec(name="data", data={"train_size": 40, "shuffle": "block:4"}),
-        make_spec(name="init", init_from=InitFrom(workdir=str(tmp_path / "a"))),
+        make_spec(name="rate", optim={"rate": 0.01}, **few),
+        make_spec(name="schedule", optim={"schedule": "constant", "warmup_steps": 3}, **few),
+        make_spec(name="decay", optim={"weight_decay": 0.01, "momentum": 0.5}, **few),
+        make_spec(name="seed", seed=5, **few),
+        make_spec(name="data", data={"train_size": 40, "shuffle": "block:4"}, **few),
+        make_spec(name="init", init_from=InitFrom(workdir=str(tmp_path / "a")), **few),
     ]
     ends = [run(spec, tmp_path / spec.name).test["loss"] for spec in others]
     assert not tiny.TRACES
     assert len(set(ends)) == len(ends)
 
 
-def test_numbers_do_not_depend_on_the_devices(tmp_path: Path) -> None:
+def test_numbers_do_not_depend_on_the_devices(tmp_path: Path, uninterrupted: Any) -> None:
     for variant in ("plain", "all"):
-        spec = make_spec(**VARIANTS[variant])
-        one, four = tmp_path / f"{variant}1", tmp_path / f"{variant}4"
-        run(spec, one)
-        train(spec, four)
-        tiny.assert_close_metrics(one, four)
+        four = tmp_path / variant
+        train(make_spec(**VARIANTS[variant]), four)
+        tiny.assert_close_metrics(uninterrupted(variant), four)
 
 
 @pytest.mark.parametrize("head", ["zeros", "random", "keep"])
-def test_init_from(head: str, tmp_path: Path) -> None:
-    run(make_spec(name="P"), tmp_path / "P")
+def test_init_from(head: str, tmp_path: Path, uninterrupted: Any) -> None:
+    folder = uninterrupted("plain")
     spec = make_spec(
         name="P-T",
         kind="P-T",
         seed=3,
         num_steps=1,
-        init_from=InitFrom(workdir=str(tmp_path / "P"), step=8, head=head),
+        init_from=InitFrom(workdir=str(folder), step=8, head=head),
     )
     run(spec, tmp_path / "P-T")
-    parent = checkpoints.restore(tmp_path / "P", 8)["params"]
+    parent = checkpoints.restore(folder, 8)["params"]
     start = checkpoints.restore(tmp_path / "P-T", 0)["params"]
     np.testing.assert_array_equal(start["stem"]["kernel"], parent["stem"]["kernel"])
     is_kept = bool((start["head"]["kernel"] == parent["head"]["kernel"]).all())
     is_zero = not np.asarray(start["head"]["kernel"]).any()
     assert (is_kept, is_zero) == (head == "keep", head == "zeros")
     links = checkpoints.chain(checkpoints.origin(tmp_path / "P-T"))
-    assert [(link["run"], link["step"]) for link in links] == [("P-T", 1), ("P", 8)]
+    assert [(link["run"], link["step"]) for link in links] == [("P-T", 1), ("tiny", 8)]
 
 
 def test_init_from_another_model_names_the_leaves(tmp_path: Path) -> None:
@@ -270,10 +271,10 @@ def test_going_on_from_other_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_workdir_of_another_config_is_refused(tmp_path: Path) -> None:
-    run(make_spec(), tmp_path)
+    run(make_spec(num_steps=1), tmp_path)
     before = (tmp_path / "metrics.jsonl").read_text()
     with pytest.raises(ValueError, match="a run of the same config") as caught:
-        run(make_spec(seed=1, optim={"rate": 0.2}), tmp_path)
+        run(make_spec(num_steps=1, seed=1, optim={"rate": 0.2}), tmp_path)
     lines = str(caught.value).splitlines()
     assert lines[1:3] == ["  optim.rate: 0.05 there, 0.2 here", "  seed: 0 there, 1 here"]
     assert "Choose another workdir" in lines[3]
@@ -334,14 +335,14 @@ def test_multilabel(tmp_path: Path) -> None:
 
 
 def test_frozen_modules_stay(tmp_path: Path) -> None:
-    run(make_spec(optim={"rules": (("stem/", 0.0),)}), tmp_path)
+    run(make_spec(optim={"rules": (("stem/", 0.0),)}, num_steps=2), tmp_path)
     a, b = checkpoints.restore(tmp_path, 0)["params"], checkpoints.restore(tmp_path)["params"]
     np.testing.assert_array_equal(a["stem"]["kernel"], b["stem"]["kernel"])
     assert (a["head"]["kernel"] != b["head"]["kernel"]).any()
 
 
 def test_result_json(tmp_path: Path) -> None:
-    result = run(make_spec(), tmp_path)
+    result = run(make_spec(num_steps=1), tmp_path)
     stored = json.loads((tmp_path / "result.json").read_text())
     assert stored["test"]["accuracy"] == result.test["accuracy"]
     assert "workdir" not in stored
