@@ -176,18 +176,27 @@ def initial(metric: Metric, width: int) -> Any:
 def _form_traced(path_fn: PathFn, points: Any, width: int, old: Params) -> Params:
     del old  # its memory is reused: fresh memory for each point costs three times the arithmetic
     if width == 1:
-        return path_fn(jax.tree.map(lambda x: x[0], points))
-    return jax.vmap(path_fn)(points)
+        return paths.at(path_fn, jax.tree.map(lambda x: x[0], points))
+    return jax.vmap(functools.partial(paths.at, path_fn))(points)
 
 
 def form(path_fn: PathFn, points: Any, width: int, old: Params = None) -> Params:
     """The parameters of a chunk, on a leading axis if it is wider than 1; `old` are donated."""
-    if isinstance(path_fn, Partial) and old is None and width == 1:
-        return paths.at(path_fn, jax.tree.map(lambda x: x[0], points))  # compiled there already
     if isinstance(path_fn, Partial):
+        old = _unread(path_fn, points, width) if old is None else old
         return _form_traced(path_fn, points, width, old)
     rows = [path_fn(jax.tree.map(lambda x, i=i: x[i], points)) for i in range(width)]
     return jax.device_put(rows[0]) if width == 1 else tree.stack(rows)
+
+
+def _unread(path_fn: PathFn, points: Any, width: int) -> Params:
+    """Memory for a chunk, so that the first is formed by the same compiled code as the others."""
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), points)
+    like = jax.eval_shape(paths.at, path_fn, one)
+    if any(jnp.issubdtype(x.dtype, jax.dtypes.extended) for x in jax.tree.leaves(like)):
+        return None  # random keys are not made of zeros
+    shape = () if width == 1 else (width,)
+    return jax.tree.map(lambda x: jax.device_put(np.zeros((*shape, *x.shape), x.dtype)), like)
 
 
 def stacked_results(metric: Metric, states: list[Any], num_points: int, width: int) -> Any:
@@ -257,7 +266,7 @@ def _auto_chunk(
     apply_fn: ApplyFn, metric: Metric, path_fn: PathFn, coordinates: Any, group: list[Batch]
 ) -> int:
     num_points = count_points(coordinates)
-    one = form(path_fn, jax.tree.map(lambda x: x[:1], coordinates), 1)
+    one = form(path_fn, next(split(coordinates, num_points, 1)), 1)
     device = next(iter(jax.tree.leaves(group[0])[0].devices()))
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((one, group[0])))
     pace = _pace(apply_fn, shapes, device.device_kind)
