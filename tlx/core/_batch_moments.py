@@ -26,8 +26,11 @@ _ROWS = "rows"
 def first_point(path_fn: PathFn, coordinates: Any) -> Params:
     """Parameters at the first coordinate; only their shapes where the path can be traced."""
     count_points(coordinates)
-    first = jax.tree.map(lambda x: jnp.asarray(x)[0], coordinates)
-    return jax.eval_shape(path_fn, first) if isinstance(path_fn, Partial) else path_fn(first)
+    coordinates = jax.tree.map(jnp.asarray, coordinates)
+    if isinstance(path_fn, Partial):
+        first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), coordinates)
+        return jax.eval_shape(path_fn, first)
+    return path_fn(jax.tree.map(lambda x: x[0], coordinates))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -248,10 +248,15 @@ def _repaired(
         for end in ends
     )
     a, b = (jax.tree.map(lambda x: x[0], end) for end in ((mean_a, std_a), (mean_b, std_b)))
-    goal = jax.vmap(functools.partial(tree.lerp, a, b))(jnp.asarray(alphas))
+    goal = _between(a, b, jnp.asarray(alphas))
     path_fn = _after(_beside, path_fn)
     observer = Observer(apply_fn, "repair")
     return moments(observer, path_fn, (jnp.asarray(alphas), goal), source, chunk), goal
+
+
+@jax.jit
+def _between(a: Any, b: Any, alphas: Any) -> Any:
+    return jax.vmap(functools.partial(tree.lerp, a, b))(alphas)
 
 
 def _after(fn: Any, path_fn: PathFn, *values: Any) -> PathFn:

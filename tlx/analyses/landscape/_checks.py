@@ -35,19 +35,30 @@ def finite_params(models: Mapping[str, Params]) -> None:
 
     The models have one structure.
     """
-    lines = []
     names = tree.names(next(iter(models.values())))
-    for leaf, *values in zip(names, *map(jax.tree.leaves, models.values()), strict=True):
-        if tree.is_inexact(values[0]):
-            finite = [bool(jnp.isfinite(x).all()) for x in tree.moving(*values)]
-            lines += [
-                f"  {name}: {leaf}" for name, ok in zip(models, finite, strict=True) if not ok
-            ]
+    found = jax.device_get(_finite(list(zip(*map(jax.tree.leaves, models.values()), strict=True))))
+    lines = [
+        f"  {name}: {leaf}"
+        for leaf, of_models in zip(names, found, strict=True)
+        for name, ok in zip(models, of_models, strict=True)
+        if not ok
+    ]
     if lines:
         raise ValueError(
             "expected parameters that are finite or the same in all models, got a NaN or an "
             "infinity in:\n" + "\n".join(lines) + "\nLeave out models that have diverged."
         )
+
+
+@jax.jit
+def _finite(leaves: list[tuple[Any, ...]]) -> list[list[Any]]:
+    """Of each leaf, for each model, whether what moves is finite."""
+    return [
+        [jnp.isfinite(x).all() for x in tree.moving(*values)]
+        if tree.is_inexact(values[0])
+        else [True] * len(values)
+        for values in leaves
+    ]
 
 
 @jax.jit

@@ -57,8 +57,7 @@ class MeanLoss(NamedTuple):
 
     def unravel(self, vector: Any) -> Params:
         """A vector as a pytree like the parameters, zero in the leaves that are not chosen."""
-        zeros = jax.tree.map(_zeros, self.params)
-        return write(self.static.chosen, zeros, jnp.asarray(vector, self.vector.dtype))
+        return _alone(self.static.chosen, self.params, jnp.asarray(vector, self.vector.dtype))
 
     def mean(self, part: Callable[..., Any], *args: Any) -> Any:
         """The sum over batches of `part(static, params, batch, *args)`, over the examples."""
@@ -126,6 +125,13 @@ def write(chosen: tuple[bool, ...], params: Params, vector: Array) -> Params:
     return jax.tree.unflatten(treedef, leaves)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _alone(chosen: tuple[bool, ...], params: Params, vector: Array) -> Params:
+    """The chosen leaves from a vector, zero in the others."""
+    return write(chosen, jax.tree.map(_zeros, params), vector)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
 def _ravel(chosen: tuple[bool, ...], params: Params, dtype: Any = None) -> Float[Array, " P"]:
     kept = [tree.reals(x) for x in itertools.compress(jax.tree.leaves(params), chosen)]
     if dtype is None:
@@ -193,6 +199,7 @@ def _masked(
     return jax.tree.map(lambda x: jnp.where(mask.any(), x, 0), new)
 
 
+@jax.jit
 def filled(batch: Batch, mask: Array) -> Batch:
     """The batch with its first example in place of each masked row.
 

@@ -91,7 +91,7 @@ def uniform_soup(models: Sequence[Params]) -> Params:
       ValueError: for no models, or models that differ in structure, shape or dtype (every
         leaf named) or in leaves that are not floating.
     """
-    return paths.hull(models)(_uniform(len(models), range(len(models))))
+    return paths.at(paths.hull(models), _uniform(len(models), range(len(models))))
 
 
 def greedy_soup(
@@ -156,7 +156,7 @@ def greedy_soup(
             kept, best = [*kept, candidate], trials[-1]
     weights = _uniform(num_models, kept)
     return GreedySoup(
-        params=path_fn(weights),
+        params=paths.at(path_fn, weights),
         weights=weights,
         order=tuple(order),
         kept=tuple(kept),

@@ -116,7 +116,7 @@ def straight(
     if num_inner < 1:
         raise ValueError(f"expected at least one inner control point, got {num_inner}")
     line = paths.line(params_a, params_b)
-    inner = (line(i / (num_inner + 1)) for i in range(1, num_inner + 1))
+    inner = (paths.at(line, i / (num_inner + 1)) for i in range(1, num_inner + 1))
     curve = Curve(kind, (params_a, *inner, params_b))
     path(curve)
     return curve
