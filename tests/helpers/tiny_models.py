@@ -77,7 +77,8 @@ def _with_random_statistics(params: Any, seed: int) -> Any:
     def move(leaf: Any) -> Any:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
-        return leaf + jnp.asarray(0.3 * rng.random(leaf.shape), leaf.dtype)
+        moved = np.asarray(leaf) + (0.3 * rng.random(leaf.shape)).astype(leaf.dtype)
+        return jax.device_put(moved)  # by jax.numpy it would be a program for each shape
 
     return jax.tree.map(move, params)
 
@@ -91,9 +92,12 @@ class _LinenNet(nn.Module):
         return nn.Dense(CLASSES, name="head")(x)
 
 
+_initial = jax.jit(functools.partial(_LinenNet().init, train=False))
+
+
 def _linen(seed: int) -> Tiny:
     model = _LinenNet()
-    variables = model.init(jax.random.key(seed), jnp.ones((1, INPUTS)), train=False)
+    variables = _initial(jax.random.key(seed), np.ones((1, INPUTS), np.float32))
     variables = _with_random_statistics(variables, seed)
     apply_fn, params = linen_adapter.adapt(model, variables, train=False)
     roles = {
