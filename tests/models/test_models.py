@@ -15,11 +15,14 @@ SMALL = {"width": 8, "stage_sizes": (1, 2), "stem": "small"}
 FAMILIES = ("fixup_resnet", "resnet")
 
 
+def small(name, dtype="float32", block="basic", **kwargs):
+    return models.make(name, dtype=dtype, **SMALL | {"block": block, "num_classes": 5} | kwargs)
+
+
 @functools.cache
-def built(name, dtype="float32", block="basic", **kwargs):
+def built(name, **kwargs):
     """A small model, its variables, and inputs [3, 8, 8, 1]."""
-    options = SMALL | {"block": block, "num_classes": 5} | kwargs
-    model = models.make(name, dtype=dtype, **options)
+    model = small(name, **kwargs)
     x = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
     return model, jax.jit(model.init)(jax.random.key(0), x), x
 
@@ -33,21 +36,21 @@ def features_of(model, variables, x):
     return jitted_features(model)(variables, x)
 
 
-def shapes_of(name, num_classes, inputs=(1, 64, 64, 3)):
-    model = models.make(name, num_classes=num_classes)
-    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(inputs))
+def shapes_of(model, inputs, method="__call__"):
+    """The shapes of a model's outputs and variables, of one trace."""
+    init = functools.partial(model.init_with_output, method=method)
+    x = jax.ShapeDtypeStruct(inputs, jnp.float32)
+    return jax.eval_shape(init, jax.random.key(0), x)
 
 
-@jax.jit
 def perturbed(variables):
     """Variables in which nothing is zero, so that every path carries a signal."""
-    leaves, structure = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    draws = [
-        leaf + 0.1 * jnp.abs(jax.random.normal(key, leaf.shape))
-        for leaf, key in zip(leaves, keys, strict=True)
-    ]
-    return jax.tree.unflatten(structure, draws)
+    rng = np.random.default_rng(2)
+
+    def draw(leaf):
+        return np.asarray(leaf) + np.float32(0.1 * np.abs(rng.standard_normal(leaf.shape)))
+
+    return jax.tree.map(draw, variables)
 
 
 @pytest.mark.parametrize(
@@ -64,20 +67,19 @@ def perturbed(variables):
     ],
 )
 def test_parameter_counts(name, num_classes, count):
-    params = shapes_of(name, num_classes)["params"]
+    model = models.make(name, num_classes=num_classes)
+    params = shapes_of(model, (1, 64, 64, 3))[1]["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 
 @pytest.mark.parametrize("name", sorted(models.MODELS))
 def test_module_and_layer_names(name):
     model = models.make(name, num_classes=3, dtype="bfloat16")
-    variables = shapes_of(name, 3)
+    features, variables = shapes_of(model, (2, 64, 64, 3), method="features")
     assert set(model.module_names) == set(variables["params"])
     assert set(variables.get("batch_stats", ())) <= set(model.module_names)
     assert model.module_names[-1] == "head"
     assert set(variables["params"]["head"]) == {"kernel", "bias"}
-    x = jnp.zeros((2, 64, 64, 3))
-    features = jax.eval_shape(functools.partial(model.apply, method="features"), variables, x)
     assert tuple(features) == model.layer_names
     assert {f.shape[0] for f in features.values()} == {2}
     assert features["logits"].shape == (2, 3)
@@ -90,8 +92,10 @@ def test_module_and_layer_names(name):
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_small_stem_shapes(name, block):
-    model, variables, x = built(name, block=block)
-    found = features_of(model, variables, x)
+    model = small(name, block=block)
+    _, variables = shapes_of(model, (3, 8, 8, 1))
+    x = jax.ShapeDtypeStruct((3, 8, 8, 1), jnp.float32)
+    found = jax.eval_shape(jitted_features(model), variables, x)
     wide = layout.EXPANSION[block]
     assert {layer: f.shape for layer, f in found.items()} == {
         "stem": (3, 8, 8, 8),
@@ -129,7 +133,7 @@ def test_row_by_row(name):
 def test_bfloat16_is_near_float32(name):
     model, variables, x = built(name)
     variables = perturbed(variables)
-    half = features_of(built(name, dtype="bfloat16")[0], variables, x)["logits"]
+    half = features_of(small(name, dtype="bfloat16"), variables, x)["logits"]
     full = features_of(model, variables, x)["logits"]
     assert half.dtype == jnp.float32
     np.testing.assert_allclose(half, full, rtol=0.05, atol=0.05 * float(jnp.abs(full).max()))
@@ -193,24 +197,26 @@ def test_fixup_starts_as_the_identity():
 
 def test_batch_statistics():
     model, variables, x = built("resnet")
-    logits, updated = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    trained = functools.partial(model.apply, train=True, mutable=["batch_stats"])
+    logits, updated = jax.jit(trained)(variables, x)
     assert logits.shape == (3, 5)
     kernel = variables["params"]["stem"]["conv"]["kernel"]
     pads = [(1, 1), (1, 1)]
     y = jax.lax.conv_general_dilated(
         x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    mean, var = jnp.mean(y, (0, 1, 2)), jnp.var(y, (0, 1, 2))
+    y = np.asarray(y)
+    mean, var = np.mean(y, (0, 1, 2)), np.var(y, (0, 1, 2))
     stats = updated["batch_stats"]["stem"]["norm"]
     np.testing.assert_allclose(stats["mean"], 0.1 * mean, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * var, rtol=1e-4)
     assert jax.tree.structure(updated["batch_stats"]) == jax.tree.structure(
         variables["batch_stats"]
     )
-    features, _ = model.apply(variables, x, train=True, mutable=["batch_stats"], method="features")
+    features, _ = jax.jit(functools.partial(trained, method="features"))(variables, x)
     shape = (1, 1, 1, 8)
-    normed = (y - mean.reshape(shape)) / jnp.sqrt(var.reshape(shape) + 1e-5)
-    np.testing.assert_allclose(features["stem"], jax.nn.relu(normed), rtol=1e-3, atol=1e-4)
+    normed = (y - mean.reshape(shape)) / np.sqrt(var.reshape(shape) + 1e-5)
+    np.testing.assert_allclose(features["stem"], np.maximum(normed, 0), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
