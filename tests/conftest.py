@@ -61,7 +61,7 @@ LONG = (
 )
 """Files that take long, begun first: the last one that is begun is waited for."""
 
-FULL_SIZE = ("test_reference.py",)
+FULL_SIZE = ("test_reference.py", "test_fixup_reference.py")
 """Files whose programs run longer than they are compiled."""
 
 # tracing makes many objects that live long, and JAX does work of its own at each collection: with

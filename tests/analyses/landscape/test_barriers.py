@@ -159,7 +159,10 @@ def test_interval_covers_where_the_peak_is_clear_and_not_where_the_line_is_flat(
     covered, ratio = [], []
     for mean in (1 - np.abs(2 * GRID - 1), 0 * GRID):
         truth = mean.max()
-        found = [_interval(GRID, _noisy_losses(mean, 400, rng), seed=i) for i in range(100)]
+        found = [
+            _interval(GRID, _noisy_losses(mean, 400, rng), seed=i, num_resamples=200)
+            for i in range(100)
+        ]
         covered.append(np.mean([f.low <= truth <= f.high for f in found]))
         ratio.append(np.mean([f.bias / (f.high - f.low) for f in found]))
     assert 0.9 < covered[0] <= 1
