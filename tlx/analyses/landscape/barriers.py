@@ -151,15 +151,29 @@ def barrier_interval(
     _check_alphas(alphas)
     wide = _wider(alphas.dtype, tree.accumulator(values.dtype))
     alphas, values = alphas.astype(wide), values.astype(wide)
-    values = jnp.where(_inside(alphas)[:, None], values, jnp.nan)
-    seen = ~jnp.isnan(values).all(0)
-    means = jnp.where(seen[None], values, 0).sum(1) / seen.sum().astype(wide)
-    whole = _barrier(alphas, jnp.where(jnp.isfinite(means), means, jnp.nan), kind)
+    values, num_seen, whole = _whole(alphas, values, kind)
     resampled = intervals.resampled_means(values, num_resamples=num_resamples, key=key)
     heights = _heights(alphas, resampled, kind)
-    low, high = intervals.percentile_interval(heights, confidence)
+    spread = _spread(num_seen, heights, *intervals.percentile_interval(heights, confidence), whole)
+    return BarrierInterval(*whole, *spread)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _whole(alphas: Array, values: Array, kind: str) -> tuple[Array, Array, Barrier]:
+    """The values on [0, 1], the number of examples seen there, and the barrier of their mean."""
+    values = jnp.where(_inside(alphas)[:, None], values, jnp.nan)
+    seen = ~jnp.isnan(values).all(0)
+    means = jnp.where(seen[None], values, 0).sum(1) / seen.sum().astype(values.dtype)
+    whole = _barrier(alphas, jnp.where(jnp.isfinite(means), means, jnp.nan), kind)
+    return values, seen.sum(), whole
+
+
+@jax.jit
+def _spread(
+    num_seen: Array, heights: Array, low: Array, high: Array, whole: Barrier
+) -> list[Array]:
     spread = (low, high, heights.mean() - whole.height)
-    return BarrierInterval(*whole, *(jnp.where(seen.sum() > 1, x, jnp.nan) for x in spread))
+    return [jnp.where(num_seen > 1, x, jnp.nan) for x in spread]
 
 
 def check_kind(kind: str) -> None:

@@ -257,19 +257,25 @@ def evaluate_curve(
         source=statistics, ends=ends, chunk=chunk,
     )  # fmt: skip
     losses = found["loss"]
-    rise = losses - ((1 - ts) * losses[0] + ts * losses[-1]).astype(losses.dtype)
-    barrier = jnp.max(rise)  # at least 0, as at both ends; NaN if any value is
+    barrier, peak = _barrier(ts, losses)
     length, chord = _lengths(curve)
     return CurveResult(
         ts=ts,
         losses=losses,
         results=found.get("metric"),
         barrier=barrier,
-        peak=jnp.where(jnp.isnan(barrier), jnp.nan, ts[jnp.argmax(rise)]),
+        peak=peak,
         length=undefined.array(length),
         chord=undefined.array(chord),
         statistics=rule,
     )
+
+
+@jax.jit
+def _barrier(ts: Array, losses: Array) -> tuple[Array, Array]:
+    rise = losses - ((1 - ts) * losses[0] + ts * losses[-1]).astype(losses.dtype)
+    barrier = jnp.max(rise)  # at least 0, as at both ends; NaN if any value is
+    return barrier, jnp.where(jnp.isnan(barrier), jnp.nan, ts[jnp.argmax(rise)])
 
 
 @functools.lru_cache(maxsize=256)

@@ -125,6 +125,7 @@ def deconfounded_cka(
 
 
 @undefined.allowed
+@jax.jit
 def partial_correlation(xy: Array, x0: Array, y0: Array) -> Array:
     """(r_xy − r_x0 r_y0) / √((1 − r_x0²)(1 − r_y0²)); NaN where one of the r_·0 is ±1."""
     rounding = 32 * float(jnp.finfo(xy.dtype).eps)

@@ -179,11 +179,11 @@ def cka_matrix(
         low, high = intervals.percentile_interval(found["resampled"], confidence)
     values = found[estimator]
     if spatial == "positions":
-        enough = jnp.broadcast_to(found["count"] >= LEAST_IMAGES, values.shape)
+        too_few = _too_few(values, -found["count"], -LEAST_IMAGES)
     elif estimator == "biased":
-        enough = found["chance"] <= MOST_CHANCE
+        too_few = _too_few(values, found["chance"], MOST_CHANCE)
     else:
-        enough = found["spread"][estimator] <= MOST_SPREAD
+        too_few = _too_few(values, found["spread"][estimator], MOST_SPREAD)
     return CkaResult(
         layers_x=names_x,
         layers_y=names_y,
@@ -194,12 +194,17 @@ def cka_matrix(
         z=unknown if spatial == "positions" else found["z"],
         low=low,
         high=high,
-        too_few=~enough | jnp.isnan(values),
+        too_few=too_few,
         num_examples=found["count"],
         num_left_out=found["left_out"],
         spatial=spatial,
         kernel=options.kernel.name,
     )
+
+
+@jax.jit
+def _too_few(values: Array, of_chance: Array, most: float) -> Array:
+    return ~jnp.broadcast_to(of_chance <= most, values.shape) | jnp.isnan(values)
 
 
 @undefined.allowed
