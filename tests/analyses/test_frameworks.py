@@ -1,5 +1,7 @@
 """Every framework's model through every analysis, against numpy; and on a mesh of devices."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -17,9 +19,19 @@ MEASURES = ("procrustes", "mean_cca", "rsa", "mutual_knn")
 N, BATCH = 37, 12
 
 
+@functools.cache
+def pair_of(framework):
+    return tiny_models.make(framework, 0), tiny_models.make(framework, 1)
+
+
 @pytest.fixture(params=tiny_models.FRAMEWORKS, scope="module")
-def pair(request):
-    return tiny_models.make(request.param, 0), tiny_models.make(request.param, 1)
+def framework(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def pair(framework):
+    return pair_of(framework)
 
 
 def _stream(mesh=None):
@@ -61,9 +73,14 @@ def _analyses(a, b, mesh=None):
     }
 
 
+@functools.cache
+def results_of(framework):
+    return _analyses(*pair_of(framework))
+
+
 @pytest.fixture(scope="module")
-def results(pair):
-    return _analyses(*pair)
+def results(framework):
+    return results_of(framework)
 
 
 @pytest.mark.parametrize("analysis", ["path", "line"])
@@ -135,7 +152,6 @@ def test_mistakes(pair, results):
 
 
 def test_a_mesh_of_devices_gives_the_numbers_of_one():
-    pair = tiny_models.make("linen", 0), tiny_models.make("linen", 1)
-    got = _analyses(*pair, sharding.make_mesh(jax.devices()[:2]))
-    results = _analyses(*pair)
+    got = _analyses(*pair_of("linen"), sharding.make_mesh(jax.devices()[:2]))
+    results = results_of("linen")
     jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-5, atol=1e-5), got, results)

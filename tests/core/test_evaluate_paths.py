@@ -123,6 +123,17 @@ def test_new_parameters_and_coordinates_compile_nothing():
     assert len(traces) == 2  # once to be checked, once to be compiled
 
 
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_all_points_of_a_path_are_formed_by_one_program(chunk):
+    form = importlib.import_module("tlx.core.evaluate")._form_traced
+    a, b = (make_params(seed, width=7) for seed in (0, 1))
+    stream = streams.from_arrays(*make_data(8), batch_size=8)
+    before = form._cache_size()
+    alphas = np.linspace(0, 1, 5, dtype=np.float32)
+    evaluate_path(apply_fn, metrics.classification(), paths.line(a, b), alphas, stream, chunk=chunk)
+    assert form._cache_size() == before + 1
+
+
 def test_empty_stream_gives_each_point_nan():
     stream = streams.from_arrays(*make_data(0), batch_size=4)
     found = evaluate_path(apply_fn, metrics.classification(), *PATHS["line"], stream)
