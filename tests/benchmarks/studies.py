@@ -4,11 +4,17 @@ Prints a line of JSON for each benchmark: a ratio, its aim, and the seconds of b
 
 - `workers`: the default study by two processes over the same by one, from the command to its page,
   compilation included; and how many of the numbers in its records differ, which is none.
+- `second_start`: the share of its time that a study by one process spends in compiling, or in
+  reading what was compiled, where another study of the same shapes was run before; beside it the
+  share of tracing and lowering, which no cache takes away, and the same shares of the first study.
 
-It takes some ten minutes. Where other work shares the cores, times say little.
+Each begins with an empty cache of programs. They take some twenty minutes. Where other work shares
+the cores, times say little.
 """
 
 import argparse
+import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,6 +30,30 @@ from tlx.studies import resources
 
 CONFIG = "configs/mini.py"
 
+DRIVER = """
+import collections, json, sys, time
+from pathlib import Path
+import jax
+from tlx.config import files
+from tlx.studies import runner
+from tlx.studies.spec import StudySpec
+
+spent = collections.Counter()
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, seconds, **_: spent.update({event: seconds}))
+start = time.perf_counter()
+runner.run(files.build(StudySpec, files.load(sys.argv[1])), Path(sys.argv[2]))
+print(json.dumps({"seconds": time.perf_counter() - start, **spent}))
+"""
+"""A study in this process alone, and how long each of JAX's events took."""
+
+COMPILING = "/jax/core/compile/backend_compile_duration"
+TRACING = (
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+)
+BENCHMARKS = ("workers", "second_start")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -31,16 +61,20 @@ def main() -> None:
     )
     parser.add_argument("--config", default=CONFIG, help=f"of a study ({CONFIG})")
     parser.add_argument("--workers", type=int, default=2, help="processes compared with one (2)")
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=BENCHMARKS)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        workers(args.config, args.workers, Path(folder))
+        if "workers" in args.only:
+            workers(args.config, args.workers, Path(folder) / "workers")
+        if "second_start" in args.only:
+            second_start(args.config, Path(folder) / "starts")
 
 
 def workers(config: str, num_workers: int, folder: Path) -> None:
     """The time of several processes over that of one, and the numbers that differ."""
     one, several = (folder / name for name in ("one", "several"))
-    alone = seconds(config, one, 1)
-    together = seconds(config, several, num_workers)
+    alone = seconds(config, one, 1, folder / "cache_of_one")
+    together = seconds(config, several, num_workers, folder / "cache_of_several")
     counts = compared(one / "records", several / "records")
     timing.emit(
         benchmark="study_workers_speedup",
@@ -55,12 +89,57 @@ def workers(config: str, num_workers: int, folder: Path) -> None:
     )
 
 
-def seconds(config: str, workdir: Path, num_workers: int) -> float:
-    """The time of a study's command."""
+def second_start(config: str, folder: Path) -> None:
+    """What of its time a study spends in compiling where one of the same shapes was run before."""
+    first, second = (_profiled(config, folder / name, folder) for name in ("first", "second"))
+
+    def share(of: dict[str, float], *events: str) -> float:
+        return round(sum(of.get(event, 0.0) for event in events) / of["seconds"], 3)
+
+    timing.emit(
+        benchmark="second_start_compile_share",
+        ratio=share(second, COMPILING),
+        aim=0.1,
+        seconds=round(second.get(COMPILING, 0.0), 1),
+        bound_seconds=round(second["seconds"], 1),
+        tracing_share=share(second, *TRACING),
+        first_share=share(first, COMPILING),
+        first_tracing_share=share(first, *TRACING),
+        first_seconds=round(first["seconds"], 1),
+    )
+
+
+def _profiled(config: str, workdir: Path, cache: Path) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, config, str(workdir)],
+        check=True,
+        env={**os.environ, **_cached(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _cached(folder: Path) -> dict[str, str]:
+    """The environment of a process that keeps what it compiles in a folder."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    try:
+        return {**resources.environment(), "XDG_CACHE_HOME": str(folder)}
+    finally:
+        os.environ.pop("XDG_CACHE_HOME")
+        if before is not None:
+            os.environ["XDG_CACHE_HOME"] = before
+
+
+def seconds(config: str, workdir: Path, num_workers: int, cache: Path) -> float:
+    """The time of a study's command, with what it compiles kept in a folder."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
     command = [sys.executable, "-m", "tlx.cli", "study", f"--config={config}"]
     command += [f"--workdir={workdir}", f"--workers={num_workers}"]
     start = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(command, check=True, env=environment, **quiet)
     return time.perf_counter() - start
 
 

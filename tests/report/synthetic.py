@@ -6,6 +6,7 @@ import numpy as np
 
 from tests.report import synthetic_sweeps
 from tests.report.made import changed, record_of
+from tests.report.synthetic_checkpoints import every as checkpoint_lines
 from tests.report.synthetic_instability import every as copies
 from tests.report.synthetic_mistakes import mistakes
 from tests.report.synthetic_modules import criticality, modules
@@ -267,5 +268,5 @@ def synthetic_records():
     made += [trajectory("pt0"), trajectory("rit0"), mistakes()]
     made += [synthetic_sweeps.learning(), synthetic_sweeps.with_arm(synthetic_sweeps.shuffled())]
     made += [criticality(kind, replicate=i) for kind in ("P-T", "RI-T") for i in (2, 3)]
-    made += copies()
+    made += copies() + checkpoint_lines()
     return [*made, study(), *layers(), *modules(), *starts_records()]

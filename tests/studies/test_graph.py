@@ -25,6 +25,15 @@ def test_runs_wait_for_the_run_that_they_start_from(tasks):
         assert needs[name] == {0}
 
 
+def test_the_centre_waits_for_all_runs_that_it_is_the_mean_of():
+    spec = tiny_study(arms=("C-T",), replicates=3)
+    tasks = graph.tasks(plan.make(spec, Path("w")), {}, Path("w/records"))
+    names = [task.name for task in tasks]
+    needs = {part.name: {names[i] for i in part.needs} for part in graph.parts(tasks)}
+    assert needs["train C-T 2"] == {f"train P-T {i}" for i in (1, 2, 3)}
+    assert needs["train C-T 1 block:4"] == {f"train P-T {i} block:4" for i in (1, 2, 3)}
+
+
 def test_questions_wait_for_the_runs_that_they_are_about(tasks):
     names = [task.name for task in tasks]
     for task, part in zip(tasks, graph.parts(tasks), strict=True):

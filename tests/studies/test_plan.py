@@ -105,6 +105,29 @@ def test_copies_of_the_first_three_runs():
         )
 
 
+def test_the_arm_of_the_centre_starts_from_all_runs_fine_tuned_there():
+    spec = tiny_study(partial=(), arms=("C-T",), rates=(0.2,))
+    assert spec.problems() == []
+    runs = plan.make(spec, ROOT).runs
+    by_name = {run.name: run for run in runs}
+    for cell in ("", " block:4"):
+        tuned = [str(by_name[f"P-T {i}{cell}"].workdir) for i in (1, 2)]
+        for i in (1, 2):
+            centre, p_t = (by_name[f"{kind} {i}{cell}"].spec for kind in ("C-T", "P-T"))
+            start = centre.init_from
+            assert [start.workdir, *start.average] == tuned
+            assert start.head == "keep"
+            changed = dataclasses.replace(
+                centre, init_from=p_t.init_from, name=p_t.name, kind="P-T"
+            )
+            assert changed == p_t
+            places = [run.name for run in runs]
+            assert places.index(centre.name) > places.index(f"P-T 2{cell}")
+    alone = plan.make(tiny_study(partial=(), arms=("C-T",), replicates=1), ROOT)
+    (centre,) = alone.of_kind("C-T")
+    assert centre.spec.init_from.average == ()
+
+
 def test_the_arm_of_statistics():
     """S-T is P-T in all but that its weights are drawn."""
     runs = plan.make(tiny_study(partial=(), arms=("S-T",)), ROOT).runs

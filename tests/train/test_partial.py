@@ -319,3 +319,52 @@ def test_what_is_taken_and_frozen_is_part_of_the_digest() -> None:
 def test_problems(modules: Any, freeze: Any, problem: str) -> None:
     start = InitFrom(workdir="P", modules=modules)
     assert make_spec(init_from=start, optim={"freeze": freeze}).problems() == [problem]
+
+
+def test_the_start_is_the_mean_of_runs(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("a", "b", "c")]
+    for seed, folder in enumerate(folders):
+        run(make_spec(name=folder.name, seed=seed), folder)
+    first, *others = map(str, folders)
+    for name, average, head in (("mean", others, "keep"), ("other", others[::-1], "keep"),
+                                ("fresh", others, "zeros")):  # fmt: skip
+        start = InitFrom(workdir=first, average=tuple(average), head=head)
+        run(make_spec(num_steps=0, seed=7, init_from=start), tmp_path / name)
+    every = [leaves(folder) for folder in folders]
+    began, other, fresh = (leaves(tmp_path / name, 0) for name in ("mean", "other", "fresh"))
+    for name, leaf in began.items():
+        expected = np.mean([own[name].astype(np.float64) for own in every], axis=0)
+        np.testing.assert_allclose(leaf, expected, rtol=1e-7, atol=1e-30)
+        np.testing.assert_allclose(leaf, other[name], rtol=1e-7, atol=1e-30)
+        assert leaf.dtype == every[0][name].dtype
+        if module_of(name) == "head":
+            assert not fresh[name].any()
+    start = checkpoints.origin(tmp_path / "mean")["init_from"]
+    assert start["run"] == "mean of a, b, c"
+    assert checkpoints.identity(start) == checkpoints.identity(
+        checkpoints.origin(tmp_path / "other")["init_from"]
+    )
+    assert checkpoints.identity(start) != checkpoints.identity(checkpoints.origin(folders[0]))
+    two = InitFrom(workdir=first, average=tuple(others[:1]), head="keep")
+    with pytest.raises(ValueError, match="the start: it started from 'mean of a, b, c'"):
+        run(make_spec(num_steps=0, seed=7, init_from=two), tmp_path / "mean")
+
+
+def test_runs_of_two_models_have_no_mean(pretrained: Path, tmp_path: Path) -> None:
+    run(make_spec(name="wide", model={"options": {"width": 7}}), tmp_path / "wide")
+    start = InitFrom(workdir=str(pretrained), average=(str(tmp_path / "wide"),))
+    with pytest.raises(ValueError, match=r"params/block/conv/kernel.* in checkpoint .*wide"):
+        run(make_spec(init_from=start), tmp_path / "run")
+    gone = InitFrom(workdir=str(pretrained), average=(str(tmp_path / "gone"),))
+    with pytest.raises(ValueError, match=r"there is no folder .*gone"):
+        run(make_spec(init_from=gone), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    (problem,) = InitFrom(workdir="a", average=("b", "a")).problems()
+    assert problem.startswith("average: expected each run once")
+
+
+def test_statistics_of_no_run(tmp_path: Path) -> None:
+    start = InitFrom(workdir=str(tmp_path / "P"), weights="statistics")
+    with pytest.raises(ValueError, match=r"there is no folder .*P"):
+        run(make_spec(init_from=start), tmp_path / "S-T")
+    assert not (tmp_path / "S-T" / "checkpoints").exists()

@@ -482,6 +482,7 @@ KINDS: Mapping[str, Kind] = {
     "transferability": kind(Transferability, "axis target", "split", "layer probe_split"),
     "mistakes": kind(Mistakes, "models kinds", "target split", "confidence threshold shown"),
     "interpolation": kind(Interpolation, *_OF_PAIR, _ON_LINE),
+    "checkpoint_interpolation": kind(Interpolation, "a b kind_a kind_b at", "split", _ON_LINE),
     "plane": kind(Plane, "models kinds", "split", "num_points"),
     "basin": kind(Basin, *_OF_PAIR, "loss noise num_draws tolerance confidence"),
     "permutation": kind(Permutation, *_OF_PAIR, _ON_LINE),

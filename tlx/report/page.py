@@ -123,6 +123,8 @@ def _facts(records: Sequence[Record]) -> str:
     )
     if any(c.kind == "S-T" for c in found):
         kinds += " S-T starts from random weights with the mean and spread of each tensor of P."
+    if any(c.kind == "C-T" for c in found):
+        kinds += " C-T is fine-tuned again from the mean of the P-T."
     done = " · ".join(html.escape(p) for p in parts) or NO_DATA.capitalize()
     return f'<p class="facts">{done}</p>\n<p>{sections.prose(kinds)}</p>'
 

@@ -12,7 +12,7 @@ from tlx.report.words import verdicts
 from tlx.report.words.numbers import NO_DATA
 from tlx.report.words.table import Table, unbroken
 
-_KIND = re.compile(r"(?<![\w-])(P-T|S-T|RI-T|P)(?![\w-])")
+_KIND = re.compile(r"(?<![\w-])(P-T|C-T|S-T|RI-T|P)(?![\w-])")
 
 
 class Figure(NamedTuple):

@@ -13,7 +13,7 @@ from tlx.data.spec import DataSpec, parse_shuffle
 from tlx.train.spec import RunSpec
 
 BOTH = ("P-T", "RI-T")
-ARMS = ("S-T",)
+ARMS = ("S-T", "C-T")
 """Further kinds of run, trained as P-T is, from another start: see `StudySpec.arms`."""
 
 

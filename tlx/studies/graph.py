@@ -103,7 +103,7 @@ def parts(tasks: list[Task]) -> list[Part]:
     for task in tasks:
         if isinstance(task, Training):
             start = task.run.spec.init_from
-            needs = [] if start is None else [Path(start.workdir)]
+            needs = [Path(place) for place in (start.workdir, *start.average)] if start else []
             kind = "train"
         else:
             needs = [run.workdir for run in runs_in(task.subject)]

@@ -60,9 +60,28 @@ def _fork(run: Run, step: int, workdir: Path) -> Run:
 def _of_cell(
     spec: StudySpec, cell: axes.Cell, of_kind: Mapping[str, RunSpec], workdir: Path
 ) -> Iterator[Run]:
-    """The runs of a cell: replicates × rates × kinds."""
+    """The runs of a cell: replicates × rates × kinds; those that start from others come last."""
+    kinds = axes.kinds(cell.axis, spec.arms)
+    of_cell = list(_replicates(spec, cell, of_kind, [k for k in kinds if k != "C-T"], workdir))
+    yield from of_cell
+    if "C-T" not in kinds:
+        return
+    tuned = [run for run in of_cell if run.kind == "P-T" and not run.is_further_rate]
+    first, *others = (str(run.workdir) for run in tuned)
+    centre = InitFrom(workdir=first, average=tuple(others), head="keep")
+    base = dataclasses.replace(of_kind["P-T"], init_from=centre)
+    yield from _replicates(spec, cell, {"C-T": base}, ["C-T"], workdir)
+
+
+def _replicates(
+    spec: StudySpec,
+    cell: axes.Cell,
+    of_kind: Mapping[str, RunSpec],
+    kinds: Sequence[str],
+    workdir: Path,
+) -> Iterator[Run]:
     for i in range(spec.replicates):
-        for kind in axes.kinds(cell.axis, spec.arms):
+        for kind in kinds:
             base = axes.apply(cell, of_kind[kind])
             base = dataclasses.replace(base, seed=base.seed + i * SEEDS_APART)
             plain_rate = base.optim.rate

@@ -87,7 +87,7 @@ def run_one(spec: RunSpec, workdir: Path, *, progress: Progress | None = None) -
     Raises:
       ValueError: if the config cannot run or the workdir holds another one; before any work.
     """
-    if spec.kind.startswith(("P-T", "S-T")) and spec.init_from is None:
+    if spec.kind.startswith(("P-T", "S-T", "C-T")) and spec.init_from is None:
         raise ValueError(
             f"a run of kind {spec.kind} starts from pretrained weights, and init_from names none; "
             "give --config.init_from.workdir=WORKDIR, or a config's argument for it"

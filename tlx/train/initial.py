@@ -1,5 +1,7 @@
 """The weights that a run starts from."""
 
+import dataclasses
+import hashlib
 import zlib
 from pathlib import Path
 from typing import Any
@@ -41,9 +43,7 @@ def initial_variables(
         return own, None
     start = spec.init_from
     origin = find_origin(start)
-    loaded = tree.named_leaves(
-        checkpoints.restore(start.workdir, int(origin["step"]), as_numpy=True)
-    )
+    loaded = _loaded(start)
     _require_fit(loaded, own, start)
 
     def begin(name: str, leaf: Any) -> Any:
@@ -57,12 +57,56 @@ def initial_variables(
     return tree.map_named(begin, own), origin
 
 
+def _loaded(start: InitFrom) -> dict[str, Any]:
+    """The leaves of the checkpoint, or their means over several, by name."""
+    every: list[dict[str, Any]] = []
+    for one in _each(start):
+        step = int(_origin(one)["step"])
+        leaves = tree.named_leaves(checkpoints.restore(one.workdir, step, as_numpy=True))
+        if every:
+            names = (f"checkpoint {Path(one.workdir)}", f"checkpoint {Path(start.workdir)}")
+            tree.same_structure(leaves, every[0], names=names)
+        every.append(leaves)
+    if len(every) == 1:
+        return every[0]
+    return {name: _mean(name, [leaves[name] for leaves in every]) for name in every[0]}
+
+
+def _mean(name: str, leaves: list[np.ndarray]) -> np.ndarray:
+    first = leaves[0]
+    if not tree.is_inexact(first):
+        if any((other != first).any() for other in leaves):
+            raise ValueError(
+                f"init_from.average: expected equal {name} in all runs, since its {first.dtype} "
+                "numbers have no mean"
+            )
+        return first
+    wide = np.result_type(first.dtype, np.float64) if first.dtype.kind in "fc" else np.float64
+    return np.mean([leaf.astype(wide) for leaf in leaves], axis=0).astype(first.dtype)
+
+
+def _each(start: InitFrom) -> list[InitFrom]:
+    """The starts whose mean a start is, each of one run."""
+    places = (start.workdir, *start.average)
+    return [dataclasses.replace(start, workdir=place, average=()) for place in places]
+
+
 def find_origin(start: InitFrom) -> checkpoints.Origin:
-    """The origin of the checkpoint that `start` names.
+    """The origin of the checkpoint that `start` names; of a mean one that all of them decide.
 
     Raises:
       ValueError: as `initial_variables`.
     """
+    every = [_origin(one) for one in _each(start)]
+    if len(every) == 1:
+        return every[0]
+    identities = "".join(sorted(map(checkpoints.identity, every)))
+    digest = hashlib.sha256(identities.encode()).hexdigest()
+    name = "mean of " + ", ".join(origin["run"] for origin in every)
+    return {**every[0], "run": name, "digest": digest, "weights": None}
+
+
+def _origin(start: InitFrom) -> checkpoints.Origin:
     if not Path(start.workdir).is_dir():
         raise ValueError(
             "init_from: expected the workdir of a run, or of tlx import, but there is no folder "

@@ -164,6 +164,10 @@ class InitFrom:
 
     Attributes:
       workdir: the workdir of the other run.
+      average: workdirs of further runs of the same model: the start is the mean of the weights of
+        all of them, batch statistics included (of fine-tuned runs the centre of their region:
+        A. Gueta et al., Knowledge is a region in weight space for fine-tuned language models,
+        2023).
       step: a step that was kept, or "last" or "best".
       head: the start of the module "head": "zeros", "random" (the model's initialisation with
         this run's seed) or "keep".
@@ -178,6 +182,7 @@ class InitFrom:
     """
 
     workdir: str
+    average: tuple[str, ...] = ()
     step: int | str = "last"
     head: str = "zeros"
     modules: tuple[str, ...] | None = None
@@ -186,6 +191,10 @@ class InitFrom:
     def problems(self) -> list[str]:
         """Every problem with the values, in words."""
         found = check.text("workdir", self.workdir)
+        for other in self.average:
+            found += check.text("average", other)
+        if len({self.workdir, *self.average}) <= len(self.average):
+            found.append(f"average: expected each run once, got {self.workdir}, {self.average}")
         if isinstance(self.step, str):
             found += check.choice("step", self.step, STEP_NAMES)
         else:
@@ -345,8 +354,8 @@ def require_valid(spec: RunSpec) -> None:
 def digest(spec: RunSpec) -> str:
     """The sha256 (hex) of everything that determines the numbers of the run.
 
-    Left out: `name`, `kind`; and the paths in `init_from.workdir` and `data.folder` (the place of
-    a folder does not matter; the weights from there are identified by their digest in the run's
+    Left out: `name`, `kind`; and the paths in `init_from` and `data.folder` (the place of a folder
+    does not matter; the weights from there are identified by their digest in the run's
     origin, see `tlx.checkpoints.identity`).
     """
     fields = without_places(serial.to_dict(spec))
@@ -358,7 +367,7 @@ def digest(spec: RunSpec) -> str:
 def without_places(values: Mapping[str, Any]) -> dict[str, Any]:
     """The spec's dict without the paths of folders, which do not matter."""
     found = dict(values)
-    for part, field in (("init_from", "workdir"), ("data", "folder")):
+    for part, fields in (("init_from", ("workdir", "average")), ("data", ("folder",))):
         if found.get(part):
-            found[part] = {key: value for key, value in found[part].items() if key != field}
+            found[part] = {key: value for key, value in found[part].items() if key not in fields}
     return found

@@ -53,11 +53,11 @@ def test_the_arm_has_a_figure_a_table_and_a_column():
     assert "whiskers are 95% intervals over runs and" in PARTS["arms"].caption(made)
     headline = summary.headline(made)
     assert headline.columns[1:] == ("P-T", "S-T", "RI-T", "paper")
-    row = next(r for r in headline.rows if r[0] == "… 8×8 blocks shuffled")
+    row = next(r for r in headline.rows if r[0] == "Final, 8×8 blocks shuffled")
     assert row[2] != "no data"
     assert row[-1] == "agrees"
-    finest = [r[0] for r in headline.rows if r[0].startswith("…")]
-    assert finest == [f"… {b}×{b} blocks shuffled" for b in (4, 8, 16)]
+    finest = [r[0] for r in headline.rows if r[0].startswith("Final, ")]
+    assert finest == [f"Final, {b}×{b} blocks shuffled" for b in (4, 8, 16)]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 """Kinds of model and of pairs of models: their order, names and colours.
 
-One colour per kind, kept through all figures: P, P-T, S-T and RI-T have their own (apart from
+One colour per kind, kept through all figures: P, P-T, C-T, S-T and RI-T have their own (apart from
 each other under the common colour deficiencies), a pair of one kind has the kind's, a
 pair of two kinds the mixture. And the short names of layers.
 """
 
-KINDS = ("P", "P-T", "S-T", "RI-T")
+KINDS = ("P", "P-T", "C-T", "S-T", "RI-T")
 Pair = tuple[str, str]
 
-_COLOURS = {"P": "#0b8a6a", "P-T": "#1f5fa8", "S-T": "#2b2b2b", "RI-T": "#c95a08"}
+_COLOURS = {"P": "#0b8a6a", "P-T": "#1f5fa8", "C-T": "#8a4fb0", "S-T": "#2b2b2b", "RI-T": "#c95a08"}
 _OTHER = "#6b6b6b"
 _MARKERS = {
     ("P-T", "P-T"): "o",
@@ -16,6 +16,8 @@ _MARKERS = {
     ("P-T", "RI-T"): "D",
     ("P", "P-T"): "^",
     ("P", "RI-T"): "v",
+    ("C-T", "C-T"): "p",
+    ("P", "C-T"): ">",
     ("S-T", "S-T"): "P",
     ("P", "S-T"): "<",
 }
@@ -91,5 +93,5 @@ def _rank(kind: str) -> tuple[int, str]:
 TRAINED = ("P-T", "RI-T")
 """The two kinds that every study has on the target."""
 
-ON_TARGET = ("P-T", "S-T", "RI-T")
+ON_TARGET = ("P-T", "C-T", "S-T", "RI-T")
 """All kinds that are trained there, in the order in which they are shown."""

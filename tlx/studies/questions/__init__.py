@@ -9,6 +9,7 @@ from dataclasses import field
 
 from tlx.studies.question import Question
 from tlx.studies.questions.basin import Basin
+from tlx.studies.questions.checkpoint_interpolation import CheckpointInterpolation
 from tlx.studies.questions.checkpoints import Checkpoints
 from tlx.studies.questions.criticality import Criticality
 from tlx.studies.questions.distances import Distances
@@ -44,6 +45,9 @@ class Questions:
     domains: Domains = field(default_factory=Domains)
     mistakes: Mistakes = field(default_factory=Mistakes)
     interpolation: Interpolation = field(default_factory=Interpolation)
+    checkpoint_interpolation: CheckpointInterpolation = field(
+        default_factory=CheckpointInterpolation
+    )
     plane: Plane = field(default_factory=Plane)
     basin: Basin = field(default_factory=Basin)
     permutation: Permutation = field(default_factory=Permutation)

@@ -16,8 +16,8 @@ from tlx.studies import keys, trained
 from tlx.studies.question import Question, arrays, increasing
 from tlx.studies.runs import Plan, Run
 
-PATHS = ("direct", "optimisation")
-"""From a run's step 0 to its last: the straight line, or through all its checkpoints."""
+PATHS = ("direct", "optimisation", "best")
+"""From a run's step 0: straight to its last, through all its checkpoints, straight to its best."""
 
 BOUND_DRAWS = 20
 """Networks with noise in all modules at once, for the bound."""
@@ -64,14 +64,23 @@ class Criticality(Question):
         return problems + check.number("tolerance", self.tolerance, low=0)
 
     def subjects(self, plan: Plan) -> list[RunOnPath]:
-        """The first run of every kind, on both paths."""
-        return [RunOnPath(run, path) for run in plan.firsts() for path in PATHS]
+        """The first run of every kind on each path; on that to its best where it is kept."""
+        return [
+            RunOnPath(run, path)
+            for run in plan.firsts()
+            for path in PATHS
+            if path != "best" or run.spec.checkpoint.keep_best
+        ]
 
     def key(self, on_path: RunOnPath) -> keys.Key:
         """Of one run on one path."""
         run, path = on_path
-        key = keys.of_run(run, "train", by_step=path != "direct")
-        return key._replace(inputs={**key.inputs, "path": path})
+        key = keys.of_run(run, "train", by_step=path == "optimisation")
+        data = dict(key.data)
+        if path == "best":
+            best = checkpoints.resolve(run.workdir, "best")
+            data["best"] = keys.weights_at(run, best)
+        return key._replace(inputs={**key.inputs, "path": path}, data=data)
 
     def answer(self, on_path: RunOnPath) -> results.Criticality:
         """The errors on the path, and what they say of each module."""
@@ -118,8 +127,9 @@ class Criticality(Question):
 
 def _path(run: Run, path: str) -> tuple[PathFn, tuple[int, ...]]:
     steps = checkpoints.steps(run.workdir)
-    if path == "direct":
-        steps = (steps[0], steps[-1])
+    if path != "optimisation":
+        last = checkpoints.resolve(run.workdir, "best") if path == "best" else steps[-1]
+        steps = (steps[0], last)
     return paths.polygon([trained.params(run, step) for step in steps]), steps
 
 

@@ -1,14 +1,12 @@
 """The line between two runs, and the loss barrier on it."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from tlx.analyses.landscape import barriers
 from tlx.config import problems as check
 from tlx.records import results
 from tlx.studies import keys, lines, trained
-from tlx.studies.question import CONFIDENCE, Question, arrays
+from tlx.studies.question import CONFIDENCE, Question
 from tlx.studies.runs import Pair, Plan
 
 
@@ -39,30 +37,4 @@ class Interpolation(Question):
     def answer(self, pair: Pair) -> results.Interpolation:
         """The line, and the barrier on it."""
         a, b = (trained.params(run) for run in pair)
-        line = lines.line(pair.a, a, b, self.num_alphas)
-        loss, dip = (lines.barrier(line, of) for of in ("loss", "error"))
-        above_ends = barriers.barrier(line.alphas, line.mean["loss"], kind="endpoint_mean")
-        return arrays(
-            results.Interpolation,
-            alphas=line.alphas,
-            loss=line.mean["loss"],
-            accuracy=line.mean["accuracy"],
-            num_examples=line.mean["count"][0],
-            barrier_chord=loss.height,
-            barrier_chord_low=loss.low,
-            barrier_chord_high=loss.high,
-            barrier_endpoint_mean=above_ends.height,
-            accuracy_barrier=dip.height,
-            accuracy_barrier_low=dip.low,
-            accuracy_barrier_high=dip.high,
-            statistics=line.statistics,
-            **_areas(line.alphas, line.mean),
-        )
-
-
-def _areas(alphas: Any, mean: Mapping[str, Any]) -> dict[str, Any]:
-    """Of several labels an image: the mean area under their ROC curves, and its dip."""
-    if "auc" not in mean:
-        return {}
-    dip = barriers.barrier(alphas, -mean["auc"], kind="chord")
-    return {"auc": mean["auc"], "auc_barrier": dip.height}
+        return lines.interpolation_of(pair.a, a, b, self.num_alphas)

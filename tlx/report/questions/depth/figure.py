@@ -26,7 +26,7 @@ MOST = 8
 CUT = 1e-3
 """Singular values below so much of the largest of all are cut off."""
 
-_MARKERS = {"P": "^", "P-T": "o", "S-T": "P", "RI-T": "s", "RI": "x"}
+_MARKERS = {"P": "^", "P-T": "o", "C-T": "p", "S-T": "P", "RI-T": "s", "RI": "x"}
 
 
 def linear_probes(records: Records) -> list[Panel]:

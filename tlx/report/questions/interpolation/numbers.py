@@ -80,6 +80,15 @@ def bands(records: Records, quantity: str) -> dict[Pair, tuple[np.ndarray, np.nd
     return found
 
 
+def heights(records: Records, kinds: Pair) -> dict[tuple[str, str], float]:
+    """The accuracy barrier between each two runs of a kind of pair, by their names."""
+    group = _by_pair(records).get(kinds, [])
+    return {
+        (str(r.inputs["a"]), str(r.inputs["b"])): float(_accuracy_barrier(r.results).value)
+        for r in group
+    }
+
+
 def _by_pair(records: Records) -> dict[Pair, list[Record]]:
     return by_pair(records, "interpolation", "alphas", "loss", "accuracy")
 

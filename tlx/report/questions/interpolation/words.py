@@ -1,7 +1,7 @@
 """Is there a loss barrier between two models: the answer, its caption and its table."""
 
 from tlx.report.question import NOTHING, Answer, Check, Finding, KeyNumber, of_two
-from tlx.report.questions.interpolation import numbers
+from tlx.report.questions.interpolation import checkpoints, numbers
 from tlx.report.questions.interpolation.numbers import Barrier
 from tlx.report.read import over_runs
 from tlx.report.read.selection import Records, brackets, statistics_rule
@@ -126,7 +126,7 @@ HOW = (
     "to the mean of the upper ends. Batch statistics, where a model has them, belong to one "
     "set of weights: “re-estimated” says that they were estimated anew from training images "
     "at each α, “interpolated” that they were mixed like the weights, “a” or “b” that they "
-    "are those of one end.\n\n" + over_runs.HOW
+    "are those of one end.\n\n" + checkpoints.HOW
 )
 
 FINDING = Finding(

@@ -38,7 +38,11 @@ from tlx.report.words.verdicts import (
 MOST = 3
 """Modules that a sentence names at the most."""
 
-_PATHS = {"direct": "straight back", "optimisation": "through the checkpoints"}
+_PATHS = {
+    "direct": "straight back",
+    "optimisation": "through the checkpoints",
+    "best": "straight back from the best checkpoint",
+}
 
 
 def answer(records: Records) -> Answer:

@@ -180,7 +180,7 @@ def key_numbers(records: Records) -> list[KeyNumber]:
         return []
     return [
         KeyNumber(
-            f"… {shuffles.words(value)}",
+            f"Final, {shuffles.words(value)}",
             {kind: percent(found.final_of(kind, i)) for kind in found.kinds},
             above_zero(difference(found, i)),
         )
