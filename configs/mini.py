@@ -70,7 +70,8 @@ def study() -> ml_collections.ConfigDict:
     config.axes = {"shuffle": ("block:2", "block:8")}
     config.forks = (0, 20, 80)
     config.partial = ()
-    config.interpolation = config.permutation = config.instability = {"num_alphas": 11}
+    for question in ("interpolation", "checkpoint_interpolation", "permutation", "instability"):
+        config[question] = {"num_alphas": 11}
     config.similarity = {"num_resamples": 0}  # of five runs the interval is one over runs
     config.plane = {"num_points": 7}
     config.basin = {"noise": (0.02, 0.04, 0.08), "num_draws": 8, "tolerance": 0.02}

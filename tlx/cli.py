@@ -198,6 +198,9 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
       --config.basin.num_draws=64 --config.interpolation.num_alphas=51
     Other values at which P-T and RI-T are trained too (shuffle, train_size, target, init_step):
       --config.axes.shuffle="('pixel', 'block:8')" --config.replicates=3
+    Further arms (S-T: random weights with the statistics of P's; C-T: from the mean of the P-T),
+    and steps at which copies of runs part:
+      --config.arms="('S-T', 'C-T')" --config.forks="(0, 100)"
     """
     from tlx import config
     from tlx.report import summary

@@ -124,12 +124,12 @@ def test_all_problems_of_a_config_are_told_at_once():
         ("pretrain.data.name=mnist5", "pretrain.data.name: unknown"),
         (
             "axes.shuffle=('block:5',)",
-            "axes.shuffle: shuffle: expected a block size that divides image_size 32",
+            "axes.shuffle: shuffle: expected a block size that divides image_size 16",
         ),
         (
-            "axes.shuffle=('block:16',) "
+            "axes.shuffle=('block:8',) "
             "scratch.data.shuffle_seed=1234 finetune.data.shuffle_seed=1234",
-            "axes.shuffle: 'block:16' with shuffle_seed 1234 leaves all 4 blocks where they are",
+            "axes.shuffle: 'block:8' with shuffle_seed 1234 leaves all 4 blocks where they are",
         ),
         ("axes.shuffle=('none',)", "axes.shuffle: expected each once, and not 'none'"),
         ("replicates=1", "replicates: expected at least 2, since basin"),

@@ -1,4 +1,6 @@
-"""Synthetic lines between checkpoints. Formulas; nothing was measured."""
+"""Synthetic lines between checkpoints, and between many runs. Formulas; nothing was measured."""
+
+import itertools
 
 import numpy as np
 
@@ -33,3 +35,20 @@ def every():
             middle = end if kind == "P-T" else 0.2
             made.append(line("best / best", runs[a], runs[b], [end, end, middle, end, end]))
     return made
+
+
+def interpolation(a, b, height):
+    alphas = np.linspace(0, 1, 3)
+    results = {"alphas": alphas, "accuracy": [0.9, 0.9 - height, 0.9], "loss": [1, 1, 1]}
+    results |= {"accuracy_barrier": height, "num_examples": 100}
+    inputs = {"a": a, "b": b, "kind_a": "P-T", "kind_b": "P-T"}
+    return record_of("interpolation", inputs=inputs, results=results)
+
+
+def pairs(apart=()):
+    """Five runs, of which those in `apart` are across a barrier from the others."""
+    names = [f"P-T {i}" for i in range(1, 6)]
+    return [
+        interpolation(a, b, 0.5 if (a in apart) != (b in apart) else 0.01)
+        for a, b in itertools.combinations(names, 2)
+    ]

@@ -4,6 +4,7 @@ import pytest
 
 from tests.report.made import changed, nan, without
 from tests.report.synthetic import curve, distances, interpolation, similarity
+from tests.report.synthetic_checkpoints import pairs
 from tlx.report import question, summary
 from tlx.report.questions import PARTS, QUESTIONS
 from tlx.report.questions.interpolation import words as interpolation_words
@@ -138,7 +139,7 @@ def test_summary_without_records(tmp_path):
 
 @pytest.mark.parametrize("name", [name for name, part in PARTS.items() if part.table])
 def test_tables_have_a_cell_a_column(records, name):
-    table = PARTS[name].table(records)
+    table = PARTS[name].table(pairs() if name == "clusters" else records)
     assert {len(row) for row in table.rows} == {len(table.columns)}
     assert table.html().count("<td>") == len(table.rows) * (len(table.columns) - 1)
     assert len(table.text().splitlines()) == len(table.rows) + 2

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
+from tests.report.synthetic_checkpoints import pairs
 from tlx.report import figures
 from tlx.report.questions import PARTS
 
@@ -17,7 +18,7 @@ NAMES = tuple(PARTS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_figure_in_one_call(records, name):
     before = dict(mpl.rcParams)
-    drawn = getattr(figures, name)(records)
+    drawn = getattr(figures, name)(pairs() if name == "clusters" else records)
     assert dict(mpl.rcParams) == before
     assert isinstance(drawn, mpl.figure.Figure)
     assert all(axes.get_title(loc="left") for axes in drawn.axes)

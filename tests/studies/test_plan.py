@@ -82,6 +82,22 @@ def test_all_pairs_of_the_compared_runs():
     assert [run.name for run in planned.plane_corners()] == ["P-T 1", "P-T 2", "RI-T 1"]
 
 
+def test_each_replicate_has_its_own_shuffle():
+    spec = tiny_study(partial=(), axes=Axes(shuffle=("block:2",)), shuffle_by_seed=True)
+    assert spec.problems() == []
+    planned = plan.make(spec, ROOT)
+    seeds = {run.name: run.spec.data.shuffle_seed for run in planned.runs}
+    for kind in ("P-T", "RI-T"):
+        assert [seeds[f"{kind} {i} block:2"] for i in (1, 2)] == [1244, 1245]
+        assert [seeds[f"{kind} {i}"] for i in (1, 2)] == [1244, 1244]
+    assert names(planned.target_pairs("block:2")) == [
+        (f"P-T {i} block:2", f"RI-T {i} block:2") for i in (1, 2)
+    ]
+    assert len(planned.target_pairs()) == 4
+    still = tiny_study(axes=Axes(shuffle=("block:4",)), shuffle_by_seed=True, replicates=30)
+    assert any("replicate" in problem for problem in still.problems())  # of 4 blocks one stays
+
+
 def test_copies_of_the_first_three_runs():
     spec = tiny_study(partial=(), arms=("S-T",), replicates=4, forks=(2, 0), rates=(0.2,))
     assert spec.problems() == []

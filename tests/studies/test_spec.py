@@ -22,7 +22,7 @@ def asked(spec):
 
 
 def test_a_study_asks_all_questions_or_those_it_names():
-    every = tiny_study(axes=Axes(init_step=(0,), target=("mnist5k",)))
+    every = tiny_study(axes=Axes(init_step=(0,), target=("mnist5k",)), forks=(0,))
     assert every.problems() == []
     assert asked(every) == ["learning_curve", "mean_learning_curves", *NAMES, "study"]
     some = tiny_study(questions=("mistakes", "sweep"), replicates=1)

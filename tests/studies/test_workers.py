@@ -70,7 +70,7 @@ def killed(tmp_path_factory):
 def test_records_and_runs_are_those_of_one_process(alone, killed):
     workdir, said = killed
     ours, theirs = (records.query(root / "records") for root in (alone, workdir))
-    assert len(ours) == len(theirs) == 5 + 1 + 6 + 5 + 1, said
+    assert len(ours) == len(theirs) == 5 + 1 + 4 + 8 + 1, said
     for own in ours:
         (other,) = (r for r in theirs if (r.question, r.inputs) == (own.question, own.inputs))
         assert own.key == other.key
@@ -85,7 +85,7 @@ def test_what_was_done_before_a_kill_is_not_done_again(killed):
     _, said = killed
     done = [line for line in said.splitlines() if "    done  train" in line]
     assert done
-    assert "distances  5 records" in said
+    assert "distances  8 records" in said
     assert (killed[0] / "report.html").exists()
 
 

@@ -358,7 +358,7 @@ def test_runs_of_two_models_have_no_mean(pretrained: Path, tmp_path: Path) -> No
     gone = InitFrom(workdir=str(pretrained), average=(str(tmp_path / "gone"),))
     with pytest.raises(ValueError, match=r"there is no folder .*gone"):
         run(make_spec(init_from=gone), tmp_path / "run")
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not checkpoints.steps(tmp_path / "run")
     (problem,) = InitFrom(workdir="a", average=("b", "a")).problems()
     assert problem.startswith("average: expected each run once")
 
@@ -367,4 +367,4 @@ def test_statistics_of_no_run(tmp_path: Path) -> None:
     start = InitFrom(workdir=str(tmp_path / "P"), weights="statistics")
     with pytest.raises(ValueError, match=r"there is no folder .*P"):
         run(make_spec(init_from=start), tmp_path / "S-T")
-    assert not (tmp_path / "S-T" / "checkpoints").exists()
+    assert not checkpoints.steps(tmp_path / "S-T")

@@ -191,6 +191,22 @@ class Interpolation(NamedTuple):
     auc_barrier: Array = UNDEFINED  # []
 
 
+class CheckpointInterpolation(NamedTuple):
+    """The metrics on the line between two checkpoints, as those of an `Interpolation`."""
+
+    alphas: Array  # [K]
+    loss: Array  # [K], nats
+    accuracy: Array  # [K]
+    barrier_chord: Array  # []
+    barrier_chord_low: Array
+    barrier_chord_high: Array
+    accuracy_barrier: Array  # []
+    accuracy_barrier_low: Array
+    accuracy_barrier_high: Array
+    num_examples: Array  # []
+    statistics: Array  # str []
+
+
 class Similarity(NamedTuple):
     """The debiased CKA of all layers of two runs."""
 
@@ -482,7 +498,9 @@ KINDS: Mapping[str, Kind] = {
     "transferability": kind(Transferability, "axis target", "split", "layer probe_split"),
     "mistakes": kind(Mistakes, "models kinds", "target split", "confidence threshold shown"),
     "interpolation": kind(Interpolation, *_OF_PAIR, _ON_LINE),
-    "checkpoint_interpolation": kind(Interpolation, "a b kind_a kind_b at", "split", _ON_LINE),
+    "checkpoint_interpolation": kind(
+        CheckpointInterpolation, "a b kind_a kind_b at", "split", _ON_LINE
+    ),
     "plane": kind(Plane, "models kinds", "split", "num_points"),
     "basin": kind(Basin, *_OF_PAIR, "loss noise num_draws tolerance confidence"),
     "permutation": kind(Permutation, *_OF_PAIR, _ON_LINE),

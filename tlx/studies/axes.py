@@ -64,6 +64,15 @@ class Axes:
         in_order = values if axis == "target" else sorted(values)
         return [Cell(axis, str(value), f"{axis}:{value}") for value in in_order]
 
+    def shuffle_problems(self, finetune: RunSpec, replicates: int) -> list[str]:
+        """The problems with the shuffles of further replicates, each of which has its own."""
+        return [
+            f"shuffle of replicate {i + 1}: {problem}"
+            for i in range(1, replicates)
+            for cell in self.cells("shuffle")
+            for problem in _unmoved(reshuffled(apply(cell, finetune), i).data)
+        ]
+
     def problems(self, finetune: RunSpec, pretrain: RunSpec, init_step: int | str) -> list[str]:
         """Everything that is wrong with them for these runs of a study."""
         problems = []
@@ -100,6 +109,12 @@ def apply(cell: Cell, run: RunSpec) -> RunSpec:
         return run
     value: Any = int(cell.value) if cell.axis == "train_size" else cell.value
     data = dataclasses.replace(run.data, **{_FIELDS[cell.axis]: value})
+    return dataclasses.replace(run, data=data)
+
+
+def reshuffled(run: RunSpec, by: int) -> RunSpec:
+    """A run with the shuffle of another seed, so much above its own."""
+    data = dataclasses.replace(run.data, shuffle_seed=run.data.shuffle_seed + by)
     return dataclasses.replace(run, data=data)
 
 

@@ -10,9 +10,8 @@ import numpy as np
 from tlx.analyses.landscape import barriers, interpolation
 from tlx.core import auc, metrics
 from tlx.core.types import Metric, Params
-from tlx.records import results
 from tlx.studies import trained
-from tlx.studies.question import CONFIDENCE, arrays
+from tlx.studies.question import CONFIDENCE
 from tlx.studies.runs import Run
 from tlx.train.losses import make_loss
 
@@ -62,35 +61,19 @@ def barrier(on_line: Line, of: str) -> barriers.BarrierInterval:
     )
 
 
-def interpolation_of(run: Run, a: Params, b: Params, num_alphas: int) -> results.Interpolation:
-    """The record of the line from weights a to weights b on a run's test images."""
-    on_line = line(run, a, b, num_alphas)
-    loss, dip = (barrier(on_line, of) for of in ("loss", "error"))
-    above_ends = barriers.barrier(on_line.alphas, on_line.mean["loss"], kind="endpoint_mean")
-    return arrays(
-        results.Interpolation,
-        alphas=on_line.alphas,
-        loss=on_line.mean["loss"],
-        accuracy=on_line.mean["accuracy"],
-        num_examples=on_line.mean["count"][0],
-        barrier_chord=loss.height,
-        barrier_chord_low=loss.low,
-        barrier_chord_high=loss.high,
-        barrier_endpoint_mean=above_ends.height,
-        accuracy_barrier=dip.height,
-        accuracy_barrier_low=dip.low,
-        accuracy_barrier_high=dip.high,
-        statistics=on_line.statistics,
-        **_areas(on_line.alphas, on_line.mean),
-    )
-
-
-def _areas(alphas: Any, mean: Mapping[str, Any]) -> dict[str, Any]:
-    """Of several labels an image: the mean area under their ROC curves, and its dip."""
-    if "auc" not in mean:
-        return {}
-    dip = barriers.barrier(alphas, -mean["auc"], kind="chord")
-    return {"auc": mean["auc"], "auc_barrier": dip.height}
+def measured(on_line: Line) -> dict[str, Any]:
+    """What every record of a line has: its metrics, and the barriers on it."""
+    found = {
+        "alphas": on_line.alphas,
+        "loss": on_line.mean["loss"],
+        "accuracy": on_line.mean["accuracy"],
+        "num_examples": on_line.mean["count"][0],
+        "statistics": on_line.statistics,
+    }
+    for name, of in (("barrier_chord", "loss"), ("accuracy_barrier", "error")):
+        height = barrier(on_line, of)
+        found |= {name: height.height, f"{name}_low": height.low, f"{name}_high": height.high}
+    return found
 
 
 @functools.lru_cache(

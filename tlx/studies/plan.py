@@ -84,6 +84,8 @@ def _replicates(
         for kind in kinds:
             base = axes.apply(cell, of_kind[kind])
             base = dataclasses.replace(base, seed=base.seed + i * SEEDS_APART)
+            if spec.shuffle_by_seed and cell.axis == "shuffle":
+                base = axes.reshuffled(base, i)
             plain_rate = base.optim.rate
             for rate in dict.fromkeys((plain_rate, *spec.rates)):
                 further = "" if rate == plain_rate else f"rate:{rate:g}"

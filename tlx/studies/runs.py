@@ -139,9 +139,10 @@ class Plan(NamedTuple):
         return [pair for kind in self.kinds() for pair in self.pairs_of(kind, shuffle, most)]
 
     def pairs_of(self, kind: str, shuffle: str = "none", most: int | None = None) -> list[Pair]:
-        """All pairs of two runs of a kind."""
+        """All pairs of two runs of a kind on the same images."""
         runs = self.compared(kind, shuffle, most)
-        return [Pair(a, b) for a, b in itertools.combinations(runs, 2)]
+        pairs = itertools.combinations(runs, 2)
+        return [Pair(a, b) for a, b in pairs if a.spec.data == b.spec.data]
 
     def mixed_pairs(self, shuffle: str = "none") -> list[Pair]:
         """P-T and RI-T of one replicate: pairs that share no run."""

@@ -44,6 +44,9 @@ class StudySpec(Questions):
         replicates do not make 190 pairs of each kind.
       rates: further learning rates with which every P-T and RI-T is trained too.
       axes: other values of one thing at which P-T and RI-T are trained too.
+      shuffle_by_seed: whether each replicate has its own shuffle of a kind (replicate i that of the
+        config's shuffle_seed + i − 1), so that intervals over runs cover the chance of the
+        shuffle. Two replicates on shuffled images are then not compared by their features.
       forks: steps from which on copies of the first three P-T and RI-T go on with another order of
         the data, to see from which step on two copies share a basin; step 0 is the start.
       partial: further P-T runs that start from some modules of P only, the rest fresh: "first:k"
@@ -65,6 +68,7 @@ class StudySpec(Questions):
     most_compared: int = 5
     rates: tuple[float, ...] = ()
     axes: Axes = dataclasses.field(default_factory=Axes)
+    shuffle_by_seed: bool = False
     forks: tuple[int, ...] = ()
     partial: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
@@ -98,6 +102,7 @@ class StudySpec(Questions):
         problems += [f"init_{problem}" for problem in start.problems()]
         problems += check.integer("replicates", self.replicates, low=1)
         problems += check.integer("most_compared", self.most_compared, low=2)
+        problems += check.flag("shuffle_by_seed", self.shuffle_by_seed)
         for arm in self.arms:
             if arm not in ARMS:
                 problems.append(f"arms: {checks.unknown('arm', arm, ARMS)}")
@@ -143,6 +148,8 @@ class StudySpec(Questions):
                 f"{self.forks}"
             )
         of_axes = self.axes.problems(self.finetune, self.pretrain, self.init_step)
+        if self.shuffle_by_seed and not of_axes:
+            of_axes = self.axes.shuffle_problems(self.finetune, self.replicates)
         return problems + [f"axes.{problem}" for problem in of_axes] + self._rate_problems()
 
     def _rate_problems(self) -> list[str]:

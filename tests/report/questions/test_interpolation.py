@@ -1,12 +1,9 @@
 """The section on lines between models: its parts on checkpoints and on clusters of runs."""
 
-import itertools
-
 import numpy as np
 import pytest
 
-from tests.report.made import record_of
-from tests.report.synthetic_checkpoints import every, line
+from tests.report.synthetic_checkpoints import every, interpolation, line, pairs
 from tlx.report import figures
 from tlx.report.questions import PARTS
 from tlx.report.questions.interpolation import checkpoints, clusters
@@ -42,23 +39,6 @@ def test_the_figure_and_the_table_of_checkpoints():
     assert len(table.rows) == 6
     assert table.rows[0][:3] == ("start / last", "P-T", "3")
     assert "thin lines" in PARTS["checkpoint_interpolation"].caption(made)
-
-
-def interpolation(a, b, height):
-    alphas = np.linspace(0, 1, 3)
-    results = {"alphas": alphas, "accuracy": [0.9, 0.9 - height, 0.9], "loss": [1, 1, 1]}
-    results |= {"accuracy_barrier": height, "num_examples": 100}
-    inputs = {"a": a, "b": b, "kind_a": "P-T", "kind_b": "P-T"}
-    return record_of("interpolation", inputs=inputs, results=results)
-
-
-def pairs(apart):
-    """Five runs, of which those in `apart` are across a barrier from the others."""
-    names = [f"P-T {i}" for i in range(1, 6)]
-    return [
-        interpolation(a, b, 0.5 if (a in apart) != (b in apart) else 0.01)
-        for a, b in itertools.combinations(names, 2)
-    ]
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ def test_pairs_have_one_order_and_name():
     every = [pair(a, b) for i, a in enumerate(KINDS) for b in KINDS[i:]]
     names = [pair_name(k) for k in sorted(every, key=pair_rank)]
     assert names == [
-        "P-T / P-T", "P-T / S-T", "P-T / RI-T", "S-T / S-T", "S-T / RI-T", "RI-T / RI-T",
-        "P / P", "P-T / P", "S-T / P", "RI-T / P",
+        "P-T / P-T", "P-T / C-T", "P-T / S-T", "P-T / RI-T", "C-T / C-T", "C-T / S-T",
+        "C-T / RI-T", "S-T / S-T", "S-T / RI-T", "RI-T / RI-T",
+        "P / P", "P-T / P", "C-T / P", "S-T / P", "RI-T / P",
     ]  # fmt: skip
     assert len({pair_colour(k) for k in every}) == len(every)
     assert pair("other", "P-T") == ("P-T", "other")

@@ -5,6 +5,18 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 
+def check(pairs: Sequence[tuple[Hashable, Hashable]]) -> None:
+    """Raises a ValueError unless each is of two different runs, and there once."""
+    seen: set[frozenset[Hashable]] = set()
+    for pair in pairs:
+        runs = frozenset(pair)
+        if len(pair) != 2 or len(runs) != 2:
+            raise ValueError(f"expected pairs of two different runs, got {tuple(pair)}")
+        if runs in seen:
+            raise ValueError(f"expected each pair once, got {tuple(pair)} twice")
+        seen.add(runs)
+
+
 def incidence(pairs: Sequence[tuple[Hashable, Hashable]]) -> np.ndarray:
     """[M, R], 1 where a run is in a pair; without runs that are in all pairs."""
     runs = {run: place for place, run in enumerate(dict.fromkeys(r for p in pairs for r in p))}

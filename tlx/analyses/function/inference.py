@@ -136,7 +136,7 @@ def mean_over_pairs(
     _check(confidence)
     if y.ndim < 1 or len(y) != len(pairs):
         raise ValueError(f"expected values [M, ...] of {len(pairs)} pairs, got shape {y.shape}")
-    _check_pairs(pairs)
+    _pairs.check(pairs)
     if len(y) == 0:
         nothing = _plain(np.full(y.shape[1:], np.nan))
         return Estimate(nothing, nothing, nothing, nothing, 0, np.nan)
@@ -361,17 +361,6 @@ def _difference(
     found = _intervals.student(of, EQUAL, confidence)
     counts = (len(a), len(b)), a.shape[1] if a.ndim == 2 else 0
     return Comparison(*found, *counts, tuple(of.parts)), of
-
-
-def _check_pairs(pairs: Sequence[tuple[Hashable, Hashable]]) -> None:
-    seen: set[frozenset[Hashable]] = set()
-    for pair in pairs:
-        runs = frozenset(pair)
-        if len(pair) != 2 or len(runs) != 2:
-            raise ValueError(f"expected pairs of two different runs, got {tuple(pair)}")
-        if runs in seen:
-            raise ValueError(f"expected each pair once, got {tuple(pair)} twice")
-        seen.add(runs)
 
 
 def _plain(values: np.ndarray) -> Any:

@@ -7,7 +7,7 @@ from tlx import checkpoints
 from tlx.config import problems as check
 from tlx.records import results
 from tlx.studies import keys, lines, trained
-from tlx.studies.question import CONFIDENCE, Question
+from tlx.studies.question import CONFIDENCE, Question, arrays
 from tlx.studies.runs import Plan, Run
 
 
@@ -43,6 +43,7 @@ class CheckpointInterpolation(Question):
     """
 
     version: ClassVar[int] = 1
+    replicates: ClassVar[int] = 1
 
     num_alphas: int = 21
 
@@ -83,7 +84,8 @@ class CheckpointInterpolation(Question):
         }
         return keys.Key(inputs, data, {"confidence": CONFIDENCE})
 
-    def answer(self, ends: Ends) -> results.Interpolation:
+    def answer(self, ends: Ends) -> results.CheckpointInterpolation:
         """The line, and the barrier on it."""
         a, b = (trained.params(end.run, end.at) for end in ends)
-        return lines.interpolation_of(ends.a.run, a, b, self.num_alphas)
+        line = lines.line(ends.a.run, a, b, self.num_alphas)
+        return arrays(results.CheckpointInterpolation, **lines.measured(line))

@@ -1,12 +1,14 @@
 """The line between two runs, and the loss barrier on it."""
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+from tlx.analyses.landscape import barriers
 from tlx.config import problems as check
 from tlx.records import results
 from tlx.studies import keys, lines, trained
-from tlx.studies.question import CONFIDENCE, Question
+from tlx.studies.question import CONFIDENCE, Question, arrays
 from tlx.studies.runs import Pair, Plan
 
 
@@ -37,4 +39,19 @@ class Interpolation(Question):
     def answer(self, pair: Pair) -> results.Interpolation:
         """The line, and the barrier on it."""
         a, b = (trained.params(run) for run in pair)
-        return lines.interpolation_of(pair.a, a, b, self.num_alphas)
+        line = lines.line(pair.a, a, b, self.num_alphas)
+        above_ends = barriers.barrier(line.alphas, line.mean["loss"], kind="endpoint_mean")
+        return arrays(
+            results.Interpolation,
+            barrier_endpoint_mean=above_ends.height,
+            **lines.measured(line),
+            **_areas(line.alphas, line.mean),
+        )
+
+
+def _areas(alphas: Any, mean: Mapping[str, Any]) -> dict[str, Any]:
+    """Of several labels an image: the mean area under their ROC curves, and its dip."""
+    if "auc" not in mean:
+        return {}
+    dip = barriers.barrier(alphas, -mean["auc"], kind="chord")
+    return {"auc": mean["auc"], "auc_barrier": dip.height}

@@ -49,7 +49,12 @@ class Sweep(Question):
         """Of the runs along one axis."""
         every = swept.runs
         inputs = {"axis": swept.axis, "target": every[0].spec.data.name, "split": "test"}
-        data = {value: keys.data_of(runs) for value, runs in swept.cells.items()}
+        data = {
+            value: {
+                str(i): keys.data_of(group) for i, group in enumerate(_on_the_same_images(runs))
+            }
+            for value, runs in swept.cells.items()
+        }
         options = {"confidence": CONFIDENCE, "selected_on": curves.selected_on(every)}
         return keys.Key(inputs, data, options)
 
@@ -117,9 +122,11 @@ def _table(runs: Sequence[Run], kinds: Sequence[str]) -> Table:
     by_kind = [[recipe for (k, _), recipe in recipes.items() if k == kind] for kind in kinds]
     read = [[[curves.read(run) for run in recipe] for recipe in rates] for rates in by_kind]
     every = [run for rates in by_kind for recipe in rates for run in recipe]
-    models = [(trained.apply_fn(run), trained.params(run)) for run in every]
-    answers = predictions.collect(models, trained.stream(runs[0]))
-    of_run = dict(zip([run.name for run in every], np.asarray(answers.right), strict=True))
+    of_run: dict[str, np.ndarray] = {}
+    for group in _on_the_same_images(every):
+        models = [(trained.apply_fn(run), trained.params(run)) for run in group]
+        answers = predictions.collect(models, trained.stream(group[0]))
+        of_run |= dict(zip([run.name for run in group], np.asarray(answers.right), strict=True))
     # with several labels an image, the share of them that is right
     right = [
         [np.stack([of_run[run.name].mean(-1) for run in recipe]) for recipe in rates]
@@ -133,6 +140,14 @@ def _table(runs: Sequence[Run], kinds: Sequence[str]) -> Table:
     first = read[0][0][0]
     rates = np.array([[recipe[0].spec.optim.rate for recipe in rates] for rates in by_kind])
     return Table(rates, values, read, right, first.num["test"], first.num["train"])
+
+
+def _on_the_same_images(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs in groups of the same data, which differ where each replicate has its own shuffle."""
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.spec.data, []).append(run)
+    return list(groups.values())
 
 
 def _numbers(curve: curves.Curve) -> dict[str, float]:

@@ -62,10 +62,10 @@ def lines(records: Records) -> dict[str, dict[str, Lines]]:
 
 
 def _lines(group: list[Record]) -> Lines:
-    first: results.Interpolation = group[0].results
+    first: results.CheckpointInterpolation = group[0].results
     alphas = np.asarray(first.alphas, np.float64)
     same = [r for r in group if r.results.alphas.shape == alphas.shape]
-    found: list[results.Interpolation] = [r.results for r in same]
+    found: list[results.CheckpointInterpolation] = [r.results for r in same]
     accuracy = np.array([array(f.accuracy, alphas.shape) for f in found])
     n = min(whole(f.num_examples) for f in found)
 
@@ -155,5 +155,5 @@ def table(records: Records) -> Table | None:
 
 HOW = (
     "The best checkpoint of a run is the one with the highest accuracy on images held out, and "
-    "without those, as in the paper, on the test images. " + over_runs.HOW
+    "without those, as the paper does it, on the test images. " + over_runs.HOW
 )
