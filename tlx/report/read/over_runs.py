@@ -63,9 +63,9 @@ def of_pairs(pairs: Sequence[RunPair], each: Sequence[Estimate]) -> Estimate:
     return _estimate(_over(pairs, values), min(e.n for e in estimates))
 
 
-def band(pairs: Sequence[RunPair], values: np.ndarray) -> np.ndarray | None:
-    """The mean over pairs of [M, ...] and the ends of its interval, [3, ...]; None of too few."""
-    return np.stack(_over(pairs, values)[:3]) if are_enough(pairs) else None
+def band(pairs: Sequence[RunPair], values: np.ndarray) -> inference.Estimate | None:
+    """The mean over pairs of [M, ...], an estimate of arrays [...]; None of too few."""
+    return _over(pairs, values) if are_enough(pairs) else None
 
 
 def pairs_of(group: Sequence[Record]) -> list[RunPair]:

@@ -76,7 +76,7 @@ def bands(records: Records, quantity: str) -> dict[Pair, tuple[np.ndarray, np.nd
         ordered = [getattr(line, quantity)[np.argsort(line.alphas)] for line in each]
         over = band(pairs_of(group), np.array(ordered))
         if over is not None:
-            found[kinds] = np.sort(alphas), over
+            found[kinds] = np.sort(alphas), np.stack(over[:3])
     return found
 
 

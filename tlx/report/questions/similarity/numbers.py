@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tlx.analyses.function import inference
 from tlx.records import Record, results
 from tlx.report.read.over_runs import band, of_pairs, pairs_of
 from tlx.report.read.selection import Records, by_pair, of_kind, shuffle_of
@@ -23,6 +24,7 @@ class Layers(NamedTuple):
         over the pairs; without those the least and the greatest of the pairs.
       is_interval: whether `low` and `high` are confidence intervals.
       each: [M, L], of each pair.
+      over_runs: the values as means over the pairs; None of too few runs.
       mean: over the layers that have a value in every pair.
       chance: what the biased estimator has on average where images are paired at random;
         NaN where it was not recorded, and 0 for the debiased one.
@@ -37,6 +39,7 @@ class Layers(NamedTuple):
     high: np.ndarray
     is_interval: bool
     each: np.ndarray
+    over_runs: inference.Estimate | None
     mean: Estimate
     chance: np.ndarray
     z: np.ndarray
@@ -47,6 +50,9 @@ class Layers(NamedTuple):
     def estimate(self, i: int) -> Estimate:
         """Layer `i` as an estimate, with its interval where it has one."""
         found = estimate(self.value[i], self.low[i], self.high[i], n=self.num_images)
+        if self.over_runs is not None and found.interval is not None:
+            error, degrees = float(self.over_runs.error[i]), self.over_runs.degrees
+            return found._replace(error=error, degrees=degrees)
         return found if self.is_interval else found._replace(interval=None)
 
 
@@ -112,7 +118,7 @@ def _layers(group: list[Record], estimator: str) -> Layers:
     ]
     over_runs = band(pairs, values)
     if over_runs is not None:
-        _, low, high = over_runs
+        low, high = over_runs.low, over_runs.high
         is_interval = True
     elif is_interval:
         low, high = low.mean(axis=0), high.mean(axis=0)
@@ -125,6 +131,7 @@ def _layers(group: list[Record], estimator: str) -> Layers:
         high,
         is_interval,
         values,
+        over_runs,
         of_pairs(pairs, of_pair),
         np.zeros(len(names)) if estimator == "debiased" else diagonal("chance").mean(axis=0),
         diagonal("z").min(axis=0),
