@@ -13,22 +13,23 @@ One run of it alone: tlx train --config=configs/mini.py:scratch --workdir=runs/s
 :pretrain, or :finetune=WORKDIR, which starts from the run in WORKDIR.
 
 Cost: five minutes on two CPU cores (4 min 48 s, with nothing compiled before), nine of processor
-time: 64 runs of a net of 19,491 weights, 1,000 steps of P and 200 of each other, 32 images each, and
-what is asked of them; 51 MB on disk.
+time: 64 runs of a net of 19,491 weights, 1,000 steps of P and 200 of each other, 32 images each,
+and what is asked of them; 51 MB on disk.
 
-Expected (seen on two cores, jax 0.10.2; 797 test images; 95 % intervals over runs): P-T ends at 88.6
-[86.9, 90.3] %, S-T at 83 [80, 86] and RI-T at 81 [78, 84]; with 2x2 blocks shuffled at 85.4, 85.6 and
-82.8, so that the advantage of P-T is 5 [1, 9] points smaller there, and what features bring (P-T −
-S-T), 6 [2, 9] points on whole images, is nothing measurable; between two P-T the line has no dip,
-between two S-T accuracy falls 70 points, between two RI-T 69; two P-T share a basin, with delta of 2.8
-to 5.6 (0.02 to 0.04 a parameter), two RI-T none; two P-T are 4.4 apart in l2, two RI-T 17.0; mean CKA
-over layers 0.92 [0.90, 0.94] against 0.81 [0.75, 0.87]; one module rewound to step 0 costs P-T 15.1
-[14.2, 16.0] points on average, RI-T 32 [18, 45]; kappa of mistakes 0.51 [0.39, 0.62] against 0.38
-[0.33, 0.43]. Copies of P-T that part at any step share a basin, of RI-T from step 20 on.
-RI-T trains from every seed: of twenty (0, 1000 … 19000) it ends at 81.0 % on average, at 77.3 at the
-least and 85.4 at the most.
-With :depth, one run each, all at P-T's recipe: the first four modules from P bring 90.5 %, all but the
-first two 88.7 %, all but the first four 78.5 %, none 71.4 %.
+Expected (seen on two cores, jax 0.10.2; 797 test images; 95 % intervals over runs): P-T ends at
+88.6 [86.9, 90.3] %, S-T at 83 [80, 86] and RI-T at 81 [78, 84]; with 2x2 blocks shuffled at 85.4,
+85.6 and 82.8, so that the advantage of P-T is 5 [1, 9] points smaller there, and what features
+bring (P-T − S-T), 6 [2, 9] points on whole images, is nothing measurable; between two P-T the line
+has no dip, between two S-T accuracy falls 70 points, between two RI-T 69; two P-T share a basin,
+with delta of 2.8 to 5.6 (0.02 to 0.04 a parameter), two RI-T none; two P-T are 4.4 apart in l2, two
+RI-T 17.0; mean CKA over layers 0.92 [0.90, 0.94] against 0.81 [0.75, 0.87]; one module rewound to
+step 0 costs P-T 15.1 [14.2, 16.0] points on average, RI-T 32 [18, 45]; kappa of mistakes 0.51
+[0.39, 0.62] against 0.38 [0.33, 0.43]. Copies of P-T that part at any step share a basin, of RI-T
+from step 20 on.
+RI-T trains from every seed: of twenty (0, 1000 … 19000) it ends at 81.0 % on average, at 77.3 at
+the least and 85.4 at the most.
+With :depth, one run each, all at P-T's recipe: the first four modules from P bring 90.5 %, all but
+the first two 88.7 %, all but the first four 78.5 %, none 71.4 %.
 """
 
 import ml_collections
