@@ -144,8 +144,8 @@ def table(records: Records) -> Table | None:
             str(len(own.accuracy)),
             *(percent(end) for end in own.ends),
             percent(own.highest),
-            text(own.accuracy_barrier, 100.0),
-            text(own.loss_barrier),
+            text(own.accuracy_barrier, 100.0, most=2),
+            text(own.loss_barrier, most=3),
         )
         for between, found in lines(records).items()
         for kind, own in found.items()
