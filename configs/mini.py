@@ -26,8 +26,8 @@ RI-T 17.0; mean CKA over layers 0.92 [0.90, 0.94] against 0.81 [0.75, 0.87]; one
 step 0 costs P-T 15.1 [14.2, 16.0] points on average, RI-T 32 [18, 45]; kappa of mistakes 0.51
 [0.39, 0.62] against 0.38 [0.33, 0.43]. Copies of P-T that part at any step share a basin, of RI-T
 from step 20 on.
-RI-T trains from every seed: of twenty (0, 1000 … 19000) it ends at 81.0 % on average, at 77.3 at
-the least and 85.4 at the most.
+RI-T trains from every seed: of twenty (0, 1000, 2000 and so on) it ends at 81.0 % on average, at
+77.3 at the least and 85.4 at the most.
 With :depth, one run each, all at P-T's recipe: the first four modules from P bring 90.5 %, all but
 the first two 88.7 %, all but the first four 78.5 %, none 71.4 %.
 """
