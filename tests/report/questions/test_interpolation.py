@@ -70,6 +70,12 @@ def test_a_chain_of_small_barriers_connects_and_a_missing_pair_does_not():
     assert len(figures.clusters(made).axes) == 1
 
 
+def test_two_groups_that_a_barrier_connects_late_are_one():
+    made = [interpolation(*ends, 0.0) for ends in ("ab", "ad", "cd")]
+    made += [interpolation(*ends, 0.5) for ends in ("ac", "bc", "bd")]
+    assert clusters.clusters(made)["P-T"].sizes == [4]
+
+
 def test_two_runs_are_no_clusters():
     made = [interpolation("a", "b", 0.0)]
     assert clusters.clusters(made) == {}
