@@ -16,8 +16,8 @@ STUDENT = {1: np.nan, 2: 12.706, 3: 4.303, 5: 2.776}
 OPTIONS = {"confidence": 0.95, "selected_on": "valid"}
 
 
-def with_arm(record, share=0.75):
-    """The sweep with S-T, which has this share of P-T's advantage lost."""
+def with_arm(record, share=0.75, arm="S-T"):
+    """The sweep with another arm, which has this share of P-T's advantage lost."""
     given = record.results
     p_t, ri_t = (np.array([getattr(given, f"final{e}")[k] for e in ("_mean", "_low", "_high")])
                  for k in (0, 1))  # fmt: skip
@@ -30,7 +30,7 @@ def with_arm(record, share=0.75):
         results[name] = [*getattr(given, name), getattr(given, name)[0]]
     for name in ("final", "average", "area", "best", "selected", "steps_to"):
         results[name] = [*getattr(given, name), getattr(given, name)[0]]
-    results |= {"kinds": ["P-T", "RI-T", "S-T"], "contrasts": ["P-T − S-T", "S-T − RI-T"]}
+    results |= {"kinds": ["P-T", "RI-T", arm], "contrasts": [f"P-T − {arm}", f"{arm} − RI-T"]}
     for name, of in (("contrast", "difference"), ("contrast_speed", "speed")):
         for end in ("", "_low", "_high"):
             values = getattr(given, f"{of}{end}")

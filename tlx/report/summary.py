@@ -8,7 +8,7 @@ from tlx.report.question import Answer
 from tlx.report.questions import QUESTIONS
 from tlx.report.read.selection import Records, Source, confidence, listed, problems
 from tlx.report.words import verdicts
-from tlx.report.words.kinds import ON_TARGET, TRAINED
+from tlx.report.words.kinds import TRAINED
 from tlx.report.words.numbers import NO_DATA
 from tlx.report.words.table import Table
 
@@ -47,11 +47,8 @@ def headline(records: Source) -> Table:
                 verdict = question.answer(records).verdict
             rows.append((found.name, found.cells, _VERDICTS[verdict]))
     measured = [row for row in rows if any(row[1].get(k, NO_DATA) != NO_DATA for k in TRAINED)]
-    kinds = [
-        kind
-        for kind in ON_TARGET
-        if kind in TRAINED or any(cells.get(kind, NO_DATA) != NO_DATA for _, cells, _ in rows)
-    ]
+    has_control = any(cells.get("S-T", NO_DATA) != NO_DATA for _, cells, _ in rows)
+    kinds = ("P-T", "S-T", "RI-T") if has_control else TRAINED
     return Table(
         (_levels(records), *kinds, "paper"),
         tuple(

@@ -37,7 +37,8 @@ class StudySpec(Questions):
       init_head: what fine-tuning's new head starts from; see `tlx.train.spec.InitFrom`.
       arms: further kinds of run on the target, plain and along the axes: "S-T", trained as P-T
         from weights drawn tensor by tensor with the mean and the standard deviation of P's; "C-T",
-        trained as P-T from the mean of the weights of all P-T runs there, head included.
+        trained as P-T from the mean of the weights of all P-T runs there, head included. All C-T
+        have this one start: intervals over them do not cover which P-T are averaged.
       replicates: runs of each kind, at least 2 where a question compares pairs;
         replicate i has the config's seed plus i·1000.
       most_compared: runs of each kind of which all pairs are compared, at most; so that twenty

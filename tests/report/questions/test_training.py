@@ -7,8 +7,8 @@ import pytest
 
 from tests.report.made import changed
 from tests.report.synthetic import curve
-from tests.report.synthetic_sweeps import PAPERS, learning, shuffled
-from tlx.report import figures, page
+from tests.report.synthetic_sweeps import PAPERS, learning, shuffled, with_arm
+from tlx.report import figures, page, summary
 from tlx.report.questions import PARTS
 from tlx.report.questions.shuffle import words as shuffle_words
 from tlx.report.questions.training import numbers
@@ -140,3 +140,12 @@ def test_the_interval_of_a_share_ends_at_all_images():
     found = sweeps.sweep([made], "shuffle")
     assert found.final_of("P-T", 0).interval[1] == 1
     assert found.final_of("P-T", 0).interval[0] == record.results.final_low[0, 0]
+
+
+def test_where_runs_from_the_mean_of_the_fine_tuned_ones_end():
+    made = [with_arm(shuffled(), share=-0.1, arm="C-T"), *RUNS]
+    sentence = training_words.answer(made).sentence
+    assert "from the mean of all P-T, one start for all C-T, it ends at 99" in sentence
+    assert sentence.endswith("3.0 [2.8, 3.2] points above P-T.")
+    assert "C-T" not in training_words.answer([shuffled(), *RUNS]).sentence
+    assert "C-T" not in summary.headline(made).columns

@@ -9,6 +9,7 @@ from tlx.report.question import NOTHING, Answer, Check, Finding, KeyNumber
 from tlx.report.questions.training.numbers import MeanCurves, group, mean_curves, plain
 from tlx.report.read import learning
 from tlx.report.read.selection import Records
+from tlx.report.read.sweeps import sweep
 from tlx.report.words.kinds import TRAINED
 from tlx.report.words.numbers import NO_DATA, Estimate, count, in_points, level, percent
 from tlx.report.words.table import Table
@@ -40,7 +41,31 @@ def answer(records: Records) -> Answer:
         if when
         else ""
     )
-    return Answer(sentence + more + _optimism(records, found.rates), sentence, (check,))
+    more += _optimism(records, found.rates) + _centre(records)
+    return Answer(sentence + more, sentence, (check,))
+
+
+def _centre(records: Records) -> str:
+    """Where runs end that start from the mean of the P-T; "" without such."""
+    for axis in ("shuffle", "train_size", "target"):
+        found = sweep(records, axis)
+        if found is None or _CENTRE not in found.contrasts or found.plain not in found.values:
+            continue
+        at = found.values.index(found.plain)
+        less = found.contrast_of(_CENTRE, at)
+        if less.known:
+            more = Estimate(-less.value, n=less.n)
+            if less.interval is not None:
+                more = more._replace(interval=(-less.interval[1], -less.interval[0]))
+            end = percent(found.final_of("C-T", at), error=False)
+            return (
+                " Fine-tuned again from the mean of all P-T, one start for all C-T, it ends at "
+                f"{end}, {in_points(more)} above P-T."
+            )
+    return ""
+
+
+_CENTRE = "P-T − C-T"
 
 
 def _optimism(records: Records, rates: dict[str, float]) -> str:
