@@ -334,8 +334,9 @@ def test_the_start_is_the_mean_of_runs(tmp_path: Path) -> None:
     began, other, fresh = (leaves(tmp_path / name, 0) for name in ("mean", "other", "fresh"))
     for name, leaf in began.items():
         expected = np.mean([own[name].astype(np.float64) for own in every], axis=0)
-        np.testing.assert_allclose(leaf, expected, rtol=1e-7, atol=1e-30)
-        np.testing.assert_allclose(leaf, other[name], rtol=1e-7, atol=1e-30)
+        size = np.mean([abs(own[name]) for own in every], axis=0)  # of what is summed, in float32
+        assert (abs(leaf - expected) <= 3e-7 * size).all(), name
+        np.testing.assert_array_equal(leaf, other[name], err_msg=name)
         assert leaf.dtype == every[0][name].dtype
         if module_of(name) == "head":
             assert not fresh[name].any()
@@ -353,7 +354,7 @@ def test_the_start_is_the_mean_of_runs(tmp_path: Path) -> None:
 def test_runs_of_two_models_have_no_mean(pretrained: Path, tmp_path: Path) -> None:
     run(make_spec(name="wide", model={"options": {"width": 7}}), tmp_path / "wide")
     start = InitFrom(workdir=str(pretrained), average=(str(tmp_path / "wide"),))
-    with pytest.raises(ValueError, match=r"params/block/conv/kernel.* in checkpoint .*wide"):
+    with pytest.raises(ValueError, match=r"params/block/conv/kernel.* in checkpoint .*"):
         run(make_spec(init_from=start), tmp_path / "run")
     gone = InitFrom(workdir=str(pretrained), average=(str(tmp_path / "gone"),))
     with pytest.raises(ValueError, match=r"there is no folder .*gone"):

@@ -1,5 +1,6 @@
 """The line between the weights of two runs, and the barrier on it."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,12 +9,28 @@ import jax
 import numpy as np
 
 from tlx.analyses.landscape import barriers, interpolation
+from tlx.config import problems as check
 from tlx.core import auc, metrics
 from tlx.core.types import Metric, Params
 from tlx.studies import trained
-from tlx.studies.question import CONFIDENCE
+from tlx.studies.question import CONFIDENCE, Question
 from tlx.studies.runs import Run
 from tlx.train.losses import make_loss
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LineQuestion(Question):
+    """The options of every question about lines between weights.
+
+    Attributes:
+      num_alphas: points on each line, ends included, at least 3; an odd number has ½ among them.
+    """
+
+    num_alphas: int = 21
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with its options."""
+        return check.integer("num_alphas", self.num_alphas, low=3)
 
 
 class Line(NamedTuple):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx import checkpoints
+from tlx.analyses.landscape import averaging
 from tlx.core import tree
 from tlx.core.types import Params
 from tlx.train import importing
@@ -59,30 +60,18 @@ def initial_variables(
 
 def _loaded(start: InitFrom) -> dict[str, Any]:
     """The leaves of the checkpoint, or their means over several, by name."""
+    found = [(_origin(one), one) for one in _each(start)]
     every: list[dict[str, Any]] = []
-    for one in _each(start):
-        step = int(_origin(one)["step"])
-        leaves = tree.named_leaves(checkpoints.restore(one.workdir, step, as_numpy=True))
+    # in an order of their own, so that the mean has the same bits however they are named
+    for origin, one in sorted(found, key=lambda pair: checkpoints.identity(pair[0])):
+        leaves = tree.named_leaves(
+            checkpoints.restore(one.workdir, int(origin["step"]), as_numpy=True)
+        )
         if every:
-            names = (f"checkpoint {Path(one.workdir)}", f"checkpoint {Path(start.workdir)}")
+            names = (f"checkpoint {Path(one.workdir)}", "checkpoint of another run of the mean")
             tree.same_structure(leaves, every[0], names=names)
         every.append(leaves)
-    if len(every) == 1:
-        return every[0]
-    return {name: _mean(name, [leaves[name] for leaves in every]) for name in every[0]}
-
-
-def _mean(name: str, leaves: list[np.ndarray]) -> np.ndarray:
-    first = leaves[0]
-    if not tree.is_inexact(first):
-        if any((other != first).any() for other in leaves):
-            raise ValueError(
-                f"init_from.average: expected equal {name} in all runs, since its {first.dtype} "
-                "numbers have no mean"
-            )
-        return first
-    wide = np.result_type(first.dtype, np.float64) if first.dtype.kind in "fc" else np.float64
-    return np.mean([leaf.astype(wide) for leaf in leaves], axis=0).astype(first.dtype)
+    return every[0] if len(every) == 1 else dict(averaging.uniform_soup(every))
 
 
 def _each(start: InitFrom) -> list[InitFrom]:

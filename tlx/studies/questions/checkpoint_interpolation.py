@@ -4,10 +4,9 @@ import dataclasses
 from typing import ClassVar, NamedTuple
 
 from tlx import checkpoints
-from tlx.config import problems as check
 from tlx.records import results
 from tlx.studies import keys, lines, trained
-from tlx.studies.question import CONFIDENCE, Question, arrays
+from tlx.studies.question import CONFIDENCE, arrays
 from tlx.studies.runs import Plan, Run
 
 
@@ -31,25 +30,16 @@ class Ends(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckpointInterpolation(Question):
+class CheckpointInterpolation(lines.LineQuestion):
     """Loss and accuracy on the target's test images along the line between two checkpoints.
 
     From the start of a run to its end it is that of WiSE-FT (M. Wortsman et al., Robust fine-tuning
     of zero-shot models, 2022). The best checkpoint is the one with the highest accuracy on images
     held out, without those on the test images; only runs that keep it have one.
-
-    Attributes:
-      num_alphas: points on each line, ends included, at least 3; an odd number has ½ among them.
     """
 
     version: ClassVar[int] = 1
     replicates: ClassVar[int] = 1
-
-    num_alphas: int = 21
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with its options."""
-        return check.integer("num_alphas", self.num_alphas, low=3)
 
     def subjects(self, plan: Plan) -> list[Ends]:
         """Of the first runs of each kind: start to last, best to last; best to best of two."""

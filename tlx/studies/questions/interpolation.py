@@ -5,28 +5,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tlx.analyses.landscape import barriers
-from tlx.config import problems as check
 from tlx.records import results
 from tlx.studies import keys, lines, trained
-from tlx.studies.question import CONFIDENCE, Question, arrays
+from tlx.studies.question import CONFIDENCE, arrays
 from tlx.studies.runs import Pair, Plan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Interpolation(Question):
-    """Loss and accuracy on the target's test images along the line between two runs.
-
-    Attributes:
-      num_alphas: points on each line, ends included, at least 3; an odd number has ½ among them.
-    """
+class Interpolation(lines.LineQuestion):
+    """Loss and accuracy on the target's test images along the line between two runs."""
 
     version: ClassVar[int] = 1
-
-    num_alphas: int = 21
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with its options."""
-        return check.integer("num_alphas", self.num_alphas, low=3)
 
     def subjects(self, plan: Plan) -> list[Pair]:
         """All pairs of two runs of a kind, and P-T with RI-T."""

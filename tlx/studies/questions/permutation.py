@@ -7,30 +7,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tlx.analyses.landscape.permutations import alignment
-from tlx.config import problems as check
 from tlx.core.types import Params
 from tlx.records import results
 from tlx.studies import keys, lines, trained
-from tlx.studies.question import CONFIDENCE, Question, arrays
+from tlx.studies.question import CONFIDENCE, arrays
 from tlx.studies.runs import Pair, Plan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Permutation(Question):
-    """Whether a barrier is one of the order of hidden units alone.
-
-    Attributes:
-      num_alphas: points on each line, ends included, at least 3; an odd number has ½ among them.
-    """
+class Permutation(lines.LineQuestion):
+    """Whether a barrier is one of the order of hidden units alone."""
 
     version: ClassVar[int] = 1
     weight: ClassVar[float] = 300.0
-
-    num_alphas: int = 21
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with its options."""
-        return check.integer("num_alphas", self.num_alphas, low=3)
 
     def subjects(self, plan: Plan) -> list[Pair]:
         """The pairs of the first three RI-T."""
