@@ -13,11 +13,6 @@ TLX_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 TLX_VENV="$TLX_ROOT/.venv"
 TLX_STAMP="$TLX_VENV/tlx-installed"
 
-# XLA on CPU takes a buffer for each call. Above 32 MB glibc maps and unmaps it every time, which
-# costs up to a third of a small net's training step; so it keeps what it has.
-export MALLOC_MMAP_MAX_="${MALLOC_MMAP_MAX_:-0}"
-export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-8589934592}"
-
 say() { printf '[tlx] %s\n' "$*" >&2; }
 
 die() {

@@ -19,6 +19,7 @@ from tlx.train.spec import RunSpec
 CONFIGS = sorted(str(path) for path in Path("configs").rglob("*.py"))
 FORMS = {
     "configs/mini.py": ("depth", "pretrain", "finetune=WORKDIR", "scratch"),
+    "configs/pacs.py": ("sketch", "pretrain", "finetune=WORKDIR", "scratch"),
     "configs/reuse.py": ("fashion",),
     "configs/paper/chexpert.py": ("from=WORKDIR",),
     "configs/paper/domainnet.py": ("real", "shuffle", "from=WORKDIR"),

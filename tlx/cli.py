@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import tlx
+from tlx.core import processor
 
 DESCRIPTION = """\
 What is being transferred in transfer learning? Trains networks from random and from
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     other = [word for word in rest if not word.startswith("--config.")]
     if other:
         _parser().error(f"unknown arguments: {' '.join(other)}; see tlx {args.command} --help")
+    processor.tune()
     logging.getLogger("absl").setLevel(logging.WARNING)  # orbax logs each file it touches
     try:
         if getattr(args, "out", None) is not None and not args.out.parent.is_dir():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tlx.core import processor
 from tlx.studies import resources
 
 MEMINFO = "MemTotal:       24000000 kB\nMemFree:  100 kB\nMemAvailable:   8000000 kB\n"
@@ -86,12 +87,12 @@ def test_programs_are_kept_in_a_folder_of_the_users_own(cache):
 def test_a_folder_of_somebody_else_is_not_used(cache, monkeypatch):
     resources.environment()
     monkeypatch.setattr(os, "getuid", lambda: cache.stat().st_uid + 1)
-    assert resources.environment() == dict(resources.ONE_THREAD)
+    assert resources.environment() == processor.environment() | resources.ONE_THREAD
 
 
 def test_the_users_own_place_is_left(cache, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-    assert resources.environment() == dict(resources.ONE_THREAD)
+    assert resources.environment() == processor.environment() | resources.ONE_THREAD
     assert not cache.exists()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from tlx.core import processor
 from tlx.data import identity
 from tlx.train import distributed
 
@@ -36,12 +37,12 @@ CACHE_BYTES = 2 * 2**30
 def environment() -> dict[str, str]:
     """What the processes of a study have besides the environment of the one that starts them.
 
-    `ONE_THREAD`, and a place where JAX keeps what it has compiled, so that no process compiles what
-    another one has, today or before: a folder of the user's cache, which nobody else may write to,
-    since what is found there is executed. Where JAX_COMPILATION_CACHE_DIR is set, that is the place
-    (empty: none).
+    What the processor asks for, `ONE_THREAD`, and a place where JAX keeps what it has compiled, so
+    that no process compiles what another one has, today or before: a folder of the user's cache,
+    which nobody else may write to, since what is found there is executed. Where
+    JAX_COMPILATION_CACHE_DIR is set, that is the place (empty: none).
     """
-    found = dict(ONE_THREAD)
+    found = processor.environment() | dict(ONE_THREAD)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return found
     folder = identity.cache_folder("programs")
