@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if other:
         _parser().error(f"unknown arguments: {' '.join(other)}; see tlx {args.command} --help")
     processor.tune()
-    logging.getLogger("absl").setLevel(logging.WARNING)  # orbax logs each file it touches
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs each file, and what it raises
     try:
         if getattr(args, "out", None) is not None and not args.out.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "no such folder", str(args.out.parent))
@@ -121,9 +121,13 @@ def _parser() -> argparse.ArgumentParser:
                 help="a Python file with get_config(arg); set single values by "
                 "--config.key.subkey=VALUE",
             )
-        command.add_argument(
-            "--workdir", required=True, type=Path, help="where everything is written"
-        )
+            command.add_argument(
+                "--workdir", required=True, type=Path, help="where everything is written"
+            )
+        else:
+            command.add_argument(
+                "--workdir", required=True, type=Path, nargs="+", help="of one or several studies"
+            )
         if name == "study":
             command.add_argument(
                 "--workers",
@@ -331,16 +335,27 @@ def _export(args: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _report(args: argparse.Namespace, overrides: list[str]) -> None:
-    """Draws the page again from the records of a study's workdir."""
+    """Draws the page of a study again from the records in its workdir.
+
+    Of several workdirs, prints what their studies found side by side, too: on several targets, say.
+    """
+    from tlx.report import summary
     from tlx.report.read.selection import problems
     from tlx.studies import runner
 
     if overrides:
         raise ValueError("report takes no config: it draws what the records hold")
-    page = runner.redraw(args.workdir)
-    for problem in problems(args.workdir / "records"):
-        print(f"tlx report: {problem}", file=sys.stderr)
-    print(page)
+    pages = [runner.redraw(workdir) for workdir in args.workdir]
+    for workdir in args.workdir:
+        for problem in problems(workdir / "records"):
+            print(f"tlx report: {problem}", file=sys.stderr)
+    if len(pages) > 1:
+        names = [workdir.name for workdir in args.workdir]
+        if len(set(names)) < len(names):
+            names = [str(workdir) for workdir in args.workdir]
+        folders = {n: w / "records" for n, w in zip(names, args.workdir, strict=True)}
+        print("\n\n".join(table.text() for table in summary.beside(folders)) + "\n")
+    print(*pages, sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +197,38 @@ def test_unpack_is_the_inverse_of_pack(shapes: Any, big: int) -> None:
     for name, leaf in leaves.items():
         np.testing.assert_array_equal(found[name], leaf)
         assert (found[name].dtype, found[name].shape) == (leaf.dtype, leaf.shape)
+
+
+FULL = """
+import errno, resource, sys
+import jax.numpy as jnp
+from tlx import checkpoints
+origin = checkpoints.make_origin("run", "P", "d" * 64, None)
+def save(writer, step, size):
+    params = {"params": {"head": {"kernel": jnp.arange(float(size))}}}
+    writer.save(step, params, origin=checkpoints.at(origin, step, None))
+writer = checkpoints.Writer(sys.argv[1], scheduled=frozenset({0}))
+save(writer, 0, 10)
+writer.wait()
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+try:
+    save(writer, 1, 100_000)
+    writer.wait()
+except OSError as error:
+    assert error.errno == errno.EFBIG, error
+    assert error.filename == sys.argv[1] + "/checkpoints", error.filename
+    print("told")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert checkpoints.steps(sys.argv[1]) == (0,)
+with checkpoints.Writer(sys.argv[1], scheduled=frozenset({0})) as writer:
+    save(writer, 1, 100_000)
+assert checkpoints.steps(sys.argv[1]) == (0, 1)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sets a limit on the size of files")
+def test_what_the_system_refuses_is_told_with_its_place(tmp_path: Path) -> None:
+    out = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (out.returncode, out.stdout) == (0, "told\n"), out.stderr

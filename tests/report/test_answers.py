@@ -150,3 +150,23 @@ def test_tables_escape():
 
     assert "2 [1,\u00a03]" in Table(("a", "b"), (("x", "2 [1, 3]"),)).html()
     assert "<script>" not in Table(("a<b", "c"), (("<script>", "&"),)).html()
+
+
+def test_what_several_studies_found_stands_side_by_side(records, root):
+    numbers, claims = summary.beside({"here": records, "there": root, "nothing": []})
+    assert numbers.columns == ("95% intervals", "here", "there", "nothing")
+    assert claims.columns == ("paper", "here", "there", "nothing")
+    headline = summary.headline(records)
+    kinds = headline.columns[1:-1]
+    for row in headline.rows:
+        for kind, cell in zip(kinds, row[1:-1], strict=True):
+            beside = [r for r in numbers.rows if r[0] == f"{row[0]}, {kind}"]
+            assert beside == ([] if cell == "no data" else [(beside[0][0], cell, cell, "no data")])
+    expected = [c.claim for answer in summary.answers(records).values() for c in answer.checks]
+    assert [row[0] for row in claims.rows] == list(dict.fromkeys(expected))
+    assert all(row[1] == row[2] != "no data" and row[3] == "no data" for row in claims.rows)
+
+
+def test_several_studies_are_some():
+    with pytest.raises(ValueError, match="expected at least one study by name"):
+        summary.beside({})

@@ -31,7 +31,7 @@ def test_a_figure_reads_a_folder_and_shows_itself_in_a_notebook(records, root):
 
 
 def test_the_figures_are_named_and_described():
-    assert {*NAMES, "heat_map", "same_layers", "over_steps"} == set(dir(figures))
+    assert {*NAMES, "beside", "heat_map", "same_layers", "over_steps"} == set(dir(figures))
     assert figures.distances.__name__ == "distances"
     assert figures.distances.__doc__.startswith("The panels of distance by module")
     with pytest.raises(AttributeError, match=r"expected a figure of training, .*, got 'distance'"):
@@ -42,6 +42,33 @@ def test_the_figures_are_named_and_described():
 def test_nothing_to_draw(name):
     with pytest.raises(ValueError, match="these records hold no data for this figure"):
         getattr(figures, name)([])
+
+
+def test_several_studies_stand_side_by_side(records, root):
+    drawn = figures.beside("interpolation", {"here": records, "there": root, "nothing": []})
+    one = figures.interpolation(records)
+    titles = [axes.get_title(loc="left") for axes in drawn.axes]
+    assert len(titles) == 3 * len(one.axes)
+    first = one.axes[0].get_title(loc="left")
+    assert titles[:3] == [
+        f"here: {first[0].lower()}{first[1:]}",
+        f"there: {first[0].lower()}{first[1:]}",
+        "nothing: no data",
+    ]
+    across = {round(axes.get_position().x0, 3) for axes in drawn.axes[:3]}
+    assert len(across) == 3
+    assert len({axes.get_position().y0 for axes in drawn.axes[:2]}) == 1
+
+
+def test_one_panel_of_several_studies(records):
+    drawn = figures.beside("arms", {"a": records, "b": records}, panel="arms-final")
+    assert len(drawn.axes) == 2
+    with pytest.raises(ValueError, match=r"unknown panel of 'arms'.*arms-final"):
+        figures.beside("arms", {"a": records}, panel="final")
+    with pytest.raises(ValueError, match=r"unknown figure.*interpolation"):
+        figures.beside("interpolate", {"a": records})
+    with pytest.raises(ValueError, match="no data for this figure"):
+        figures.beside("arms", {})
 
 
 def test_axes_have_units(records):

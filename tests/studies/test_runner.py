@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.studies.tiny import tiny_study
-from tlx import records
+from tlx import cli, records
 from tlx.studies import questions, runner
 from tlx.studies.cka import EVIDENCE
 from tlx.studies.progress import Progress
@@ -264,6 +264,22 @@ def test_a_workdir_of_another_study(done):
 def test_redraw_needs_a_study(tmp_path):
     with pytest.raises(ValueError, match="expected the workdir of a study"):
         runner.redraw(tmp_path)
+
+
+def test_several_studies_are_reported_side_by_side(done, tmp_path, capsys):
+    workdir = done.page.parent
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "study.json").write_bytes((workdir / "study.json").read_bytes())
+        (tmp_path / name / "records").symlink_to(workdir / "records")
+    folders = [str(tmp_path / name) for name in ("one", "other")]
+    assert cli.main(["report", "--workdir", *folders]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["95%", "intervals", "one", "other"]
+    assert lines[-2:] == [f"{folder}/report.html" for folder in folders]
+    assert any(line.startswith("no barrier between two P-T  ") for line in lines)
+    assert cli.main(["report", "--workdir", str(workdir)]) == 0
+    assert capsys.readouterr().out == f"{done.page}\n"
 
 
 def test_the_cost_of_a_module_has_an_interval(done):

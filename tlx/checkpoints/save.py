@@ -6,8 +6,11 @@ run needs to continue), so that one is left if the other is damaged. It appears 
 at all.
 """
 
+import contextlib
+import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,6 +29,10 @@ DROPPED = "dropped"
 
 NUM_RESUMABLE = 2
 """The number of newest steps from which a run can continue."""
+
+
+_SYSTEM_ERROR = re.compile(r"os_error_code='(\d+)'")
+"""How tensorstore, below orbax, says in a ValueError that a file could not be written."""
 
 
 class NonFiniteError(FloatingPointError):
@@ -155,6 +162,8 @@ class Writer:
           NonFiniteError: something to save is NaN or infinite; names the leaves. Nothing is
             written.
           ValueError: a newer step is there.
+          OSError: an earlier step could not be written: the disk is full, say. `wait` and `close`
+            raise it too. What is there stays.
         """
         if step == self.last:
             return
@@ -175,19 +184,35 @@ class Writer:
         meta = ocp.args.JsonSave(
             packing.signed({"origin": own, "layout": layout, "digests": digests})
         )
-        saved = self._manager.save(step, args=ocp.args.Composite(**items, meta=meta), force=True)
+        args = ocp.args.Composite(**items, meta=meta)
+        with self._system_errors():
+            saved = self._manager.save(step, args=args, force=True)
         if not saved:
             raise RuntimeError(f"orbax did not save step {step} in {self._workdir}")
 
     def wait(self) -> None:
         """Waits until the last save is on disk, then deletes what is not needed any more."""
-        self._manager.wait_until_finished()
+        with self._system_errors():
+            self._manager.wait_until_finished()
         if jax.process_index() == 0:
             shutil.rmtree(self._workdir / select.FOLDER / DROPPED, ignore_errors=True)
             there = select.steps(self._workdir)
             for step in there[:-NUM_RESUMABLE]:
                 resume = step_path(self._workdir, step) / "resume"
                 shutil.rmtree(resume, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _system_errors(self) -> Iterator[None]:
+        """Raises what the operating system refuses as an OSError with its place."""
+        try:
+            yield
+        except ValueError as error:
+            found = _SYSTEM_ERROR.search(str(error))
+            if found is None:
+                raise
+            code = int(found[1])
+            folder = self._workdir / select.FOLDER
+            raise OSError(code, os.strerror(code), str(folder)) from error
 
     def close(self) -> None:
         """Waits, and frees the threads."""

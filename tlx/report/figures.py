@@ -4,9 +4,10 @@
     figures.interpolation("runs/mini/records")
 
 There is a function for each figure of the page, `NAMES`. It takes a study's records, or the path
-of their folder, and draws what is in the records; it computes nothing but means. `heat_map`,
-`same_layers` and `over_steps` take results of the similarity analyses as they come. Each returns
-a matplotlib Figure, which a notebook shows. pyplot and its state are not used.
+of their folder, and draws what is in the records; it computes nothing but means. `beside` draws one
+of them for several studies. `heat_map`, `same_layers` and `over_steps` take results of the
+similarity analyses as they come. Each returns a matplotlib Figure, which a notebook shows. pyplot
+and its state are not used.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tlx.core.checks import unknown
 from tlx.report.draw import layers, maps, results
-from tlx.report.draw.panels import WIDTH, figure
+from tlx.report.draw.panels import WIDTH, Panel, figure
 from tlx.report.question import Part
 from tlx.report.questions import PARTS
 from tlx.report.read.selection import Source, listed
 from tlx.report.words.kinds import colour_of_words
+from tlx.report.words.numbers import NO_DATA
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,12 +38,13 @@ def __getattr__(name: str) -> Callable[[Source], Figure]:
     if name in PARTS:
         return _drawing(PARTS[name])
     raise AttributeError(
-        f"expected a figure of {', '.join(NAMES)}, heat_map, same_layers, over_steps, got {name!r}"
+        f"expected a figure of {', '.join(NAMES)}, beside, heat_map, same_layers, over_steps, got "
+        f"{name!r}"
     )
 
 
 def __dir__() -> list[str]:
-    return [*NAMES, "heat_map", "over_steps", "same_layers"]
+    return [*NAMES, "beside", "heat_map", "over_steps", "same_layers"]
 
 
 def _drawing(part: Part) -> Callable[[Source], Figure]:
@@ -60,6 +64,39 @@ def _drawing(part: Part) -> Callable[[Source], Figure]:
       ImportError: no matplotlib; says the install command.
     """
     return draw
+
+
+def beside(name: str, studies: Mapping[str, Source], panel: str | None = None) -> Figure:
+    """One figure of the page for several studies, a column each.
+
+    Args:
+      name: of the figure, one of `NAMES`.
+      studies: what stands over each column -> a study's records, or the path of their folder.
+      panel: the name of the panel to draw, None: all of them, a row each.
+
+    Raises:
+      ValueError: an unknown figure or panel, no studies, a path that is no folder, or records that
+        hold nothing for it.
+      ImportError: no matplotlib; says the install command.
+    """
+    if name not in PARTS:
+        raise ValueError(unknown("figure", name, NAMES))
+    found = {study: PARTS[name].panels(listed(records)) for study, records in studies.items()}
+    names = dict.fromkeys(p.name for own in found.values() for p in own)
+    if panel is not None and panel not in names:
+        raise ValueError(unknown(f"panel of {name!r}", panel, names))
+    rows = [panel] if panel is not None else list(names)
+    drawn = [_of_study(study, own, row) for row in rows for study, own in found.items()]
+    return figure(drawn, columns=max(1, len(studies)))
+
+
+def _of_study(study: str, panels: Sequence[Panel], name: str) -> Panel:
+    """A study's panel of this name, with the study in its title; an empty one if it has none."""
+    for panel in panels:
+        if panel.name == name:
+            title = f"{study}: {panel.title[0].lower()}{panel.title[1:]}"
+            return panel._replace(name=f"{study} {name}", title=title, is_wide=False)
+    return Panel(f"{study} {name}", f"{study}: {NO_DATA}", lambda axes: axes.set_axis_off())
 
 
 def heat_map(result: Any, title: str | None = None) -> Figure:

@@ -2,6 +2,8 @@
 
 import os
 import textwrap
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from tlx.records import KINDS
 from tlx.report.question import Answer
@@ -28,6 +30,17 @@ def answers(records: Source) -> dict[str, Answer]:
     return {name: question.answer(records) for name, question in QUESTIONS.items()}
 
 
+class _Row(NamedTuple):
+    """A key number: its name, its cells by kind of run, and the verdict in words."""
+
+    name: str
+    cells: Mapping[str, str]
+    verdict: str
+
+    def has(self, kind: str) -> bool:
+        return self.cells.get(kind, NO_DATA) != NO_DATA
+
+
 def headline(records: Source) -> Table:
     """The key numbers of a study: P-T against RI-T, and whether the paper's order holds.
 
@@ -39,21 +52,65 @@ def headline(records: Source) -> Table:
       none was. A column S-T where something was measured of it.
     """
     records = listed(records)
+    rows = _key_rows(records)
+    measured = [row for row in rows if any(map(row.has, TRAINED))]
+    has_control = any(row.has("S-T") for row in rows)
+    kinds = ("P-T", "S-T", "RI-T") if has_control else TRAINED
+    return Table(
+        (_levels(records), *kinds, "paper"),
+        tuple(
+            (row.name, *(row.cells.get(kind, NO_DATA) for kind in kinds), row.verdict)
+            for row in measured or rows
+        ),
+    )
+
+
+def _key_rows(records: Records) -> list[_Row]:
     rows = []
     for question in QUESTIONS.values():
         for found in question.key_numbers(records):
             verdict = found.verdict
             if verdict is None:
                 verdict = question.answer(records).verdict
-            rows.append((found.name, found.cells, _VERDICTS[verdict]))
-    measured = [row for row in rows if any(row[1].get(k, NO_DATA) != NO_DATA for k in TRAINED)]
-    has_control = any(cells.get("S-T", NO_DATA) != NO_DATA for _, cells, _ in rows)
-    kinds = ("P-T", "S-T", "RI-T") if has_control else TRAINED
+            rows.append(_Row(found.name, found.cells, _VERDICTS[verdict]))
+    return rows
+
+
+def beside(studies: Mapping[str, Source]) -> tuple[Table, Table]:
+    """What several studies found, a column each: on several targets, say.
+
+    Args:
+      studies: the name of each -> its records, or the path of their folder.
+
+    Returns:
+      Their key numbers, a row a quantity and kind of run; and the claims of the paper that were
+      held against one of them, with whether they hold there. "no data" where a study has none.
+
+    Raises:
+      ValueError: no studies, or a path that is no folder.
+    """
+    if not studies:
+        raise ValueError("expected at least one study by name, got none")
+    listed_by_name = {name: listed(records) for name, records in studies.items()}
+    numbers, claims = dict[str, dict[str, str]](), dict[str, dict[str, str]]()
+    for study, records in listed_by_name.items():
+        for row in _key_rows(records):
+            for kind in ("P-T", "S-T", "RI-T"):
+                if row.has(kind):
+                    numbers.setdefault(f"{row.name}, {kind}", {})[study] = row.cells[kind]
+        for answer in answers(records).values():
+            for check in answer.checks:
+                claims.setdefault(check.claim, {})[study] = _VERDICTS[check.verdict]
+    levels = " or ".join(dict.fromkeys(filter(None, map(_levels, listed_by_name.values()))))
+    return _by_study(levels, list(studies), numbers), _by_study("paper", list(studies), claims)
+
+
+def _by_study(what: str, studies: list[str], rows: Mapping[str, Mapping[str, str]]) -> Table:
     return Table(
-        (_levels(records), *kinds, "paper"),
+        (what, *studies),
         tuple(
-            (name, *(cells.get(kind, NO_DATA) for kind in kinds), verdict)
-            for name, cells, verdict in measured or rows
+            (name, *(cells.get(study, "") or NO_DATA for study in studies))
+            for name, cells in rows.items()
         ),
     )
 

@@ -7,6 +7,7 @@ stopped one goes on from its last checkpoint, an answered question by its record
 import collections
 import functools
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,6 +149,7 @@ def _work(tasks: list[Task]) -> pool.Work:
 
 
 def _work_anew(spec: StudySpec, workdir: Path) -> pool.Work:
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax raises, the parent tells
     return _work(_tasks(spec, workdir))
 
 

@@ -42,8 +42,8 @@ class Label(NamedTuple):
     colour: str
 
 
-def figure(panels: Sequence[Panel], *, width: float = WIDTH) -> Figure:
-    """One Figure with the panels in two columns, each so many inches wide.
+def figure(panels: Sequence[Panel], *, width: float = WIDTH, columns: int = 2) -> Figure:
+    """One Figure with the panels in so many columns, each so many inches wide.
 
     It shows itself in a notebook, without pyplot.
 
@@ -54,7 +54,7 @@ def figure(panels: Sequence[Panel], *, width: float = WIDTH) -> Figure:
         raise ValueError(
             "expected panels to draw, got none: these records hold no data for this figure"
         )
-    rows = _rows(panels)
+    rows = _rows(panels, columns)
     across = width * max(2 if row[0].is_wide else len(row) for row in rows)
     height = sum(max(p.height for p in row) for row in rows)
     with style():
@@ -75,10 +75,11 @@ def figure(panels: Sequence[Panel], *, width: float = WIDTH) -> Figure:
     return made
 
 
-def _rows(panels: Sequence[Panel]) -> list[list[Panel]]:
+def _rows(panels: Sequence[Panel], columns: int) -> list[list[Panel]]:
     rows: list[list[Panel]] = []
     for panel in panels:
-        has_room = rows and len(rows[-1]) == 1 and not (panel.is_wide or rows[-1][0].is_wide)
+        is_alone = panel.is_wide or (rows and rows[-1][0].is_wide)
+        has_room = rows and len(rows[-1]) < columns and not is_alone
         if has_room:
             rows[-1].append(panel)
         else:

@@ -37,7 +37,10 @@ def answer(records: Records) -> Answer:
         return NOTHING
     checks = [
         Check("two P-T are closer than two RI-T (l2)", order(ri_t.total_l2, p_t.total_l2)),
-        Check("… and as a sum over tensors", order(ri_t.total_sum, p_t.total_sum)),
+        Check(
+            "two P-T are closer than two RI-T (sum over tensors)",
+            order(ri_t.total_sum, p_t.total_sum),
+        ),
         Check(
             "distances grow towards the higher modules",
             together(above_zero(d.growth) for d in (p_t, ri_t) if d.growth.known),

@@ -42,7 +42,7 @@ def answer(records: Records) -> Answer:
     sentences, claims, checks = [], [], []
     expectations: tuple[tuple[Pair, str, Verdict], ...] = (
         (P_T, "two P-T live in one basin", "yes"),
-        (RI_T, "two RI-T do not", "no"),
+        (RI_T, "two RI-T do not live in one basin", "no"),
     )
     for kinds, claim, expected in expectations:
         if kinds not in found:
