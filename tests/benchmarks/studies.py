@@ -7,8 +7,11 @@ Prints a line of JSON for each benchmark: a ratio, its aim, and the seconds of b
 - `second_start`: the share of its time that a study by one process spends in compiling, or in
   reading what was compiled, where another study of the same shapes was run before; beside it the
   share of tracing and lowering, which no cache takes away, and the same shares of the first study.
+- `over_compute`: the time of a study by one process over that in which its compiled programs run,
+  as JAX's profiler sees them in a second study of the same; the rest is compiling, tracing, Python
+  and files.
 
-Each begins with an empty cache of programs. They take some twenty minutes. Where other work shares
+Each begins with an empty cache of programs. They take some half an hour. Where other work shares
 the cores, times say little.
 """
 
@@ -47,12 +50,59 @@ print(json.dumps({"seconds": time.perf_counter() - start, **spent}))
 """
 """A study in this process alone, and how long each of JAX's events took."""
 
+PROFILED = """
+import json, sys, tempfile
+from pathlib import Path
+import jax
+from jax.profiler import ProfileData, ProfileOptions
+from tlx.config import files
+from tlx.studies import graph, runner
+from tlx.studies.spec import StudySpec
+
+options = ProfileOptions()
+options.host_tracer_level, options.python_tracer_level, options.enable_hlo_proto = 1, 0, False
+busy = 0.0
+
+def running(file):
+    \"\"\"The seconds in which an operation of a compiled program runs, in any thread.\"\"\"
+    spans = sorted(
+        (event.start_ns, event.end_ns)
+        for plane in ProfileData.from_file(str(file)).planes
+        for line in plane.lines
+        for event in line.events
+        if any(name == "hlo_op" for name, _ in event.stats)
+    )
+    total, until = 0.0, 0.0
+    for start, end in spans:
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total / 1e9
+
+def profiled(do):
+    def done(self, tell):
+        global busy
+        with tempfile.TemporaryDirectory() as folder:
+            jax.profiler.start_trace(folder, profiler_options=options)
+            try:
+                return do(self, tell)
+            finally:
+                jax.profiler.stop_trace()
+                busy += sum(map(running, Path(folder).rglob("*.xplane.pb")))
+    return done
+
+for task in (graph.Training, graph.Asking):
+    task.do = profiled(task.do)
+runner.run(files.build(StudySpec, files.load(sys.argv[1])), Path(sys.argv[2]))
+print(json.dumps({"running": busy}))
+"""
+"""The same, task by task under the profiler: how long its compiled programs run."""
+
 COMPILING = "/jax/core/compile/backend_compile_duration"
 TRACING = (
     "/jax/core/compile/jaxpr_trace_duration",
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
 )
-BENCHMARKS = ("workers", "second_start")
+BENCHMARKS = ("workers", "second_start", "over_compute")
 
 
 def main() -> None:
@@ -68,6 +118,8 @@ def main() -> None:
             workers(args.config, args.workers, Path(folder) / "workers")
         if "second_start" in args.only:
             second_start(args.config, Path(folder) / "starts")
+        if "over_compute" in args.only:
+            over_compute(args.config, Path(folder) / "compute")
 
 
 def workers(config: str, num_workers: int, folder: Path) -> None:
@@ -91,7 +143,7 @@ def workers(config: str, num_workers: int, folder: Path) -> None:
 
 def second_start(config: str, folder: Path) -> None:
     """What of its time a study spends in compiling where one of the same shapes was run before."""
-    first, second = (_profiled(config, folder / name, folder) for name in ("first", "second"))
+    first, second = (_driven(DRIVER, config, folder / n, folder) for n in ("first", "second"))
 
     def share(of: dict[str, float], *events: str) -> float:
         return round(sum(of.get(event, 0.0) for event in events) / of["seconds"], 3)
@@ -109,9 +161,25 @@ def second_start(config: str, folder: Path) -> None:
     )
 
 
-def _profiled(config: str, workdir: Path, cache: Path) -> dict[str, float]:
+def over_compute(config: str, folder: Path) -> None:
+    """The time of a study over that of its compiled programs alone."""
+    plain = _driven(DRIVER, config, folder / "plain", folder)
+    profiled = _driven(PROFILED, config, folder / "profiled", folder)
+    timing.emit(
+        benchmark="study_over_its_compute",
+        ratio=round(plain["seconds"] / profiled["running"], 3),
+        aim=1.4,
+        seconds=round(plain["seconds"], 1),
+        bound_seconds=round(profiled["running"], 1),
+        compiling_seconds=round(plain.get(COMPILING, 0.0), 1),
+        tracing_seconds=round(sum(plain.get(event, 0.0) for event in TRACING), 1),
+    )
+
+
+def _driven(driver: str, config: str, workdir: Path, cache: Path) -> dict[str, float]:
+    """What a study in a process of its own prints at its end."""
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, config, str(workdir)],
+        [sys.executable, "-c", driver, config, str(workdir)],
         check=True,
         env={**os.environ, **_cached(cache)},
         stdout=subprocess.PIPE,
