@@ -155,10 +155,17 @@ def test_problems_with_axes_are_told(axes, message):
             "axes.init_step: expected the study's init_step to be 'last'",
         ),
         ({"questions": ("swept",)}, "questions: unknown question 'swept'; did you mean 'sweep'"),
-        ({"replicates": 1}, "replicates: expected at least 2, since basin, criticality, "),
+        ({"replicates": 1}, "replicates: expected at least 2, for two runs of one recipe in basin, "),
         ({"replicates": 0}, "replicates: expected an integer of at least 1"),
     ],
 )
 def test_other_problems_are_told(changes, message):
     (problem,) = tiny_study(**changes).problems()
     assert problem.startswith(message)
+
+
+def test_the_questions_that_one_run_of_a_recipe_can_answer_are_named():
+    (problem,) = tiny_study(replicates=1).problems()
+    names = tuple(problem.split("choose questions from ")[1].split(", "))
+    assert {"rewinding", "sweep", "mistakes"} <= set(names)
+    assert not tiny_study(replicates=1, questions=names).problems()

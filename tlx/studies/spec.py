@@ -121,10 +121,11 @@ class StudySpec(Questions):
         needing = sorted(n for n, q in self.asked().items() if q.replicates > self.replicates)
         if self.replicates < 1 or not needing:
             return []
-        others = sorted(n for n, q in self.by_name().items() if n in NAMES and n not in needing)
+        fitting = {n for n, q in self.by_name().items() if q.replicates <= self.replicates}
+        others = sorted(fitting.intersection(NAMES))
         return [
-            f"replicates: expected at least 2, since {', '.join(needing)} compare runs of one "
-            f"recipe, got {self.replicates}; or choose questions from {', '.join(others)}"
+            f"replicates: expected at least 2, for two runs of one recipe in {', '.join(needing)}, "
+            f"got {self.replicates}; or choose questions from {', '.join(others)}"
         ]
 
     def _cross_problems(self) -> list[str]:

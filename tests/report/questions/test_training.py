@@ -134,6 +134,14 @@ def test_one_run_has_no_band_and_no_validation_no_diamond():
     assert np.isnan(numbers.mean_curves([made]).selected).all()
 
 
+def test_of_one_run_each_the_answer_says_so():
+    said = "With one run of each it holds for other test images, and says nothing of other runs."
+    alone = learning(rates=(0.05,), num_seeds=1)
+    assert said in training_words.answer([alone, shuffled(num_seeds=1)]).sentence
+    several = learning(rates=(0.05,))
+    assert said not in training_words.answer([several, shuffled()]).sentence
+
+
 def test_the_interval_of_a_share_ends_at_all_images():
     record = shuffled()
     made = changed(record, final_high=np.full((2, len(record.values)), 1.3))

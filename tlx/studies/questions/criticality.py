@@ -49,6 +49,7 @@ class Criticality(Question):
     """
 
     version: ClassVar[int] = 1
+    replicates: ClassVar[int] = 1
     weight: ClassVar[float] = 180.0
 
     num_alphas: int = 11

@@ -23,6 +23,7 @@ class LinearProbes(Question):
     """How well the target's classes can be read from each layer of a run by a linear map."""
 
     version: ClassVar[int] = 1
+    replicates: ClassVar[int] = 1
 
     def subjects(self, plan: Plan) -> list[Probed]:
         """P, the first run of every kind, RI-T's random start; of targets of one class an image."""

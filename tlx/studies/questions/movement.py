@@ -19,6 +19,7 @@ class Movement(Question):
     """How far each module of a run was from its start by step, and how straight it went there."""
 
     version: ClassVar[int] = 1
+    replicates: ClassVar[int] = 1
     weight: ClassVar[float] = 5.0
 
     def subjects(self, plan: Plan) -> list[Run]:

@@ -26,6 +26,7 @@ class Rewinding(Question):
     """
 
     version: ClassVar[int] = 1
+    replicates: ClassVar[int] = 1
 
     def subjects(self, plan: Plan) -> list[Run]:
         """The compared runs of every kind."""

@@ -21,6 +21,7 @@ class SimilarityByStep(CkaQuestion):
     """
 
     weight: ClassVar[float] = 120.0
+    replicates: ClassVar[int] = 1
 
     def subjects(self, plan: Plan) -> list[Pair]:
         """The first run of each kind with P."""

@@ -31,6 +31,7 @@ class Spectra(Question):
     """
 
     version: ClassVar[int] = 1
+    replicates: ClassVar[int] = 1
 
     kind: str = "circular"
 
