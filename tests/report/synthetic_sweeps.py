@@ -31,7 +31,8 @@ def with_arm(record, share=0.75, arm="S-T"):
     for name in ("final", "average", "area", "best", "selected", "steps_to"):
         results[name] = [*getattr(given, name), getattr(given, name)[0]]
     results |= {"kinds": ["P-T", "RI-T", arm], "contrasts": [f"P-T − {arm}", f"{arm} − RI-T"]}
-    for name, of in (("contrast", "difference"), ("contrast_speed", "speed")):
+    of_contrasts = {"contrast": "difference", "contrast_drop": "drop", "contrast_speed": "speed"}
+    for name, of in of_contrasts.items():
         for end in ("", "_low", "_high"):
             values = getattr(given, f"{of}{end}")
             other = {"": "", "_low": "_high", "_high": "_low"}[end]

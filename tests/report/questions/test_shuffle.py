@@ -50,6 +50,9 @@ def test_the_arm_has_a_figure_a_table_and_a_column():
     table = PARTS["arms"].table(made)
     assert table.columns[1] == "S-T, test"
     assert len(table.rows) == 7
+    drop = f"{sweep.contrast_drop[0, -1]:.1f}".replace("-", "−")
+    assert table.columns[4] == "(P-T − S-T) / P-T, %"
+    assert table.rows[-1][4].startswith(f"{drop} [")
     assert "whiskers are 95% intervals over runs and" in PARTS["arms"].caption(made)
     headline = summary.headline(made)
     assert headline.columns[1:] == ("P-T", "S-T", "RI-T", "paper")

@@ -43,7 +43,7 @@ class Sweep(NamedTuple):
       num_seeds: int [K, C].
       num_images, train_size, num_classes: int [C], of the test and of the training images.
       contrasts: [Q] differences with the further arms, as "P-T − S-T" and "S-T − RI-T".
-      contrast, contrast_speed: [3, Q, C], as `difference` and `speed`.
+      contrast, contrast_drop, contrast_speed: [3, Q, C], as `difference`, `drop` and `speed`.
       earliest: of "init_step", the earliest step as good as the last; -1 where unknown.
       confidence: the level of the intervals; NaN where unknown.
     """
@@ -70,6 +70,7 @@ class Sweep(NamedTuple):
     num_classes: np.ndarray
     contrasts: list[str]
     contrast: np.ndarray
+    contrast_drop: np.ndarray
     contrast_speed: np.ndarray
     earliest: int
     confidence: float
@@ -101,10 +102,16 @@ class Sweep(NamedTuple):
         """The difference of average training accuracies at value `i`, a fraction."""
         return estimate(*self.speed[:, i], n=int(self.train_size[i]))
 
-    def contrast_of(self, name: str, i: int, *, speed: bool = False) -> Estimate:
-        """A contrast of final accuracies or of speeds at value `i`, with an interval over runs."""
-        values = (self.contrast_speed if speed else self.contrast)[:, self.contrasts.index(name), i]
-        found = estimate(*values, n=int(self.num_images[i]))
+    def contrast_of(self, name: str, i: int, of: str = "final") -> Estimate:
+        """A contrast at value `i`, with an interval over runs.
+
+        Args:
+          name: as "P-T − S-T".
+          i: of the value.
+          of: "final" accuracies, the relative "drop" from one to the other in percent, or "speed".
+        """
+        values = {"final": self.contrast, "drop": self.contrast_drop, "speed": self.contrast_speed}
+        found = estimate(*values[of][:, self.contrasts.index(name), i], n=int(self.num_images[i]))
         return found if "seeds" in self.chance[i] else found._replace(interval=None)
 
     def rate_of(self, kind: str, i: int) -> float:
@@ -158,6 +165,7 @@ def sweep(records: Records, axis: str) -> Sweep | None:
         num_classes=counts(found.num_classes, cells),
         contrasts=words(found.contrasts),
         contrast=_contrast(found, len(values), "contrast"),
+        contrast_drop=_contrast(found, len(values), "contrast_drop"),
         contrast_speed=_contrast(found, len(values), "contrast_speed"),
         earliest=int(earliest) if np.isfinite(earliest) else -1,
         confidence=confidence_of(record),

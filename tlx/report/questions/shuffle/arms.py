@@ -11,7 +11,7 @@ from tlx.report.read.selection import Records
 from tlx.report.read.sweeps import Sweep, runs_counted, sweep
 from tlx.report.words import shuffles
 from tlx.report.words.kinds import colour
-from tlx.report.words.numbers import Estimate, percent, points
+from tlx.report.words.numbers import Estimate, percent, points, text
 from tlx.report.words.table import Table
 from tlx.report.words.verdicts import AGREES, DIFFERS, OPEN, above_zero
 
@@ -34,20 +34,20 @@ def panels(records: Records) -> list[Panel]:
     if found is None:
         return []
     return [
-        Panel(name, title, _draw(found, unit, speed=speed), 2.6, (0.5, 0.75, 0.5, 0.35))
-        for name, title, unit, speed in (
-            ("arms-final", "Where it ends", "points of test accuracy", False),
-            ("arms-speed", "How fast it learns", "points of training accuracy", True),
+        Panel(f"arms-{of}", title, _draw(found, unit, of), 2.6, (0.5, 0.75, 0.5, 0.35))
+        for of, title, unit in (
+            ("final", "Where it ends", "points of test accuracy"),
+            ("speed", "How fast it learns", "points of training accuracy"),
         )
     ]
 
 
-def _draw(found: Sweep, unit: str, *, speed: bool) -> Callable[[Axes], None]:
+def _draw(found: Sweep, unit: str, of: str) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         labels = []
         axes.axhline(0, color=PALE, lw=0.8)
         for contrast, (words, kind, side) in _NAMES.items():
-            each = [found.contrast_of(contrast, i, speed=speed) for i in range(len(found.values))]
+            each = [found.contrast_of(contrast, i, of) for i in range(len(found.values))]
             known = [(i + side, e) for i, e in enumerate(each) if e.known]
             hue = colour(kind)
             at, values = [x for x, _ in known], [100 * e.value for _, e in known]
@@ -90,6 +90,7 @@ def table(records: Records) -> Table | None:
         return None
     columns = (
         "block size", "S-T, test", "P-T − S-T, points", "S-T − RI-T, points",
+        "(P-T − S-T) / P-T, %", "(S-T − RI-T) / S-T, %",
         "P-T − S-T, training, points", "S-T − RI-T, training, points",
     )  # fmt: skip
     rows = tuple(
@@ -97,8 +98,8 @@ def table(records: Records) -> Table | None:
             shuffles.label(value),
             percent(found.final_of("S-T", i)),
             *(
-                points(found.contrast_of(contrast, i, speed=speed))
-                for speed in (False, True)
+                text(found.contrast_of(contrast, i, of), 1.0 if of == "drop" else 100.0, most=1)
+                for of in ("final", "drop", "speed")
                 for contrast in (FEATURES, STATISTICS)
             ),
         )
