@@ -114,6 +114,11 @@ def test_copies_of_the_first_three_runs():
             assert copy.cell == f"fork:{step}"
     others = [run for pair in planned.target_pairs() for run in pair] + planned.plain()
     assert not [run for run in others if run.axis == "fork"]
+    noisy = plan.make(dataclasses.replace(spec, fork_noise=0.1), ROOT)
+    for run, (copy, _) in noisy.forked():
+        assert copy.spec.fork == ForkSpec(step=0, seed=run.spec.seed, noise=0.1)
+    (problem,) = tiny_study(forks=(1,), fork_noise=-1.0).problems()
+    assert problem.startswith("fork_noise: expected")
     for forks in ((4,), (-1,), (1, 1)):
         (problem,) = tiny_study(forks=forks).problems()
         assert problem.startswith(

@@ -155,7 +155,10 @@ def test_problems_with_axes_are_told(axes, message):
             "axes.init_step: expected the study's init_step to be 'last'",
         ),
         ({"questions": ("swept",)}, "questions: unknown question 'swept'; did you mean 'sweep'"),
-        ({"replicates": 1}, "replicates: expected at least 2, for two runs of one recipe in basin, "),
+        (
+            {"replicates": 1},
+            "replicates: expected at least 2, for two runs of one recipe in basin, ",
+        ),
         ({"replicates": 0}, "replicates: expected an integer of at least 1"),
     ],
 )

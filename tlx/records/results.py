@@ -456,7 +456,7 @@ class Spectra(NamedTuple):
 
 
 class Instability(NamedTuple):
-    """A run and its copies that see other orders of the data from a step on (T of them)."""
+    """A run and its copies, which part from it at a step, T of them: by other orders or noise."""
 
     step: Array  # int [T], at which a copy parts from the run
     barrier: Array  # [T], of the loss on the line between both, above its chord, nats
@@ -474,6 +474,7 @@ class Instability(NamedTuple):
     distance: Array  # [T], l2 of the weights
     similarity: Array  # [T], debiased CKA of a layer with itself, mean over layers
     num_examples: Array  # [], test images
+    noise: Array = UNDEFINED  # [], share of each tensor's root mean square; 0: another order
 
 
 class Study(NamedTuple):

@@ -40,7 +40,7 @@ def _runs(spec: StudySpec, workdir: Path) -> tuple[Run, ...]:
         for word in spec.partial
     )
     forks = (
-        _fork(run, step, workdir)
+        _fork(run, step, spec.fork_noise, workdir)
         for run in swept_runs
         if run.kind in axes.BOTH and run.axis == "" and not run.is_further_rate
         if run.replicate <= FORKED
@@ -49,9 +49,10 @@ def _runs(spec: StudySpec, workdir: Path) -> tuple[Run, ...]:
     return source, *swept_runs, *forks, *parts
 
 
-def _fork(run: Run, step: int, workdir: Path) -> Run:
-    """The copy of a run that parts from it at a step."""
-    fork = ForkSpec(step=step, seed=run.spec.seed + SEEDS_APART // 2)
+def _fork(run: Run, step: int, noise: float, workdir: Path) -> Run:
+    """The copy of a run that parts from it at a step, by another order of the data or by noise."""
+    seed = run.spec.seed if noise else run.spec.seed + SEEDS_APART // 2
+    fork = ForkSpec(step=step, seed=seed, noise=noise)
     spec = dataclasses.replace(run.spec, fork=fork)
     made = _run(f"{run.name} fork:{step}", run.kind, spec, workdir)
     return made._replace(replicate=run.replicate, axis=FORK, value=str(step))

@@ -50,6 +50,8 @@ class StudySpec(Questions):
         shuffle. Two replicates on shuffled images are then not compared by their features.
       forks: steps from which on copies of the first three P-T and RI-T go on with another order of
         the data, to see from which step on two copies share a basin; step 0 is the start.
+      fork_noise: above 0: copies keep the order of the data, and instead each has Gaussian noise
+        added to its weights at that step, of this share of the root mean square of each tensor.
       partial: further P-T runs that start from some modules of P only, the rest fresh: "first:k"
         takes the first k modules (of the body, so that k is 0 … their number), "except:k" all but
         those; "first:k:frozen" trains the others only.
@@ -71,6 +73,7 @@ class StudySpec(Questions):
     axes: Axes = dataclasses.field(default_factory=Axes)
     shuffle_by_seed: bool = False
     forks: tuple[int, ...] = ()
+    fork_noise: float = 0.0
     partial: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
 
@@ -104,6 +107,7 @@ class StudySpec(Questions):
         problems += check.integer("replicates", self.replicates, low=1)
         problems += check.integer("most_compared", self.most_compared, low=2)
         problems += check.flag("shuffle_by_seed", self.shuffle_by_seed)
+        problems += check.number("fork_noise", self.fork_noise, low=0)
         for arm in self.arms:
             if arm not in ARMS:
                 problems.append(f"arms: {checks.unknown('arm', arm, ARMS)}")

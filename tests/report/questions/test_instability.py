@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.report.made import changed
 from tests.report.synthetic_instability import HEIGHTS, every, instability
 from tlx.report import figures
 from tlx.report.question import NOTHING
@@ -74,3 +75,14 @@ def test_without_copies_there_is_nothing():
     assert words.answer([]) is NOTHING
     assert PARTS["instability"].panels([]) == []
     assert PARTS["instability"].table([]) is None
+
+
+def test_copies_that_part_by_noise_are_said_to_and_held_against_nothing():
+    made = [changed(record, noise=0.01) for record in every()]
+    caption = PARTS["instability"].caption(made)
+    assert "have noise of 1% of each tensor's root mean square added there" in caption
+    assert "another order" not in caption
+    assert words.answer(every()).checks
+    assert not words.answer(made).checks
+    mixed = [*made, instability("RI-T", 4)]
+    assert numbers.partings(mixed)["RI-T"].num_runs == 3

@@ -25,7 +25,7 @@ class Copies(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Instability(CkaQuestion):
-    """A run and copies of it that see other orders of the data from a step on.
+    """A run and copies of it that part from it at a step, by other orders of the data or by noise.
 
     Attributes:
       num_alphas: points on each line, ends included, at least 3; an odd number has ½ among them.
@@ -57,11 +57,13 @@ class Instability(CkaQuestion):
         """Barriers, distance and similarity by the step of parting."""
         run, copies = subject
         each = [self._compared(Pair(run, copy)) for copy in copies]
+        forks = [copy.spec.fork for copy in copies]
         return arrays(
             results.Instability,
             step=[int(copy.value) for copy in copies],
             **{name: [found[name] for found in each] for name in each[0]},
             num_examples=trained.num_readable(run),
+            noise=forks[0].noise if forks[0] else 0.0,
         )
 
     def _compared(self, pair: Pair) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Parting(NamedTuple):
       each: by quantity [N, T], of each run.
       num_runs: N.
       num_images: test images.
+      noise: by which they part, as a share of each tensor's root mean square; 0: by the order.
     """
 
     step: list[int]
@@ -35,6 +36,7 @@ class Parting(NamedTuple):
     each: dict[str, np.ndarray]
     num_runs: int
     num_images: int
+    noise: float
 
     def shared(self, i: int, prefix: str = "") -> Verdict:
         """Whether copies that part at step `i` have no barrier between them."""
@@ -55,15 +57,18 @@ class Parting(NamedTuple):
 
 
 def partings(records: Records) -> dict[str, Parting]:
-    """By kind of run; of runs whose copies part at the same steps."""
+    """By kind of run; of runs whose copies part at the same steps by the same noise."""
     groups = by_kind(unshuffled(records, "instability", "step", "accuracy_barrier"), ON_TARGET)
     return {kind: _parting(group) for kind, group in groups.items()}
 
 
 def _parting(group: Sequence[Record]) -> Parting:
     steps = np.atleast_1d(group[0].results.step)
+    noise = _noise(group[0])
     found: list[results.Instability] = [
-        r.results for r in group if np.array_equal(np.atleast_1d(r.results.step), steps)
+        r.results
+        for r in group
+        if np.array_equal(np.atleast_1d(r.results.step), steps) and _noise(r) == noise
     ]
     n = min(whole(f.num_examples) for f in found)
     measured: dict[str, list[list[Estimate]]] = {
@@ -90,4 +95,11 @@ def _parting(group: Sequence[Record]) -> Parting:
          for name, rows in measured.items()},
         len(found),
         n,
+        noise,
     )  # fmt: skip
+
+
+def _noise(record: Record) -> float:
+    """0 in records of before there was noise."""
+    found = float(np.asarray(record.results.noise))
+    return found if np.isfinite(found) else 0.0

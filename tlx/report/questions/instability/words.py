@@ -36,7 +36,7 @@ def _from_one_start(found: Mapping[str, Parting]) -> list[Check]:
     return [
         Check(claim, decided(found[kind].shared(0), expected))
         for kind, (claim, expected) in claims.items()
-        if kind in found and found[kind].step[0] == 0
+        if kind in found and found[kind].step[0] == 0 and not found[kind].noise
     ]
 
 
@@ -75,15 +75,22 @@ def caption(records: Records) -> str:
     found = numbers.partings(records)
     runs = " and ".join(count(own.num_runs, f"{kind} run") for kind, own in found.items())
     n = max((own.num_images for own in found.values()), default=0)
+    noise = max((own.noise for own in found.values()), default=0.0)
+    parted = (
+        f"have noise of {100 * noise:g}% of each tensor's root mean square added there; they see "
+        "the same data, "
+        if noise
+        else "see another order of the data from then on; "
+    )
     bands = (
         " Thin lines are runs, thick ones their mean, bands 95% intervals over runs."
         if any(own.num_runs >= over_runs.ENOUGH for own in found.values())
         else " Bands are 95% intervals over test images."
     )
     return (
-        f"{capital(runs)}, each with copies that are the same until a step and see another order "
-        f"of the data from then on; both are trained to the end and compared on n = {n:,} test "
-        f"images.{bands} Dashed: with the copy's hidden units in the order of the run's."
+        f"{capital(runs)}, each with copies that are the same until a step and {parted}both are "
+        f"trained to the end and compared on n = {n:,} test images.{bands} Dashed: with the copy's "
+        "hidden units in the order of the run's."
     )
 
 
@@ -112,7 +119,8 @@ def table(records: Records) -> Table | None:
 
 HOW = (
     "A run is trained twice from one seed. From a step on the second, its copy, sees the data in "
-    "the order of another seed; before, both are the same to the bit. Both are trained to the end "
+    "the order of another seed, or in the same one after noise was added to its weights; before, "
+    "both are the same to the bit. Both are trained to the end "
     "of their schedule, and compared as two runs are: barriers on the line between them, the l2 "
     "distance of their weights, and the mean over layers of the debiased CKA of a layer with "
     "itself. Copies are said to share a basin where the whole intervals of the accuracy barrier "
