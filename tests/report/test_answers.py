@@ -167,6 +167,24 @@ def test_what_several_studies_found_stands_side_by_side(records, root):
     assert all(row[1] == row[2] != "no data" and row[3] == "no data" for row in claims.rows)
 
 
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("similarity", "Similarity of two, CKA"),
+        ("distances", "Distance of two, l2"),
+        ("mistakes", "Error agreement, kappa"),
+    ],
+)
+def test_a_row_of_two_of_a_kind_is_held_against_that_claim_alone(records, name, row):
+    (number,) = QUESTIONS[name].key_numbers(records)
+    answer = QUESTIONS[name].answer(records)
+    assert number.name == row
+    assert number.verdict == answer.checks[0].verdict != ""
+    other = answer._replace(checks=(*answer.checks[:1], question.Check("another", DIFFERS)))
+    assert (other.first, other.verdict) == (number.verdict, DIFFERS)
+    assert question.NOTHING.first == ""
+
+
 def test_several_studies_are_some():
     with pytest.raises(ValueError, match="expected at least one study by name"):
         summary.beside({})

@@ -29,6 +29,11 @@ class Answer(NamedTuple):
         """The claims taken together."""
         return together([c.verdict for c in self.checks])
 
+    @property
+    def first(self) -> str:
+        """The verdict on the first claim; "" where there is none."""
+        return self.checks[0].verdict if self.checks else ""
+
 
 NOTHING = Answer(None)
 

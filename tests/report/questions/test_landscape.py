@@ -28,7 +28,7 @@ def test_the_answer_of_the_fixture(records):
         "78 [76, 80] points of accuracy as trained to 1.30 [1.28, 1.32] nats and 56 [54, 58] "
         "points of accuracy matched by weights, 1.05 [1.03, 1.07] nats and 48 [46, 50] points of "
         "accuracy matched by activations, 0.36 [0.34, 0.38] nats and 23 [21, 25] points of "
-        "accuracy … and renormalised."
+        "accuracy matched by them and renormalised."
     )
     row = next(row for row in summary.headline(records).rows if "basin" in row[0])
     assert row[1:] == ("yes", "no data", "no", "agrees")

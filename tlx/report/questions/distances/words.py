@@ -99,7 +99,7 @@ def table(records: Records) -> Table | None:
 def key_numbers(records: Records) -> list[KeyNumber]:
     """How far two models are apart."""
     l2 = of_two({k: text(d.total_l2) for k, d in numbers.distances(records).items()})
-    return [KeyNumber("Distance of two, l2", l2)]
+    return [KeyNumber("Distance of two, l2", l2, answer(records).first)]
 
 
 HOW = (

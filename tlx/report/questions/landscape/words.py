@@ -98,7 +98,10 @@ def _matched(found: Sequence[Variant]) -> tuple[str, str] | None:
     plain = own.pop("plain", None)
     if plain is None or not own or not _is_barrier(plain):
         return None
-    after = [f"{_heights(v)} {numbers.VARIANTS[v.name]}" for v in own.values()]
+    after = [
+        f"{_heights(v)} {numbers.VARIANTS[v.name].replace('…', 'matched by them')}"
+        for v in own.values()
+    ]
     lead = "permutation alignment of two RI-T"
     orders = [own[name] for name in ("weights", "activations") if name in own]
     lower = together(order(plain.loss_barrier, v.loss_barrier) for v in orders)

@@ -207,7 +207,7 @@ def key_numbers(records: Records) -> list[KeyNumber]:
     """How alike the mistakes of two models are."""
     found = numbers.mistakes(records)
     kappa = of_two({k: text(g.kappa) for k, g in found.groups.items()} if found else {})
-    return [KeyNumber("Error agreement, kappa", kappa)]
+    return [KeyNumber("Error agreement, kappa", kappa, answer(records).first)]
 
 
 HOW = (

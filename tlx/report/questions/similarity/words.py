@@ -287,7 +287,7 @@ def key_numbers(records: Records) -> list[KeyNumber]:
     """How similar the features of two models are."""
     layers = numbers.layers(records)
     shared = of_two({k: cka(v.mean) for k, v in layers.items()})
-    return [KeyNumber("Similarity of two, CKA", shared)]
+    return [KeyNumber("Similarity of two, CKA", shared, answer(records).first)]
 
 
 HOW = (
