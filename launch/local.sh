@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs tlx on this machine: makes .venv once, then passes its arguments on to `tlx`.
 #
-#   bash launch/local.sh                          the default study, four minutes
+#   bash launch/local.sh                          the default study, five minutes
 #   bash launch/local.sh train --config=…         anything else
 #
 # PYTHON chooses the interpreter and TLX_JAX=cuda13 an accelerator: see launch/env.sh.

@@ -20,7 +20,7 @@ pretrained weights and compares them: mistakes, features, parameters, loss lands
 EXAMPLES = """\
 examples:
   tlx study --config=configs/mini.py --workdir=runs/mini
-      the default study, four minutes on two cores; ends with the path of its page
+      the default study, five minutes on two cores; ends with the path of its page
   tlx study --config=configs/mini.py --workdir=runs/long --config.finetune.num_steps=2000
       the same with another value; any key of the config can be set this way
   tlx study --config=configs/mini.py --workdir=runs/basin --config.questions="('basin',)"

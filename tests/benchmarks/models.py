@@ -22,7 +22,7 @@ import numpy as np
 
 from tests.helpers import torch_names
 from tlx import models
-from tlx.core import tree
+from tlx.core import processor, tree
 
 THREADS = min(2, len(os.sched_getaffinity(0)))
 BATCH = 64
@@ -32,6 +32,7 @@ SMALL_NETS = {"1 block a stage": (1, 1, 1), "2 blocks a stage": (2, 2, 2)}
 
 def run(emit: Callable[..., None], repeats: int = 30) -> None:
     """Measures both benchmarks; `emit(benchmark=, ratio=, aim=, **facts)` takes each result."""
+    processor.tune()  # as the command line does
     torch = _torch()
     torch.set_num_threads(THREADS)
     emit(benchmark="resnet18_forward_over_torch", aim=1.0, **_forward(torch, repeats))

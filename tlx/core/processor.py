@@ -45,10 +45,10 @@ def environment() -> dict[str, str]:
 
     - Without AVX-512, XLA's fusions with YNNPACK are turned off: a training step of a small net
       takes 0.8 of the time, a forward pass of a Fixup ResNet-18 0.7 (two cores with AVX2, jax
-      0.10.2). With AVX-512 they stay: without them a step takes 1.1 to 1.3 times as long. Where
+      0.10.2). With AVX-512 they stay: without them a step takes 0.9 to 1.3 times as long. Where
       XLA_FLAGS has that flag, it stays as it is.
     - XLA takes a buffer for each call. From 32 MB on glibc maps and unmaps it each time: a training
-      step of a small net takes up to 1.2 times as long, an exponential of 67 MB three times. So
+      step of a small net takes 1.2 to 1.6 times as long, an exponential of 67 MB three times. So
       glibc keeps what it has, in one arena (further ones hold no block above 64 MB). Where its
       variables MALLOC_MMAP_MAX_, MALLOC_TRIM_THRESHOLD_ and MALLOC_ARENA_MAX are set, they stay.
 

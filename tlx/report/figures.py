@@ -94,7 +94,7 @@ def _of_study(study: str, panels: Sequence[Panel], name: str) -> Panel:
     """A study's panel of this name, with the study in its title; an empty one if it has none."""
     for panel in panels:
         if panel.name == name:
-            title = f"{study}: {panel.title[0].lower()}{panel.title[1:]}"
+            title = f"{study}: {panel.title}"
             return panel._replace(name=f"{study} {name}", title=title, is_wide=False)
     return Panel(f"{study} {name}", f"{study}: {NO_DATA}", lambda axes: axes.set_axis_off())
 

@@ -30,6 +30,9 @@ def answers(records: Source) -> dict[str, Answer]:
     return {name: question.answer(records) for name, question in QUESTIONS.items()}
 
 
+_KINDS = ("P-T", "S-T", "RI-T")
+
+
 class _Row(NamedTuple):
     """A key number: its name, its cells by kind of run, and the verdict in words."""
 
@@ -55,7 +58,7 @@ def headline(records: Source) -> Table:
     rows = _key_rows(records)
     measured = [row for row in rows if any(map(row.has, TRAINED))]
     has_control = any(row.has("S-T") for row in rows)
-    kinds = ("P-T", "S-T", "RI-T") if has_control else TRAINED
+    kinds = _KINDS if has_control else TRAINED
     return Table(
         (_levels(records), *kinds, "paper"),
         tuple(
@@ -95,7 +98,7 @@ def beside(studies: Mapping[str, Source]) -> tuple[Table, Table]:
     numbers, claims = dict[str, dict[str, str]](), dict[str, dict[str, str]]()
     for study, records in listed_by_name.items():
         for row in _key_rows(records):
-            for kind in ("P-T", "S-T", "RI-T"):
+            for kind in _KINDS:
                 if row.has(kind):
                     numbers.setdefault(f"{row.name}, {kind}", {})[study] = row.cells[kind]
         for answer in answers(records).values():

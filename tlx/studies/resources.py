@@ -26,8 +26,8 @@ ONE_THREAD: Mapping[str, str] = dict.fromkeys(
 """What has XLA and BLAS compute in one thread.
 
 How sums are split between threads decides their rounding: with one thread the numbers of a study do
-not depend on the number of cores. And two processes of one thread each are faster than of two: the
-default study takes 204 s against 230 on two cores, 279 in one process.
+not depend on the number of cores. And two processes of one thread each are faster than of two: a
+study of nine runs took 204 s against 230 on two cores, 279 in one process.
 """
 
 CACHE_BYTES = 2 * 2**30

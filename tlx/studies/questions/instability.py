@@ -57,13 +57,14 @@ class Instability(CkaQuestion):
         """Barriers, distance and similarity by the step of parting."""
         run, copies = subject
         each = [self._compared(Pair(run, copy)) for copy in copies]
-        forks = [copy.spec.fork for copy in copies]
+        fork = copies[0].spec.fork
+        assert fork is not None  # they are copies
         return arrays(
             results.Instability,
             step=[int(copy.value) for copy in copies],
             **{name: [found[name] for found in each] for name in each[0]},
             num_examples=trained.num_readable(run),
-            noise=forks[0].noise if forks[0] else 0.0,
+            noise=fork.noise,
         )
 
     def _compared(self, pair: Pair) -> dict[str, Any]:
