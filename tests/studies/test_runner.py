@@ -6,6 +6,7 @@ import pytest
 
 from tests.studies.tiny import tiny_study
 from tlx import cli, records
+from tlx.core import evaluation
 from tlx.studies import questions, runner
 from tlx.studies.cka import EVIDENCE
 from tlx.studies.progress import Progress
@@ -35,10 +36,19 @@ def times(folder):
 STUDY = tiny_study(arms=("S-T",), forks=(1,))
 
 
+def by_time(*_):
+    raise AssertionError("a width that was chosen by time changes the roundings of a record")
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """A study that was stopped twice, and then done."""
-    workdir = tmp_path_factory.mktemp("study")
+    """A study that was stopped twice, and then done; on CPU without choices by time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "_auto_chunk", by_time)
+        return finished(tmp_path_factory.mktemp("study"))
+
+
+def finished(workdir):
     for at in ("train P-T 2", "similarity"):
         with pytest.raises(KeyboardInterrupt):
             runner.run(STUDY, workdir, progress=Stopping(at))

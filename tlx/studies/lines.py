@@ -60,6 +60,7 @@ def line(run: Run, a: Params, b: Params, num_alphas: int, *, repair: bool = Fals
         b,
         trained.stream(run),
         alphas=alphas,
+        chunk=trained.chunk(),
         statistics=trained.stream(run, "train"),
         repair=repair,
     )

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -116,6 +117,16 @@ def losses(run: Run) -> Mapping[str, PerExampleFn]:
 def metric(run: Run) -> Metric:
     """Loss, accuracy and count, by the run's own loss."""
     return make_loss(run.spec.loss).metric()
+
+
+def chunk() -> int | Literal["auto"]:
+    """The points of a path that a question evaluates together; see `tlx.core.evaluate_path`.
+
+    One on CPU: "auto" goes by how fast the machine happens to be, and a width changes roundings, so
+    that a study that was interrupted would not end with the records of one that was not. XLA's own
+    choices go by time on accelerators, where wider is faster.
+    """
+    return 1 if jax.default_backend() == "cpu" else "auto"
 
 
 def layer_name(leaf: str) -> str:

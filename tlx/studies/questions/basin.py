@@ -62,6 +62,7 @@ class Basin(Question):
             num_draws=self.num_draws,
             num_examples=trained.num_examples(pair.a),
             confidence=CONFIDENCE,
+            chunk=trained.chunk(),
             statistics=trained.stream(pair.a, "train"),
         )
         basin = shared.basins["error"]

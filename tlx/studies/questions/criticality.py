@@ -155,6 +155,7 @@ def _bound(
         key=jax.random.key(1),
         num_draws=BOUND_DRAWS,
         loss=trained.losses(run)["error"],
+        chunk=trained.chunk(),
     )
     place = np.searchsorted(surface.alphas, least.alpha)
     bound = pac_bayes.bound(

@@ -54,6 +54,7 @@ class Plane(Question):
             xs=xs,
             ys=ys,
             marks=plane.coordinates,
+            chunk=trained.chunk(),
             statistics=trained.stream(runs[0], "train"),
         )
         return arrays(

@@ -29,7 +29,7 @@ of module criticality in the generalization of deep networks, 2020.
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -144,6 +144,7 @@ def noisy_errors(
     key: Array,
     num_draws: int = 20,
     loss: PerExampleFn = metrics.error,
+    chunk: int | Literal["auto"] = "auto",
 ) -> Float[np.ndarray, " D"]:
     """The errors of random draws of the network, with every module at its α and with its noise.
 
@@ -158,6 +159,7 @@ def noisy_errors(
       key: typed PRNG key.
       num_draws: D, at least 1.
       loss: per-example loss within 0 … 1.
+      chunk: draws at a time; see `tlx.core.evaluate_path`.
 
     Returns:
       float64 [D], the mean loss of each draw; NaN for an empty stream, and where an alpha or a
@@ -203,7 +205,7 @@ def noisy_errors(
     scales = jax.tree.unflatten(jax.tree.structure(mean), [sigmas[i] for i in places])
     noisy = Partial(_noisy, mean, jax.tree.map(lambda s: jnp.asarray(s, float), scales))
     keys = jax.random.split(key, num_draws)
-    found = evaluate_path(apply_fn, metrics.mean(loss), noisy, keys, stream)
+    found = evaluate_path(apply_fn, metrics.mean(loss), noisy, keys, stream, chunk=chunk)
     return np.asarray(found, np.float64)
 
 
