@@ -161,7 +161,12 @@ def test_nnx_leaves_the_model_in_training_mode_and_random_state_apart():
     _, params = nnx_adapter.adapt(model)
     assert not model.norm.use_running_average
     assert not model.drop.deterministic
-    assert set(tree.names(params)) == {"norm/scale", "norm/bias", "norm/mean", "norm/var"}
+    assert set(tree.names(params)) == {
+        "params/norm/scale",
+        "params/norm/bias",
+        "state/norm/mean",
+        "state/norm/var",
+    }
 
 
 def test_nnx_inherited_calls_are_seen():
@@ -196,7 +201,7 @@ def test_haiku_with_and_without_state_and_key():
     for transformed in (net, hk.without_apply_rng(net)):
         adapted = haiku_adapter.adapt(transformed, params)
         np.testing.assert_array_equal(adapted.apply_fn(adapted.params, inputs), expected)
-        got = haiku_adapter.features(transformed)(params, inputs)
+        got = haiku_adapter.features(transformed)(adapted.params, inputs)
         assert list(got) == ["mlp/~/linear_0", "mlp/~/linear_1", "mlp", "output"]
     with pytest.raises(ValueError, match="expected no state with Transformed"):
         haiku_adapter.adapt(net, params, {})

@@ -302,3 +302,22 @@ def test_auto_is_measured_once_and_changes_no_result(monkeypatch, seconds, trial
     one = evaluate_path(*arguments, chunk=1)
     for found in auto:
         np.testing.assert_allclose(found["loss"], one["loss"], rtol=1e-6)
+
+
+def test_models_on_one_axis_are_a_path():
+    inputs, labels_of = make_data(20)
+    stream = streams.from_arrays(inputs, labels_of, batch_size=8)
+    stack = tree.stack([A, B, C])
+    metric = metrics.classification()
+    found = evaluate_path(apply_fn, metric, paths.members(stack), np.arange(3), stream)
+    assert_close(found, tree.stack([evaluate(apply_fn, metric, p, stream) for p in (A, B, C)]))
+    for one, again in zip((A, B, C), tree.unstack(stack), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, again)
+    beyond = paths.members(stack)(3)
+    assert all(np.isnan(x).all() for x in jax.tree.leaves(beyond))
+
+
+@pytest.mark.parametrize("stack", [{"a": 1.0}, {"a": np.ones((2, 3)), "b": np.ones(3)}, {}])
+def test_models_on_axes_of_different_lengths_are_refused(stack):
+    with pytest.raises(ValueError, match="one leading axis of the same length, over the models"):
+        paths.members(stack)

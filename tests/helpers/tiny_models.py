@@ -129,14 +129,14 @@ def _nnx(seed: int) -> Tiny:
     model = _NnxNet(nnx.Rngs(seed))
     apply_fn, params = nnx_adapter.adapt(model)
     roles = {
-        "hidden/kernel": "hidden/kernel",
-        "hidden/bias": "hidden/bias",
-        "norm/scale": "norm/scale",
-        "norm/offset": "norm/bias",
-        "norm/mean": "norm/mean",
-        "norm/var": "norm/var",
-        "head/kernel": "head/kernel",
-        "head/bias": "head/bias",
+        "hidden/kernel": "params/hidden/kernel",
+        "hidden/bias": "params/hidden/bias",
+        "norm/scale": "params/norm/scale",
+        "norm/offset": "params/norm/bias",
+        "norm/mean": "state/norm/mean",
+        "norm/var": "state/norm/var",
+        "head/kernel": "params/head/kernel",
+        "head/bias": "params/head/bias",
     }
     features = functools.partial(nnx_adapter.features, model)
     params = _with_random_statistics(params, seed)
@@ -166,16 +166,15 @@ def _equinox(seed: int) -> Tiny:
     apply_fn, params = equinox_adapter.adapt(model, state)
     params = _with_random_statistics(params, seed)
     features = functools.partial(equinox_adapter.features, model, state=state)
-    statistics = [name for name in tree.names(params) if name.startswith("1/")]
     roles = {
-        "hidden/kernel": "0/hidden/weight",
-        "hidden/bias": "0/hidden/bias",
-        "norm/scale": "0/norm/weight",
-        "norm/offset": "0/norm/bias",
-        "norm/mean": statistics[0],
-        "norm/var": statistics[1],
-        "head/kernel": "0/head/weight",
-        "head/bias": "0/head/bias",
+        "hidden/kernel": "params/hidden/weight",
+        "hidden/bias": "params/hidden/bias",
+        "norm/scale": "params/norm/weight",
+        "norm/offset": "params/norm/bias",
+        "norm/mean": "state/norm/ema_state_index_0",
+        "norm/var": "state/norm/ema_state_index_1",
+        "head/kernel": "params/head/weight",
+        "head/bias": "params/head/bias",
     }
     return Tiny(apply_fn, params, features, ("hidden", "norm", "head"), roles)
 
@@ -194,14 +193,14 @@ def _haiku(seed: int) -> Tiny:
     apply_fn, params = haiku_adapter.adapt(transformed, *init, is_training=False)
     params = _with_random_statistics(params, seed)
     roles = {
-        "hidden/kernel": "0/hidden/w",
-        "hidden/bias": "0/hidden/b",
-        "norm/scale": "0/norm/scale",
-        "norm/offset": "0/norm/offset",
-        "norm/mean": "1/norm/~/mean_ema/average",
-        "norm/var": "1/norm/~/var_ema/average",
-        "head/kernel": "0/head/w",
-        "head/bias": "0/head/b",
+        "hidden/kernel": "params/hidden/w",
+        "hidden/bias": "params/hidden/b",
+        "norm/scale": "params/norm/scale",
+        "norm/offset": "params/norm/offset",
+        "norm/mean": "state/norm/mean_ema.average",
+        "norm/var": "state/norm/var_ema.average",
+        "head/kernel": "params/head/w",
+        "head/bias": "params/head/b",
     }
     features = functools.partial(haiku_adapter.features, transformed, is_training=False)
     return Tiny(apply_fn, params, features, ("hidden", "norm", "head"), roles)

@@ -3,16 +3,27 @@
 Every adapter has the same two functions; import the one of your framework
 (`from tlx.adapters import linen`), since each imports its framework:
 
-- `adapt(model…, **call_options) -> Adapted(apply_fn, params)`: the model in evaluation
-  mode, and everything that determines its output, batch statistics included. Adapt two
-  models of one architecture and use either `apply_fn` with both `params`.
-- `features(model…, layers=None, **call_options) -> FeatureFn`: the outputs of the layers
-  by name, in the order in which they end, on the same `params`.
+- `adapt(model…, call=None, output=None, **call_options) -> Adapted(apply_fn, params)`: the model in
+  evaluation mode, and everything that determines its output, as {"params": …} with "state" or
+  "batch_stats" beside it. Adapt two models of one architecture and use either `apply_fn` with
+  both `params`.
+- `features(model…, layers=None, call=None, output=None, **call_options) -> FeatureFn`: the
+  outputs of the layers by name, in the order in which they end, on the same `params`.
+
+A model that takes several arrays, or returns several, needs a word on either side:
+
+    adapt(model, call=lambda model, x: model(x["ids"], x["mask"]), output=lambda out: out[0])
+
+Outputs of layers that are no single array are named after their place: "block/0" and "block/1" of
+a pair, "lstm/1/hidden" of a named tuple; one that holds a single array has the layer's name.
 """
 
 import contextlib
+import dataclasses
+import functools
 import re
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,11 +31,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tlx.core import checks
+from tlx.core import checks, contracts
 from tlx.core.types import ApplyFn, Params
 
 OUTPUT = "output"
 """The name under which `features` returns the output of the entire model."""
+
+Call = Callable[..., Any]
+"""`(model, inputs, **call_options) -> outputs`: how a model is called; None: `model(inputs)`."""
+
+Output = Callable[[Any], Any]
+"""What of a model's outputs is evaluated; None: all of it."""
 
 _PATCHING = threading.RLock()
 
@@ -39,6 +56,47 @@ class Adapted(NamedTuple):
 
     apply_fn: ApplyFn
     params: Params
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Function:
+    """A function that equals those made of equal things, so that compiled code is shared.
+
+    One that holds what cannot be hashed (a config that is a plain dataclass, an array or a key
+    among the options) equals itself alone.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other._made_of == self._made_of
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__.strip('_').lower()}>"
+
+    @functools.cached_property
+    def _made_of(self) -> Any:
+        parts = tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+        try:
+            hash(parts)
+        except TypeError:
+            return object()
+        return parts
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((type(self), self._made_of))
+
+
+def options_of(call_options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Call options in one order, whatever theirs was."""
+    return tuple(sorted(call_options.items()))
+
+
+def chosen(outputs: Any, output: Output | None) -> Any:
+    """What of a model's outputs is evaluated."""
+    return outputs if output is None else output(outputs)
 
 
 def choose(
@@ -74,6 +132,32 @@ def choose(
     return out
 
 
+def choose_rows(
+    outputs: Mapping[str, jax.Array], layers: Sequence[str] | None, inputs: Any
+) -> OrderedDict[str, Any]:
+    """The wanted entries of `outputs`, of those with a row for each input.
+
+    The others are left out and listed in a warning (such as the counter of a cache, or tokens of
+    all examples on one axis).
+
+    Raises:
+      ValueError: if one of those is wanted; and as `choose`.
+    """
+    rows = contracts.num_rows(inputs)
+    shapes = {name: np.shape(x) for name, x in outputs.items() if np.shape(x)[:1] != (rows,)}
+    kept = {name: x for name, x in outputs.items() if name not in shapes}
+    listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+    for wanted in layers or ():
+        if wanted in shapes:
+            raise ValueError(
+                f"expected layers with a row for each of {rows} inputs, got {wanted} "
+                f"{list(shapes[wanted])}; leave it out of layers="
+            )
+    if shapes and layers is None:
+        warnings.warn(f"layers without a row for each input are left out: {listed}", stacklevel=2)
+    return choose(kept, layers)
+
+
 def _matches(pattern: str, name: str) -> bool:
     try:
         return re.fullmatch(pattern, name) is not None
@@ -94,19 +178,29 @@ def as_layers(layers: Sequence[str] | None) -> tuple[str, ...] | None:
     return tuple(layers)
 
 
-def collect(calls: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Recorded calls by name; the second call of a layer becomes "name:1", and so on.
+def collect(calls: Iterable[tuple[str, Any]], skip: tuple[type, ...] = ()) -> dict[str, Any]:
+    """The arrays of recorded calls by name; the second call of a layer becomes "name:1", and so on.
 
-    An output that is a tuple (value, state) counts as its value; other than arrays is left out.
+    Of several arrays in an output each has its place in its name; what is of the types in `skip`,
+    and what is no array, does not count.
     """
     out: dict[str, Any] = {}
     times: dict[str, int] = {}
     for name, value in calls:
-        value = value[0] if isinstance(value, tuple) and value else value
-        if isinstance(value, jax.Array | np.ndarray):
-            count = times.get(name, 0)
-            times[name] = count + 1
-            out[f"{name}:{count}" if count else name] = value
+        flat = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda x: isinstance(x, skip))[0]
+        arrays = [(path, x) for path, x in flat if isinstance(x, jax.Array | np.ndarray)]
+        if not arrays:
+            continue
+        count = times.get(name, 0)
+        times[name] = count + 1
+        layer = f"{name}:{count}" if count else name
+        if len(arrays) == 1:
+            out[layer] = arrays[0][1]
+            continue
+        for path, x in arrays:
+            place = jax.tree_util.keystr(path, simple=True, separator="/")
+            taken = f"{layer}/{place}" in out  # by a submodule of that name
+            out[f"{layer}/{OUTPUT}/{place}" if taken else f"{layer}/{place}"] = x
     return out
 
 

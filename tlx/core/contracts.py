@@ -184,12 +184,28 @@ def targets(outputs: Any, batch: Batch) -> tuple[Array, Array]:
     return outputs, labels
 
 
+def check_array(outputs: Any, name: str = "outputs") -> None:
+    """Checks that a model's outputs are one array, or the shape and dtype of one.
+
+    Raises:
+      TypeError: if not; with what they are, and how to choose.
+    """
+    if isinstance(outputs, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
+        return
+    flat = jax.tree_util.tree_flatten_with_path(outputs)[0]
+    parts = [
+        f"{jax.tree_util.keystr(path, simple=True, separator='/')} {list(np.shape(x))}".strip()
+        for path, x in flat[:8]
+    ]
+    found = type(outputs).__name__ + (f" with {', '.join(parts)}" if len(flat) > 1 else "")
+    raise TypeError(
+        f"expected {name} as one array [B, ...], got {found}; choose the one to be evaluated: "
+        "adapt(…, output=lambda outputs: outputs[0]) in tlx.adapters, or wrap the apply function"
+    )
+
+
 def _logits(outputs: Any, name: str = "logits") -> Array:
-    if not isinstance(outputs, jax.Array | np.ndarray):
-        raise TypeError(
-            f"expected {name} as one array [B, ...], got {type(outputs).__name__}; wrap the apply "
-            "function so that it returns the array to be evaluated"
-        )
+    check_array(outputs, name)
     outputs = jnp.asarray(outputs)
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
         raise TypeError(f"expected {name} as floating numbers, got dtype {outputs.dtype}")
@@ -203,6 +219,24 @@ def _labels(batch: Batch) -> Array:
     if not isinstance(labels, jax.Array | np.ndarray):
         raise TypeError(f"expected labels as one array [B, ...], got {type(labels).__name__}")
     return jnp.asarray(labels)
+
+
+def typed_key(key: Any) -> None:
+    """Checks that it is one typed PRNG key.
+
+    Raises:
+      TypeError: for anything else, such as the integers of `jax.random.PRNGKey`, which arithmetic
+        would take.
+      ValueError: for an array of keys.
+    """
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        shape = f" {key.dtype} {list(key.shape)}" if hasattr(key, "dtype") else ""
+        raise TypeError(
+            "expected key to be a typed PRNG key, such as jax.random.key(0), got "
+            f"{type(key).__name__}{shape}; jax.random.wrap_key_data converts others"
+        )
+    if key.ndim:
+        raise ValueError(f"expected one PRNG key, got {list(key.shape)}; choose one: keys[0]")
 
 
 _required: ContextVar[list[tuple[Any, Check]] | None] = ContextVar("required", default=None)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlx.core import public, tree, undefined
+from tlx.core import contracts, public, tree, undefined
 
 __dir__ = public.names(__name__)
 
@@ -54,6 +54,7 @@ def resampled_means(values: Any, *, num_resamples: int, key: Array) -> Float[Arr
     Numerics: float32 or more, of values centred at their mean, at the highest precision.
     Cost: R·N random numbers and 2·R·N·K flops. Memory: `BLOCK` counts.
     """
+    contracts.typed_key(key)
     values = jnp.asarray(values)
     if values.ndim != 2 or (not values.size and not values.shape[0]):
         raise ValueError(f"expected values as an array [K, N], got shape {values.shape}")

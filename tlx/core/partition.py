@@ -17,8 +17,11 @@ from tlx.core.types import ApplyFn, Labels, Params
 
 __dir__ = public.names(__name__)
 
-COLLECTIONS = ("params", "batch_stats")
-"""First parts of a name that state the kind of a leaf, not its place in the model."""
+COLLECTIONS = ("params", "batch_stats", "state")
+"""First parts of a name that state the kind of a leaf, not its place in the model.
+
+They count as such where one of the first parts is "params".
+"""
 
 BLOCKS = (
     # elements of lists in lists, and of a stage's
@@ -26,7 +29,7 @@ BLOCKS = (
     r"(.*?/)??(stages?|layers)/\d+/(blocks?|layers?)/\d+",
     r"([^/]*[^/\d][^/]*/)+?\d+/\d+(?=/[^/]+/)",
     # blocks with names of their kind, elements of a list
-    r"(.*?/)??([^/]*(block|bottleneck|unit|layers?)_?\d+[a-z]?|[^/]*[^/\d][^/]*/\d+)",
+    r"(.*?/)??([^/]*(blocks?|bottleneck|units?|layers?)_?\d+[a-z]?|h_\d+|[^/]*[^/\d][^/]*/\d+)",
 )
 """Regular expressions for blocks: the first that matches a name up to the end of a part counts."""
 
@@ -59,7 +62,7 @@ def by_depth(params: Params, depth: int, *, collections: Sequence[str] = COLLECT
       depth: number of parts, at least 1. The last part, the tensor's name, does not count unless it
         is the only one, so that a kernel and its bias stay together.
       collections: first parts to drop, so that the batch statistics of a block are in its
-        module. `("0", "1")` for the pair (params, state) of the adapters of Haiku and Equinox.
+        module; those with "params" among them where a name begins with it.
 
     Returns:
       A pytree of str with the structure of `params`.
@@ -73,8 +76,10 @@ def by_depth(params: Params, depth: int, *, collections: Sequence[str] = COLLECT
     if depth < 1:
         raise ValueError(f"expected a depth of at least 1, got {depth}")
 
+    dropped = _dropped(params, collections)
+
     def label(name: str) -> str:
-        parts = _layer(_without(name, collections)).split("/")
+        parts = _layer(_without(name, dropped)).split("/")
         return "/".join(parts[:depth])
 
     return labels_lib.from_names(params, label)
@@ -118,7 +123,8 @@ def by_level(params: Params, level: str, *, collections: Sequence[str] = COLLECT
     if level == "tensor":
         return labels_lib.from_names(params, lambda name: name)
     find = _LEVELS[level]
-    names = {name: _without(name, collections) for name in tree.names(params)}
+    dropped = _dropped(params, collections)
+    names = {name: _without(name, dropped) for name in tree.names(params)}
     found = {name: find(rest) for name, rest in names.items()}
     shown = [x for x in found.values() if x and (level != "part" or x.endswith("/attention"))]
     if names and not shown:
@@ -174,6 +180,12 @@ def in_forward_order(
         at = first.get(name, len(of.ops))
         used[label] = min(at, used.get(label, at))
     return tuple(sorted(used, key=used.__getitem__))
+
+
+def _dropped(params: Params, collections: Sequence[str]) -> Sequence[str]:
+    """The collections, or none where they do not say the kinds of these leaves."""
+    firsts = {name.replace(".", "/").partition("/")[0] for name in tree.names(params)}
+    return () if "params" in collections and "params" not in firsts else collections
 
 
 def _without(name: str, collections: Sequence[str]) -> str:

@@ -17,8 +17,8 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from tlx.core import contracts, public, tree
 from tlx.core import labels as labels_lib
-from tlx.core import public, tree
 from tlx.core.types import Labels, Params, PathFn
 
 __dir__ = public.names(__name__)
@@ -150,6 +150,7 @@ def standard_normal(key: Any, params: Params) -> Params:
     The noise of `noisy`: each leaf has its own key, derived from its name; a complex number has
     variance 1 in both parts.
     """
+    contracts.typed_key(key)
     noise = _standard_normal(key, params)
 
     def leaf(name: str, value: Any) -> Any:
@@ -168,6 +169,20 @@ def stacked(params: Sequence[Params]) -> PathFn:
     """
     _alike(params, "params", at_least=1, integers=False)
     return Partial(_row, tree.stack(params))
+
+
+def members(stack: Params) -> PathFn:
+    """A path through models on one leading axis, seeds or samples: coordinate i ↦ model i.
+
+    As `vmap` over seeds or a sampler returns them; nothing is copied, and the coordinate may be
+    traced. All S at once: `evaluate_path(apply_fn, metric, members(stack), np.arange(S), stream)`;
+    for what takes models one by one see `tree.unstack`. Beyond the last one every number is NaN.
+
+    Raises:
+      ValueError: for leaves without a leading axis, or of different lengths.
+    """
+    tree.stack_size(stack)
+    return Partial(_row, stack)
 
 
 def _plane(origin: Params, u: Params, v: Params, xy: Float[Array, " 2"]) -> Params:
@@ -282,7 +297,7 @@ def _standard_normal(key: Any, params: Params) -> dict[str, Array]:
 
 
 def _row(stack: Params, i: Any) -> Params:
-    return jax.tree.map(lambda x: x[i], stack)
+    return jax.tree.map(lambda x: jnp.asarray(x).at[i].get(mode="fill"), stack)
 
 
 def _alike(params: Sequence[Params], name: str, *, at_least: int, integers: bool = True) -> None:

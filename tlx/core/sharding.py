@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from tlx.core import public
+from tlx.core import contracts, public
 from tlx.core.types import Batch
 
 __dir__ = public.names(__name__)
@@ -40,7 +40,8 @@ def shard_batch(batch: Batch, mesh: Mesh) -> dict[str, Any]:
     """A global batch from this process's rows, split over the `data` axis.
 
     Args:
-      batch: arrays [B_local, ...]; process p holds rows p·B_local … of the global batch.
+      batch: arrays [B_local, ...]; process p holds rows p·B_local … of the global batch. A scalar
+        among the inputs is for all rows, and replicated.
       mesh: from `make_mesh`.
 
     Returns:
@@ -50,13 +51,16 @@ def shard_batch(batch: Batch, mesh: Mesh) -> dict[str, Any]:
       ValueError: if the devices do not divide the rows.
     """
     split = NamedSharding(mesh, PartitionSpec("data"))
-    rows = len(batch["inputs"]) * jax.process_count()
+    rows = contracts.num_rows(batch["inputs"]) * jax.process_count()
     if rows % mesh.size:
         raise ValueError(
             f"expected a batch divisible by {mesh.size} devices, got {rows} rows; "
             "change the batch size or the number of devices"
         )
-    return {
-        name: jax.make_array_from_process_local_data(split, np.asarray(array))
-        for name, array in batch.items()
-    }
+
+    def place(array: Any) -> jax.Array:
+        if not np.ndim(array):
+            return replicate(array, mesh)
+        return jax.make_array_from_process_local_data(split, np.asarray(array))
+
+    return jax.tree.map(place, dict(batch))

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx.core import contracts, public
+from tlx.core._batches import from_batches as from_batches
+from tlx.core._batches import pad_batch as pad_batch
 from tlx.core.types import Batch, Stream
 
 __dir__ = public.names(__name__)
@@ -34,7 +36,7 @@ class ArrayStream:
     @property
     def num_examples(self) -> int:
         """The number of examples, N."""
-        return len(self.arrays["inputs"])
+        return contracts.num_rows(self.arrays["inputs"])
 
     @property
     def num_batches(self) -> int:
@@ -44,9 +46,9 @@ class ArrayStream:
     def __call__(self) -> Iterator[Batch]:
         """Starts a pass."""
         for start in range(0, self.num_examples, self.batch_size):
-            stop = start + self.batch_size
-            rows = {name: _as_array(array[start:stop]) for name, array in self.arrays.items()}
-            index = np.arange(start, start + len(rows["inputs"]), dtype=np.int32)
+            here = slice(start, min(start + self.batch_size, self.num_examples))
+            rows = jax.tree.map(lambda x, here=here: _rows(x, here), dict(self.arrays))
+            index = np.arange(here.start, here.stop, dtype=np.int32)
             yield pad_batch({**rows, "index": index}, self.batch_size)
 
 
@@ -54,7 +56,8 @@ def from_arrays(inputs: Any, labels: Any = None, *, batch_size: int) -> ArrayStr
     """A stream over arrays in memory, in their order, the last batch padded.
 
     Args:
-      inputs: [N, ...] array (numpy, or anything that slices along its first axis).
+      inputs: [N, ...] array (numpy, or anything that slices along its first axis), or a pytree of
+        such arrays: {"ids": [N, T], "mask": [N, T]}.
       labels: [N, ...] array, or None for a stream without labels.
       batch_size: rows in each batch, B.
 
@@ -67,13 +70,29 @@ def from_arrays(inputs: Any, labels: Any = None, *, batch_size: int) -> ArrayStr
     """
     if batch_size < 1:
         raise ValueError(f"expected batch_size of at least 1, got {batch_size}")
-    inputs, labels = _sliceable("inputs", inputs), _sliceable("labels", labels)
-    if labels is not None and len(labels) != len(inputs):
-        raise ValueError(
-            f"expected one label for each input, got {len(inputs)} inputs and {len(labels)} labels"
-        )
+    if isinstance(inputs, list):
+        inputs = np.asarray(inputs)
+    inputs = jax.tree.map(lambda x: _sliceable("inputs", x), inputs, is_leaf=_is_array)
+    labels = _sliceable("labels", labels)
+    if not jax.tree.leaves(inputs):
+        raise ValueError("expected inputs that hold at least one array [N, ...], got none")
     arrays = {"inputs": inputs} if labels is None else {"inputs": inputs, "labels": labels}
+    lengths = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): len(x)
+        for path, x in jax.tree_util.tree_flatten_with_path(arrays, is_leaf=_is_array)[0]
+    }
+    if len(set(lengths.values())) > 1:
+        if len(lengths) == 2 and labels is not None:
+            number, other = lengths.values()
+            raise ValueError(
+                f"expected one label for each input, got {number} inputs and {other} labels"
+            )
+        raise ValueError(f"expected arrays of one length, got {lengths}")
     return ArrayStream(arrays, batch_size)
+
+
+def _is_array(node: Any) -> bool:
+    return hasattr(node, "shape")
 
 
 def _sliceable(name: str, values: Any) -> Any:
@@ -85,35 +104,9 @@ def _sliceable(name: str, values: Any) -> Any:
     return values
 
 
-def _as_array(values: Any) -> Any:
+def _rows(values: Any, here: slice) -> Any:
+    values = values[here]
     return values if isinstance(values, np.ndarray | jax.Array) else np.asarray(values)
-
-
-def pad_batch(batch: Batch, size: int) -> dict[str, Any]:
-    """The batch with `size` rows: zero rows are added, with mask False.
-
-    `index`, where present, is continued into the padding with the largest int32, which no
-    example has. A batch without `mask` gets one.
-
-    Raises:
-      ValueError: if the batch has more than `size` rows, or its arrays differ in them.
-    """
-    rows = len(batch["inputs"])
-    if rows > size:
-        raise ValueError(f"expected a batch of at most {size} rows, got {rows}")
-    others = [f"{name} {len(array)}" for name, array in batch.items() if len(array) != rows]
-    if others:
-        raise ValueError(f"expected {rows} rows in each array as in inputs, got {others}")
-    out = dict(batch)
-    out.setdefault("mask", np.ones(rows, bool))
-    if rows == size:
-        return out
-    for name, array in out.items():
-        fill = np.iinfo(np.int32).max if name == "index" else 0
-        array = np.asarray(array)
-        padding = np.full((size - rows, *array.shape[1:]), fill, array.dtype)
-        out[name] = np.concatenate([array, padding])
-    return out
 
 
 def peek(stream: Stream) -> tuple[Batch | None, Stream]:

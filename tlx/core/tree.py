@@ -283,6 +283,32 @@ def stack(trees: Sequence[Params]) -> Params:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
+def unstack(stack: Params) -> list[Params]:
+    """The S models of a pytree whose leaves have a leading axis over them.
+
+    Raises:
+      ValueError: for leaves without a leading axis, or of different lengths.
+    """
+    return [jax.tree.map(lambda x, i=i: x[i], stack) for i in range(stack_size(stack))]
+
+
+def stack_size(stack: Params) -> int:
+    """S, the length of the leading axis that all leaves have.
+
+    Raises:
+      ValueError: for leaves without a leading axis, or of different lengths, naming them.
+    """
+    shapes = {name: np.shape(leaf) for name, leaf in named_leaves(stack).items()}
+    lengths = {shape[:1] for shape in shapes.values()}
+    if len(lengths) != 1 or lengths == {()}:
+        some = ", ".join(f"{name} {list(shape)}" for name, shape in list(shapes.items())[:8])
+        raise ValueError(
+            f"expected leaves with one leading axis of the same length, over the models, got "
+            f"{some or 'none'}"
+        )
+    return int(lengths.pop()[0])
+
+
 def count(tree: Params) -> int:
     """The number of real numbers in all leaves, P: two for a complex one, one for an integer."""
     return sum(num_reals(leaf) or int(np.size(leaf)) for leaf in jax.tree.leaves(tree))

@@ -14,7 +14,7 @@ from scipy import special
 
 from tlx.analyses.function import _chance, _intervals, _pairs
 from tlx.analyses.function._multiple_tests import benjamini_hochberg, holm
-from tlx.core import public
+from tlx.core import public, shown
 
 __dir__ = public.names(__name__)
 
@@ -26,6 +26,7 @@ EQUAL = np.array([1.0, -1.0])
 """The weights of the means of a and b in their difference."""
 
 
+@shown.short
 class Estimate(NamedTuple):
     """A mean with its interval; of values with further axes [S, ...], arrays [...].
 
@@ -46,6 +47,7 @@ class Estimate(NamedTuple):
     degrees: float
 
 
+@shown.short
 class Comparison(NamedTuple):
     """A comparison of two groups of models, a and b.
 

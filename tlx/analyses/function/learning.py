@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tlx.analyses.function import inference
-from tlx.core import public
+from tlx.core import public, shown
 
 __dir__ = public.names(__name__)
 
 
+@shown.short
 class Point(NamedTuple):
     """One evaluation of a curve.
 
@@ -27,6 +28,7 @@ class Point(NamedTuple):
     value: float
 
 
+@shown.short
 class Selection(NamedTuple):
     """The cost on test examples of choosing a step on validation examples.
 
@@ -45,6 +47,7 @@ class Selection(NamedTuple):
     optimism: float
 
 
+@shown.short
 class Band(NamedTuple):
     """The mean of the curves of S runs at each of T steps, with its interval.
 

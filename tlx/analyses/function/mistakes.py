@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from tlx.analyses.function import _chance
 from tlx.analyses.function.predictions import Predictions
-from tlx.core import checks, public, undefined
+from tlx.core import checks, public, shown, undefined
 
 __dir__ = public.names(__name__)
 
@@ -32,6 +32,7 @@ WHICH: tuple[Which, ...] = ("only_a", "common")
 BY: tuple[By, ...] = ("confidence", "margin")
 
 
+@shown.short
 class Mistakes(NamedTuple):
     """The mistakes of every pair of M models, in C classes and in total.
 
@@ -157,6 +158,7 @@ def compare(of: Predictions, *, confidence: float = 0.95) -> Mistakes:
     )
 
 
+@shown.short
 class Confidence(NamedTuple):
     """The confidence of the models in each cell of every pair of models.
 

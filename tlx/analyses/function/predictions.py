@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from tlx.core import public, streams, tree
+from tlx.core import contracts, public, shown, streams, tree
 from tlx.core.metrics import mask_of
 from tlx.core.types import ApplyFn, Batch, Params, Stream
 
@@ -27,6 +27,7 @@ ROUNDING = 0.01
 """How far from 1 the probabilities of an example may sum, as those stored in 16 bits do."""
 
 
+@shown.short
 class Predictions(NamedTuple):
     """The answers of M models in J judgements on each of N examples, in the stream's order.
 
@@ -113,7 +114,10 @@ def collect(
     if "labels" not in first:
         raise ValueError(f"expected batches with 'labels', got the keys {sorted(first)}")
     is_multilabel = _is_multilabel(first["labels"])
-    shapes = [jax.eval_shape(fn, params, first["inputs"]).shape for fn, params in models]
+    outputs = [jax.eval_shape(fn, params, first["inputs"]) for fn, params in models]
+    for found in outputs:
+        contracts.check_array(found, "logits")
+    shapes = [found.shape for found in outputs]
     num_classes = _check_shapes(shapes, np.shape(first["labels"]), is_multilabel, "logits")
     cut = float(np.log(threshold) - np.log1p(-threshold)) if is_multilabel else None
     models = [(apply_fn, jax.device_put(params)) for apply_fn, params in models]

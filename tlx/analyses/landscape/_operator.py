@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses.landscape import _mean_loss
-from tlx.core import tree
+from tlx.core import shown, tree
 from tlx.core.types import Batch, Params
 
 
+@shown.short
 class Operator(NamedTuple):
     """A symmetric matrix given by its products.
 

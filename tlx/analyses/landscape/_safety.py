@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses.landscape import _losses
-from tlx.core import intervals, paths, undefined
+from tlx.core import contracts, intervals, paths, shown, undefined
 from tlx.core.types import ApplyFn, Params, PerExampleFn, Stream
 
 
+@shown.short
 class Estimate(NamedTuple):
     """A number with its interval.
 
@@ -26,6 +27,7 @@ class Estimate(NamedTuple):
     high: Float[Array, ""]
 
 
+@shown.short
 class Safety(NamedTuple):
     """Whether an average of m models is as good as the models, for each of several losses.
 
@@ -95,6 +97,7 @@ def safety(
     Cost: one pass over the data, m + 1 forward passes a batch. Memory: a float for each
     loss, model and example.
     """
+    contracts.typed_key(key)
     limits = _losses.tolerances(losses, tolerances)
     intervals.percentile_interval(jnp.zeros(1), confidence)  # raises for others before any work
     path_fn = paths.hull(models)

@@ -21,7 +21,7 @@ from tlx.analyses.landscape import _losses
 from tlx.analyses.landscape._checks import finite_vector
 from tlx.analyses.landscape._safety import Estimate, Safety, safety
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import paths, public, undefined
+from tlx.core import paths, public, shown, undefined
 from tlx.core.types import ApplyFn, Metric, Params, Stream
 
 __dir__ = public.names(__name__)
@@ -42,6 +42,7 @@ LOSSES = _losses.LOSSES
 """The losses of a classifier: "loss", cross-entropy in nats, and "error", the 0-1 error."""
 
 
+@shown.short
 class GreedySoup(NamedTuple):
     """A greedy soup of m models, and how it was built.
 
@@ -67,6 +68,7 @@ class GreedySoup(NamedTuple):
     statistics: str
 
 
+@shown.short
 class WiseFt(NamedTuple):
     """The linear interpolation from a pretrained to a fine-tuned model, on several targets.
 

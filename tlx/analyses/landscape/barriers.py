@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses.landscape._checks import vector
-from tlx.core import checks, intervals, public, tree, undefined
+from tlx.core import checks, contracts, intervals, public, shown, tree, undefined
 
 __dir__ = public.names(__name__)
 
@@ -19,6 +19,7 @@ KINDS = ("chord", "endpoint_mean")
 Kind = Literal["chord", "endpoint_mean"] | str
 
 
+@shown.short
 class Barrier(NamedTuple):
     """The barrier along a line.
 
@@ -31,6 +32,7 @@ class Barrier(NamedTuple):
     alpha: Float[Array, ""]
 
 
+@shown.short
 class BarrierInterval(NamedTuple):
     """A barrier with its sampling error over examples.
 
@@ -141,6 +143,7 @@ def barrier_interval(
 
     References: B. Efron, R. Tibshirani, An introduction to the bootstrap, 1993, chapter 13.
     """
+    contracts.typed_key(key)
     check_kind(kind)
     alphas, values = vector("alphas", alphas), jnp.asarray(values)
     if values.ndim != 2 or len(values) != len(alphas):

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape import _hull, _losses, _pair_barriers
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import intervals, paths, public, undefined
+from tlx.core import contracts, intervals, paths, public, shown, undefined
 from tlx.core.types import ApplyFn, Params, PerExampleFn, Stream
 
 __dir__ = public.names(__name__)
@@ -25,6 +25,7 @@ LOSSES = _losses.LOSSES
 """The losses of a classifier: "loss", cross-entropy in nats, and "error", the 0-1 error."""
 
 
+@shown.short
 class Condition(NamedTuple):
     """The rise of the loss at the border of a set, at T values of delta.
 
@@ -40,6 +41,7 @@ class Condition(NamedTuple):
     reached: tuple[intervals.Verdict, ...]
 
 
+@shown.short
 class Basin(NamedTuple):
     """A convex set of models as an (epsilon, delta)-basin.
 
@@ -125,11 +127,13 @@ def basin(
     Numerics: points in float32 or more, statistics over draws in float64.
     Cost: one pass over the data, D·(1 + 2T) forward passes a batch.
     """
+    contracts.typed_key(key)
     scan = _hull.scan(models, deltas, key, num_draws=num_draws, dilation=dilation)
     each = {"loss": loss}
     return _basins(apply_fn, each, models, stream, scan, statistics=statistics, chunk=chunk)["loss"]
 
 
+@shown.short
 class SameBasin(NamedTuple):
     """Whether models lie in one basin, with the evidence.
 
@@ -217,6 +221,7 @@ def same_basin(
     Cost: a pass with m(m − 1)/2·`num_points` + m (+ 1) forward passes a batch, and `basin`'s.
     Memory: a float for each loss, point of the first pass and example.
     """
+    contracts.typed_key(key)
     limits = _losses.tolerances(losses, tolerances)
     intervals.percentile_interval(jnp.zeros(1), confidence)  # raises for others before any work
     if num_points < 1:

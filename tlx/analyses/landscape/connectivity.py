@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape import _descent, _hull
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import checks, contracts, metrics, paths, public, undefined
+from tlx.core import checks, contracts, metrics, paths, public, shown, undefined
 from tlx.core.evaluation import losses_of_batch
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, PerExampleFn, Stream
 
@@ -49,6 +49,7 @@ class Optimizer(Protocol):
         """`(gradients, state, params) -> (updates, state)`; the updates are added."""
 
 
+@shown.short
 class Curve(NamedTuple):
     """A curve between two models, with the state of its training.
 
@@ -68,6 +69,7 @@ class Curve(NamedTuple):
     position: int = 0
 
 
+@shown.short
 class CurveResult(NamedTuple):
     """A curve, measured at K points.
 
@@ -178,6 +180,7 @@ def train(
 
     References: Garipov et al. 2018, equation 2.
     """
+    contracts.typed_key(key)
     path(curve)
     if num_steps < 0:
         raise ValueError(f"expected num_steps of at least 0, got {num_steps}")

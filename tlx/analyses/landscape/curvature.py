@@ -19,7 +19,7 @@ from scipy import special
 from tlx.analyses.landscape import _mean_loss, _operator, _output_curvature
 from tlx.analyses.landscape._lanczos import Tridiagonal, tridiagonal
 from tlx.analyses.landscape._operator import Operator as Operator
-from tlx.core import public, tree
+from tlx.core import contracts, public, shown, tree
 from tlx.core.types import ApplyFn, Labels, Params, PerExampleFn, Stream
 
 __dir__ = public.names(__name__)
@@ -30,6 +30,7 @@ CELLS = 512
 _TAIL = 5.0  # widths between the outermost node and the end of the grid: a mass of 3e-7 lies beyond
 
 
+@shown.short
 class Eigenvalues(NamedTuple):
     """Ritz values, which approximate the outer eigenvalues first.
 
@@ -47,6 +48,7 @@ class Eigenvalues(NamedTuple):
     vectors: Params | None
 
 
+@shown.short
 class Trace(NamedTuple):
     """A trace estimated from random probes.
 
@@ -62,6 +64,7 @@ class Trace(NamedTuple):
     samples: Float[np.ndarray, " S"]
 
 
+@shown.short
 class Density(NamedTuple):
     """A spectral density estimated from random probes.
 
@@ -185,6 +188,7 @@ def eigenvalues(operator: Operator, *, order: int, key: Array, num_vectors: int 
     Cost: K products. Memory: K·P numbers on the host, on the device a few vectors.
     References: Lanczos 1950; Paige 1972, "Computational variants of the Lanczos method".
     """
+    contracts.typed_key(key)
     _check_order(operator, order)
     if not 0 <= num_vectors <= order:
         raise ValueError(f"expected num_vectors in 0 … {order}, the order, got {num_vectors}")
@@ -220,6 +224,7 @@ def trace(operator: Operator, *, num_probes: int, key: Array) -> Trace:
     Cost: S products. Memory: a few vectors.
     References: Hutchinson 1989, "A stochastic estimator of the trace of the influence matrix".
     """
+    contracts.typed_key(key)
     probes = (_probe(operator, k) for k in _keys(key, num_probes))
     samples = np.array([np.vdot(np.float64(v), np.float64(operator.product(v))) for v in probes])
     spread = samples.std(ddof=1) if num_probes > 1 else np.nan
@@ -254,6 +259,7 @@ def density(
     References: Ghorbani, Krishnan, Xiao 2019, "An investigation into neural net optimization
       via Hessian eigenvalue density", who take K = 90 and S = 10; Ubaru, Chen, Saad 2017.
     """
+    contracts.typed_key(key)
     _check_order(operator, order)
     if width is not None and not 0 < width < np.inf:
         raise ValueError(f"expected a positive finite width, got {width}")

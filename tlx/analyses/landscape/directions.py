@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from tlx.core import checks, public, tree
+from tlx.core import checks, contracts, public, tree
 from tlx.core.scale import times_power
 from tlx.core.tree import unit_scale
 from tlx.core.types import Params
@@ -70,6 +70,7 @@ def random_direction(
     References: H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein, Visualizing the loss
     landscape of neural nets, 2018, section 4.
     """
+    contracts.typed_key(key)
     if normalization is not None and normalization not in NORMALIZATIONS:
         raise ValueError(checks.unknown("normalization", normalization, NORMALIZATIONS))
     for name, leaf in tree.named_leaves(params).items():

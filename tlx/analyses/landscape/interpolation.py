@@ -12,12 +12,13 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape._checks import finite_vector
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import paths, public, tree
+from tlx.core import paths, public, shown, tree
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
 __dir__ = public.names(__name__)
 
 
+@shown.short
 class LineResult(NamedTuple):
     """A metric along a line.
 
@@ -33,6 +34,7 @@ class LineResult(NamedTuple):
     statistics: str
 
 
+@shown.short
 class Target(NamedTuple):
     """A target on which the points of a line are evaluated.
 
@@ -52,6 +54,7 @@ class Target(NamedTuple):
     statistics: Stream | str | None = None
 
 
+@shown.short
 class TargetsResult(NamedTuple):
     """Metrics of several targets along one line of trunks.
 

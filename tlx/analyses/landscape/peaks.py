@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape.barriers import Kind, barrier, check_kind
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import paths, public
+from tlx.core import paths, public, shown
 from tlx.core.types import ApplyFn, Metric, Params, Stream
 
 __dir__ = public.names(__name__)
@@ -24,6 +24,7 @@ ROUNDING = 2.0**-22
 """The error of alphas in float32."""
 
 
+@shown.short
 class Peak(NamedTuple):
     """The highest point of a barrier, searched adaptively.
 

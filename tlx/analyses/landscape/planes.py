@@ -19,13 +19,14 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape._checks import finite_params, finite_vector, rounding
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import paths, public, tree
+from tlx.core import paths, public, shown, tree
 from tlx.core.scale import times_power
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
 __dir__ = public.names(__name__)
 
 
+@shown.short
 class Plane(NamedTuple):
     """The plane through three models.
 
@@ -47,6 +48,7 @@ class Plane(NamedTuple):
         return Partial(_on_plane, paths.hull(self.models), self.coordinates)
 
 
+@shown.short
 class Grid(NamedTuple):
     """A metric on a grid of a plane, and at marked points of it.
 
@@ -68,6 +70,7 @@ class Grid(NamedTuple):
     statistics: str
 
 
+@shown.short
 class Projection(NamedTuple):
     """A model's nearest point in a plane.
 

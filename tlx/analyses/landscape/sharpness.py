@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses.landscape import _mean_loss
-from tlx.core import public, tree
+from tlx.core import contracts, public, shown, tree
 from tlx.core.tree import unit_scale
 from tlx.core.types import ApplyFn, Batch, Labels, Params, PerExampleFn, Stream
 
 __dir__ = public.names(__name__)
 
 
+@shown.short
 class Sharpness(NamedTuple):
     """The rise of the loss in a ball: a lower bound.
 
@@ -87,6 +88,7 @@ def in_ball(
       adaptive sharpness-aware minimization"; Andriushchenko et al. 2023, "A modern look at
       the relationship between sharpness and generalization".
     """
+    contracts.typed_key(key)
     _check(radius, steps, restarts)
     mean_loss = _mean_loss.make(apply_fn, loss, params, stream, labels, modules)
     at = mean_loss.vector

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape._checks import finite_params, rounding
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import paths, public, tree
+from tlx.core import paths, public, shown, tree
 from tlx.core.entries import blocks, from_entries
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
@@ -22,6 +22,7 @@ BLOCK = 2**20
 """The most entries of all checkpoints that are widened to float64 at once."""
 
 
+@shown.short
 class Components(NamedTuple):
     """The principal components of T checkpoints about their mean.
 
@@ -46,6 +47,7 @@ class Components(NamedTuple):
         return paths.plane(self.mean, *self.directions)
 
 
+@shown.short
 class TrajectoryResult(NamedTuple):
     """A metric at the checkpoints and at their projections.
 

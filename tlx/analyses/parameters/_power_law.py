@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from tlx.core import shown
+
 LEAST_TAIL = 10
 """Values of a tail: with fewer, the standard error is above 30% of alpha − 1."""
 
@@ -12,6 +14,7 @@ CANDIDATES = 200
 """Starts of the tail that are tried: all of few values, else these, evenly spaced by rank."""
 
 
+@shown.short
 class PowerLaw(NamedTuple):
     """A density p(x) = (α − 1)/x_min · (x/x_min)^(−α) for x ≥ x_min.
 

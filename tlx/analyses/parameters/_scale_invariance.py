@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from tlx.core import checks, graph, tree
+from tlx.core import checks, graph, shown, tree
 from tlx.core.graph import Graph, Op, Var, norms, shape, sites
 from tlx.core.graph.known import SHAPING, Known, axes_after, known
 from tlx.core.graph.norms import BatchNorm
 from tlx.core.types import ApplyFn, Params
 
 
+@shown.short
 class ScaleInvariant(NamedTuple):
     """A kernel whose output goes into batch normalisation, by the names of leaves.
 

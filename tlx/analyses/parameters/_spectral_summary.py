@@ -8,8 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tlx.analyses.parameters import _power_law
+from tlx.core import shown
 
 
+@shown.short
 class Summary(NamedTuple):
     """A summary of singular values σ, each with its multiplicity.
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import linalg
 
-from tlx.core import tree
+from tlx.core import shown, tree
 from tlx.core.entries import blocks
 from tlx.core.types import Params
 
@@ -17,6 +17,7 @@ BLOCK = 2**20
 """The most entries of all checkpoints that are widened to float64 at once."""
 
 
+@shown.short
 class SubspaceOverlap(NamedTuple):
     """The overlap of singular subspaces, weight by weight (L of them, with two or more axes).
 
@@ -89,6 +90,7 @@ def subspace_overlap(
     return SubspaceOverlap(tuple(pairs), *overlap.T, *chance.T)
 
 
+@shown.short
 class PrincipalOverlap(NamedTuple):
     """The overlap of the planes in which two runs moved.
 

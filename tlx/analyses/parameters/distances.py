@@ -13,13 +13,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses.parameters._inner import in_float64, inner
-from tlx.core import checks, public, tree, undefined
+from tlx.core import checks, public, shown, tree, undefined
 from tlx.core import labels as labels_lib
 from tlx.core.types import Labels, Params
 
 __dir__ = public.names(__name__)
 
 
+@shown.short
 class Distances(NamedTuple):
     """The distances between two models a and b, by module (M of them) and in total.
 

@@ -28,7 +28,7 @@ from tlx.analyses.parameters._subspaces import (
     principal_overlap,
     subspace_overlap,
 )
-from tlx.core import checks, public, tree
+from tlx.core import checks, public, shown, tree
 from tlx.core import labels as labels_lib
 from tlx.core.types import Labels, Params
 
@@ -40,6 +40,7 @@ __all__ = ["Alignment", "Alignments", "Movement", "PrincipalOverlap", "ScaleInva
            "trajectory"]  # fmt: skip
 
 
+@shown.short
 class Movement(NamedTuple):
     """How parameters θ₀, …, θ_{T−1} moved; M modules, or no such axis for all as one vector.
 
@@ -64,6 +65,7 @@ class Movement(NamedTuple):
     to_end: Float[np.ndarray, "T1 M"] | None
 
 
+@shown.short
 class Trajectory(NamedTuple):
     """The movement of a run.
 
@@ -135,6 +137,7 @@ def trajectory(
     )
 
 
+@shown.short
 class Alignment(NamedTuple):
     """The alignment of two displacements; [M] or, for all modules as one vector, scalars.
 
@@ -157,6 +160,7 @@ class Alignment(NamedTuple):
     size: Int[np.ndarray, " M"]
 
 
+@shown.short
 class Alignments(NamedTuple):
     """The alignment of two models' movements.
 

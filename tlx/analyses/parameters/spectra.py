@@ -17,7 +17,7 @@ from tlx.analyses.parameters._conv_operator import Geometry, Top
 from tlx.analyses.parameters._conv_spectrum import check_groups, each, real, singular_values
 from tlx.analyses.parameters._leaf_matrices import Layer, by_shape, layers, unused
 from tlx.analyses.parameters._spectral_summary import Summary, summary
-from tlx.core import checks, public, tree
+from tlx.core import checks, public, shown, tree
 from tlx.core.types import ApplyFn, Params
 
 __dir__ = public.names(__name__)
@@ -28,6 +28,7 @@ __all__ = ["Layer", "Spectra", "Summary", "Top", "by_layer", "circular", "dense"
 KINDS = ("circular", "reshaped", "operator")
 
 
+@shown.short
 class Spectra(NamedTuple):
     """Singular values of the layers of a model, L of them.
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from tlx.core import checks
+from tlx.core import checks, contracts
 from tlx.core.types import Batch, FeatureFn, Params
 
 Spatial = Literal["flatten", "pool", "positions"]
@@ -110,7 +110,7 @@ def layers(
       TypeError: if the function returns no mapping.
     """
     inputs = batch["inputs"]
-    rows = len(jax.tree.leaves(inputs)[0])
+    rows = contracts.num_rows(inputs)
     if rows < least:
         raise ValueError(
             f"expected batches of at least {least} rows, got {rows}; raise the batch size"

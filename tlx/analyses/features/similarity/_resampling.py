@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from tlx.analyses.features.similarity._comparison import Comparison
-from tlx.core import intervals
+from tlx.core import contracts, intervals
 
 SHARE = 0.8
 """The share of the examples in a subset.
@@ -36,12 +36,8 @@ def check(num_permutations: int, num_resamples: int, key: Any, confidence: float
         )
     if not 0 < confidence < 1:
         raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")
-    is_key = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if not is_key and num_permutations + num_resamples > 0:
-        raise TypeError(
-            "expected key to be a typed PRNG key, such as jax.random.key(0), got "
-            f"{type(key).__name__}"
-        )
+    if num_permutations + num_resamples > 0:
+        contracts.typed_key(key)
 
 
 def keys(key: Array) -> tuple[Array, Array]:

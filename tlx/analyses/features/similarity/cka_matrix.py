@@ -21,7 +21,7 @@ from tlx.analyses.features.similarity import _cka_sums, _features, _hsic, cka, k
 from tlx.analyses.features.similarity._features import Spatial
 from tlx.analyses.features.similarity.cka import Estimator
 from tlx.analyses.features.similarity.kernels import Kernel
-from tlx.core import checks, evaluate, intervals, public, streams, undefined
+from tlx.core import checks, contracts, evaluate, intervals, public, shown, streams, tree, undefined
 from tlx.core.pair import Pair
 from tlx.core.types import Batch, FeatureFn, Params, Stream
 
@@ -37,6 +37,7 @@ LEAST_IMAGES = 30
 """`too_few` below this number of examples if their positions are the rows."""
 
 
+@shown.short
 class CkaResult(NamedTuple):
     """The CKA of all pairs of layers of two models, with the evidence for it.
 
@@ -238,8 +239,8 @@ def deconfounded(result: CkaResult, confounder: str) -> Float[Array, "Lx Ly"]:
 def with_inputs(feature_fn: FeatureFn, name: str = "inputs") -> FeatureFn:
     """A feature function with the inputs as its first layer.
 
-    The inputs must be one array [B, ...]. Raises a ValueError while tracing if the function
-    already has a layer of this name.
+    Of inputs that are several arrays [B, ...] each is a layer, as "inputs/ids"; one without rows is
+    none. Raises a ValueError while tracing if the function already has a layer of such a name.
     """
     return _WithInputs(feature_fn, name)
 
@@ -253,12 +254,13 @@ class _WithInputs:
 
     def __call__(self, params: Params, inputs: Any) -> Mapping[str, Array]:
         found = self.feature_fn(params, inputs)
-        if self.name in found:
+        parts = tree.named_leaves({self.name: inputs})
+        for name in parts.keys() & found.keys():
             raise ValueError(
-                f"expected a feature function without a layer {self.name!r}, got one with it; pass "
+                f"expected a feature function without a layer {name!r}, got one with it; pass "
                 "another name="
             )
-        return OrderedDict({self.name: inputs, **found})
+        return OrderedDict({**{name: x for name, x in parts.items() if jnp.ndim(x)}, **found})
 
 
 def _with_key(stream: Stream, key: Array) -> Stream:
@@ -267,7 +269,7 @@ def _with_key(stream: Stream, key: Array) -> Stream:
 
     def with_words() -> Iterator[Batch]:
         for batch in stream():
-            rows = len(jax.tree.leaves(batch["inputs"])[0])
+            rows = contracts.num_rows(batch["inputs"])
             yield {**batch, _cka_sums.KEY: np.broadcast_to(words, (rows, *words.shape))}
 
     return with_words
@@ -292,7 +294,6 @@ def _options(
         raise ValueError(
             "expected a typed key for the bootstrap, such as jax.random.key(0), got None"
         )
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise TypeError(f"expected a typed key, such as jax.random.key(0), got {key!r}")
+    contracts.typed_key(key)
     options = _cka_sums.Options(kernel, spatial, estimator == "feature_corrected")
     return options._replace(num_resamples=num_resamples, key_kind=str(jax.random.key_impl(key)))

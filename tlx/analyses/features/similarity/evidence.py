@@ -31,11 +31,12 @@ from jaxtyping import Array, Bool, Float
 
 from tlx.analyses.features.similarity import _features, _resampling, measures
 from tlx.analyses.features.similarity._comparison import Comparison
-from tlx.core import public, undefined
+from tlx.core import public, shown, undefined
 
 __dir__ = public.names(__name__)
 
 
+@shown.short
 class Evidence(NamedTuple):
     """A value, its null distribution, and its sampling error; see `evidence`.
 

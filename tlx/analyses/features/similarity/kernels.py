@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from tlx.core import public
+from tlx.core import public, shown
 from tlx.core.tree import unit_scale
 
 __dir__ = public.names(__name__)
@@ -27,6 +27,7 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 _FEW = 16  # rows whose mean is within a quarter of the spread of the mean of all
 
 
+@shown.short
 class Kernel(NamedTuple):
     """A kernel, by its Gram matrix and, where there is one, by a feature map of few dimensions.
 

@@ -21,7 +21,7 @@ from tlx.analyses.features.similarity import (
 )
 from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.analyses.features.similarity._features import Spatial
-from tlx.core import checks, public, streams, undefined
+from tlx.core import checks, public, shown, streams, undefined
 from tlx.core.types import FeatureFn, Params, Stream
 
 __dir__ = public.names(__name__)
@@ -32,6 +32,7 @@ HOLD: tuple[Hold, ...] = ("auto", "rows", "moments")
 """What is kept of the features over the pass; see `matrix`."""
 
 
+@shown.short
 class SimilarityResult(NamedTuple):
     """A measure of all pairs of layers of two models.
 

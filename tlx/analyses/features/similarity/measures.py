@@ -29,7 +29,7 @@ from tlx.analyses.features.similarity import (
     shape,
 )
 from tlx.analyses.features.similarity._comparison import Comparison
-from tlx.core import checks, public
+from tlx.core import checks, public, shown
 
 __dir__ = public.names(__name__)
 
@@ -44,6 +44,7 @@ INVARIANCES: Mapping[str, str] = MappingProxyType(
 """What a measure may be invariant to, in either of its arguments."""
 
 
+@shown.short
 class Measure(NamedTuple):
     """A similarity measure; the module's text names the symbols of its formula.
 

@@ -15,11 +15,12 @@ from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer import _class_scores
 from tlx.analyses.features.transfer._class_scores import Metric
 from tlx.analyses.features.transfer.probes import POOLINGS, Pooling
-from tlx.core import checks, intervals, streams, undefined
+from tlx.core import checks, intervals, shown, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import FeatureFn, Params, Stream
 
 
+@shown.short
 class Scores(NamedTuple):
     """The scores of L layers of a model on N examples; see each score for when it is NaN.
 

@@ -5,16 +5,16 @@ import math
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tlx.core import undefined
+from tlx.core import contracts, shown, undefined
 
 _PAIRS = 2**21  # at a time: 16 MiB
 _EXACT = 8  # 8! = 40320 orders
 
 
+@shown.short
 class RankCorrelation(NamedTuple):
     """Rank correlations between scores of n models and measured values.
 
@@ -98,12 +98,8 @@ def _check_draws(num_models: int, key: Array | None, num_draws: int) -> None:
             f"expected a key for {num_models} models, got None: the orders of more than {_EXACT} "
             "are drawn; pass key=jax.random.key(0)"
         )
-    is_key = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if key is not None and not is_key:
-        raise TypeError(
-            "expected key to be a typed PRNG key, such as jax.random.key(0), got "
-            f"{type(key).__name__}"
-        )
+    if key is not None:
+        contracts.typed_key(key)
 
 
 def _orders(num: int, key: Array | None, num_draws: int) -> Int[np.ndarray, "R n"]:

@@ -23,13 +23,14 @@ from jaxtyping import Array, Float, Int
 
 from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer.probes import POOLINGS, Pooling
-from tlx.core import checks, public, streams, undefined
+from tlx.core import checks, public, shown, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, FeatureFn, Params, Stream
 
 __dir__ = public.names(__name__)
 
 
+@shown.short
 class Distance(NamedTuple):
     """The distance between two sets of features, as scalars; NaN where `frechet` is.
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer import _ridge
-from tlx.core import checks, intervals, public, streams, undefined
+from tlx.core import checks, intervals, public, shown, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, FeatureFn, Params, Stream
 
@@ -34,6 +34,7 @@ RIDGES: tuple[float, ...] = tuple(10.0**power for power in range(-6, 3))
 """The ridge strengths to choose from for each layer, 10⁻⁶ … 10² times its mean variance."""
 
 
+@shown.short
 class Probes(NamedTuple):
     """The linear probes of L layers of a model.
 

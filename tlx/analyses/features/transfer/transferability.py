@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.features.transfer import _class_scores, _layer_scores, _rank_correlation
 from tlx.analyses.features.transfer._class_scores import Metric
-from tlx.core import checks, intervals, public, undefined
+from tlx.core import checks, intervals, public, shown, undefined
 
 __dir__ = public.names(__name__)
 
@@ -42,6 +42,7 @@ RankCorrelation = _rank_correlation.RankCorrelation
 rank_correlation = _rank_correlation.rank_correlation
 
 
+@shown.short
 class Accuracy(NamedTuple):
     """A share of examples, 0 … 1, with its Wilson interval; NaN where it is undefined."""
 

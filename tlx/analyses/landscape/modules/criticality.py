@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from tlx.analyses.landscape import _checks, _losses
 from tlx.analyses.landscape.modules import _module_sweep
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import checks, paths, public, streams, tree
+from tlx.core import checks, contracts, paths, public, shown, streams, tree
 from tlx.core.types import ApplyFn, Labels, Params, PathFn, PerExampleFn, Stream
 
 __dir__ = public.names(__name__)
@@ -26,6 +26,7 @@ LOSSES = _losses.LOSSES
 """The losses of a classifier: "loss", cross-entropy in nats, and "error", the 0-1 error."""
 
 
+@shown.short
 class Surface(NamedTuple):
     """The loss with one module at a time moved back along a path and perturbed by noise.
 
@@ -109,6 +110,7 @@ def surface(
     Cost: D passes over the data; a batch takes D forward passes and D·A·S times what depends on
     each module. Memory: beside the path a draw of noise (P weights), and see `evaluate_modules`.
     """
+    contracts.typed_key(key)
     alphas, sigmas = _grid(alphas, sigmas, num_draws)
     path_fn = paths.traceable(path_fn)
     trained = paths.at(path_fn, jnp.ones((), float))
@@ -153,6 +155,7 @@ def surface(
     )
 
 
+@shown.short
 class Criticality(NamedTuple):
     """The criticality of each module at a threshold of the loss.
 

@@ -38,7 +38,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import evaluate_path, metrics, paths, public, streams, tree
+from tlx.core import contracts, evaluate_path, metrics, paths, public, shown, streams, tree
 from tlx.core import labels as labels_lib
 from tlx.core.types import ApplyFn, Labels, Params, PathFn, PerExampleFn, Stream
 
@@ -51,6 +51,7 @@ STEPS = 100
 """b, of the prior's grid: neighbouring variances differ by 1 %."""
 
 
+@shown.short
 class Bound(NamedTuple):
     """A bound on the expected error of a network with noise, and its parts.
 
@@ -172,6 +173,7 @@ def noisy_errors(
 
     Cost: D forward passes a batch, and the path formed once for each module.
     """
+    contracts.typed_key(key)
     known = labels_lib.unique(labels)
     if sorted(modules) != sorted(known):
         raise ValueError(

@@ -14,12 +14,13 @@ import jax.numpy as jnp
 from tlx.analyses.landscape.modules import _module_sweep
 from tlx.core import batch_statistics as statistics_lib
 from tlx.core import labels as labels_lib
-from tlx.core import paths, public, tree
+from tlx.core import paths, public, shown, tree
 from tlx.core.types import ApplyFn, Labels, Metric, Params, Stream
 
 __dir__ = public.names(__name__)
 
 
+@shown.short
 class Rewinding(NamedTuple):
     """A metric with one module at a time taken from each of T references.
 

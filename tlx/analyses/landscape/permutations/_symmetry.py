@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tlx.analyses.landscape.permutations import _axes, _axis_rules
-from tlx.core import graph
+from tlx.core import graph, shown
 
 Permutations = dict[str, Any]
 """Group name to int [n]; to int [m, n], one row a unit of the outer group, for a nested group."""
 
 
+@shown.short
 class Group(NamedTuple):
     """Units that can be permuted.
 
@@ -26,6 +27,7 @@ class Group(NamedTuple):
     within: str | None
 
 
+@shown.short
 class Factor(NamedTuple):
     """A factor of a leaf's axis: its size, and its group where it can be permuted."""
 
@@ -33,6 +35,7 @@ class Factor(NamedTuple):
     group: str | None
 
 
+@shown.short
 class Site(NamedTuple):
     """A value that a layer reads, whose units are those of a group.
 
@@ -47,6 +50,7 @@ class Site(NamedTuple):
     rows: tuple[int, ...]
 
 
+@shown.short
 class Symmetry(NamedTuple):
     """The permutations of a model.
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from tlx.analyses.landscape.permutations import _activations, _assignment, _permutation, _symmetry
 from tlx.analyses.landscape.permutations._permutation import check_same_function
 from tlx.analyses.landscape.permutations._symmetry import Group, Permutations, Symmetry
-from tlx.core import batch_statistics, checks, graph, public, streams, tree
+from tlx.core import batch_statistics, checks, graph, public, shown, streams, tree
 from tlx.core.types import ApplyFn, Params, Stream
 
 __dir__ = public.names(__name__)
@@ -29,6 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@shown.short
 class Matching(NamedTuple):
     """Permutations that align b with a.
 
