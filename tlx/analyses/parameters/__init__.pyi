@@ -1,3 +1,4 @@
+from . import change as change
 from . import distances as distances
 from . import movement as movement
 from . import spectra as spectra
