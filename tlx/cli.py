@@ -31,6 +31,8 @@ examples:
       draws the page again from the records
   tlx data check folder --folder=photos --split=train --out=photos.png
       counts a data set, finds images that cannot be read, draws some; tlx data list names all
+  tlx audit a.safetensors b.safetensors --parent=base.safetensors
+      what two checkpoints share and where they differ, from their weights alone, in seconds
   tlx import resnet50.pth --model=resnet50 --workdir=runs/imported
       weights of torchvision or the authors, for runs to start from (init_from.workdir)
   tlx export --workdir=runs/scratch --out=scratch.safetensors
@@ -137,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
                 "cores and memory allow); the numbers are the same for any. On an accelerator one "
                 "process does all",
             )
+    _add_audit(commands)
     _add_data(commands)
     _add_weights(commands)
     return parser
@@ -151,6 +154,43 @@ def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argum
     )
     command.set_defaults(run=run)
     return command
+
+
+def _add_audit(commands: Any) -> None:
+    command = _command(
+        commands, "audit", _audit, "what two checkpoints share and where they differ"
+    )
+    command.add_argument("a", help="a file of weights (torch.save, safetensors, msgpack, npz)")
+    command.add_argument("b", help="another; or workdirs of tlx")
+    command.add_argument("--parent", help="the weights from which both were trained on")
+    command.add_argument(
+        "--model",
+        metavar="NAME[,OPTION=VALUE]|MODULE:FUNCTION",
+        help="what they are of: a name in tlx.models, as resnet50, or a function of yours from a "
+        "path to (apply_fn, params) or (apply_fn, params, feature_fn)",
+    )
+    command.add_argument("--key", help="where in the files the weights are, as state_dict")
+    command.add_argument(
+        "--data",
+        help="a folder with a folder of images for each class, or an .npz with labels and images "
+        "(uint8) or inputs; needs a model",
+    )
+    command.add_argument("--split", help="the folder of --data that has the classes")
+    command.add_argument("--size", type=int, default=224, help="of the images, in pixels (224)")
+    command.add_argument(
+        "--mean", type=_numbers, metavar="R,G,B", help="of the pixels in 0 … 1 (ImageNet's)"
+    )
+    command.add_argument(
+        "--std", type=_numbers, metavar="R,G,B", help="their deviation (ImageNet's)"
+    )
+    command.add_argument("--most", type=int, default=500, help="examples to look at (500)")
+    command.add_argument(
+        "--out", type=Path, help="a folder for the page, its tables and a JSON (audit)"
+    )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(word) for word in text.split(","))
 
 
 def _add_data(commands: Any) -> None:
@@ -251,6 +291,48 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
         f"{result.name}: test accuracy {result.test['accuracy']:.4f} at step {result.step}, "
         f"best {result.best_test['accuracy']:.4f} at step {result.best_step}; {result.workdir}"
     )
+
+
+def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
+    """Says in plain words what two checkpoints share and where they differ.
+
+    From weights alone, in seconds: what changed, where most, and how (trained on, of low rank,
+    noise, scaled, in another order, replaced); with a parent, whether they were made from it.
+    With data and a model also: one basin or not, what the mean of the weights scores, which
+    modules matter, where features differ, and on what both err.
+
+    The folder --out gets audit.html, audit.json and each table as CSV and LaTeX.
+      tlx audit a.pth b.pth --parent=base.pth --model=resnet50 --data=photos/test
+      tlx audit a.npz b.npz --model=mine.nets:load --data=test.npz
+    """
+    from tlx.audit import data, page, run
+
+    if overrides:
+        raise ValueError("audit takes no config")
+    paths = {"a": args.a, "b": args.b} | ({"parent": args.parent} if args.parent else {})
+    is_terminal = sys.stderr.isatty()
+
+    def tell(what: str) -> None:
+        if is_terminal:
+            print(f"\r\x1b[K{what} …", end="", file=sys.stderr, flush=True)
+
+    found = run.run(
+        paths,
+        model=args.model,
+        key=args.key,
+        data_path=args.data,
+        tell=tell,
+        split=args.split,
+        image_size=args.size,
+        mean=args.mean or data.MEAN,
+        std=args.std or data.STD,
+        most=args.most,
+    )
+    tell("the page")
+    made = page.write(found, args.out or Path("audit"))
+    if is_terminal:
+        print("\r\x1b[K", end="", file=sys.stderr)
+    print(f"{found.text()}\n\nthe page: {made}")
 
 
 def _data_list(args: argparse.Namespace, overrides: list[str]) -> None:

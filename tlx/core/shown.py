@@ -5,7 +5,6 @@ import functools
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
 
 from tlx.core import public
@@ -17,6 +16,9 @@ FEW = 12
 
 MOST = 600
 """Characters of one field."""
+
+MOST_READ = 1_000_000
+"""An array of more numbers is not gone through."""
 
 T = TypeVar("T", bound=type)
 
@@ -39,7 +41,7 @@ def value(x: Any) -> str:
     >>> value({"loss": np.zeros((3, 20), np.float32), "names": ["a", "b"]})
     "{'loss': float32[3, 20] 0 … 0, 'names': ['a', 'b']}"
     """
-    if isinstance(x, jax.Array | np.ndarray):
+    if hasattr(x, "dtype") and hasattr(x, "shape") and not isinstance(x, np.generic):
         return _array(x)
     if isinstance(x, Mapping):
         return _entries([f"{key!r}: {value(y)}" for key, y in list(x.items())[:FEW]], len(x), "{}")
@@ -63,19 +65,17 @@ def _entries(shown: list[str], number: int, ends: str) -> str:
 
 def _array(x: Any) -> str:
     kind = f"{x.dtype}{list(x.shape)}"
-    is_here = isinstance(x, np.ndarray) or (x.is_fully_addressable and not _is_traced(x))
-    if not is_here or x.dtype.kind not in "biufc":
-        return kind if not is_here or x.size > FEW or x.dtype.kind not in "US" else str(x.tolist())
-    host = np.asarray(x)
+    if getattr(x.dtype, "kind", "O") not in "biufcUS" or x.size > MOST_READ:
+        return kind
+    try:
+        host = np.asarray(x)
+    except (TypeError, RuntimeError):  # one that is traced, or lies with other processes
+        return kind
     if host.size <= FEW:
         with np.printoptions(precision=4, suppress=True):
             return np.array2string(host, separator=", ").replace("\n", "")
-    if host.dtype.kind in "iuf" and host.size <= 1_000_000:
-        finite = host[np.isfinite(host)]
-        some = "" if finite.size == host.size else f", {host.size - finite.size} not finite"
-        return f"{kind} {finite.min():.4g} … {finite.max():.4g}{some}" if finite.size else kind
-    return kind
-
-
-def _is_traced(x: Any) -> bool:
-    return isinstance(x, jax.core.Tracer)
+    finite = host[np.isfinite(host)] if host.dtype.kind in "iuf" else host[:0]
+    if not finite.size:
+        return kind
+    some = "" if finite.size == host.size else f", {host.size - finite.size} not finite"
+    return f"{kind} {finite.min():.4g} … {finite.max():.4g}{some}"

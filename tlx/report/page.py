@@ -49,7 +49,12 @@ def write(
     """
     records, damaged = scan(records_root)
     text = render(records, title=title, damaged=damaged)
-    out = Path(out_html)
+    return replace(out_html, text)
+
+
+def replace(path: str | os.PathLike[str], text: str) -> Path:
+    """Writes a file as a whole; its folder is made where missing."""
+    out = Path(path)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
@@ -72,6 +77,24 @@ def render(
     for section in asked or made:
         rendered.append(sections.render(section, number))
         number += section.num_figures
+    body = [
+        f"<header>\n<h1>{heading}</h1>\n{_facts(records)}\n</header>",
+        f"<main>\n{_summary(records, asked or made)}",
+        *rendered,
+        _not_asked([s.question.title for s in made if asked and s not in asked]),
+        _appendix(records, [*damaged, *problems(records)]),
+        "</main>",
+    ]
+    return document(heading, body)
+
+
+def document(heading: str, body: Sequence[str]) -> str:
+    """A page of its own: nothing outside it is needed.
+
+    Args:
+      heading: its title, as HTML.
+      body: its parts, as HTML.
+    """
     return "\n".join(
         (
             "<!doctype html>",
@@ -84,12 +107,7 @@ def render(
             f"<style>\n{_CSS.read_text(encoding='utf-8')}</style>",
             "</head>",
             "<body>",
-            f"<header>\n<h1>{heading}</h1>\n{_facts(records)}\n</header>",
-            f"<main>\n{_summary(records, asked or made)}",
-            *rendered,
-            _not_asked([s.question.title for s in made if asked and s not in asked]),
-            _appendix(records, [*damaged, *problems(records)]),
-            "</main>",
+            *body,
             "</body>",
             "</html>",
             "",

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import numpy as np
@@ -98,6 +98,50 @@ def import_weights(
         raise ValueError(
             f"expected a new workdir, got {target}; choose another, or remove that one"
         )
+    read_in = read_variables(file, model=model, key=key)
+    leaves = tree.named_leaves(read_in.variables)
+    found = {
+        "file": Path(file).name,
+        "sha256": foreign.digest(file),
+        "model": {"name": model.name, "options": dict(model.options)},
+        "num_classes": read_in.num_classes,
+        "tensors": len(leaves),
+        "parameters": sum(leaf.size for leaf in leaves.values()),
+        "skipped": read_in.skipped,
+        "tlx": tlx.__version__,
+    }
+    identity = {name: found[name] for name in ("sha256", "model")} | {"key": key}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    _write(target, read_in.variables, checkpoints.make_origin(name, "P", digest, None), found)
+    return found
+
+
+class Variables(NamedTuple):
+    """The weights of a file as a model's variables.
+
+    Attributes:
+      variables: pytree of arrays.
+      num_classes: of the head; 0 where the file has none, and then the variables neither.
+      skipped: name to reason, of what was left out.
+    """
+
+    variables: Any
+    num_classes: int
+    skipped: dict[str, str]
+
+
+def read_variables(file: str | Path, *, model: ModelSpec, key: str | None = None) -> Variables:
+    """The weights in a file as a model's variables.
+
+    Args:
+      file: of `tlx.checkpoints.foreign.read_tensors`; names are PyTorch's, or ours.
+      model: the model of the weights; the number of classes is read from the file.
+      key: where in the file the weights are; None: detected.
+
+    Raises:
+      ValueError: if the file cannot be read, a tensor is missing, extra, of another shape, not of
+        floats or not finite.
+    """
     tensors: Mapping[str, Any] = foreign.read_tensors(file, key=key)
     skipped: dict[str, str] = {}
     if not _are_ours(tensors):
@@ -111,26 +155,17 @@ def import_weights(
         variables, skipped = torch_names.from_torch(module, tensors, head=head)
     if not num_classes:
         skipped |= dict.fromkeys(_head_names(module, tensors), NO_HEAD)
-    leaves = tree.named_leaves(variables)
-    bad = packing.non_finite(leaves)
+    bad = packing.non_finite(tree.named_leaves(variables))
     if bad:
         raise ValueError(
             f"{file}: expected finite weights, got NaN or infinity in {', '.join(bad[:8])}"
         )
-    found = {
-        "file": Path(file).name,
-        "sha256": foreign.digest(file),
-        "model": {"name": model.name, "options": dict(model.options)},
-        "num_classes": num_classes,
-        "tensors": len(leaves),
-        "parameters": sum(leaf.size for leaf in leaves.values()),
-        "skipped": skipped,
-        "tlx": tlx.__version__,
-    }
-    identity = {name: found[name] for name in ("sha256", "model")} | {"key": key}
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    _write(target, variables, checkpoints.make_origin(name, "P", digest, None), found)
-    return found
+    return Variables(variables, num_classes, skipped)
+
+
+def module_of(model: ModelSpec, num_classes: int) -> nn.Module:
+    """The module of a model; without classes one that has a head of one."""
+    return _module(model, num_classes or 1)
 
 
 def _write(target: Path, variables: Any, origin: Any, found: Mapping[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """A table that prints as text and as HTML."""
 
+import csv
 import html
+import io
 import re
 from typing import NamedTuple
 
@@ -10,6 +12,17 @@ def unbroken(text: str) -> str:
     for sign in "±=/":
         text = text.replace(f" {sign} ", f"\u00a0{sign}\u00a0")
     return re.sub(r"(\[[−.,\d]+), ([−.,\d]+\])", "\\1,\u00a0\\2", text)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "…": r"\dots{}", "≈": r"$\approx$",
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
 class Table(NamedTuple):
@@ -31,6 +44,28 @@ class Table(NamedTuple):
         ]
         rule = "-" * max(map(len, rendered))
         return "\n".join([rendered[0], rule, *rendered[1:]])
+
+    def csv(self) -> str:
+        """The table as comma-separated values, with the column names in the first line."""
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([self.columns, *self.rows])
+        return out.getvalue()
+
+    def latex(self) -> str:
+        """The table as LaTeX, for the package booktabs."""
+        lines = [" & ".join(map(_latex, line)) + r" \\" for line in (self.columns, *self.rows)]
+        return "\n".join(
+            (
+                rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}",
+                r"\toprule",
+                lines[0],
+                r"\midrule",
+                *lines[1:],
+                r"\bottomrule",
+                r"\end{tabular}",
+                "",
+            )
+        )
 
     def html(self, css_class: str = "") -> str:
         """The table as an HTML `<table>` in a box that scrolls where it is too wide."""

@@ -1,0 +1,230 @@
+"""Two checkpoints with a planted difference: the audit names it, by weights alone and with data."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from tests.audit import planted
+from tests.audit.planted import PLANTS
+from tlx import cli
+from tlx.audit import data, models, page, run
+
+MODEL = "tests.audit.planted:load"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The parent, a, every b, and images."""
+    folder = tmp_path_factory.mktemp("audit")
+    parent = planted.train(planted.fresh(0), 0, 200)
+    a = planted.train(parent, 11, 60, rate=0.03)
+    planted.save(folder / "parent.npz", parent)
+    planted.save(folder / "a.npz", a)
+    for name, (make, _, _) in PLANTS.items():
+        made = make(a, parent, np.random.default_rng(3))
+        planted.save(folder / f"{name.replace(' ', '_')}.npz", made)
+    inputs, labels = planted.data(2, 300)
+    np.savez(folder / "data.npz", inputs=inputs, labels=labels)
+    return folder
+
+
+def paths_of(folder, name, parent=True):
+    found = {"a": folder / "a.npz", "b": folder / f"{name.replace(' ', '_')}.npz"}
+    if parent:
+        found["parent"] = folder / "parent.npz"
+    return {part: str(path) for part, path in found.items()}
+
+
+@pytest.fixture(scope="module", params=PLANTS)
+def audited(request, folder):
+    name = request.param
+    found = run.run(
+        paths_of(folder, name), model=MODEL, data_path=str(folder / "data.npz"), batch_size=100
+    )
+    return name, found
+
+
+def test_the_page_names_the_plant(audited):
+    name, found = audited
+    _, kind, words = PLANTS[name]
+    said = [finding.text for finding in found.findings if finding.name == kind]
+    assert any(words in text for text in said), found.text()
+    assert any(words in text for text in re.findall(r"<li>(.*?)</li>", page.render(found)))
+
+
+def test_no_other_plant_is_named(audited):
+    name, found = audited
+    _, kind, _ = PLANTS[name]
+    others = {kind for _, kind, _ in PLANTS.values()} - {kind, "fine_tuned"}
+    assert not others & {finding.name for finding in found.findings}
+
+
+def test_the_weights_alone_name_it_too(audited, folder):
+    name, _ = audited
+    _, kind, words = PLANTS[name]
+    found = run.run(paths_of(folder, name))
+    said = [finding.text for finding in found.findings if finding.name == kind]
+    assert any(words in text for text in said), found.text()
+
+
+SAME_FUNCTION = {"units permuted", "one layer scaled with its norm", "same weights"}
+
+
+def test_what_the_data_say(audited):
+    name, found = audited
+    done = found.behaviour
+    names = {finding.name for finding in found.findings}
+    assert ("same_function" in names) == (name in SAME_FUNCTION)
+    assert ("basin_no" in names) == (name == "unrelated weights")
+    assert (done.aligned is not None) <= (name in {"units permuted", "unrelated weights",
+                                                   "one block replaced"})  # fmt: skip
+    assert done.same_after_alignment == (name == "units permuted")
+    assert done.accuracy["a"].value > 0.9
+    assert done.num_examples == 300
+    for part in ("a", "b"):
+        assert done.dropped[part].shape == (len(done.modules),)
+    if name == "head only trained":  # of which the head alone differs from the parent
+        lost = dict(zip(done.modules, done.dropped["b"], strict=True))
+        assert all(lost[module] == 0 for module in done.modules if module != "head")
+    assert done.modules == ("stem", "block_1", "block_2", "block_3", "head")
+
+
+def test_without_a_parent(folder):
+    found = run.run(
+        paths_of(folder, "other data order", parent=False),
+        model=MODEL,
+        data_path=str(folder / "data.npz"),
+        batch_size=100,
+    )
+    assert [finding.name for finding in found.findings][:2] == ["related", "accuracy"]
+    assert found.behaviour.reference == "the other"
+    assert list(found.pairs) == ["a and b"]
+
+
+def test_the_folder_has_the_page_and_its_tables(folder, tmp_path, capsys, monkeypatch):
+    paths = paths_of(folder, "a frozen stage")
+    out = tmp_path / "made"
+    arguments = ["audit", paths["a"], paths["b"], "--parent", paths["parent"], "--model", MODEL]
+    assert cli.main([*arguments, "--data", str(folder / "data.npz"), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "block_1 was left as before" in printed
+    assert str(out / "audit.html") in printed
+    names = {path.name for path in out.iterdir()}
+    assert names == {"audit.html", "audit.json"} | {
+        f"{name}.{kind}" for name in ("modules", "matrices", "features") for kind in ("csv", "tex")
+    }
+    text = (out / "audit.html").read_text()
+    assert len(text) < 1_000_000
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    found = json.loads((out / "audit.json").read_text())
+    assert found["names"] == {"a": "a", "b": "a_frozen_stage", "parent": "parent"}
+    assert found["behaviour"]["line"]["verdict"] == "yes"
+    rows = (out / "modules.csv").read_text().splitlines()
+    assert rows[2].startswith("block_1,")
+    assert r"block\_1 & " in (out / "modules.tex").read_text()
+
+
+def test_a_workdir_and_a_registry_model(tmp_path):
+    from tests.studies.tiny import tiny_run
+    from tlx.studies import runner
+
+    for seed in (1, 2):
+        runner.run_one(tiny_run("RI-T", seed=seed), tmp_path / f"run{seed}")
+    paths = {"a": str(tmp_path / "run1"), "b": str(tmp_path / "run2")}
+    found = run.run(paths)
+    assert found.findings[0].name == "unrelated"
+    assert found.names == {"a": "run1", "b": "run2"}
+    loaded = models.load(paths)
+    assert loaded["a"].apply_fn == loaded["b"].apply_fn
+    assert loaded["a"].head == "head"
+
+
+def refused(capsys, *words):
+    assert cli.main(["audit", *map(str, words)]) == 1
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("tlx audit: ")
+    assert "\n" not in said
+    return said
+
+
+def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
+    a, b = folder / "a.npz", folder / "noise_of_1_%.npz"
+    assert "expected different checkpoints, got" in refused(capsys, a, a)
+    assert "which is not there" in refused(capsys, a, tmp_path / "none.npz")
+    assert "cannot import none.nets" in refused(capsys, a, b, "--model=none.nets:load")
+    said = refused(capsys, a, b, "--model=tests.audit.planted:none")
+    assert "expected a function none in tests.audit.planted, got none" in said
+    said = refused(capsys, a, b, "--model=os.path:basename")
+    assert "expected it to return (apply_fn, params)" in said
+    assert "TypeError: " in refused(capsys, a, b, "--model=tests.audit.planted:fresh")
+    assert "unknown model 'resnet81'" in refused(capsys, a, b, "--model=resnet81")
+    said = refused(capsys, a, b, "--data", folder / "data.npz")
+    assert "expected a model for data" in said
+    other = tmp_path / "other.npz"
+    with np.load(a) as file:
+        leaves = {n: x if "block_2" not in n else x[..., :3] for n, x in file.items()}
+    np.savez(other, **leaves)
+    said = refused(capsys, a, b, "--parent", other)
+    assert "expected a and other to be of one architecture (up to the head), got" in said
+    assert "params/block_2/conv1/kernel [3, 3, 16, 16] against [3, 3, 16, 3]" in said
+    (tmp_path / "text.npz").write_text("no")
+    assert "text.npz" in refused(capsys, a, tmp_path / "text.npz")
+
+
+DATA = {
+    "labels": ({"inputs": np.zeros((4, 8, 8, 1), np.float32)}, "to hold 'labels' and either"),
+    "rows": (
+        {"inputs": np.zeros((4, 8, 8, 1), np.float32), "labels": np.zeros(3, int)},
+        "one an example (4)",
+    ),
+    "classes": (
+        {"inputs": np.zeros((4, 8, 8, 1), np.float32), "labels": np.array([0, 1, 2, 9])},
+        "expected labels in 0 … 3, as the head of a has 4 outputs, got 9",
+    ),
+    "shape": (
+        {"inputs": np.zeros((4, 8, 8, 3), np.float32), "labels": np.zeros(4, int)},
+        "a does not take inputs [4, 8, 8, 3]",
+    ),
+    "none": ({"inputs": np.zeros((0, 8, 8, 1)), "labels": np.zeros(0, int)}, "holds no examples"),
+    "dtype": ({"images": np.zeros((4, 8, 8, 3)), "labels": np.zeros(4, int)}, "images as uint8"),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_that_do_not_fit_are_one_sentence(name, folder, tmp_path, capsys):
+    arrays, message = DATA[name]
+    np.savez(tmp_path / "data.npz", **arrays)
+    paths = paths_of(folder, "noise of 1 %")
+    said = refused(
+        capsys, paths["a"], paths["b"], f"--model={MODEL}", "--data", tmp_path / "data.npz"
+    )
+    assert message in said
+
+
+def test_names_are_the_shortest_ends_that_differ():
+    paths = {"a": "runs/one/model.pth", "b": "runs/two/model.pth", "parent": "base/model.pth"}
+    assert models.short_names(paths) == {
+        "a": "one/model", "b": "two/model", "parent": "base/model"
+    }  # fmt: skip
+    assert models.short_names({"a": "x.npz", "b": "y.npz"}) == {"a": "x", "b": "y"}
+
+
+def test_a_folder_of_images(tmp_path):
+    from PIL import Image
+
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / "test" / label).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (9, 7), (40 * i, 0, 0)).save(
+                tmp_path / "photos" / "test" / label / f"{i}.png"
+            )
+    for path in ("photos", "photos/test"):
+        stream, count = data.read(str(tmp_path / path), image_size=4, batch_size=4)
+        assert count == 6
+        batches = list(stream())
+        assert batches[0]["inputs"].shape == (4, 4, 4, 3)
+        labels = np.concatenate([np.asarray(b["labels"])[np.asarray(b["mask"])] for b in batches])
+        assert labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.read(str(tmp_path / "photos"), image_size=4, most=2, batch_size=4)[1] == 2
