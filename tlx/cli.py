@@ -31,6 +31,8 @@ examples:
       draws the page again from the records
   tlx data check folder --folder=photos --split=train --out=photos.png
       counts a data set, finds images that cannot be read, draws some; tlx data list names all
+  tlx init --data=photos --source=drawings --minutes=30
+      writes a config for a study on images of yours, fit for the time, that runs as it is
   tlx audit a.safetensors b.safetensors --parent=base.safetensors
       what two checkpoints share and where they differ, from their weights alone, in seconds
   tlx import resnet50.pth --model=resnet50 --workdir=runs/imported
@@ -132,6 +134,11 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "study":
             command.add_argument(
+                "--plan",
+                action="store_true",
+                help="print what is to be done, what is done, and about how long the rest takes",
+            )
+            command.add_argument(
                 "--workers",
                 type=int,
                 metavar="N",
@@ -139,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
                 "cores and memory allow); the numbers are the same for any. On an accelerator one "
                 "process does all",
             )
+    _add_init(commands)
     _add_audit(commands)
     _add_data(commands)
     _add_weights(commands)
@@ -154,6 +162,20 @@ def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argum
     )
     command.set_defaults(run=run)
     return command
+
+
+def _add_init(commands: Any) -> None:
+    command = _command(commands, "init", _init, "a first config for a study on your own images")
+    command.add_argument(
+        "--data", required=True, help="a folder with train/CLASS/image and test/CLASS/image"
+    )
+    command.add_argument("--source", help="another such folder, on which P is trained")
+    command.add_argument("--weights", help="or a workdir of tlx import, from which P is taken")
+    command.add_argument(
+        "--minutes", type=float, default=30.0, help="that the study may take here, about (30)"
+    )
+    command.add_argument("--size", type=int, help="of the images, in pixels (32, or 96 of weights)")
+    command.add_argument("--out", type=Path, default=Path("study.py"), help="a new file (study.py)")
 
 
 def _add_audit(commands: Any) -> None:
@@ -258,6 +280,14 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
     if "model" in values:
         raise ValueError(f"{args.config} is the config of one run; use tlx train")
     spec = config.build(StudySpec, values)
+    if args.plan:
+        from tlx.studies import outline
+
+        found = outline.rows(spec, args.workdir)
+        left = any(row.done < row.number for row in found)
+        pace = outline.pace(spec) if left else outline.Pace(0.0, 0.0)
+        print(outline.text(found, pace, args.workers or resources.workers() or 1))
+        return
     distributed.initialize_if_cluster()
     workers = resources.workers() if args.workers is None else args.workers
     result = runner.run(spec, args.workdir, workers=workers)
@@ -290,6 +320,35 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
     print(
         f"{result.name}: test accuracy {result.test['accuracy']:.4f} at step {result.step}, "
         f"best {result.best_test['accuracy']:.4f} at step {result.best_step}; {result.workdir}"
+    )
+
+
+def _init(args: argparse.Namespace, overrides: list[str]) -> None:
+    """Writes a config for a study of what is transferred to your own images.
+
+    Measures the images (how many, of which classes, mean and deviation of their pixels), chooses a
+    model and steps that fit their size and the time, by a short trial on this machine, and says in
+    comments what each line is for. The file runs as it is:
+      tlx init --data=photos --source=drawings --minutes=30
+      tlx study --config=study.py --workdir=runs/photos
+    """
+    from tlx.studies import progress, starter
+
+    if overrides:
+        raise ValueError("init takes no config: it writes one")
+    made = starter.write(
+        args.out,
+        args.data,
+        source=args.source,
+        weights=args.weights,
+        minutes=args.minutes,
+        image_size=args.size,
+    )
+    print(
+        f"{args.out}: {made.target.train:,} training and {made.target.test:,} test images of "
+        f"{len(made.target.classes)} classes, {made.num_steps} steps a run, about "
+        f"{progress.clock(made.seconds)}\n"
+        f"next: tlx study --config={args.out} --workdir=runs/{Path(args.data).name}"
     )
 
 

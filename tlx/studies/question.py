@@ -74,13 +74,7 @@ def ask(root: Path, name: str, question: Question, subject: Any) -> tuple[record
     A record of the same question about the same runs that was answered for other weights, other
     data or by another version of the question is set aside, and what differs is logged.
     """
-    inputs, data, options = question.key(subject)
-    key: dict[str, Any] = {
-        "options": {**dataclasses.asdict(question), **options},
-        "inputs": inputs,
-        "data": data,
-        "version": question.version,
-    }
+    key = _key(question, subject)
     record = records.find(root, name, key)
     if record is not None:
         return record, False
@@ -95,6 +89,22 @@ def ask(root: Path, name: str, question: Question, subject: Any) -> tuple[record
         records.set_aside(path)
     records.save(root, record)
     return record, True
+
+
+def is_answered(root: Path, name: str, question: Question, subject: Any) -> bool:
+    """Whether there is a record that answers a question about a subject, whose runs are done."""
+    return records.find(root, name, _key(question, subject)) is not None
+
+
+def _key(question: Question, subject: Any) -> dict[str, Any]:
+    """What decides a record, by part."""
+    inputs, data, options = question.key(subject)
+    return {
+        "options": {**dataclasses.asdict(question), **options},
+        "inputs": inputs,
+        "data": data,
+        "version": question.version,
+    }
 
 
 def _log_outdated(name: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
