@@ -132,6 +132,13 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--workdir", required=True, type=Path, nargs="+", help="of one or several studies"
             )
+            command.add_argument(
+                "--export",
+                type=Path,
+                metavar="DIR",
+                help="a folder for every figure as SVG and PDF and every table as CSV and LaTeX "
+                "(of several studies a folder each in it)",
+            )
         if name == "study":
             command.add_argument(
                 "--plan",
@@ -480,20 +487,25 @@ def _report(args: argparse.Namespace, overrides: list[str]) -> None:
 
     Of several workdirs, prints what their studies found side by side, too: on several targets, say.
     """
-    from tlx.report import summary
+    from tlx.report import export, summary
     from tlx.report.read.selection import problems
     from tlx.studies import runner
 
     if overrides:
         raise ValueError("report takes no config: it draws what the records hold")
     pages = [runner.redraw(workdir) for workdir in args.workdir]
+    names = [workdir.name for workdir in args.workdir]
+    if len(set(names)) < len(names):
+        names = [str(workdir) for workdir in args.workdir]
+    if args.export:
+        for name, workdir in zip(names, args.workdir, strict=True):
+            folder = args.export / name.replace("/", "_") if len(names) > 1 else args.export
+            written = export.export(workdir / "records", folder)
+            print(f"{folder}: {len(written)} files")
     for workdir in args.workdir:
         for problem in problems(workdir / "records"):
             print(f"tlx report: {problem}", file=sys.stderr)
     if len(pages) > 1:
-        names = [workdir.name for workdir in args.workdir]
-        if len(set(names)) < len(names):
-            names = [str(workdir) for workdir in args.workdir]
         folders = {n: w / "records" for n, w in zip(names, args.workdir, strict=True)}
         print("\n\n".join(table.text() for table in summary.beside(folders)) + "\n")
     print(*pages, sep="\n")

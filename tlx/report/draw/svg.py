@@ -4,8 +4,12 @@ import html
 import io
 import re
 
+from tlx.report.draw import hover
 from tlx.report.draw.look import matplotlib, style
 from tlx.report.draw.panels import Panel, figure
+
+_LONG = re.compile(r"(?<![\w.])-?\d+\.\d{3,}(?![\w.])")
+"""Numbers with more digits than a screen shows."""
 
 
 def svg(panel: Panel, prefix: str) -> str:
@@ -20,8 +24,10 @@ def svg(panel: Panel, prefix: str) -> str:
     with style(), mpl.rc_context({"svg.hashsalt": prefix}):
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         drawn.savefig(buffer, format="svg", metadata=metadata)
+        values = hover.overlay(drawn)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
+    text = _LONG.sub(lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), text)
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", text)
@@ -37,4 +43,4 @@ def svg(panel: Panel, prefix: str) -> str:
     )
     if panel.alt:
         opening += f'\n<desc id="{prefix}-alt">{html.escape(panel.alt)}</desc>'
-    return opening + text[start:].rstrip()
+    return opening + text[start:].rstrip().removesuffix("</svg>") + f"{values}</svg>"

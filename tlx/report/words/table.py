@@ -74,7 +74,10 @@ class Table(NamedTuple):
         body = "\n".join(
             "<tr>"
             + f'<th scope="row">{html.escape(row[0])}</th>'
-            + "".join(f"<td>{unbroken(html.escape(cell))}</td>" for cell in row[1:])
+            + "".join(
+                f'<td data-of="{html.escape(name)}">{unbroken(html.escape(cell))}</td>'
+                for name, cell in zip(self.columns[1:], row[1:], strict=True)
+            )
             + "</tr>"
             for row in self.rows
         )
