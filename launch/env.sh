@@ -7,6 +7,8 @@
 # Read from the environment:
 #   PYTHON    the interpreter to use (default: the first of 3.13, 3.12, 3.11 that really runs)
 #   TLX_JAX   an extra of jax to install with it, for an accelerator: cuda13, cuda12, tpu
+#   TLX_LATEST  set: the newest versions that setup.cfg allows, in place of those that were tested
+#             together and are in constraints.txt
 #   DRY_RUN   print the commands instead of running them
 
 TLX_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -54,11 +56,11 @@ find_python() {
 # What an installation is made from: the packages' declaration and the place (scripts in .venv
 # hold absolute paths). Printed by .venv's own interpreter, as not every system has sha256sum.
 fingerprint() {
-  "$TLX_VENV/bin/python" -I - "$TLX_ROOT" <<'PY'
+  "$TLX_VENV/bin/python" -I - "$TLX_ROOT" "${TLX_LATEST:-}" <<'PY'
 import hashlib, pathlib, sys
 
-seen = hashlib.sha256(sys.argv[1].encode())
-for name in ("setup.cfg", "pyproject.toml"):
+seen = hashlib.sha256("\n".join(sys.argv[1:]).encode())
+for name in ("setup.cfg", "pyproject.toml", "launch/constraints.txt"):
     seen.update(pathlib.Path(sys.argv[1], name).read_bytes())
 print(seen.hexdigest())
 PY
@@ -93,6 +95,7 @@ make_venv() {
 
 install_tlx() {
   local -a wanted=(--editable "$TLX_ROOT[$1]")
+  if [ -z "${TLX_LATEST:-}" ]; then wanted+=(--constraint "$TLX_ROOT/launch/constraints.txt"); fi
   if [ -n "${TLX_JAX:-}" ]; then wanted+=("jax[$TLX_JAX]"); fi
   rm -f "$TLX_STAMP"
   say "installing tlx[$1]${TLX_JAX:+ and jax[$TLX_JAX]} into .venv (a few minutes the first time)"

@@ -4,8 +4,10 @@ Built from the source distribution without isolation, so without the package ind
 environment finds the dependencies of this one through a .pth file and tlx in the wheel alone.
 """
 
+import configparser
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging import requirements, utils
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -100,6 +103,34 @@ def test_every_module_imports_from_the_wheel(environment: Path, tmp_path: Path):
         if name.endswith(".py")
     }
     assert set(seen["modules"]) | {"tlx"} == in_tree
+
+
+def test_the_tested_versions_are_those_that_are_allowed():
+    """Every requirement of every extra but the benchmark's has one version that it allows."""
+    pinned = {}
+    for line in (ROOT / "launch" / "constraints.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            name, _, version = line.partition("==")
+            pinned[utils.canonicalize_name(name)] = version
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    extras = dict(config["options.extras_require"])
+    del extras["benchmark"]
+    texts = [config["options"]["install_requires"], *extras.values()]
+    wanted = [r for text in texts for r in text.split("\n") if r and not r.startswith("#")]
+    for requirement in map(requirements.Requirement, wanted):
+        if requirement.name not in ("tlx-transfer", "setuptools"):
+            assert requirement.specifier.contains(pinned[utils.canonicalize_name(requirement.name)])
+
+
+def test_the_release_pins_its_actions_and_has_no_token():
+    text = (ROOT / ".github" / "workflows" / "release.yml").read_text()
+    used = re.findall(r"uses: (\S+)", text)
+    assert len(used) == 5
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action) for action in used)
+    assert "secrets" not in text
+    assert "id-token: write" in text.partition("  publish:")[2]
+    assert "id-token: write" not in text.partition("  publish:")[0]
 
 
 def test_entry_point_prints_its_help(environment: Path, tmp_path: Path):

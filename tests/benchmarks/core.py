@@ -1,8 +1,8 @@
 """What the analyses cost over bare jitted forward passes: `python -m tests.benchmarks.core`.
 
 Prints a line of JSON for each benchmark and net: the ratio of times (median of interleaved
-pairs), its aim, and the seconds of both sides. With PyTorch (`pip install 'tlx[benchmark]'`)
-also our nets against the same nets in PyTorch.
+pairs), its aim, and the seconds of both sides. With PyTorch
+(`pip install 'tlx-transfer[benchmark]'`) also our nets against the same nets in PyTorch.
 """
 
 import argparse

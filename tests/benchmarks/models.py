@@ -46,7 +46,8 @@ def _torch() -> Any:
         import torch
     except ImportError as error:
         raise ImportError(
-            "this benchmark compares with PyTorch; install it with: pip install 'tlx[benchmark]'"
+            "this benchmark compares with PyTorch; install it with: "
+            "pip install 'tlx-transfer[benchmark]'"
         ) from error
     return torch
 
