@@ -21,6 +21,10 @@ from tlx.core.types import Params
 __dir__ = public.names(__name__)
 
 
+SMALLEST = 1e-7
+"""Of the largest singular value: smaller ones are 0 up to rounding, and have no direction."""
+
+
 @shown.short
 class Change(NamedTuple):
     """The change Δ = W − W₀ of L matrices.
@@ -91,8 +95,11 @@ def of_layers(
       ValueError: at call, for a layer that one of them lacks or has in another shape (each named),
         an unknown layout, and options out of range.
 
-    Numerics: float64 on the host; a matrix that is not finite gives NaN, with rank and intruders 0.
-    Cost: three singular value decompositions a layer, two of them with vectors.
+    Numerics: float64 on the host, from Gram matrices: singular values to about 1e-8 of the largest,
+      so that a condition above 1e8 says no more than that. A matrix that is not finite gives NaN,
+      with rank and intruders 0.
+    Cost: three Gram matrices a layer, of the smaller side, and their eigenvalues; two of them with
+      vectors.
     """
     if not 0 < share < 1 or not 0 <= below <= 1 or top < 1:
         raise ValueError(
@@ -158,7 +165,7 @@ def _of_matrix(
         found["relative"] = np.linalg.norm(change) / norm
         found["cosine"] = np.clip(product / new_norm, -1, 1)
         found["scale"] = product / norm
-        values = np.linalg.svd(change, compute_uv=False)
+        values = np.sqrt(_squares(np.linalg.eigvalsh(_gram(change))))
         held = np.cumsum(np.square(values / values[0]))
         old, basis = _directions(before)
         new, directions = _directions(after)
@@ -175,6 +182,20 @@ def _directions(
     matrix: Float[np.ndarray, "I O"],
 ) -> tuple[Float[np.ndarray, " R"], Float[np.ndarray, "rank O"]]:
     """All singular values, and the singular vectors of the outputs of those that are not 0."""
-    _, values, vectors = np.linalg.svd(matrix, full_matrices=False)
-    smallest = values[0] * max(matrix.shape) * np.finfo(np.float64).eps
-    return values, vectors[values > smallest]
+    squares, vectors = np.linalg.eigh(_gram(matrix))
+    values = np.sqrt(_squares(squares))
+    known = values > SMALLEST * values[0]
+    kept = vectors[:, ::-1][:, known]
+    if matrix.shape[0] < matrix.shape[1]:  # of the inputs, from which those of the outputs follow
+        kept = matrix.T @ kept / values[known]
+    return values, kept.T
+
+
+def _gram(matrix: Float[np.ndarray, "I O"]) -> Float[np.ndarray, "least least"]:
+    """The products of its columns, or of its rows where these are fewer."""
+    return matrix @ matrix.T if matrix.shape[0] < matrix.shape[1] else matrix.T @ matrix
+
+
+def _squares(eigenvalues: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
+    """Eigenvalues of a Gram matrix, falling and at least 0."""
+    return np.maximum(eigenvalues[::-1], 0)
