@@ -31,13 +31,15 @@
 # (`git+https://…`). Nothing is installed where tlx is there already.
 
 # %%
-import importlib.util
+import importlib.metadata
 import subprocess
 import sys
 
 SOURCE = ".."
-if importlib.util.find_spec("tlx") is None:
-    wanted = f"tlx[demo] @ {SOURCE}" if "://" in SOURCE else f"{SOURCE}[demo]"
+try:
+    importlib.metadata.version("tlx-transfer")
+except importlib.metadata.PackageNotFoundError:
+    wanted = f"tlx-transfer[demo] @ {SOURCE}" if "://" in SOURCE else f"{SOURCE}[demo]"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", wanted], check=True)
 
 # %%
