@@ -11,7 +11,7 @@ from tlx.adapters import equinox as equinox_adapter
 from tlx.adapters import haiku as haiku_adapter
 from tlx.adapters import linen as linen_adapter
 from tlx.adapters import nnx as nnx_adapter
-from tlx.core import tree
+from tlx.core import evaluate, metrics, partition, streams, tree
 
 RTOL = rtol("float32")
 
@@ -207,3 +207,133 @@ def test_haiku_with_and_without_state_and_key():
         haiku_adapter.adapt(net, params, {})
     with pytest.raises(ValueError, match="expected a state with TransformedWithState"):
         haiku_adapter.adapt(hk.transform_with_state(lambda x: x), params)
+
+
+def test_calls_and_outputs_of_one_s_own():
+    inputs, _ = tiny_models.make_inputs(4)
+    model = nn.Dense(3)
+    variables = model.init(jax.random.key(0), inputs)
+    given = {"x": inputs, "scale": np.full((4, 1), 2.0, np.float32)}
+    options = {
+        "call": lambda m, x: {"y": m(x["x"]) * x["scale"], "n": x["scale"]},
+        "output": lambda out: out["y"],
+    }
+    apply_fn, params = linen_adapter.adapt(model, variables, **options)
+    expected = 2 * model.apply(variables, inputs)
+    np.testing.assert_allclose(apply_fn(params, given), expected, rtol=RTOL)
+    again, _ = linen_adapter.adapt(model, variables, **options)
+    assert apply_fn == again
+    other, _ = linen_adapter.adapt(model, variables)
+    assert apply_fn != other
+    got = linen_adapter.features(model, **options)(params, given)
+    assert list(got) == ["output"]  # the model is a layer itself: its call is the whole
+    np.testing.assert_allclose(got["output"], expected, rtol=RTOL)
+
+
+class _Config:
+    """Of a plain class with equality, so without a hash."""
+
+    def __eq__(self, other):
+        return isinstance(other, _Config)
+
+    __hash__ = None
+
+
+class _Configured(nn.Module):
+    config: _Config
+
+    @nn.compact
+    def __call__(self, x, key=None):
+        noise = 0 if key is None else jax.random.normal(key, x.shape)
+        return nn.Dense(3)(x + noise)
+
+
+def test_what_cannot_be_hashed_is_equal_to_itself_alone():
+    inputs, labels = tiny_models.make_inputs(4)
+    model = _Configured(_Config())
+    variables = model.init(jax.random.key(0), inputs)
+    one, params = linen_adapter.adapt(model, variables)
+    other, _ = linen_adapter.adapt(model, variables)
+    keyed, _ = linen_adapter.adapt(nn.Dense(3), {"params": {}}, key=jax.random.key(0))
+    for function in (one, other, keyed):
+        assert function == function
+        assert hash(function) == hash(function)
+    assert one != other
+    stream = streams.from_arrays(inputs, labels, batch_size=4)
+    with_key, _ = linen_adapter.adapt(model, variables, key=jax.random.key(1))
+    found = [evaluate(f, metrics.classification(), params, stream)["loss"] for f in (one, with_key)]
+    assert np.isfinite(found).all()
+    assert found[0] != found[1]
+    assert len(repr(one)) < 100
+
+
+class _Tuples(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x, cache = _Cached(name="block")(x)
+        return {"logits": nn.Dense(2, name="head")(x), "cache": cache}
+
+
+class _Cached(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        y = nn.Dense(4, name="0")(x)  # a submodule with the name of a place in the output
+        return y, {"k": y + 1, "end": jnp.zeros((), jnp.int32)}
+
+
+def test_every_array_of_a_layer_by_its_place():
+    inputs, _ = tiny_models.make_inputs(6)
+    model = _Tuples()
+    params = model.init(jax.random.key(0), inputs)
+    feature_fn = linen_adapter.features(model)
+    with pytest.warns(UserWarning, match=r"left out: block/1/end \[\], output/cache/end \[\]"):
+        got = feature_fn(params, inputs)
+    assert set(got) == {
+        "block/0", "block/output/0", "block/1/k", "head", "output/cache/k", "output/logits"
+    }  # fmt: skip
+    np.testing.assert_array_equal(got["block/0"], got["block/output/0"])
+    np.testing.assert_allclose(got["block/1/k"], got["block/0"] + 1, rtol=RTOL)
+    named = linen_adapter.features(model, ["block/1/k"])(params, inputs)
+    assert list(named) == ["block/1/k"]
+    with pytest.raises(ValueError, match=r"for each of 6 inputs, got block/1/end \[\]; leave it"):
+        linen_adapter.features(model, ["block/1/end"])(params, inputs)
+
+
+def test_state_stands_beside_its_layer():
+    for framework in ("nnx", "equinox", "haiku"):
+        params = tiny_models.make(framework, 0).params
+        assert set(params) == {"params", "state"}
+        labels = partition.by_depth(params, 1)
+        modules = set(jax.tree.leaves(labels))
+        assert modules == {"hidden", "norm", "head"}
+        of_state = {
+            label for name, label in tree.named_leaves(labels).items() if name.startswith("state/")
+        }
+        assert of_state == {"norm"}
+
+
+def test_equinox_that_forgets_its_state():
+    import equinox as eqx
+
+    class Net(eqx.Module):
+        norm: eqx.nn.BatchNorm
+
+        def __call__(self, x, state):
+            return self.norm(x, state)[0]
+
+    make = eqx.nn.make_with_state(lambda: Net(eqx.nn.BatchNorm(5, axis_name="b", mode="batch")))
+    model, state = make()
+    apply_fn, params = equinox_adapter.adapt(model, state)
+    with pytest.raises(TypeError, match=r"to return \(outputs, state\), got"):
+        apply_fn(params, tiny_models.make_inputs(4)[0])
+
+
+def test_outputs_that_are_several_arrays_say_how_to_choose():
+    inputs, labels = tiny_models.make_inputs(4)
+    stream = streams.from_arrays(inputs, labels, batch_size=4)
+
+    def apply_fn(params, x):
+        return {"logits": x @ params, "aux": x}
+
+    with pytest.raises(TypeError, match=r"got dict with aux \[4, 5\], logits \[4, 3\]; choose"):
+        evaluate(apply_fn, metrics.classification(), jnp.ones((5, 3)), stream)

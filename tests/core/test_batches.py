@@ -31,6 +31,15 @@ class Tensor:
         return self.value
 
 
+class Dataset:
+    """A data set of torch, whose items are examples."""
+
+    __module__ = "torch.utils.data.dataset"
+
+    def __getitem__(self, i):
+        return (INPUTS[i],)
+
+
 class Columns:
     """What a stream uses of a data set of Hugging Face."""
 
@@ -125,6 +134,7 @@ REFUSED = {
     "splits": (lambda: {"train": pairs()}, {}, TypeError, r"a mapping with the keys \['train'\]"),
     "array": (lambda: INPUTS, {}, TypeError, "from_arrays"),
     "tensor": (lambda: Tensor(INPUTS), {}, TypeError, "from_arrays"),
+    "examples": (Dataset, {}, TypeError, "the data set Dataset of torch.*DataLoader"),
     "number": (lambda: 3, {}, TypeError, "expected a source of batches .* got int"),
     "no batch size": (Columns, {"inputs": "x"}, ValueError, "batch_size= with a data set of Hug"),
     "zero": (pairs, {"batch_size": 0}, ValueError, "batch_size of at least 1, got 0"),

@@ -46,7 +46,14 @@ class _Apply(Function):
         given = (x,) if state is None else (x, state)
         options = dict(self.options)
         found = self.call(model, *given, **options) if self.call else model(*given, **options)
-        return chosen(found if state is None else found[0], self.output)
+        if state is None:
+            return chosen(found, self.output)
+        if not (isinstance(found, tuple) and len(found) == 2):
+            raise TypeError(
+                "expected a model that is given its state to return (outputs, state), got "
+                f"{type(found).__name__}; leave state out of adapt, or return it"
+            )
+        return chosen(found[0], self.output)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -198,6 +198,11 @@ def from_batches(
             f"expected a source of batches, got {type(source).__name__}; "
             "from_arrays(inputs, labels, batch_size=…) takes arrays"
         )
+    if _is_examples(source):
+        raise TypeError(
+            f"expected a source of batches, got the data set {type(source).__name__} of torch, "
+            "whose items are single examples; pass torch.utils.data.DataLoader(it, batch_size=…)"
+        )
     if _is_hugging_face(source):
         if batch_size is None:
             raise ValueError(
@@ -216,6 +221,12 @@ def from_batches(
             f"{type(source).__name__}"
         )
     return BatchStream(source, inputs, labels, mask, batch_size)
+
+
+def _is_examples(source: Any) -> bool:
+    """Whether it is a data set of torch, not a loader of one; nothing here imports torch."""
+    modules = {cls.__module__ for cls in type(source).__mro__}
+    return "torch.utils.data.dataset" in modules
 
 
 def _is_hugging_face(source: Any) -> bool:
