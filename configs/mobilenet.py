@@ -25,10 +25,10 @@ from that of random weights at 56 [53, 59] %. Distances of two P-T 10.2 [9.5, 10
 most of P-T's cost no more than a few, the head and the stem nearly all.
 
 To 500 images of PACS's photo, cartoon and sketch at 96x96 (22 to 27 minutes on two cores that did
-other work too, 33 of processor time a domain; 500 test images): P-T ends at 87 [82, 91], 82 [77, 86]
-and 79 [76, 81] %, RI-T at 52 [49, 55], 52 [44, 60] and 62 [55, 69] %; the accuracy dips by 0.3 [-1.0,
-1.5], 0 [0, 0] and 2 [-8, 12] points between two P-T, by 26.0 [24.1, 27.8], 32 [27, 38] and 41 [31, 52]
-between two RI-T. All of it: docs/results.md.
+other work too, 33 of processor time a domain; 500 test images): P-T ends at 87 [82, 91], 82 [77,
+86] and 79 [76, 81] %, RI-T at 52 [49, 55], 52 [44, 60] and 62 [55, 69] %; the accuracy dips by 0.3
+[-1.0, 1.5], 0 [0, 0] and 2 [-8, 12] points between two P-T, by 26.0 [24.1, 27.8], 32 [27, 38] and
+41 [31, 52] between two RI-T. All of it: docs/results.md.
 """
 
 import ml_collections

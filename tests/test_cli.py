@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tlx import cli, config
+from tlx.cli import data as data_commands
 from tlx.config import serial
 from tlx.studies import pool, runner
 from tlx.studies.spec import StudySpec
@@ -188,7 +189,7 @@ def test_errors_of_the_system_have_a_remedy(code, remedy, capsys, monkeypatch):
     def broken(args, overrides):
         raise OSError(code, os.strerror(code), "runs/x")
 
-    monkeypatch.setattr(cli, "_data_list", broken)
+    monkeypatch.setattr(data_commands, "_data_list", broken)
     assert f"tlx data: runs/x: {remedy}" in told(capsys, "data", "list")
 
 
@@ -196,7 +197,7 @@ def test_faults_of_tlx_keep_their_traceback(monkeypatch):
     def broken(args, overrides):
         raise KeyError("a fault")
 
-    monkeypatch.setattr(cli, "_data_list", broken)
+    monkeypatch.setattr(data_commands, "_data_list", broken)
     with pytest.raises(KeyError):
         cli.main(["data", "list"])
 
@@ -219,7 +220,7 @@ def test_an_interrupted_command_ends_with_130(capsys, monkeypatch):
     def broken(args, overrides):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_data_list", broken)
+    monkeypatch.setattr(data_commands, "_data_list", broken)
     assert cli.main(["data", "list"]) == 130
     assert "the same command goes on from here" in capsys.readouterr().err
 

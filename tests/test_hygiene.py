@@ -286,7 +286,7 @@ def test_the_root_holds_nothing_else():
     wanted = {
         "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
         "CONTRIBUTING.md", ".gitignore", ".pre-commit-config.yaml", ".ci", "tlx", "configs",
-        "tests", "colabs", "docs", "launch",
+        "tests", "colabs", "docs", "launch", ".github",
     }  # fmt: skip
     assert {path.relative_to(ROOT).parts[0] for path in sources()} <= wanted
 
