@@ -90,13 +90,9 @@ def of_first_batch(kind):
     return kind.features(kind.params[0], next(iter(kind.stream()))["inputs"])
 
 
-def test_alignment(kind, request):
+def test_alignment(kind):
     a, b = kind.params
     inputs = next(iter(kind.stream()))["inputs"]
-    if name_of(request) == "graphs":  # sums over the edges of a node have no rule yet
-        with pytest.raises(ValueError, match=r"embed/kernel: .* by scatter-add"):
-            alignment.symmetry(kind.apply_fn, a, inputs)
-        return
     symmetry = alignment.symmetry(kind.apply_fn, a, inputs)
     matched = alignment.weight_matching(symmetry, a, b)
     moved = alignment.apply_permutation(symmetry, matched.permutations, b)

@@ -83,6 +83,9 @@ CONSTANT = np.arange(6, dtype=np.float32)
         lambda x: jax.lax.reshape(x, (5, 6), (1, 0)),
         lambda x: jnp.where(jnp.arange(6)[None] < 3, x, 0),
         lambda x: jnp.concatenate([x[:, :3], -x[:, 3:]], 1),
+        lambda x: x.at[:, 1].set(0.0),
+        lambda x: x.at[:, :3].multiply(2.0),
+        lambda x: jax.ops.segment_sum(x.T, jnp.arange(6) // 2, num_segments=6).T,
     ],
 )
 def test_operations_that_look_at_the_order_hold_units_still(held):
@@ -108,6 +111,10 @@ def test_operations_that_look_at_the_order_hold_units_still(held):
         lambda x: jax.checkpoint(jnp.tanh)(x),
         lambda x: jnp.where(jnp.isfinite(x), x, 0),
         lambda x: x.T.reshape(2, 3, -1).reshape(6, -1).T,
+        lambda x: jax.ops.segment_sum(x, jnp.array([0, 2, 2, 1, 0]), num_segments=5),
+        lambda x: jax.ops.segment_max(x, jnp.array([0, 1, 2, 3, 4]), num_segments=5),
+        lambda x: x.at[2].set(x[0]),
+        lambda x: jax.vmap(lambda row: jnp.zeros((3, 6)).at[1].add(row))(x).sum(1),
     ],
 )
 def test_operations_that_do_not_leave_units_free(free):

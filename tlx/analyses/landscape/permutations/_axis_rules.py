@@ -177,6 +177,36 @@ def _gather(axes: Axes, op: Op) -> None:
     axes.of[op.outputs[0]] = tuple(out)
 
 
+def _scatter(axes: Axes, op: Op) -> None:
+    """Rows written, or summed, into a table: the axes that are written whole keep their order free.
+
+    Such as the sum over the edges of each node of a graph.
+    """
+    numbers = op.params["dimension_numbers"]
+    table, places, updates = map(axes.axes, op.inputs)
+    batched = (numbers.operand_batching_dims, numbers.scatter_indices_batching_dims)
+    for i, j in zip(*batched, strict=True):
+        axes.tie(table[i], places[j], op.name)
+    for j, axis in enumerate(places):
+        if j not in batched[1]:
+            axes.fix(axis, op.name)
+    windows = numbers.update_window_dims
+    written = [axis for at, axis in enumerate(updates) if at not in windows]
+    for axis, place in zip(written, places[:-1], strict=True):
+        axes.tie(axis, place, op.name)
+    for i in numbers.inserted_window_dims:
+        axes.fix(table[i], op.name)
+    gone = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
+    kept = [i for i in range(len(table)) if i not in gone]
+    for i, at in zip(kept, windows, strict=True):
+        if shape(op.inputs[0])[i] == shape(op.inputs[2])[at]:
+            axes.tie(table[i], updates[at], op.name)
+        else:
+            axes.fix(table[i], op.name)
+            axes.fix(updates[at], op.name)
+    axes.of[op.outputs[0]] = tuple(map(split, table))
+
+
 _ELEMENTWISE = (
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
     "cbrt", "ceil", "clamp", "complex", "conj", "convert_element_type", "copy", "copy_p", "cos",
@@ -188,6 +218,8 @@ _ELEMENTWISE = (
 )  # fmt: skip
 _REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or")
 _WINDOWS = ("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum")
+_SCATTERS = ("scatter", "scatter-add", "scatter_add", "scatter-mul", "scatter_mul", "scatter-min",
+             "scatter_min", "scatter-max", "scatter_max")  # fmt: skip
 _RUNNING = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 
 RULES: dict[str, Rule] = {
@@ -209,6 +241,7 @@ RULES: dict[str, Rule] = {
     "stack": _stack,
     "iota": _iota,
     "gather": _gather,
+    **dict.fromkeys(_SCATTERS, _scatter),
 }
 """Primitive to what it does to axes."""
 
