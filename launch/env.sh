@@ -94,8 +94,9 @@ make_venv() {
 }
 
 install_tlx() {
-  local -a wanted=(--editable "$TLX_ROOT[$1]")
+  local -a wanted=()
   if [ -z "${TLX_LATEST:-}" ]; then wanted+=(--constraint "$TLX_ROOT/launch/constraints.txt"); fi
+  wanted+=(--editable "$TLX_ROOT[$1]")
   if [ -n "${TLX_JAX:-}" ]; then wanted+=("jax[$TLX_JAX]"); fi
   rm -f "$TLX_STAMP"
   say "installing tlx[$1]${TLX_JAX:+ and jax[$TLX_JAX]} into .venv (a few minutes the first time)"

@@ -29,16 +29,20 @@ case "$1 $2" in
     printf '#!/bin/sh\\necho "tlx ran: $*"\\n' >"$4/bin/tlx"; chmod +x "$4/bin/tlx" ;;
   "-m pip")
     for last; do :; done
-    note "pip $(basename "$last")"
+    case "$*" in *--constraint*) which= ;; *) which=" latest" ;; esac
+    note "pip $(basename "$last")$which"
     if [ -n "${{PIP_FAILS:-}}" ]; then echo "no such package" >&2; exit 1; fi ;;
   *) exec {python} "$@" ;;
 esac
 """
 
 
+DECIDING = ("PYTHON", "DRY_RUN", "TLX_JAX", "TLX_LATEST")
+
+
 def bash(*words: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None):
     """The finished process of a bash script, with the environment's PYTHON and DRY_RUN unset."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHON", "DRY_RUN", "TLX_JAX")}
+    kept = {k: v for k, v in os.environ.items() if k not in DECIDING}
     return subprocess.run(
         ["bash", *map(str, words)],
         env={**kept, **(env or {})},
@@ -84,6 +88,13 @@ def test_parses(script: Path):
 def test_second_run_installs_nothing(clone: Path):
     assert ensure(clone, "demo") == ["venv", "pip [demo]"]
     assert ensure(clone, "demo") == []
+
+
+def test_the_newest_versions_are_an_installation_of_their_own(clone: Path):
+    assert ensure(clone, "demo") == ["venv", "pip [demo]"]
+    assert ensure(clone, "demo", TLX_LATEST="1") == ["pip [demo] latest"]
+    assert ensure(clone, "demo", TLX_LATEST="1") == []
+    assert ensure(clone, "demo") == ["pip [demo]"]
 
 
 def test_test_extra_includes_demo(clone: Path):

@@ -65,8 +65,8 @@ MUTATIONS = (
       "core/test_evaluate_paths.py"),
     M("core/sweeps.py", "states[i][j] = new if old is None else _merged(metric, width, old, new)",
       "states[i][j] = new", "core/test_sweeps.py"),
-    M("core/streams.py", "index = np.arange(start, start + len(rows[\"inputs\"]), dtype=np.int32)",
-      "index = np.arange(len(rows[\"inputs\"]), dtype=np.int32)", "core/test_metrics_streams.py"),
+    M("core/streams.py", "index = np.arange(here.start, here.stop, dtype=np.int32)",
+      "index = np.arange(here.stop - here.start, dtype=np.int32)", "core/test_metrics_streams.py"),
     M("core/labels.py", "used.update(hits)", "used.update(range(len(rules)))",
       "core/test_tree_labels.py"),
 )  # fmt: skip

@@ -135,7 +135,10 @@ class BatchStream:
                     "expected batches with labels [B, ...], got a scalar; a source of single "
                     "examples is to be batched first"
                 )
-        if self.mask is not None or (by_name and "mask" in batch):
+        taken = self.inputs == "mask" or (
+            isinstance(self.inputs, list | tuple) and "mask" in self.inputs
+        )
+        if self.mask is not None or (by_name and "mask" in batch and not taken):
             mask = np.asarray(_arrays(_chosen(batch, self.mask, "mask", 2), "mask"))
             if mask.dtype != bool or mask.ndim != 1:
                 raise ValueError(
@@ -164,8 +167,8 @@ def from_batches(
         function of the batch. None: "inputs" of a mapping, the first of a pair, or the batch
         itself where it is one array.
       labels: likewise. None: "labels" of a mapping, the second of a pair, else none.
-      mask: likewise, bool [B], True where a row is an example. None: "mask" of a mapping, else
-        every row is one.
+      mask: likewise, bool [B], True where a row is an example. None: "mask" of a mapping, unless
+        that is among the inputs; else every row is one.
       batch_size: rows of every batch; None: as many as the first has. Shorter ones are padded.
 
     Returns:

@@ -120,10 +120,10 @@ def evaluate_path(
     states: list[Any] = []
     check = contracts.Values(of_batch, apply_fn, metric)
     for group in _groups(streams.checked(stream)()):
-        if not width and chunk == "auto":
+        if not width and chunk == "auto" and num_points > 1:
             width = _auto_chunk(apply_fn, metric, path_fn, coordinates, group)
         elif not width:
-            width = min(int(chunk), num_points)
+            width = 1 if chunk == "auto" else min(int(chunk), num_points)
         chunks = list(split(coordinates, num_points, width))
         states = states or [initial(metric, width) for _ in chunks]
         params = None

@@ -82,7 +82,7 @@ def barrier(alphas: Any, losses: Any, *, kind: Kind) -> Barrier:
         NaN if 0 or 1 is missing).
 
     >>> barrier([0.0, 0.5, 1.0], [1.0, 4.0, 3.0], kind="chord")
-    Barrier(height=Array(2., dtype=float32), alpha=Array(0.5, dtype=float32))
+    Barrier(height=2., alpha=0.5)
     """
     check_kind(kind)
     alphas, losses = vector("alphas", alphas), vector("losses", losses)

@@ -632,9 +632,7 @@ def test_inputs_are_not_hidden_by_a_layer_of_their_name():
 
 
 def test_a_key_that_is_none_is_refused():
-    with pytest.raises(
-        TypeError, match=r"expected a typed key, such as jax.random.key\(0\), got 0"
-    ):
+    with pytest.raises(TypeError, match=r"a typed PRNG key, such as jax.random.key\(0\), got int"):
         _matrix(_inputs(20), 10, num_resamples=2, key=0)
 
 

@@ -699,7 +699,8 @@ X, Y = np.zeros((4, 2)), np.array([0, 1, 2, 0])
         (
             lambda: transferability.rank_correlation(range(9), range(9), key=0),
             TypeError,
-            "expected key to be a typed PRNG key, such as jax.random.key(0), got int",
+            "expected key to be a typed PRNG key, such as jax.random.key(0), got int; "
+            "jax.random.wrap_key_data converts others",
         ),
         (
             lambda: transferability.rank_correlation(Y, Y, num_draws=0),
