@@ -42,6 +42,12 @@ def load(path: str) -> Any:
     return apply_fn, params, linen.features(Net())
 
 
+def load_pairs(path: str) -> Any:
+    """The same, of a model that returns two arrays."""
+    apply_fn, params, _ = load(path)
+    return lambda params, x: (apply_fn(params, x), x), params
+
+
 def save(path: Any, variables: Any) -> str:
     np.savez(path, **{n: np.asarray(x) for n, x in tree.named_leaves(variables).items()})
     return str(path)

@@ -173,6 +173,13 @@ def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
     assert "text.npz" in refused(capsys, a, tmp_path / "text.npz")
 
 
+def test_a_model_of_several_outputs_is_one_sentence(folder, capsys):
+    paths = paths_of(folder, "noise of 1 %")
+    words = (paths["a"], paths["b"], "--data", folder / "data.npz")
+    said = refused(capsys, *words, "--model=tests.audit.planted:load_pairs")
+    assert "expected the outputs of a as one array [B, ...], got tuple with 0 [50, 4], 1" in said
+
+
 DATA = {
     "labels": ({"inputs": np.zeros((4, 8, 8, 1), np.float32)}, "to hold 'labels' and either"),
     "rows": (

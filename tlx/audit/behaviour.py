@@ -119,7 +119,10 @@ def check(models: dict[str, Model], stream: Stream) -> None:
                 f"{model.name} does not take inputs {', '.join(map(str, shapes))}: "
                 f"{str(error).splitlines()[0]}"
             ) from error
-        contracts.check_array(outputs, f"the outputs of {model.name}")
+        try:
+            contracts.check_array(outputs, f"the outputs of {model.name}")
+        except TypeError as error:
+            raise ValueError(str(error)) from error
         if len(outputs.shape) != 2:
             raise ValueError(f"expected logits [B, C] of {model.name}, got {list(outputs.shape)}")
     heads = {p: jax.eval_shape(m.apply_fn, m.params, first["inputs"]).shape[1]  # type: ignore[arg-type]
