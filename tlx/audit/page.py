@@ -192,11 +192,11 @@ def _changes(audit: Audit) -> list[Panel]:
         axes.set_yscale("log")
         axes.set_ylabel("change, % of the norm")
         layers.names_below(axes, names)
-        axes.legend(loc="lower right", fontsize=7, frameon=False)
+        axes.legend(loc="best", fontsize=7, frameon=False)
 
     if all((pair.relative == 0).all() for pair in pairs.values()):
         return []
-    return [Panel("change", "Change by module", draw, 3.4, (0.6, 0.2, 1.1, 0.35), is_wide=True)]
+    return [Panel("change", "Change by module", draw, 3.0, (0.6, 0.2, 0.7, 0.35), is_wide=True)]
 
 
 def _line(found: Behaviour) -> Panel:
@@ -231,7 +231,7 @@ def _dropped(found: Behaviour, audit: Audit) -> list[Panel]:
 
     of = "the parent's" if found.reference == "parent" else "the other's"
     title = f"Accuracy lost with one module of {of}"
-    return [Panel("dropped", title, draw, 3.4, (0.5, 0.2, 1.1, 0.35), is_wide=True)]
+    return [Panel("dropped", title, draw, 3.0, (0.5, 0.2, 0.7, 0.35), is_wide=True)]
 
 
 def _cka(audit: Audit) -> list[Panel]:
@@ -245,10 +245,10 @@ def _cka(audit: Audit) -> list[Panel]:
         axes.set_ylabel("CKA, debiased")
         axes.set_ylim(min(0.0, *(np.nanmin(v) for v in found.cka.values())), 1.02)
         layers.names_below(axes, found.layers)
-        axes.legend(loc="lower left", fontsize=7, frameon=False)
+        axes.legend(loc="best", fontsize=7, frameon=False)
 
     title = "Similarity of each layer's features"
-    return [Panel("cka", title, draw, 3.6, (0.5, 0.2, 1.3, 0.35), is_wide=True)]
+    return [Panel("cka", title, draw, 3.2, (0.5, 0.2, 0.9, 0.35), is_wide=True)]
 
 
 def _how() -> str:
