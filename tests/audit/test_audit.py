@@ -180,6 +180,15 @@ def test_a_model_of_several_outputs_is_one_sentence(folder, capsys):
     assert "expected the outputs of a as one array [B, ...], got tuple with 0 [50, 4], 1" in said
 
 
+def test_weights_that_are_not_finite_are_said_to_be_so(folder, tmp_path):
+    with np.load(folder / "a.npz") as file:
+        leaves = {n: np.full_like(x, np.nan) if x.ndim > 1 else x for n, x in file.items()}
+    np.savez(tmp_path / "bad.npz", **leaves)
+    found = run.run({"a": str(folder / "a.npz"), "b": str(tmp_path / "bad.npz")})
+    assert [finding.name for finding in found.findings] == ["undefined"]
+    page.write(found, tmp_path / "out")
+
+
 DATA = {
     "labels": ({"inputs": np.zeros((4, 8, 8, 1), np.float32)}, "to hold 'labels' and either"),
     "rows": (

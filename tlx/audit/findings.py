@@ -44,6 +44,8 @@ def _of_both(a: str, b: str, pair: Pair) -> Finding:
     changed = [m for m, kind in zip(pair.modules, pair.kinds, strict=True) if kind != "unchanged"]
     if not changed:
         return Finding("same", f"{a} and {b} are the same weights, to the bit.")
+    if np.isnan(pair.body_cosine):
+        return Finding("undefined", f"{a} and {b} have no finite matrices that can be compared.")
     odd = _odd(pair)
     if odd is not None:
         kind, where = odd
@@ -76,6 +78,8 @@ def _of_parent(models: dict[str, Model], part: str, pair: Pair) -> Finding:
             f"Of {parent} only the head ({head}) was trained to get {name}: all else is the same, "
             "to the bit.",
         )
+    if np.isnan(pair.body_cosine):
+        return Finding("undefined", f"{name} and {parent} have no finite matrices to compare.")
     if not _is_related(pair):
         return Finding(
             "not_from_parent",

@@ -157,11 +157,11 @@ def from_batches(
     mask: Choice = None,
     batch_size: int | None = None,
 ) -> BatchStream:
-    """A stream from batches of another library: a loader of torch, grain, tf.data, Hugging Face.
+    """A stream from batches of another library: a loader of torch, grain, Hugging Face.
 
     Args:
       source: what gives the batches anew each time: a list, a DataLoader of torch or grain, a
-        batched data set of grain or tf.data, a data set of Hugging Face (which is batched here,
+        batched data set of grain, a data set of Hugging Face (which is batched here,
         by `batch_size`), or a function without arguments that starts a pass.
       inputs: what the model is given: a key, a position, several keys (as a dict of them), or a
         function of the batch. None: "inputs" of a mapping, the first of a pair, or the batch

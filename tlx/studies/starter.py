@@ -2,6 +2,7 @@
 
 import math
 import string
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +46,6 @@ class Measured(NamedTuple):
       train: the number of training images.
       test: that of test images.
       classes: their names.
-      smallest: the smallest side of an image in pixels.
       channels: 1 where all are grey, else 3.
       mean: of the pixels in 0 … 1, by channel.
       std: likewise.
@@ -55,7 +55,6 @@ class Measured(NamedTuple):
     train: int
     test: int
     classes: tuple[str, ...]
-    smallest: int
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -66,13 +65,11 @@ class Written(NamedTuple):
 
     Attributes:
       target: the folder that is studied.
-      source: that which P is trained on; None with weights.
       num_steps: of a run on the target.
       seconds: that the study takes, about.
     """
 
     target: Measured
-    source: Measured | None
     num_steps: int
     seconds: float
 
@@ -134,7 +131,7 @@ def write(
     text = _text(of_target, of_source, weights, model, size, num_steps, seconds)
     _spec(text)
     out.write_text(text)
-    return Written(of_target, of_source, num_steps, seconds)
+    return Written(of_target, num_steps, seconds)
 
 
 def measure(folder: str, image_size: int, channels: int | None = None) -> Measured:
@@ -173,7 +170,6 @@ def measure(folder: str, image_size: int, channels: int | None = None) -> Measur
         train.num_examples,
         found["test"].num_examples,
         train.names,
-        min(train.sizes[0][:2]),
         channels,
         tuple(round(float(x), 3) for x in mean),
         tuple(round(float(x), 3) for x in std),
@@ -195,9 +191,10 @@ def _size(target: str, source: str | None) -> int:
 
 def _spec(text: str) -> StudySpec:
     """The study of a config's text, checked."""
-    names: dict[str, Any] = {}
-    exec(compile(text, "config", "exec"), names)  # what was written here
-    spec = config.build(StudySpec, names["get_config"]())
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "study.py"
+        file.write_text(text)
+        spec = config.build(StudySpec, config.load(str(file)))
     problems = spec.problems()
     if problems:
         raise ValueError("\n".join(problems))
