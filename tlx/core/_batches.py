@@ -184,10 +184,11 @@ def from_batches(
         given; and in a pass for a key or position that is not there, single examples, batches
         that are larger than `batch_size`, and a first batch that is not that of the pass before.
 
-    >>> batches = [([[1.0], [2.0]], [0, 1]), ([[3.0]], [1])]
-    >>> stream = from_batches(batches)
-    >>> [batch["mask"].tolist() for batch in stream()]
-    [[True, True], [True, False]]
+    >>> from tlx.core import streams
+    >>> loader = [{"image": [[1.0], [2.0]], "class": [0, 1]}, {"image": [[3.0]], "class": [1]}]
+    >>> stream = streams.from_batches(loader, inputs="image", labels="class")
+    >>> [(batch["labels"].tolist(), batch["mask"].tolist()) for batch in stream()]
+    [([0, 1], [True, True]), ([1, 0], [True, False])]
     """
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"expected batch_size of at least 1, got {batch_size}")

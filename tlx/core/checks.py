@@ -11,7 +11,8 @@ __dir__ = public.names(__name__)
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """The message for a name that is not in a registry: the nearest, then all known ones.
 
-    >>> unknown("model", "resnet81", ["resnet18", "resnet50"])
+    >>> from tlx.core import checks
+    >>> checks.unknown("model", "resnet81", ["resnet18", "resnet50"])
     "unknown model 'resnet81'; did you mean 'resnet18'? Known: resnet18, resnet50"
     """
     known = sorted(known)

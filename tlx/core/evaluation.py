@@ -54,6 +54,15 @@ def evaluate(apply_fn: ApplyFn, metric: Metric, params: Params, stream: Stream) 
         pass for labels out of range.
 
     Cost: one pass over the data, one forward pass a batch.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.core import evaluate, metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return inputs @ params["kernel"]
+    >>> stream = streams.from_arrays(jnp.eye(4), jnp.array([0, 1, 2, 0]), batch_size=3)
+    >>> results = evaluate(apply_fn, metrics.classification(), {"kernel": jnp.eye(4)}, stream)
+    >>> float(results["accuracy"]), int(results["count"])  # the last label is another
+    (0.75, 4)
     """
     params = jax.device_put(params)
     state = metric.init()
@@ -111,6 +120,19 @@ def evaluate_path(
 
     Cost: K forward passes a batch; the parameters of a point are formed once for each group
     of batches (`GROUP_BYTES`). Memory: one group, and the parameters of two chunks.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.core import evaluate_path, metrics, paths, streams
+    >>> def apply_fn(params, inputs):
+    ...     return inputs @ params["kernel"]
+    >>> stream = streams.from_arrays(jnp.eye(4), jnp.arange(4), batch_size=4)
+    >>> right = jnp.eye(4)
+    >>> path = paths.line({"kernel": right[::-1]}, {"kernel": right})  # from all wrong
+    >>> found = evaluate_path(
+    ...     apply_fn, metrics.classification(), path, jnp.array([0, 0.4, 0.6, 1]), stream
+    ... )
+    >>> found["accuracy"].tolist()
+    [0.0, 0.0, 1.0, 1.0]
     """
     num_points = count_points(coordinates)
     coordinates = jax.tree.map(jnp.asarray, coordinates)

@@ -53,6 +53,14 @@ def resampled_means(values: Any, *, num_resamples: int, key: Array) -> Float[Arr
 
     Numerics: float32 or more, of values centred at their mean, at the highest precision.
     Cost: R·N random numbers and 2·R·N·K flops. Memory: `BLOCK` counts.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.core import intervals
+    >>> losses = jnp.array([[1.0, 5.0, 3.0, 9.0], [2.0, 6.0, 4.0, 10.0]])  # of two models
+    >>> means = intervals.resampled_means(losses, num_resamples=1000, key=jax.random.key(0))
+    >>> float(means[:, 0].std()) > 0.5, float((means[:, 1] - means[:, 0]).std()) > 1e-5
+    (True, False)
     """
     contracts.typed_key(key)
     values = jnp.asarray(values)
@@ -77,6 +85,12 @@ def percentile_interval(samples: Any, confidence: float) -> tuple[Array, Array]:
 
     Raises:
       ValueError: at call, if confidence is not between 0 and 1 or there are no samples.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.core import intervals
+    >>> low, high = intervals.percentile_interval(jnp.arange(101.0), confidence=0.9)
+    >>> round(float(low), 3), round(float(high), 3)
+    (5.0, 95.0)
     """
     samples = jnp.asarray(samples)
     if not 0 < confidence < 1:
@@ -113,6 +127,10 @@ def verdict(low: Any, high: Any, tolerance: float) -> Verdict:
     Returns:
       "yes" if the entire interval is at most `tolerance`, "no" if all of it is above, else
       "open", also for an end that is NaN (more examples would decide) or ends in the wrong order.
+
+    >>> from tlx.core import intervals
+    >>> [intervals.verdict(low, high, 0.02) for low, high in ((0, 0.01), (0, 0.05), (0.03, 0.05))]
+    ['yes', 'open', 'no']
     """
     low, high = float(low), float(high)
     if not low <= high:

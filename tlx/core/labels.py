@@ -25,7 +25,9 @@ def from_names(params: Params, label_of: Callable[[str], str]) -> Labels:
     Returns:
       A pytree of str with the structure of `params`.
 
-    >>> from_names({"stem": {"kernel": 0.0}, "head": {"bias": 0.0}}, lambda n: n.split("/")[0])
+    >>> from tlx.core import labels
+    >>> params = {"stem": {"kernel": 0.0}, "head": {"bias": 0.0}}
+    >>> labels.from_names(params, lambda name: name.split("/")[0])
     {'head': {'bias': 'head'}, 'stem': {'kernel': 'stem'}}
     """
     return tree.map_named(lambda name, _: label_of(name), params)
@@ -50,6 +52,11 @@ def from_rules(
     Raises:
       ValueError: naming every leaf without a label, every leaf with two, and every rule
         that is not used or is no regular expression.
+
+    >>> from tlx.core import labels
+    >>> params = {"stem": {"kernel": 0.0}, "head": {"bias": 0.0}}
+    >>> labels.from_rules(params, [("^head/", "head")], default="body")
+    {'head': {'bias': 'head'}, 'stem': {'kernel': 'body'}}
     """
     try:
         compiled = [(re.compile(pattern), label) for pattern, label in rules]

@@ -41,8 +41,7 @@ def accuracy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
 
     NaN where the label is not in 0 … C−1, which the analyses refuse; 0 where a logit is NaN.
 
-    Raises:
-      ValueError, TypeError: for other shapes and dtypes; see `contracts.class_labels`.
+    Raises as `softmax_cross_entropy`.
     """
     return _is_right(*contracts.class_labels(outputs, batch))
 
@@ -73,8 +72,7 @@ def sigmoid_cross_entropy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
 def sigmoid_accuracy(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     """The share of the C labels on the right side of probability ½ (logit 0 counts as 1).
 
-    Raises:
-      ValueError, TypeError: for other shapes and dtypes; see `contracts.binary_labels`.
+    Raises as `sigmoid_cross_entropy`.
     """
     logits, labels = contracts.binary_labels(outputs, batch)
     right = (logits >= 0) == (labels > 0)
@@ -95,6 +93,13 @@ def mean(per_example: PerExampleFn) -> Metric:
     Args:
       per_example: `(outputs, batch) -> float [B]`. Pass the same function object again to
         share compiled code.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.core import evaluate, metrics, streams
+    >>> metric = metrics.mean(lambda outputs, batch: outputs.max(1))  # the largest logit
+    >>> stream = streams.from_arrays(jnp.eye(4), batch_size=3)
+    >>> float(evaluate(lambda params, inputs: inputs, metric, {}, stream))
+    1.0
     """
     joint = _means((("mean", per_example),))
     return joint._replace(compute=lambda state: joint.compute(state)["mean"])
@@ -106,6 +111,13 @@ def classification() -> Metric:
 
     Results: `loss` (nats, mean), `accuracy` (0 … 1) and `count` (int32 examples); the first
     two are NaN for an empty stream or a label out of range.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.core import evaluate, metrics, streams
+    >>> stream = streams.from_arrays(jnp.zeros((8, 4)), jnp.arange(8) % 4, batch_size=8)
+    >>> found = evaluate(lambda params, logits: logits, metrics.classification(), {}, stream)
+    >>> round(float(found["loss"]), 3), float(found["accuracy"])  # chance: ln 4 and 1/4
+    (1.386, 0.25)
     """
     return _means((("loss", softmax_cross_entropy), ("accuracy", accuracy)))
 
@@ -131,8 +143,7 @@ def squared_error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
 def absolute_error(outputs: Any, batch: Batch) -> Float[Array, " B"]:
     """|output − label| for outputs and labels [B], or its mean over what follows [B, ...].
 
-    Raises:
-      ValueError, TypeError: for shapes that differ; see `contracts.targets`.
+    Raises as `squared_error`.
     """
     return jnp.mean(jnp.abs(_apart(outputs, batch)), -1)
 

@@ -70,7 +70,9 @@ def by_depth(params: Params, depth: int, *, collections: Sequence[str] = COLLECT
     Raises:
       ValueError: if depth is not positive.
 
-    >>> by_depth({"params": {"body": {"conv": {"kernel": 0.0}}, "cls": 0.0}}, 1)
+    >>> from tlx.core import partition
+    >>> params = {"params": {"body": {"conv": {"kernel": 0.0}}, "cls": 0.0}}
+    >>> partition.by_depth(params, 1)
     {'params': {'body': {'conv': {'kernel': 'body'}}, 'cls': 'cls'}}
     """
     if depth < 1:
@@ -115,8 +117,12 @@ def by_level(params: Params, level: str, *, collections: Sequence[str] = COLLECT
       ValueError: for an unknown level, or if no name shows a block, a stage or (level "part")
         an attention layer; the message lists some of the names.
 
-    >>> by_level({"h": [{"mlp": {"kernel": 0.0}}], "head": {"bias": 0.0}}, "block")
-    {'h': [{'mlp': {'kernel': 'h/0'}}], 'head': {'bias': 'head'}}
+    >>> from tlx.core import partition
+    >>> params = {"h": [{"mlp": {"up": {"kernel": 0.0}}}], "head": {"bias": 0.0}}
+    >>> partition.by_level(params, "block")
+    {'h': [{'mlp': {'up': {'kernel': 'h/0'}}}], 'head': {'bias': 'head'}}
+    >>> partition.by_level(params, "layer")
+    {'h': [{'mlp': {'up': {'kernel': 'h/0/mlp/up'}}}], 'head': {'bias': 'head'}}
     """
     if level not in _LEVELS:
         raise ValueError(checks.unknown("level", level, _LEVELS))

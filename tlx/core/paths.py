@@ -36,6 +36,11 @@ def line(params_a: Params, params_b: Params) -> PathFn:
     Raises:
       ValueError: naming every leaf that differs in shape or dtype, or that is not floating
         and differs in value, since a line between counters has no meaning.
+
+    >>> from tlx.core import paths
+    >>> path_fn = paths.line({"kernel": 0.0}, {"kernel": 8.0})
+    >>> [float(path_fn(t)["kernel"]) for t in (0.0, 0.25, 1.0, 1.5)]
+    [0.0, 2.0, 8.0, 12.0]
     """
     tree.same_structure(params_a, params_b)
     tree.same_integers(params_a, params_b)
@@ -180,6 +185,16 @@ def members(stack: Params) -> PathFn:
 
     Raises:
       ValueError: for leaves without a leading axis, or of different lengths.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.core import evaluate_path, metrics, paths, streams
+    >>> def apply_fn(params, inputs):
+    ...     return params["slope"] * inputs
+    >>> stream = streams.from_arrays(jnp.ones(8), jnp.ones(8), batch_size=4)
+    >>> path_fn = paths.members({"slope": jnp.array([1.0, 2.0, 4.0])})  # three models
+    >>> found = evaluate_path(apply_fn, metrics.regression(), path_fn, jnp.arange(3), stream)
+    >>> found["loss"].tolist()
+    [0.0, 1.0, 9.0]
     """
     tree.stack_size(stack)
     return Partial(_row, stack)

@@ -38,7 +38,9 @@ def _of_fields(self: Any) -> str:
 def value(x: Any) -> str:
     """A value in some words.
 
-    >>> value({"loss": np.zeros((3, 20), np.float32), "names": ["a", "b"]})
+    >>> import numpy as np
+    >>> from tlx.core import shown
+    >>> shown.value({"loss": np.zeros((3, 20), np.float32), "names": ["a", "b"]})
     "{'loss': float32[3, 20] 0 … 0, 'names': ['a', 'b']}"
     """
     if hasattr(x, "dtype") and hasattr(x, "shape") and not isinstance(x, np.generic):

@@ -67,6 +67,12 @@ def from_arrays(inputs: Any, labels: Any = None, *, batch_size: int) -> ArrayStr
 
     Raises:
       ValueError: if batch_size is not positive or the lengths differ.
+
+    >>> import numpy as np
+    >>> from tlx.core import streams
+    >>> stream = streams.from_arrays(np.zeros((5, 2)), np.arange(5), batch_size=3)
+    >>> [(batch["inputs"].shape, batch["mask"].tolist()) for batch in stream()]
+    [((3, 2), [True, True, True]), ((3, 2), [True, True, False])]
     """
     if batch_size < 1:
         raise ValueError(f"expected batch_size of at least 1, got {batch_size}")

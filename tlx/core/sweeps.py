@@ -64,6 +64,19 @@ def evaluate_modules(
     Cost: for each batch one forward pass, K points of the path, and for each module K times what
     depends on it. Memory: beside `base` and the path, for one batch the values that the modules
     read of what comes before them, at most all of a forward pass; and the parameters of two chunks.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.core import labels, metrics, paths, streams, sweeps
+    >>> def apply_fn(params, inputs):
+    ...     return inputs @ params["body"] @ params["head"]
+    >>> base = {"body": jnp.eye(4), "head": jnp.eye(4)}
+    >>> path = paths.line({"body": 9 * jnp.eye(4), "head": -jnp.eye(4)}, base)
+    >>> stream = streams.from_arrays(jnp.eye(4), jnp.arange(4), batch_size=4)
+    >>> metric, modules = metrics.mean(metrics.accuracy), labels.from_names(base, str)
+    >>> at = jnp.array([0.0, 1.0])
+    >>> found = sweeps.evaluate_modules(apply_fn, metric, path, at, base, modules, stream)
+    >>> {module: accuracies.tolist() for module, accuracies in found.items()}
+    {'body': [1.0, 1.0], 'head': [0.0, 1.0]}
     """
     num_points = count_points(coordinates)
     if chunk < 1:

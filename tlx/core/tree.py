@@ -26,7 +26,8 @@ def names(tree: Any) -> tuple[str, ...]:
     Raises:
       ValueError: if two leaves have the same name, since a key may hold a "/"; naming both paths.
 
-    >>> names({"head": {"kernel": 1.0, "value": 2.0}, "scales": [3.0]})
+    >>> from tlx.core import tree
+    >>> tree.names({"head": {"kernel": 1.0, "value": 2.0}, "scales": [3.0]})
     ('head/kernel', 'head/value', 'scales/0')
     """
     found: dict[str, Any] = {}
@@ -80,7 +81,8 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ValueError: if the name of one leaf begins another's.
 
-    >>> nested({"a/b": 1, "a/c": 2})
+    >>> from tlx.core import tree
+    >>> tree.nested({"a/b": 1, "a/c": 2})
     {'a': {'b': 1, 'c': 2}}
     """
     out: dict[str, Any] = {}
