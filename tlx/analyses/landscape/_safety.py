@@ -96,6 +96,21 @@ def safety(
 
     Cost: one pass over the data, m + 1 forward passes a batch. Memory: a float for each
     loss, model and example.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return params["first"] * params["second"] * inputs
+    >>> a, b, c = ({"first": x, "second": 1 / x} for x in (1.0, 1.25, -1.0))  # the same function
+    >>> stream = streams.from_arrays(jnp.ones(8), jnp.ones(8), batch_size=8)
+    >>> limits = {"losses": {"loss": metrics.squared_error}, "tolerances": {"loss": 0.1}}
+    >>> for pair in ([a, b], [a, c]):
+    ...     found = landscape.safety(apply_fn, pair, stream, **limits, key=jax.random.key(0))
+    ...     print(found.verdict, found.above_mean["loss"].value.round(2))
+    yes 0.0
+    no 1.0
     """
     contracts.typed_key(key)
     limits = _losses.tolerances(losses, tolerances)

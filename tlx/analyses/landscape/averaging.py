@@ -92,6 +92,10 @@ def uniform_soup(models: Sequence[Params]) -> Params:
     Raises:
       ValueError: for no models, or models that differ in structure, shape or dtype (every
         leaf named) or in leaves that are not floating.
+
+    >>> from tlx.analyses import landscape
+    >>> landscape.uniform_soup([{"w": 0.0}, {"w": 1.0}, {"w": 5.0}])
+    {'w': Array(2., dtype=float32)}
     """
     return paths.at(paths.hull(models), _uniform(len(models), range(len(models))))
 
@@ -132,6 +136,19 @@ def greedy_soup(
     one: each trial depends on the one before.
 
     References: Wortsman et al. 2022 (Model soups), recipe 1.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return params["w"] * inputs
+    >>> models = [{"w": 9.0}, {"w": 0.5}, {"w": 1.5}]
+    >>> stream = streams.from_arrays(jnp.ones(4), jnp.ones(4), batch_size=4)  # best: 1
+    >>> soup = landscape.greedy_soup(
+    ...     apply_fn, metrics.regression(), models, stream, score=lambda results: -results["loss"]
+    ... )
+    >>> soup.kept, float(soup.params["w"]), soup.model_scores.tolist()
+    ((1, 2), 1.0, [-64.0, -0.25, -0.25])
     """
     path_fn = paths.hull(models)
     num_models = len(models)
@@ -208,6 +225,22 @@ def wise_ft(
     Cost: one pass over each target, K forward passes a batch.
 
     References: Wortsman et al. 2022 (Robust fine-tuning), section 4.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return params["w"] * inputs
+    >>> one = jnp.ones(4)
+    >>> targets = {
+    ...     "old": streams.from_arrays(one, 0 * one, batch_size=4),
+    ...     "new": streams.from_arrays(one, 2 * one, batch_size=4),
+    ... }
+    >>> found = landscape.wise_ft(
+    ...     apply_fn, metrics.regression(), {"w": 0.0}, {"w": 2.0}, targets, alphas=[0, 0.5, 1]
+    ... )
+    >>> {name: results["loss"].tolist() for name, results in found.results.items()}
+    {'old': [0.0, 1.0, 4.0], 'new': [4.0, 1.0, 0.0]}
     """
     if not targets:
         raise ValueError("expected at least one target, got none")

@@ -81,8 +81,11 @@ def barrier(alphas: Any, losses: Any, *, kind: Kind) -> Barrier:
         increase or lack 0 or 1 (under `jax.jit` values cannot be read: there the result is
         NaN if 0 or 1 is missing).
 
-    >>> barrier([0.0, 0.5, 1.0], [1.0, 4.0, 3.0], kind="chord")
+    >>> from tlx.analyses import landscape
+    >>> landscape.barrier([0.0, 0.5, 1.0], [1.0, 4.0, 3.0], kind="chord")
     Barrier(height=2., alpha=0.5)
+    >>> landscape.barrier([0.0, 0.5, 1.0], [1.0, 4.0, 3.0], kind="endpoint_mean").height.item()
+    2.0
     """
     check_kind(kind)
     alphas, losses = vector("alphas", alphas), vector("losses", losses)
@@ -142,6 +145,16 @@ def barrier_interval(
     `tlx.core.intervals.resampled_means`).
 
     References: B. Efron, R. Tibshirani, An introduction to the bootstrap, 1993, chapter 13.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> ends, middle = jnp.zeros(400), jnp.tile(jnp.array([0.0, 2.0]), 200)  # losses of examples
+    >>> found = landscape.barrier_interval(
+    ...     [0, 0.5, 1], jnp.stack([ends, middle, ends]), kind="chord", key=jax.random.key(0)
+    ... )
+    >>> [round(float(x), 1) for x in (found.height, found.low, found.high)]  # 1 ± 2/√400
+    [1.0, 0.9, 1.1]
     """
     contracts.typed_key(key)
     check_kind(kind)

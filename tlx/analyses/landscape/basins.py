@@ -126,6 +126,22 @@ def basin(
 
     Numerics: points in float32 or more, statistics over draws in float64.
     Cost: one pass over the data, D·(1 + 2T) forward passes a batch.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return (params["u"] + params["v"]) * inputs
+    >>> models = [{"u": 1.0, "v": 0.0}, {"u": 0.0, "v": 1.0}]  # on the valley u + v = 1
+    >>> stream = streams.from_arrays(jnp.ones(4), jnp.ones(4), batch_size=4)
+    >>> found = landscape.basin(
+    ...     apply_fn, metrics.squared_error, models, stream, deltas=[1.0], key=jax.random.key(0)
+    ... )
+    >>> [round(float(x), 3) for x in (found.mu, found.epsilon, found.beyond.excess[0])]
+    [0.0, 0.0, 0.0]
+    >>> float(found.noise.excess[0]) > 0.1  # across the valley the loss rises
+    True
     """
     contracts.typed_key(key)
     scan = _hull.scan(models, deltas, key, num_draws=num_draws, dilation=dilation)
@@ -220,6 +236,23 @@ def same_basin(
 
     Cost: a pass with m(m − 1)/2·`num_points` + m (+ 1) forward passes a batch, and `basin`'s.
     Memory: a float for each loss, point of the first pass and example.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return params["first"] * params["second"] * inputs
+    >>> a, b, c = ({"first": x, "second": 1 / x} for x in (1.0, 1.25, -1.0))  # the same function
+    >>> stream = streams.from_arrays(jnp.ones(8), jnp.ones(8), batch_size=8)
+    >>> limits = {"losses": {"loss": metrics.squared_error}, "tolerances": {"loss": 0.1}}
+    >>> for pair in ([a, b], [a, c]):
+    ...     found = landscape.same_basin(
+    ...         apply_fn, pair, stream, **limits, deltas=[1.0], key=jax.random.key(0)
+    ...     )
+    ...     print(found.verdict, found.barriers["loss"].round(2))
+    yes [0.]
+    no [1.]
     """
     contracts.typed_key(key)
     limits = _losses.tolerances(losses, tolerances)

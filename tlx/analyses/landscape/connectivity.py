@@ -179,6 +179,23 @@ def train(
     control points, and the optimiser's state.
 
     References: Garipov et al. 2018, equation 2.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return (params["w"] ** 2).sum() * inputs
+    >>> a, middle, b = ({"w": jnp.array(w)} for w in ([1.0, 0.0], [0.0, 0.1], [-1.0, 0.0]))
+    >>> task = (apply_fn, metrics.squared_error)
+    >>> stream = streams.from_arrays(jnp.ones(4), jnp.ones(4), batch_size=4)
+    >>> start = landscape.connectivity.Curve("bezier", (a, middle, b))  # nearly straight
+    >>> curve, _ = landscape.connectivity.train(
+    ...     *task, start, stream, optimizer=optax.adam(0.1), num_steps=200, key=jax.random.key(0)
+    ... )
+    >>> [landscape.evaluate_curve(*task, c, stream).barrier.round(1).item() for c in (start, curve)]
+    [1.0, 0.0]
     """
     contracts.typed_key(key)
     path(curve)

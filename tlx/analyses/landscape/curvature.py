@@ -122,6 +122,17 @@ def hessian(
       9 times the arithmetic of a forward pass, where a gradient has 3 times. Batches stay on the
       device if they take at most 1 GiB, else each product reads the stream.
     References: Pearlmutter 1994, "Fast exact multiplication by the Hessian".
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return inputs @ params["w"]
+    >>> inputs = jnp.diag(jnp.array([1.0, 3.0]))  # loss (w₁² + 9·w₂²) / 2
+    >>> stream = streams.from_arrays(inputs, jnp.zeros(2), batch_size=2)
+    >>> matrix = landscape.hessian(apply_fn, metrics.squared_error, {"w": jnp.ones(2)}, stream)
+    >>> [matrix.product(jnp.array(vector)).tolist() for vector in ([1.0, 0.0], [0.0, 1.0])]
+    [[1.0, 0.0], [0.0, 9.0]]
     """
     mean_loss = _mean_loss.make(apply_fn, loss, params, stream, labels, modules)
     _output_curvature.require(mean_loss)
@@ -159,6 +170,18 @@ def gauss_newton(
     Cost: as `hessian`, but a product has about 5 times the arithmetic of a forward pass.
     References: Schraudolph 2002, "Fast curvature matrix-vector products for second-order
       gradient descent".
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return params["u"] * params["v"] * inputs
+    >>> stream = streams.from_arrays(jnp.ones(4), 4 * jnp.ones(4), batch_size=4)
+    >>> of_model = (apply_fn, metrics.squared_error, {"u": 1.0, "v": 1.0}, stream)
+    >>> for make in (landscape.hessian, landscape.gauss_newton):
+    ...     print(make(*of_model).product(jnp.ones(2)))  # the Hessian is not positive here
+    [-2. -2.]
+    [4. 4.]
     """
     mean_loss = _mean_loss.make(apply_fn, loss, params, stream, labels, modules)
     _output_curvature.require(mean_loss)
@@ -187,6 +210,20 @@ def eigenvalues(operator: Operator, *, order: int, key: Array, num_vectors: int 
       return logits.
     Cost: K products. Memory: K·P numbers on the host, on the device a few vectors.
     References: Lanczos 1950; Paige 1972, "Computational variants of the Lanczos method".
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return params["u"] * params["v"] * inputs
+    >>> stream = streams.from_arrays(jnp.ones(4), jnp.ones(4), batch_size=4)
+    >>> for model in ({"u": 1.0, "v": 1.0}, {"u": 2.0, "v": 0.5}):  # one function, loss 0
+    ...     matrix = landscape.hessian(apply_fn, metrics.squared_error, model, stream)
+    ...     found = landscape.eigenvalues(matrix, order=2, key=jax.random.key(0))
+    ...     print(found.values[0].round(3))  # 2·(u² + v²), the other is 0
+    4.0
+    8.5
     """
     contracts.typed_key(key)
     _check_order(operator, order)
@@ -223,6 +260,18 @@ def trace(operator: Operator, *, num_probes: int, key: Array) -> Trace:
 
     Cost: S products. Memory: a few vectors.
     References: Hutchinson 1989, "A stochastic estimator of the trace of the influence matrix".
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return inputs @ params["w"]
+    >>> inputs = jnp.diag(jnp.array([1.0, 3.0]))  # so the Hessian is diag(1, 9)
+    >>> stream = streams.from_arrays(inputs, jnp.zeros(2), batch_size=2)
+    >>> matrix = landscape.hessian(apply_fn, metrics.squared_error, {"w": jnp.ones(2)}, stream)
+    >>> landscape.curvature.trace(matrix, num_probes=3, key=jax.random.key(0)).samples.tolist()
+    [10.0, 10.0, 10.0]
     """
     contracts.typed_key(key)
     probes = (_probe(operator, k) for k in _keys(key, num_probes))
@@ -258,6 +307,19 @@ def density(
     Cost: S·K products. Memory: K·P numbers on the host.
     References: Ghorbani, Krishnan, Xiao 2019, "An investigation into neural net optimization
       via Hessian eigenvalue density", who take K = 90 and S = 10; Ubaru, Chen, Saad 2017.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return inputs @ params["w"]
+    >>> inputs = jnp.diag(jnp.array([1.0, 1.0, 2.0, 3.0]))  # the Hessian: diag(1, 1, 4, 9) / 2
+    >>> stream = streams.from_arrays(inputs, jnp.zeros(4), batch_size=4)
+    >>> matrix = landscape.hessian(apply_fn, metrics.squared_error, {"w": jnp.ones(4)}, stream)
+    >>> found = landscape.density(matrix, order=3, num_probes=1, key=jax.random.key(0))
+    >>> sorted(zip(found.nodes[0].round(3).tolist(), found.weights[0].round(3).tolist()))
+    [(0.5, 0.5), (2.0, 0.25), (4.5, 0.25)]
     """
     contracts.typed_key(key)
     _check_order(operator, order)

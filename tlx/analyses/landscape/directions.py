@@ -69,6 +69,14 @@ def random_direction(
 
     References: H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein, Visualizing the loss
     landscape of neural nets, 2018, section 4.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> params = {"kernel": jnp.diag(jnp.array([1.0, 10.0, 0.0])), "bias": jnp.ones(3)}
+    >>> direction = landscape.random_direction(jax.random.key(0), params)
+    >>> print(jnp.linalg.norm(direction["kernel"], axis=0).round(3), direction["bias"])
+    [ 1. 10.  0.] [0. 0. 0.]
     """
     contracts.typed_key(key)
     if normalization is not None and normalization not in NORMALIZATIONS:

@@ -114,6 +114,17 @@ def line(
 
     Cost: one pass over the data, K forward passes a batch; also a pass over the training
     batches where statistics are re-estimated.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return params["first"] * params["second"] * inputs
+    >>> a, b = ({"first": sign, "second": sign} for sign in (1.0, -1.0))  # the same function
+    >>> stream = streams.from_arrays(jnp.ones(8), jnp.ones(8), batch_size=4)
+    >>> line = landscape.line(apply_fn, metrics.regression(), a, b, stream, alphas=[0, 0.5, 1])
+    >>> line.results["loss"].tolist()
+    [0.0, 1.0, 0.0]
     """
     path_fn = paths.line(params_a, params_b)
     alphas = finite_vector("alphas", alphas)
@@ -165,6 +176,22 @@ def line_on_targets(
         structure, shape or dtype (every leaf named), or `alphas` is not a finite vector.
 
     Cost: for each target one pass over its data, K forward passes a batch.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return params["trunk"] * inputs @ params["head"]
+    >>> def target(params, one=jnp.ones((4, 1))):  # on which its own model is perfect
+    ...     stream = streams.from_arrays(one, apply_fn(params, one), batch_size=4)
+    ...     return landscape.interpolation.Target(apply_fn, metrics.regression(), params, stream)
+    >>> a, b = ({"trunk": w, "head": jnp.ones((1, n))} for w, n in ((1.0, 1), (3.0, 2)))
+    >>> targets = {"a": target(a), "b": target(b)}
+    >>> found = landscape.line_on_targets(
+    ...     a, b, targets, is_head=lambda name: name == "head", alphas=[0, 1]
+    ... )
+    >>> {name: results["loss"].tolist() for name, results in found.results.items()}
+    {'a': [0.0, 4.0], 'b': [4.0, 0.0]}
     """
     if not targets:
         raise ValueError("expected at least one target to evaluate, got none")

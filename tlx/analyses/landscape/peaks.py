@@ -102,6 +102,19 @@ def find_peak(
     Cost: about 1 + log(1 / (tolerance·num_coarse)) / log(1 + num_refined/2) passes over the
     data. With the defaults and a tolerance of 0.01, 19 points in 4 passes, where the uniform
     grid has 101 points.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return params["w"] * (1 - params["w"]) ** 2 * inputs  # largest at 1/3: 4/27
+    >>> metric = metrics.mean(lambda outputs, batch: outputs)
+    >>> ends, stream = ({"w": 0.0}, {"w": 1.0}), streams.from_arrays(jnp.ones(4), batch_size=4)
+    >>> peak = landscape.find_peak(
+    ...     apply_fn, metric, *ends, stream, kind="chord", tolerance=0.001, loss_of=lambda x: x
+    ... )
+    >>> round(float(peak.alpha), 2), round(float(peak.height), 3), peak.num_points  # of 1001
+    (0.33, 0.148, 27)
     """
     check_kind(kind)
     _check_numbers(tolerance, num_coarse, num_refined)

@@ -109,6 +109,15 @@ def through(params_a: Params, params_b: Params, params_c: Params) -> Plane:
 
     References: T. Garipov, P. Izmailov, D. Podoprikhin, D. Vetrov, A. Wilson, Loss surfaces,
     mode connectivity, and fast ensembling of DNNs, 2018 (figure 1 is such a plane).
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> a, b, c = ({"w": jnp.array(w)} for w in ([0.0, 0.0], [3.0, 0.0], [0.0, -4.0]))
+    >>> plane = landscape.planes.through(a, b, c)
+    >>> plane.coordinates.tolist()
+    [[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]]
+    >>> plane.path_fn(jnp.array([3.0, 4.0]))["w"].tolist()
+    [3.0, -4.0]
     """
     models = (params_a, params_b, params_c)
     for name, other in (("params_b", params_b), ("params_c", params_c)):
@@ -215,6 +224,19 @@ def grid(
 
     Cost: one pass over the data, Kx·Ky + M forward passes a batch; memory for the results of
     all points and the parameters of two.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, paths, streams
+    >>> def apply_fn(params, inputs):
+    ...     return inputs @ params["w"]
+    >>> plane = paths.plane(*({"w": jnp.array(w)} for w in ([0.0, 0.0], [1.0, 0.0], [0.0, 2.0])))
+    >>> stream = streams.from_arrays(jnp.eye(2), jnp.zeros(2), batch_size=2)  # loss ‖w‖² / 2
+    >>> found = landscape.planes.grid(
+    ...     apply_fn, metrics.regression(), plane, stream, xs=[-1, 0, 1], ys=[0, 1]
+    ... )
+    >>> found.results["loss"].tolist()
+    [[0.5, 0.0, 0.5], [2.5, 2.0, 2.5]]
     """
     xs, ys = finite_vector("xs", xs), finite_vector("ys", ys)
     marks = jnp.zeros((0, 2), xs.dtype) if marks is None else jnp.asarray(marks, xs.dtype)

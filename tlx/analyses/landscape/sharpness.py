@@ -87,6 +87,22 @@ def in_ball(
     References: Foret et al. 2021 (sharpness-aware minimisation); Kwon et al. 2021, "ASAM:
       adaptive sharpness-aware minimization"; Andriushchenko et al. 2023, "A modern look at
       the relationship between sharpness and generalization".
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return params["u"] * params["v"] * inputs
+    >>> task = (apply_fn, metrics.squared_error)
+    >>> stream = streams.from_arrays(jnp.ones(4), jnp.ones(4), batch_size=4)
+    >>> for model in ({"u": 1.0, "v": 1.0}, {"u": 10.0, "v": 0.1}):  # one function
+    ...     ball = {"radius": 0.1, "key": jax.random.key(0)}
+    ...     plain = landscape.sharpness.in_ball(*task, model, stream, **ball)
+    ...     adaptive = landscape.sharpness.in_ball(*task, model, stream, **ball, adaptive=True)
+    ...     print(round(plain.value, 2), round(adaptive.value, 2))
+    0.02 0.02
+    1.0 0.02
     """
     contracts.typed_key(key)
     _check(radius, steps, restarts)

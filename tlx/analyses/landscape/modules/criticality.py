@@ -198,6 +198,23 @@ def criticality(of: Surface, threshold: float, *, loss: str = "error") -> Critic
     Raises:
       ValueError: for a loss that the surface does not have, a threshold that is not finite, or a
         surface without a positive sigma.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses.landscape.modules import criticality
+    >>> from tlx.core import labels, metrics, paths, streams
+    >>> def apply_fn(params, inputs):
+    ...     return (params["gain"] + 0 * params["idle"]) * inputs
+    >>> start, trained = {"gain": 0.0, "idle": 0.0}, {"gain": 2.0, "idle": 5.0}
+    >>> surface = criticality.surface(
+    ...     apply_fn, paths.line(start, trained),
+    ...     streams.from_arrays(jnp.ones(4), 2 * jnp.ones(4), batch_size=4),
+    ...     labels=labels.from_names(trained, str), alphas=[0, 1], sigmas=[0.1],
+    ...     losses={"loss": metrics.squared_error}, key=jax.random.key(0),
+    ... )
+    >>> found = criticality.criticality(surface, 1.0, loss="loss")
+    >>> dict(zip(found.modules, found.values.round(1).tolist(), strict=True))  # (2 / 0.1)², 0
+    {'gain': 400.0, 'idle': 0.0}
     """
     if loss not in of.losses:
         raise ValueError(checks.unknown("loss of the surface", loss, of.losses))

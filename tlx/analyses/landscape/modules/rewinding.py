@@ -84,6 +84,21 @@ def rewind(
 
     Cost: a pass over the data; a batch takes one forward pass, and T times what depends on each
     module. Memory: a copy of the T references on the device.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import landscape
+    >>> from tlx.core import labels, metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return inputs @ params["body"] @ params["head"]
+    >>> trained = {"body": jnp.eye(4), "head": jnp.eye(4)}
+    >>> start = {"body": 9 * jnp.eye(4), "head": -jnp.eye(4)}  # only the head must have moved
+    >>> found = landscape.rewind(
+    ...     apply_fn, metrics.classification(), trained, [start],
+    ...     streams.from_arrays(jnp.eye(4), jnp.arange(4), batch_size=4),
+    ...     labels=labels.from_names(trained, str),
+    ... )
+    >>> found.modules, found.drops["accuracy"].tolist()
+    (('body', 'head'), [[0.0], [1.0]])
     """
     if not references:
         raise ValueError("expected at least one reference to rewind to, got none")

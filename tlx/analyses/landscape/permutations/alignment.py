@@ -135,6 +135,19 @@ def weight_matching(
     Cost: Σ over groups of 2 · size × parameters of the leaves concerned, in flops, for each of
     about ten rounds a start; a ResNet-50 takes minutes a start on a CPU, so give it one or two.
     References: Ainsworth, Hayase, Srinivasa 2023, algorithm 1.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses.landscape.permutations import alignment
+    >>> def apply_fn(params, inputs):
+    ...     return jax.nn.relu(inputs @ params["first"]) @ params["second"]
+    >>> a = {"first": jnp.array([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]]), "second": jnp.eye(3)}
+    >>> order = jnp.array([2, 0, 1])
+    >>> b = {"first": a["first"][:, order], "second": a["second"][order]}
+    >>> symmetry = alignment.symmetry(apply_fn, a, jnp.ones((2, 2)))
+    >>> found = alignment.weight_matching(symmetry, a, b)
+    >>> float(found.distance_after), [list(map(int, p)) for p in found.permutations.values()]
+    (0.0, [[1, 2, 0]])
     """
     if num_starts < 1:
         raise ValueError(f"expected num_starts of at least 1, got {num_starts}")
@@ -190,6 +203,20 @@ def activation_matching(
     Cost: one pass, but for what is said above; two forward passes a batch, and for each value
     with n units a product of n² flops an example and place. Memory: n² a value.
     References: Li et al. 2016, "Convergent learning"; Ainsworth et al. 2023, section 3.1.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses.landscape.permutations import alignment
+    >>> from tlx.core import streams
+    >>> def apply_fn(params, inputs):
+    ...     return jax.nn.relu(inputs @ params["first"]) @ params["second"]
+    >>> a = {"first": jnp.eye(3), "second": jnp.ones((3, 1))}
+    >>> b = {"first": 5 * jnp.eye(3)[:, ::-1], "second": jnp.ones((3, 1)) / 5}  # other scales
+    >>> stream = streams.from_arrays(jnp.eye(3), batch_size=3)
+    >>> symmetry = alignment.symmetry(apply_fn, a, jnp.eye(3))
+    >>> found = alignment.activation_matching(apply_fn, symmetry, a, b, stream)
+    >>> [list(map(int, p)) for p in found.permutations.values()]
+    [[2, 1, 0]]
     """
     tree.same_structure(params_a, params_b)
     _permutation.check_shapes(symmetry, params_a)
