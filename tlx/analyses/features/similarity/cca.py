@@ -59,6 +59,14 @@ def mean_cca(x: Any, y: Any) -> Float[Array, ""]:
     Directions with s ≤ (min(n, D) + 16)·eps·s_max do not count.
     Cost: the decompositions of x and y, about 6·n·D·min(n, D) flops each, and of a product of
     min(n, Dx) by min(n, Dy) numbers.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import features
+    >>> x = jax.random.normal(jax.random.key(0), (50, 3))
+    >>> shear = jnp.array([[1.0, 9.0, 0.0], [0.0, 1.0, 9.0], [0.0, 0.0, 1.0]])
+    >>> round(float(features.mean_cca(x, x @ shear)), 3), float(features.cka(x, x @ shear)) < 0.9
+    (1.0, True)
     """
     return _comparison.between(make_mean_cca(), x, y)
 
@@ -83,6 +91,14 @@ def svcca(x: Any, y: Any, *, variance: float = 0.99) -> Float[Array, ""]:
       ValueError: for another `variance`, and as `mean_cca`.
 
     Numerics, cost: as `mean_cca`.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import features
+    >>> signal = jnp.array([1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0])
+    >>> noise_x, noise_y = 0.01 * signal.reshape(2, 4).T.ravel(), 0.01 * jnp.tile(signal[2:6], 2)
+    >>> x, y = jnp.stack([signal, noise_x], 1), jnp.stack([signal, noise_y], 1)
+    >>> [round(float(of(x, y)), 3) for of in (features.mean_cca, features.svcca)]
+    [0.5, 1.0]
     """
     return _comparison.between(make_svcca(variance), x, y)
 
@@ -141,6 +157,13 @@ def regression_r2(x: Any, y: Any) -> Float[Array, ""]:
       ValueError: as `mean_cca`.
 
     Numerics, cost: as `mean_cca`, without the last decomposition.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import features
+    >>> both = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> one = both[:, :1]  # half of the variance
+    >>> [round(float(features.regression_r2(*pair)), 3) for pair in ((both, one), (one, both))]
+    [1.0, 0.5]
     """
     return _comparison.between(make_regression_r2(), x, y)
 

@@ -70,6 +70,14 @@ def cka(
     no accuracy; values to about 1e-5 in float32, whatever the features' scale.
     Cost: 2n²(Dx + Dy) flops and n² floats a set; where the kernel is linear or cosine and
     n > 1.5 D, 2n(Dx² + Dy² + Dx·Dy) flops and n·D floats.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import features
+    >>> x = jax.random.normal(jax.random.key(0), (50, 3))
+    >>> rotation, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(1), (3, 3)))
+    >>> round(float(features.cka(x, 5 * x @ rotation + 7)), 3)
+    1.0
     """
     return _comparison.between(make_cka(kernel or kernels.linear(), estimator), x, y)
 
@@ -117,6 +125,15 @@ def deconfounded_cka(
       ValueError: as `cka`.
 
     Cost: as `cka` of three pairs.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import features
+    >>> inputs, own_x, own_y = jax.random.normal(jax.random.key(0), (3, 200, 4))
+    >>> x = jnp.concatenate([inputs, own_x], 1)  # each the inputs, and features of its own
+    >>> y = jnp.concatenate([inputs, own_y], 1)
+    >>> float(features.cka(x, y)) > 0.4, abs(float(features.deconfounded_cka(x, y, inputs))) < 0.1
+    (True, True)
     """
     if estimator not in _DECONFOUNDED:
         raise ValueError(checks.unknown("estimator", estimator, _DECONFOUNDED))

@@ -151,6 +151,21 @@ def cka_matrix(
       pairs 2·Lx·Ly·B², and as much again for each resample. Memory: the features of one batch
       and (Lx + Ly)·B² floats, whatever the number of examples. Where they are fewer, products
       of features instead, B·ΣDx·ΣDy flops and ΣDx·ΣDy floats.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import features
+    >>> from tlx.core import streams
+    >>> def layers(params, inputs):
+    ...     hidden = inputs @ params["body"]
+    ...     return {"hidden": hidden, "last": jnp.square(hidden)}
+    >>> x, y = {"body": jnp.eye(3)}, {"body": 2 * jnp.eye(3)[::-1]}  # units in another order
+    >>> inputs = jax.random.normal(jax.random.key(0), (400, 3))
+    >>> stream = streams.from_arrays(inputs, batch_size=200)
+    >>> found = features.cka_matrix(layers, x, layers, y, stream)
+    >>> print(jnp.abs(found.values).round(1))
+    [[1. 0.]
+     [0. 1.]]
     """
     if not 0 < confidence < 1:
         raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")

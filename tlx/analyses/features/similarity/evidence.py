@@ -135,6 +135,16 @@ def evidence(
     `num_resamples` times the preparation and comparison of 0.8 n examples. Memory: beyond
     the features and one prepared pair, that of as many permutations or subsets as take
     `_evidence.BLOCK` floats (64 MiB in float32), and of one at a time where one takes more.
+
+    >>> import jax
+    >>> from tlx.analyses import features
+    >>> x, y = jax.random.normal(jax.random.key(0), (2, 30, 60))  # unrelated
+    >>> found = features.evidence("cka_biased", x, y, key=jax.random.key(1), num_resamples=0)
+    >>> float(found.value) > 0.5, abs(float(found.z)) < 3, bool(found.too_few)
+    (True, True, True)
+    >>> found = features.evidence("cka_biased", x, x, key=jax.random.key(1), num_resamples=0)
+    >>> round(float(found.p_value), 3)  # the least that 200 permutations can show
+    0.005
     """
     entry = measures.get(measure)
     comparison = entry.comparison

@@ -57,6 +57,17 @@ def cosine() -> Kernel:
 
     Invariant to orthogonal maps and to the length of each example, not to translation. An
     example of zeros has no direction: the result is NaN.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import features
+    >>> from tlx.analyses.features.similarity import kernels
+    >>> x = jax.random.normal(jax.random.key(0), (50, 3))
+    >>> longer = jnp.arange(1.0, 51.0)[:, None] * x  # each example in its direction
+    >>> round(float(features.cka(x, longer, kernel=kernels.cosine())), 3)
+    1.0
+    >>> float(features.cka(x, longer)) < 0.9
+    True
     """
     return _COSINE
 

@@ -129,6 +129,18 @@ def matrix(
     prepared once for each such block. Permutations compare that many times more, without
     preparation; each subset costs as much as the values on 0.8 N examples. Moments: (ΣDx)·(ΣDy) +
     ΣDx² + ΣDy² floats on the device. One process only.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import features
+    >>> from tlx.core import streams
+    >>> def layers(params, inputs):
+    ...     return {"both": inputs @ params["mix"], "one": inputs[:, :1]}
+    >>> x, y = {"mix": jnp.eye(2)}, {"mix": 3 * jnp.eye(2)[::-1]}  # scaled, units exchanged
+    >>> inputs = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> stream = streams.from_arrays(inputs, batch_size=2)
+    >>> print(features.matrix("procrustes", layers, x, layers, y, stream).values.round(2))
+    [[1.   0.71]
+     [0.71 1.  ]]
     """
     entry = measures.get(measure)
     _features.check_spatial(spatial)

@@ -100,6 +100,17 @@ def between(measure: str | Measure, x: Any, y: Any) -> Float[Array, ""]:
     Raises:
       ValueError: for an unknown name, lengths that differ or fewer examples than the measure
         is defined for. At call, also while tracing.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses.features.similarity import measures
+    >>> x = jax.random.normal(jax.random.key(0), (50, 3))
+    >>> y = x @ jnp.diag(jnp.array([1.0, 3.0, 9.0]))  # linear, not orthogonal
+    >>> names = ("cka_debiased", "mean_cca", "procrustes")
+    >>> [name for name in names if "linear" in measures.get(name).invariances]
+    ['mean_cca']
+    >>> [name for name in names if float(measures.between(name, x, y)) > 0.999]
+    ['mean_cca']
     """
     return _comparison.between(get(measure).comparison, x, y)
 

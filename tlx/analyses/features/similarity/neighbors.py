@@ -62,6 +62,16 @@ def mutual_knn(
 
     Cost: n²·D operations and a few n² floats for each set; a comparison reads two matrices of
       n² floats.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import features
+    >>> def on_circle(hours):
+    ...     angles = hours * (jnp.pi / 6)
+    ...     return jnp.stack([jnp.cos(angles), jnp.sin(angles)], 1)
+    >>> hours = jnp.arange(12.0)  # noon is next to 1 and 11; of 5 times as fast a hand to 5 and 7
+    >>> x, moved, faster = on_circle(hours), 3 * on_circle(hours + 2), on_circle(5 * hours)
+    >>> [float(features.mutual_knn(x, y, k=2)) for y in (moved, faster)]
+    [1.0, 0.0]
     """
     return _comparison.between(make_mutual_knn(k, dissimilarity), x, y)
 

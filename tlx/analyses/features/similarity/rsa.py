@@ -91,6 +91,13 @@ def rsa(
 
     Cost: n²·D operations and a few n² floats for each set; for ranks also a sort of n²/2 numbers,
       on CPU the longest part.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import features
+    >>> x = jnp.array([[0.0], [1.0], [3.0], [7.0]])  # all six distances differ
+    >>> y = jnp.concatenate([x + 5, x**1.1], 1)  # of another width, farther apart
+    >>> round(float(features.rsa(x, y, dissimilarity="euclidean")), 3)  # in the same order
+    1.0
     """
     return _comparison.between(make_rsa(dissimilarity, compare), x, y)
 

@@ -47,6 +47,13 @@ def procrustes(x: Any, y: Any) -> Float[Array, ""]:
     accurate to about 1e-5 in float32.
     Cost: the decompositions of x and y, about 6·n·D·min(n, D) flops each, and of a product of
     min(n, Dx) by min(n, Dy) numbers.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import features
+    >>> both = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> one = both[:, :1]  # half of the variance
+    >>> [round(float(features.procrustes(both, y)), 3) for y in (both[:, ::-1], one)]  # 1, 1/√2
+    [1.0, 0.707]
     """
     return _comparison.between(make_procrustes(), x, y)
 
@@ -82,6 +89,13 @@ def shape_distance(x: Any, y: Any, *, alpha: float = 1.0) -> Float[Array, ""]:
     The arccos is ill-conditioned near 1: a distance below 1e-3 in float32, 1e-7 in float64,
     is rounding error.
     Cost: as `procrustes`.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import features
+    >>> both = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> one = both[:, :1]  # half of the variance
+    >>> round(float(jnp.degrees(features.shape_distance(both, one))), 1)
+    45.0
     """
     return _comparison.between(make_shape_distance(alpha), x, y)
 

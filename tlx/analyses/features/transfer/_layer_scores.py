@@ -91,6 +91,17 @@ def scores(
 
     Numerics: as each score's.
     Cost: one pass, with all layers' features held on the host; then the cost of each score.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses.features.transfer import transferability
+    >>> from tlx.core import streams
+    >>> def layers(params, inputs):
+    ...     return {"inputs": inputs, "product": inputs[:, :1] * inputs[:, 1:]}
+    >>> inputs = jnp.tile(jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]), (5, 1))
+    >>> stream = streams.from_arrays(inputs, jnp.tile(jnp.array([1, 0, 0, 1]), 5), batch_size=8)
+    >>> found = transferability.scores(layers, {}, stream, num_classes=2, k=4)
+    >>> dict(zip(found.layers, found.h_score.round(3).tolist(), strict=True))
+    {'inputs': 0.0, 'product': 1.0}
     """
     _class_scores.check_neighbors(k, metric, confidence)
     if spatial not in POOLINGS:

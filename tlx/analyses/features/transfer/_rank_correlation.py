@@ -71,6 +71,11 @@ def rank_correlation(
 
     References: M. Kendall, The treatment of ties in ranking problems, 1945; S. Vigna, A weighted
     correlation index for rankings with ties, 2015.
+
+    >>> from tlx.analyses.features.transfer import transferability
+    >>> found = transferability.rank_correlation([1.0, 2.0, 3.0, 4.0], [0.6, 0.7, 0.8, 0.9])
+    >>> float(found.kendall), round(float(found.p_kendall), 3)  # 1 of 4! orders
+    (1.0, 0.042)
     """
     x, y = (np.asarray(v).astype(np.float64) for v in (scores, measured))
     if x.ndim != 1 or x.shape != y.shape:

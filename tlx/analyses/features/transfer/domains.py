@@ -82,6 +82,12 @@ def frechet(features_x: Any, features_y: Any) -> Float[Array, ""]:
       nearly singular.
     Cost: 2(N + M)·D² flops and a decomposition of size min(max(N, M), D), some 25 times its
       cube.
+
+    >>> import numpy as np
+    >>> from tlx.analyses import features
+    >>> x = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> round(float(features.frechet(x, x + [3.0, 4.0])), 3)
+    5.0
     """
     of_means, of_covariances = _parts(_matrix(features_x), _matrix(features_y))
     return _scalar(math.hypot(of_means, of_covariances))
@@ -117,6 +123,18 @@ def distance(
     Numerics: as `frechet`.
     Cost: one pass over each stream, with the layer's features held on the host; then the cost of
       `frechet`.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses.features.transfer import domains
+    >>> from tlx.core import streams
+    >>> def layers(params, inputs):
+    ...     return {"inputs": inputs, "contrast": inputs - inputs.mean(1, keepdims=True)}
+    >>> dark = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> sets = [streams.from_arrays(x, batch_size=4) for x in (dark, dark + 5)]  # brighter by 5
+    >>> for layer in ("inputs", "contrast"):
+    ...     print(layer, round(float(domains.distance(layers, {}, *sets, layer=layer).distance), 3))
+    inputs 7.071
+    contrast 0.0
     """
     if spatial not in POOLINGS:
         raise ValueError(checks.unknown("spatial", spatial, POOLINGS))

@@ -128,6 +128,18 @@ def linear_probes(
     Cost: a pass over each stream. A layer takes 2nD·min(n, D) + 9·min(n, D)³ flops on the host
       and holds the n training examples' features while n ≤ D, else 8·D² bytes: pool, or name
       layers, where that is too much.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import features
+    >>> from tlx.core import streams
+    >>> def layers(params, inputs):
+    ...     return {"inputs": inputs, "product": inputs[:, :1] * inputs[:, 1:]}
+    >>> inputs = jnp.tile(jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]), (5, 1))
+    >>> is_equal = jnp.tile(jnp.array([1, 0, 0, 1]), 5)  # of no linear function of the inputs
+    >>> stream = streams.from_arrays(inputs, is_equal, batch_size=8)
+    >>> found = features.linear_probes(layers, {}, stream, stream, num_classes=2)
+    >>> dict(zip(found.layers, found.accuracy.tolist(), strict=True))
+    {'inputs': 0.5, 'product': 1.0}
     """
     _check_options(num_classes, spatial, ridges, confidence)
     first, train = streams.peek(train)

@@ -79,6 +79,14 @@ def log_me(features: Any, labels: Any, *, num_classes: int) -> Float[Array, ""]:
       than the rounding of their dtype. α/β is accurate to 1e-7, the evidence to rounding.
     Cost: 6·N·D·m + 20·m³ flops for the decomposition, m = min(N, D), and for each class 4·N·m
       and some 10³·m; a few times N·D float64.
+
+    >>> import numpy as np
+    >>> from tlx.analyses import features
+    >>> classes = np.arange(40) % 2
+    >>> scale = np.where(np.arange(40) % 4 < 2, 0.9, 1.1)[:, None]
+    >>> tells_apart, nothing = scale * np.eye(2)[classes], np.zeros((40, 2))
+    >>> [round(float(features.log_me(x, classes, num_classes=2)), 1) for x in (tells_apart, nothing)]
+    [1.0, -1.1]
     """
     return _array(_class_scores.log_me(_class_scores.examples(features, labels, num_classes)))
 
@@ -119,6 +127,13 @@ def h_score(
       pseudoinverse leaves out directions with a singular value below eps·(√N + √D)·max|x|,
       eps that of the features' dtype: rounding alone can cause those.
     Cost: as `log_me`.
+
+    >>> import numpy as np
+    >>> from tlx.analyses import features
+    >>> classes = np.arange(12) % 3
+    >>> by_class, by_half = np.eye(3)[classes], np.eye(2)[np.arange(12) // 6]
+    >>> [round(float(features.h_score(x, classes, num_classes=3)), 3) for x in (by_class, by_half)]
+    [2.0, 0.0]
     """
     if shrinkage not in (None, "ledoit_wolf"):
         raise ValueError(checks.unknown("shrinkage", shrinkage, ["ledoit_wolf"]))
@@ -192,6 +207,13 @@ def leep(source_probabilities: Any, labels: Any, *, num_classes: int) -> Float[A
 
     Numerics: float64 on the host.
     Cost: 2·N·(Z + C) operations.
+
+    >>> import numpy as np
+    >>> from tlx.analyses import features
+    >>> classes = np.array([0, 0, 1, 1])
+    >>> tells_apart, same = np.eye(2)[classes], np.full((4, 2), 0.5)  # P(source class)
+    >>> [round(float(features.leep(p, classes, num_classes=2)), 3) for p in (tells_apart, same)]
+    [0.0, -0.693]
     """
     source = np.asarray(source_probabilities).astype(np.float64)
     truth = _class_scores.checked_labels(labels, num_classes)
