@@ -68,6 +68,14 @@ def subspace_overlap(
     of float64 where that is more). The difference of two models contains their rounding, which
     cannot be distinguished from movement.
     Cost: for a weight n × k of two models, k ≤ n, about 4·n·k² + 3·k³ flops.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import parameters
+    >>> a = {"kernel": jnp.diag(jnp.array([3.0, 2.0, 1.0, 0.0]))}
+    >>> b = {"kernel": jnp.diag(jnp.array([3.0, 0.0, 1.0, 2.0]))}  # shares the first direction
+    >>> found = parameters.subspace_overlap(a, b, rank=2)
+    >>> found.inputs.round(3).tolist(), found.inputs_chance.tolist()
+    ([0.5], [0.5])
     """
     if rank < 1:
         raise ValueError(f"expected a rank of at least 1, got {rank}")
@@ -136,6 +144,14 @@ def principal_overlap(
     Numerics: sums in float64 on the host; "up to rounding" is within the dtype's eps times the
     largest norm of a checkpoint.
     Cost: (T_a + T_b)²·k multiplications; memory for a block besides the checkpoints.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import parameters
+    >>> a = [{"w": jnp.array([t, t, 0.0, 0.0])} for t in (0.0, 1.0, 2.0)]
+    >>> b = [{"w": jnp.array([5 * t, 5 * t, 1.0, 1.0])} for t in (0.0, 1.0)]  # parallel
+    >>> found = parameters.principal_overlap(a, b, rank=1)
+    >>> round(float(found.overlap), 3), float(found.chance)
+    (1.0, 0.25)
     """
     if rank < 1:
         raise ValueError(f"expected a rank of at least 1, got {rank}")

@@ -100,6 +100,16 @@ def of_layers(
       with rank and intruders 0.
     Cost: three Gram matrices a layer, of the smaller side, and their eigenvalues; two of them with
       vectors.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import parameters
+    >>> start = {"tuned": jnp.eye(8), "scaled": jnp.eye(8)}
+    >>> end = {"tuned": jnp.eye(8).at[0, 1].add(2.0), "scaled": 3 * jnp.eye(8)}
+    >>> found = parameters.change.of_layers(start, end)
+    >>> for name, rank, scale in zip(found.layers, found.rank, found.scale, strict=True):
+    ...     print(name, rank, scale.round(3))
+    scaled 8 3.0
+    tuned 1 1.0
     """
     if not 0 < share < 1 or not 0 <= below <= 1 or top < 1:
         raise ValueError(

@@ -114,6 +114,14 @@ def trajectory(
     Numerics: differences and sums over a leaf in float32 or more, all other sums in float64;
     relative error about 1e-6.
     Cost: each checkpoint is read once. Memory: the start, three checkpoints, `end`.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import parameters
+    >>> from tlx.core import labels
+    >>> run = [{"w": jnp.array(w)} for w in ([0.0, 0.0], [3.0, 0.0], [3.0, 4.0])]
+    >>> found = parameters.movement.trajectory(run, labels.from_names(run[0], str)).total
+    >>> found.displacement.tolist(), found.path.tolist(), found.straightness[-1].round(2).item()
+    ([0.0, 3.0, 5.0], [0.0, 3.0, 7.0], 0.71)
     """
     chosen = _chosen(labels, modules)
     index = [chosen.index(label) for label in jax.tree.leaves(labels) if label in chosen]
@@ -207,6 +215,17 @@ def alignment_of_movement(
     Numerics: differences and sums over a leaf in float32 or more, all other sums in float64; at
       any scale of the weights.
     Cost: one read of each model.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import parameters
+    >>> from tlx.core import labels
+    >>> start = {"body": jnp.array([5.0, 5.0]), "head": jnp.array([5.0, 5.0])}
+    >>> a = {"body": jnp.array([6.0, 5.0]), "head": jnp.array([6.0, 5.0])}
+    >>> b = {"body": jnp.array([8.0, 5.0]), "head": jnp.array([5.0, 6.0])}  # head: elsewhere
+    >>> modules = labels.from_names(start, str)
+    >>> found = parameters.alignment_of_movement(a, b, modules, start=start)
+    >>> dict(zip(found.modules, found.by_module.cosine.round(3).tolist(), strict=True))
+    {'body': 1.0, 'head': 0.0}
     """
     chosen = _chosen(labels, modules)
     given = {"start": start, "end_a": end_a, "end_b": end_b}

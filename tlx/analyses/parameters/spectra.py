@@ -124,6 +124,12 @@ def circular(
     Cost: one decomposition for each pair of frequencies f and −f; along an axis with one tap
       all frequencies are one. Blocks of about 64 MiB, one thread of LAPACK.
     References: Sedghi, Gupta, Long 2019, "The singular values of convolutional layers".
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import parameters
+    >>> mean_of_two = jnp.full((2, 1, 1), 0.5)  # over a line of 4 pixels: |cos(πf/4)|
+    >>> print(parameters.spectra.circular(mean_of_two, [4]).round(2))
+    [1.   0.71 0.71 0.  ]
     """
     weights = real(kernel, 3, 5)
     space = weights.ndim - 2
@@ -251,6 +257,17 @@ def of_model(
       ValueError: at call, for an unknown kind or num_values below 1.
 
     Numerics, cost: as `circular`, `operator` and `dense`, and one trace of the model.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses import parameters
+    >>> def apply_fn(params, inputs):
+    ...     return inputs @ params["even"] @ params["thin"]
+    >>> params = {"even": 2 * jnp.eye(4), "thin": jnp.ones((4, 4))}  # of rank 1
+    >>> found = parameters.spectra.of_model(apply_fn, params, jnp.ones((1, 4)))
+    >>> for name, rank in zip(found.layers, found.summaries.stable_rank, strict=True):
+    ...     print(name, abs(found.values[name].round(3)), rank.round(3))
+    even [2. 2. 2. 2.] 4.0
+    thin [4. 0. 0. 0.] 1.0
     """
     if kind not in KINDS:
         raise ValueError(checks.unknown("kind", kind, KINDS))
