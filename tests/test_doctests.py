@@ -18,9 +18,14 @@ MODULES = [
 ]
 
 
+WHOLE = ("tlx.core.", "tlx.analyses.")
+"""Parts whose examples are to be copied, so that they import all that they name."""
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str, capsys: pytest.CaptureFixture[str]):
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    results = doctest.testmod(importlib.import_module(name), optionflags=flags)
+    module, names = importlib.import_module(name), {} if name.startswith(WHOLE) else None
+    results = doctest.testmod(module, globs=names, optionflags=flags)
     assert results.attempted, f"{name} has a >>> that is no example"
     assert not results.failed, capsys.readouterr().out

@@ -24,6 +24,10 @@ def holm(p_values: Any) -> Float[np.ndarray, "..."]:
       ValueError: at call, for a value outside 0 … 1.
 
     References: S. Holm, A simple sequentially rejective multiple test procedure, 1979.
+
+    >>> from tlx.analyses import function
+    >>> print(function.holm([0.01, 0.02, 0.5]))  # 3·0.01, 2·0.02, 0.5
+    [0.03 0.04 0.5 ]
     """
     return _adjusted(p_values, lambda p: np.maximum.accumulate(p * np.arange(len(p), 0, -1)))
 
@@ -45,6 +49,10 @@ def benjamini_hochberg(p_values: Any) -> Float[np.ndarray, "..."]:
       ValueError: at call, for a value outside 0 … 1.
 
     References: Y. Benjamini, Y. Hochberg, Controlling the false discovery rate, 1995.
+
+    >>> from tlx.analyses import function
+    >>> print(function.benjamini_hochberg([0.01, 0.02, 0.5]))  # 3/2·0.02 for the first two
+    [0.03 0.03 0.5 ]
     """
 
     def rising(p: Float[np.ndarray, " M"]) -> Float[np.ndarray, " M"]:

@@ -81,6 +81,11 @@ def average(step: Any, values: Any) -> float:
       ValueError: at call, for arrays that are not two equal [T], or steps that do not rise.
 
     References: Neyshabur, Sedghi, Zhang 2020, figure 3 (right).
+
+    >>> from tlx.analyses.function import learning
+    >>> step, accuracy = [0, 1, 2], [0.0, 0.5, 1.0]
+    >>> learning.average(step, accuracy), learning.area_under(step, accuracy)
+    (0.75, 0.5)
     """
     x, y = _curve(step, values)
     later = y[x > 0]
@@ -126,6 +131,10 @@ def steps_to(step: Any, values: Any, level: float) -> float:
 
     Raises:
       ValueError: at call, as `average`.
+
+    >>> from tlx.analyses.function import learning
+    >>> [learning.steps_to([0, 100, 200], [0.0, 0.5, 0.75], level) for level in (0.25, 0.75, 0.8)]
+    [50.0, 200.0, inf]
     """
     x, y = _curve(step, values)
     reached = y >= level
@@ -192,6 +201,10 @@ def select(step: Any, validation: Any, test: Any) -> Selection:
 
     Raises:
       ValueError: at call, as `average`.
+
+    >>> from tlx.analyses.function import learning
+    >>> learning.select([1, 2, 3], validation=[0.5, 0.75, 0.5], test=[0.5, 0.5, 0.625])
+    Selection(step=2.0, value=0.5, best_step=3.0, best_value=0.625, optimism=0.125)
     """
     x, y = _curve(step, test)
     chosen = _first_greatest(_curve(step, validation)[1])
@@ -216,6 +229,11 @@ def band(curves: Any, *, confidence: float = 0.95) -> Band:
 
     Raises:
       ValueError: at call, if curves is not [S, T] or confidence is not between 0 and 1.
+
+    >>> from tlx.analyses.function import learning
+    >>> found = learning.band([[0.5, 0.75], [0.5, 0.85], [0.5, 0.8]])
+    >>> print(found.mean, found.low.round(2), found.high.round(2))
+    [0.5 0.8] [0.5 0.68] [0.5 0.92]
     """
     rows = np.asarray(curves, np.float64)
     if rows.ndim != 2:

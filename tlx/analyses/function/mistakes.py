@@ -126,6 +126,15 @@ def compare(of: Predictions, *, confidence: float = 0.95) -> Mistakes:
     of the difference between correlated proportions or percentages, 1947; A. Agresti, B. Coull,
     Approximate is better than "exact" for interval estimation of binomial proportions, 1998
     (added observations).
+
+    >>> import numpy as np
+    >>> from tlx.analyses.function import mistakes, predictions
+    >>> labels = np.zeros(100, int)
+    >>> half, other = np.arange(100) % 2, np.arange(100) // 2 % 2  # each wrong on 50
+    >>> models = [np.eye(2)[answers] for answers in (half, half, other)]
+    >>> found = mistakes.compare(predictions.from_probabilities(models, labels))
+    >>> found.kappa.value[0].round(3).tolist(), found.cells[0, 2].tolist()
+    ([1.0, 1.0, 0.0], [25, 25, 25, 25])
     """
     if not 0 < confidence < 1:
         raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")
@@ -185,6 +194,13 @@ def confidence_of(of: Predictions) -> Confidence:
 
     Returns:
       `Confidence`.
+
+    >>> from tlx.analyses.function import mistakes, predictions
+    >>> a = [[1.0, 0.0], [0.25, 0.75], [0.0, 1.0]]
+    >>> b = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+    >>> found = mistakes.confidence_of(predictions.from_probabilities([a, b], [0, 0, 0]))
+    >>> dict(zip(mistakes.CELLS, found.confidence[0, 1].tolist(), strict=True))  # of a
+    {'neither': 1.0, 'only_b': nan, 'only_a': 0.75, 'common': 1.0}
     """
     cell = _cell(of)
     values = [np.asarray(x, np.float64)[:, None] for x in (of.confidence, of.margin)]
@@ -218,6 +234,13 @@ def examples(
 
     Raises:
       ValueError: at call, for a model out of range, or an unknown `which` or `by`.
+
+    >>> from tlx.analyses.function import mistakes, predictions
+    >>> a = [[0.4, 0.6], [0.9, 0.1], [0.0, 1.0], [0.2, 0.8]]  # wrong on all but the second
+    >>> b = [[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+    >>> rows, _ = mistakes.examples(predictions.from_probabilities([a, b], [0, 0, 0, 0]), 0, 1)
+    >>> rows.tolist()  # that only a gets wrong, the most confident first
+    [2, 0]
     """
     for name, number in (("a", a), ("b", b)):
         if not 0 <= number < len(of.right):

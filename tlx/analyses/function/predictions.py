@@ -106,6 +106,19 @@ def collect(
     Numerics: probabilities in float32 or more, NaN in a row [C] with a logit of +inf. At
       threshold ½ the answer is 1 from logit 0 on, exactly.
     Cost: one pass, a forward pass of each model a batch. Memory: (4M + M²)·N·J numbers.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses.function import predictions
+    >>> from tlx.core import streams
+    >>> def apply_fn(params, inputs):
+    ...     return inputs @ params["kernel"]
+    >>> stream = streams.from_arrays(jnp.eye(3), jnp.array([0, 1, 1]), batch_size=2)
+    >>> models = [(apply_fn, {"kernel": scale * jnp.eye(3)}) for scale in (1.0, 100.0)]
+    >>> found = predictions.collect(models, stream)
+    >>> found.right[..., 0].tolist() == 2 * [[True, True, False]]  # the same answers
+    True
+    >>> found.confidence[..., 0].round(2).tolist()[1]
+    [1.0, 1.0, 1.0]
     """
     _check_threshold(threshold)
     first, stream = streams.peek(stream)
@@ -153,6 +166,11 @@ def from_probabilities(
       TypeError: for labels [N] that are not integers.
 
     Numerics: answers from the probabilities as they are given, the rest in float32 or more.
+
+    >>> from tlx.analyses.function import predictions
+    >>> found = predictions.from_probabilities([[[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]]], [0, 1, 1])
+    >>> found.right[0, :, 0].tolist(), found.margin[0, :, 0].tolist()
+    ([True, False, True], [0.5, 0.0, 0.5])
     """
     _check_threshold(threshold)
     is_multilabel = _is_multilabel(labels)
