@@ -168,7 +168,8 @@ def from_probabilities(
     Numerics: answers from the probabilities as they are given, the rest in float32 or more.
 
     >>> from tlx.analyses.function import predictions
-    >>> found = predictions.from_probabilities([[[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]]], [0, 1, 1])
+    >>> of_model = [[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]]
+    >>> found = predictions.from_probabilities([of_model], [0, 1, 1])
     >>> found.right[0, :, 0].tolist(), found.margin[0, :, 0].tolist()
     ([True, False, True], [0.5, 0.0, 0.5])
     """

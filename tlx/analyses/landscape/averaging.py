@@ -94,8 +94,8 @@ def uniform_soup(models: Sequence[Params]) -> Params:
         leaf named) or in leaves that are not floating.
 
     >>> from tlx.analyses import landscape
-    >>> landscape.uniform_soup([{"w": 0.0}, {"w": 1.0}, {"w": 5.0}])
-    {'w': Array(2., dtype=float32)}
+    >>> float(landscape.uniform_soup([{"w": 1.0}, {"w": 3.0}])["w"])
+    2.0
     """
     return paths.at(paths.hull(models), _uniform(len(models), range(len(models))))
 

@@ -192,10 +192,11 @@ def train(
     >>> stream = streams.from_arrays(jnp.ones(4), jnp.ones(4), batch_size=4)
     >>> start = landscape.connectivity.Curve("bezier", (a, middle, b))  # nearly straight
     >>> curve, _ = landscape.connectivity.train(
-    ...     *task, start, stream, optimizer=optax.adam(0.1), num_steps=200, key=jax.random.key(0)
+    ...     *task, start, stream, optimizer=optax.adam(0.05), num_steps=200, key=jax.random.key(0)
     ... )
-    >>> [landscape.evaluate_curve(*task, c, stream).barrier.round(1).item() for c in (start, curve)]
-    [1.0, 0.0]
+    >>> before, after = (landscape.evaluate_curve(*task, c, stream) for c in (start, curve))
+    >>> round(float(before.barrier), 1), float(after.barrier) < 0.1
+    (1.0, True)
     """
     contracts.typed_key(key)
     path(curve)

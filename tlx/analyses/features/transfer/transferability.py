@@ -84,8 +84,8 @@ def log_me(features: Any, labels: Any, *, num_classes: int) -> Float[Array, ""]:
     >>> from tlx.analyses import features
     >>> classes = np.arange(40) % 2
     >>> scale = np.where(np.arange(40) % 4 < 2, 0.9, 1.1)[:, None]
-    >>> tells_apart, nothing = scale * np.eye(2)[classes], np.zeros((40, 2))
-    >>> [round(float(features.log_me(x, classes, num_classes=2)), 1) for x in (tells_apart, nothing)]
+    >>> good, nothing = scale * np.eye(2)[classes], np.zeros((40, 2))
+    >>> [round(float(features.log_me(x, classes, num_classes=2)), 1) for x in (good, nothing)]
     [1.0, -1.1]
     """
     return _array(_class_scores.log_me(_class_scores.examples(features, labels, num_classes)))
