@@ -1,9 +1,9 @@
-"""Intervals and p-values of comparisons, over seeds, over examples, or over both.
+"""How sure a difference is: intervals and p-values over seeds, over examples, or over both.
 
 With few seeds, Student's t is used with separate variances of the groups; examples shared by all
 models are paired. Each result states the numbers of both and which of the two its interval
 covers: an interval over examples alone concerns these trained models, one over seeds the recipe
-that trained them. Numbers are float64 on the host.
+that trained them. Numbers are float64 on the host, from a few reads of the values.
 """
 
 from collections.abc import Hashable, Sequence

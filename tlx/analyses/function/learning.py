@@ -2,6 +2,7 @@
 
 Curves are clean: accuracies on unaugmented images in evaluation mode, not the running accuracy of
 augmented or mixed batches. A step is in any unit (updates, epochs).
+Cost: a few reads of the curves, on the host.
 """
 
 from typing import Any, NamedTuple

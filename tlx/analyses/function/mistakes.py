@@ -195,6 +195,8 @@ def confidence_of(of: Predictions) -> Confidence:
     Returns:
       `Confidence`.
 
+    Cost: about 25·M²·N·J operations on the host, and 13·M²·N·J bytes.
+
     >>> from tlx.analyses.function import mistakes, predictions
     >>> a = [[1.0, 0.0], [0.25, 0.75], [0.0, 1.0]]
     >>> b = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
@@ -234,6 +236,8 @@ def examples(
 
     Raises:
       ValueError: at call, for a model out of range, or an unknown `which` or `by`.
+
+    Cost: a read of the judgements of the models, and a sort of those found.
 
     >>> from tlx.analyses.function import mistakes, predictions
     >>> a = [[0.4, 0.6], [0.9, 0.1], [0.0, 1.0], [0.2, 0.8]]  # wrong on all but the second

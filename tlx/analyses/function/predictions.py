@@ -1,4 +1,4 @@
-"""The predictions of several models on the same examples, with their confidence.
+"""What several models answer on the same examples, and how confident they are.
 
 One pass gives everything that the comparisons of mistakes need, without logits: a few numbers per
 model and example. With several labels an example, each label is a separate judgement, with two
@@ -166,6 +166,8 @@ def from_probabilities(
       TypeError: for labels [N] that are not integers.
 
     Numerics: answers from the probabilities as they are given, the rest in float32 or more.
+
+    Cost: 2·M²·N·C flops for the overlaps; memory as `collect`, and M·N·C probabilities.
 
     >>> from tlx.analyses.function import predictions
     >>> of_model = [[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]]

@@ -1,4 +1,4 @@
-"""Mode connectivity: curves of low loss between two models, trained and then evaluated.
+"""Mode connectivity: whether a curve of low loss, trained for that, joins two models.
 
 Two minima with a loss barrier on the straight line between them are often connected by a curve
 without one: a polygon or a Bézier curve whose inner control points are trained so that a
@@ -114,6 +114,8 @@ def straight(
     Raises:
       ValueError: at call, for models that differ in structure or in leaves that are not
         floating, another kind, or no inner control point.
+
+    Cost: a point of the line for each inner control point; no forward pass.
     """
     if num_inner < 1:
         raise ValueError(f"expected at least one inner control point, got {num_inner}")

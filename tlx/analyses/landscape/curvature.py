@@ -1,4 +1,4 @@
-"""Curvature of the loss: products with its Hessian, eigenvalues, trace and spectral density.
+"""How curved the loss is at a model: products with its Hessian, eigenvalues, trace, density.
 
 A matrix is an `Operator`, a function from a vector to a vector: built once for a model and its
 data by `hessian` or `gauss_newton`, and passed to `eigenvalues`, `trace` and `density`. None
@@ -306,7 +306,8 @@ def density(
 
     Cost: S·K products. Memory: K·P numbers on the host.
     References: Ghorbani, Krishnan, Xiao 2019, "An investigation into neural net optimization
-      via Hessian eigenvalue density", who take K = 90 and S = 10; Ubaru, Chen, Saad 2017.
+      via Hessian eigenvalue density", who take K = 90 and S = 10; Ubaru, Chen, Saad 2017,
+      "Fast estimation of tr(f(A)) via stochastic Lanczos quadrature".
 
     >>> import jax
     >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Random directions in parameter space, for slices through one model.
+"""Random directions in parameter space: how the loss rises around one model, by slices.
 
 With u and v from `random_direction`, the slice in one dimension is the line from `params` to
 `tree.add(params, u)` (`landscape.line`), the slice in two dimensions the plane
@@ -66,6 +66,8 @@ def random_direction(
         `jax.jit`, where values cannot be read).
 
     Numerics: float32 or more, rounded once to the leaf's dtype.
+
+    Cost: a random number a parameter, and a few reads of the parameters.
 
     References: H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein, Visualizing the loss
     landscape of neural nets, 2018, section 4.

@@ -1,7 +1,11 @@
-"""Linear interpolation between two models: a metric along the line between their parameters.
+"""Linear interpolation: how a metric changes along the line between two models' parameters.
 
 Between two models in one basin the loss stays as low as at the ends; between models in
-different basins there is a loss barrier (Neyshabur, Sedghi, Zhang 2020, section 3.4).
+different basins there is a loss barrier.
+
+References: I. Goodfellow, O. Vinyals, A. Saxe, Qualitatively characterizing neural network
+optimization problems, 2015; B. Neyshabur, H. Sedghi, C. Zhang, What is being transferred in
+transfer learning?, 2020, section 3.4.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The adaptive search for the peak of a loss barrier."""
+"""Where a loss barrier is highest, and how high: an adaptive search with few evaluations."""
 
 import math
 import operator

@@ -1,4 +1,4 @@
-"""A metric on planes of parameters: through three models, or spanned by two directions.
+"""What a metric is between and around models: on a plane through three, or two directions.
 
 Any path with coordinates [x, y] is a plane to `grid`:
 
@@ -107,6 +107,8 @@ def through(params_a: Params, params_b: Params, params_c: Params) -> Plane:
     Numerics: products and sums in float32 or more, orthogonalised twice; coordinates to
     about 1e-6 of the largest.
 
+    Cost: some reads of the three models; no forward pass.
+
     References: T. Garipov, P. Izmailov, D. Podoprikhin, D. Vetrov, A. Wilson, Loss surfaces,
     mode connectivity, and fast ensembling of DNNs, 2018 (figure 1 is such a plane).
 
@@ -154,6 +156,8 @@ def project(plane: Plane, params: Params) -> Projection:
 
     Raises:
       ValueError: at call, naming every leaf that differs from the plane's models.
+
+    Cost: some reads of the four models; no forward pass.
     """
     tree.same_structure(plane.models[0], params, ("the plane's first model", "params"))
     return _project(plane, params)

@@ -84,9 +84,10 @@ def in_ball(
     Numerics: sums in float32 or more; a point is rounded to the parameters' dtypes.
     Cost: 1 + R·T losses with their gradients over the stream, about 3 forward passes each.
       Batches stay on the device if they take at most 1 GiB.
-    References: Foret et al. 2021 (sharpness-aware minimisation); Kwon et al. 2021, "ASAM:
-      adaptive sharpness-aware minimization"; Andriushchenko et al. 2023, "A modern look at
-      the relationship between sharpness and generalization".
+    References: Foret et al. 2021, "Sharpness-aware minimization for efficiently improving
+      generalization"; Kwon et al. 2021, "ASAM: adaptive sharpness-aware minimization";
+      Andriushchenko et al. 2023, "A modern look at the relationship between sharpness and
+      generalization".
 
     >>> import jax
     >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Training trajectories: the checkpoints of a run in the plane in which they vary most."""
+"""Training trajectories: which way a run went, in the plane in which it varies most."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -168,6 +168,19 @@ def trajectory(
         another structure (every leaf named).
 
     Cost: one pass over the data, 2·T forward passes a batch.
+
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses.landscape import trajectories
+    >>> from tlx.core import metrics, streams
+    >>> def apply_fn(params, inputs):
+    ...     return inputs @ params["w"]
+    >>> corners = ([2, 1, 0.5], [-2, 1, -0.5], [-2, -1, 0.5], [2, -1, -0.5])  # a bent rectangle
+    >>> run = [{"w": jnp.array(w, float)} for w in corners]
+    >>> stream = streams.from_arrays(jnp.eye(3), jnp.zeros(3), batch_size=3)  # loss ‖w‖² / 3
+    >>> plane = trajectories.principal_components(run)
+    >>> found = trajectories.trajectory(apply_fn, metrics.regression(), run, plane, stream)
+    >>> print(found.results["loss"].round(2), found.projected["loss"].round(2))
+    [1.75 1.75 1.75 1.75] [1.67 1.67 1.67 1.67]
     """
     num = len(checkpoints)
     if num != len(components.coordinates):

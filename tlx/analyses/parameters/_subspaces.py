@@ -69,6 +69,8 @@ def subspace_overlap(
     cannot be distinguished from movement.
     Cost: for a weight n × k of two models, k ≤ n, about 4·n·k² + 3·k³ flops.
 
+    References: E. Hu et al., LoRA: low-rank adaptation of large language models, 2021, section 7.2.
+
     >>> import jax.numpy as jnp
     >>> from tlx.analyses import parameters
     >>> a = {"kernel": jnp.diag(jnp.array([3.0, 2.0, 1.0, 0.0]))}

@@ -1,7 +1,10 @@
-"""Distances between two models in parameter space, module by module.
+"""How far apart the weights of two models are, module by module.
 
 Models fine-tuned from the same weights stay close to each other and to these; models trained
-from scratch do not (Neyshabur, Sedghi, Zhang 2020, table 2).
+from scratch do not.
+
+References: B. Neyshabur, H. Sedghi, C. Zhang, What is being transferred in transfer learning?,
+2020, table 2.
 """
 
 from collections.abc import Sequence

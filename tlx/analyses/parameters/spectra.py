@@ -1,4 +1,4 @@
-"""Singular values of the layers of a net as linear maps.
+"""The singular values of a net's layers: how far each stretches, in how many directions.
 
 A convolution can be seen as three matrices: its kernel as one matrix [H·W·I, O] ("reshaped");
 the circular convolution of entire feature maps ("circular"), whose spectrum is exact by Fourier

@@ -1,4 +1,4 @@
-"""Linear similarity of two sets of features: canonical correlations and regression.
+"""How much of two sets of features is the same up to linear maps: canonical correlations, R².
 
 With the singular value decompositions X = U_x S_x V_xᵀ and Y = U_y S_y V_yᵀ of the centred
 features, the canonical correlations ρ are the singular values of U_xᵀ U_y: the cosines between

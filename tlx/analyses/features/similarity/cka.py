@@ -94,7 +94,7 @@ def distance_correlation(
       y: [n, ...] features of the same examples.
       estimator: "biased" is the original dCor², 0 … 1; "debiased" the bias-corrected R*.
 
-    Returns, Raises, Numerics: as `cka`, of which this is the one with `kernels.distance()`.
+    Returns, Raises, Numerics, Cost: as `cka`, of which this is the one with `kernels.distance()`.
     """
     return cka(x, y, kernel=kernels.distance(), estimator=estimator)
 

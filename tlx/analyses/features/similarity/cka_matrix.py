@@ -1,4 +1,4 @@
-"""CKA of all pairs of layers of two models, streaming over the data.
+"""How similar each layer of one model is to each of another: CKA, streaming over the data.
 
 The features of at most one batch are held at a time. `cka` and `kernels` define the estimators
 and kernels; other measures of all pairs of layers are in `matrix`.

@@ -1,4 +1,4 @@
-"""The evidence for a value of a similarity measure: a permutation null and an interval.
+"""Whether a similarity is more than chance, and how sure: a permutation null and an interval.
 
 A value alone says little: the biased CKA of unrelated features is far from 0 for few
 examples, and that of mutual neighbours is k/(n − 1). Two questions are answered from the

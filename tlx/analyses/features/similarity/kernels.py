@@ -4,6 +4,8 @@ A kernel turns features [n, D] into the Gram matrix [n, n]. All are normalised s
 scale of the features does not matter. Equal options give the same object, so that compiled
 code is reused.
 
+Cost: 2n²·D flops a Gram matrix; `rbf` also sorts n² numbers for its median.
+
 References: S. Kornblith, M. Norouzi, H. Lee, G. Hinton, Similarity of neural network
 representations revisited, 2019 (linear and RBF with the median heuristic); G. Székely,
 M. Rizzo, N. Bakirov, Measuring and testing dependence by correlation of distances, 2007.

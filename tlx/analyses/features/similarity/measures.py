@@ -1,4 +1,4 @@
-"""The similarity measures by name: formula, invariances, range, cost, reference.
+"""Which similarity measures there are: formula, invariances, range, cost and reference by name.
 
 X [n, Dx] and Y [n, Dy] are features of the same n examples, centred in all formulas unless
 an entry says otherwise. K, L are their Gram matrices, K~, L~ these U-centred without their
@@ -100,6 +100,8 @@ def between(measure: str | Measure, x: Any, y: Any) -> Float[Array, ""]:
     Raises:
       ValueError: for an unknown name, lengths that differ or fewer examples than the measure
         is defined for. At call, also while tracing.
+
+    Cost: that of the measure, `Measure.cost`.
 
     >>> import jax
     >>> import jax.numpy as jnp

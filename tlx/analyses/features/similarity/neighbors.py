@@ -1,4 +1,4 @@
-"""Nearest neighbours in common between two sets of features.
+"""Whether the same examples are nearest neighbours in two sets of features.
 
 N(i) are the k examples, other than i, that are least dissimilar to example i. If more examples
 tie for the last places than there are places, they share these: with c examples strictly nearer

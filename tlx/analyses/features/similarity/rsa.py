@@ -1,4 +1,4 @@
-"""Representational similarity analysis: the agreement of dissimilarities between examples.
+"""Representational similarity analysis: whether the same examples lie far apart in two layers.
 
 Each set of features on n examples is turned into the dissimilarities of all n(n − 1)/2 pairs of
 examples, and these are compared. This makes features of different widths comparable.

@@ -1,4 +1,4 @@
-"""Procrustes similarity and shape metrics between two sets of features.
+"""How alike two sets of features are after the best rotation: Procrustes, shape metrics.
 
 The centred sets are aligned by the best orthogonal map; the cosine (a similarity) or the angle
 (a metric) between them remains. With the singular value decompositions X = U_x S_x V_xᵀ and

@@ -1,4 +1,4 @@
-"""The distance between two domains in the features of a model.
+"""How far apart two domains are in the features of a model.
 
 The Fréchet distance between the normal distributions with the means and covariances of two sets
 of features. Unlike the similarity measures it compares two sets of examples in one model, not one

@@ -1,4 +1,4 @@
-"""Linear probes: the accuracy of a linear classifier on each layer of a model.
+"""Linear probes: how well a linear classifier can read the target from each layer of a model.
 
 Probes of one target on the layers of P, P-T and RI-T show at what depth the features suit it,
 before and after fine-tuning.

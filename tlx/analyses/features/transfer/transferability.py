@@ -246,6 +246,8 @@ def nce(source_answers: Any, labels: Any, *, num_classes: int) -> Float[Array, "
     Raises:
       ValueError: for shapes that do not match or labels outside of 0 … C−1.
       TypeError: for labels or predictions that are not integers.
+
+    Cost: two sorts of N examples, on the host.
     """
     answers, truth = np.asarray(source_answers), _class_scores.checked_labels(labels, num_classes)
     if not np.issubdtype(answers.dtype, np.integer):

@@ -199,6 +199,8 @@ def criticality(of: Surface, threshold: float, *, loss: str = "error") -> Critic
       ValueError: for a loss that the surface does not have, a threshold that is not finite, or a
         surface without a positive sigma.
 
+    Cost: a read of the surface.
+
     >>> import jax
     >>> import jax.numpy as jnp
     >>> from tlx.analyses.landscape.modules import criticality

@@ -1,4 +1,4 @@
-"""Permutation alignment: the hidden units of one model in the order of another's.
+"""Permutation alignment: whether two models differ only in the order of their hidden units.
 
 Two nets trained from different random weights may be the same solution up to the order of hidden
 units; a loss barrier that vanishes after alignment was due to that order alone (Entezari et al.
@@ -250,7 +250,21 @@ def match_many(
     Returns:
       A `Matching` a model, to the first; the first's is the identity.
 
+    Cost: up to `max_rounds` times `weight_matching` of all models but the first.
+
     References: Ainsworth, Hayase, Srinivasa 2023, algorithm 3.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tlx.analyses.landscape.permutations import alignment
+    >>> def apply_fn(params, inputs):
+    ...     return jax.nn.relu(inputs @ params["first"]) @ params["second"]
+    >>> first, second = jnp.array([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]]), jnp.eye(3)
+    >>> orders = [jnp.array(order) for order in ([0, 1, 2], [2, 0, 1], [1, 0, 2])]
+    >>> models = [{"first": first[:, order], "second": second[order]} for order in orders]
+    >>> symmetry = alignment.symmetry(apply_fn, models[0], jnp.ones((2, 2)))
+    >>> [float(found.distance_after) for found in alignment.match_many(symmetry, models)]
+    [0.0, 0.0, 0.0]
     """
     if len(models) < 2:
         raise ValueError(f"expected at least two models, got {len(models)}")
