@@ -189,7 +189,7 @@ def _records(records: Sequence[Record]) -> str:
     if not rows:
         return "<p>There are no records yet.</p>"
     table = Table(("record (.json and .npz)", "inputs", "seconds"), tuple(rows)).html("records")
-    return f"<details><summary>{count(len(rows), 'record')}</summary>{table}</details>"
+    return f"<details class='list'><summary>{count(len(rows), 'record')}</summary>{table}</details>"
 
 
 def _study(record: Record) -> str:
