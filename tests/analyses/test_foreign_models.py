@@ -1,6 +1,8 @@
 """Models as other projects write them, through each analysis."""
 
 import functools
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +48,12 @@ def assert_finite(found):
 def test_no_model_needs_more_than_two_lines_of_glue():
     assert max(GLUE.values()) == 2
     assert GLUE["stateful"] == GLUE["haiku"] == GLUE["autoencoder"] == 0
+
+
+def test_the_guide_says_how_many_each_needs():
+    guide = Path("docs/guides/models.md").read_text()
+    said = re.findall(r"^\| (\w+): [^|]* \| (\d) \|", guide, re.MULTILINE)
+    assert {name: int(lines) for name, lines in said} == GLUE
 
 
 def test_line(kind):

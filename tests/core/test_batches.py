@@ -215,3 +215,15 @@ def test_a_part_without_rows_is_for_all_of_them():
     padded = streams.pad_batch(batch, 5)
     assert padded["inputs"]["scale"].shape == ()
     assert padded["inputs"]["x"].shape[0] == len(padded["labels"]) == 5
+
+
+def test_images_of_pillow_are_arrays():
+    images = pytest.importorskip("PIL.Image")
+    pixels = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
+    batches = [
+        {"image": [images.fromarray(x) for x in pixels[i : i + 2]], "label": [0, 1][: 5 - i]}
+        for i in range(0, 5, 2)
+    ]
+    stream = streams.from_batches(batches, inputs="image", labels="label")
+    seen = [np.asarray(batch["inputs"])[np.asarray(batch["mask"])] for batch in stream()]
+    np.testing.assert_array_equal(np.concatenate(seen), pixels)

@@ -24,7 +24,7 @@ from tlx.adapters import equinox as equinox_adapter
 from tlx.adapters import haiku as haiku_adapter
 from tlx.adapters import linen as linen_adapter
 from tlx.adapters import nnx as nnx_adapter
-from tlx.core import metrics, streams
+from tlx.core import metrics, streams, tree
 
 N, SIZE, CLASSES = 12, 8, 3
 
@@ -287,6 +287,22 @@ def _field() -> Kind:
     return Kind(apply_fn, (a, b), features, inputs, squared, np.sin(7 * x))
 
 
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        return nn.Dense(CLASSES, name="head")(nn.relu(nn.Dense(8, name="hidden")(x)))
+
+
+def _samples() -> Kind:
+    """Weights as a sampler or an ensemble keeps them: the first axis is that of the samples."""
+    model, (inputs, labels) = Net(), tiny_models.make_inputs(N)
+    keys = jax.random.split(jax.random.key(0), 3)
+    samples = jax.jit(jax.vmap(model.init, in_axes=(0, None)))(keys, inputs)
+    a, b, _ = tree.unstack(samples)
+    (apply_fn, a), (_, b) = (linen_adapter.adapt(model, v) for v in (a, b))
+    return Kind(apply_fn, (a, b), linen_adapter.features(model), inputs, labels=labels)
+
+
 def _ids() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 11, (N, 5)).astype(np.int32)
 
@@ -304,10 +320,11 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "haiku": _haiku,
     "graphs": _graphs,
     "field": _field,
+    "samples": _samples,
 }
 
 GLUE = {
-    name: sum(inspect.getsource(kind).count(word) for word in ("lambda", "vmap"))
+    name: sum(inspect.getsource(kind).count(word) for word in ("lambda", "nn.vmap", "unstack"))
     for name, kind in KINDS.items()
 }
-"""The functions that each needs beside its adapter: how it is called, and which output counts."""
+"""What each needs beside its adapter: how it is called, which output counts, one of the samples."""

@@ -280,10 +280,12 @@ def _arrays(part: Any, name: str) -> Any:
 
 
 def _is_numbers(node: Any) -> bool:
-    """Whether it is a list of numbers, or of such lists."""
+    """Whether it is a list of numbers, of such lists, or of images of Pillow."""
     if not isinstance(node, list | tuple) or not node:
         return False
-    return isinstance(node[0], bool | int | float | np.generic) or _is_numbers(node[0])
+    first = node[0]
+    is_image = hasattr(first, "__array_interface__") and not isinstance(first, np.ndarray)
+    return isinstance(first, bool | int | float | np.generic) or is_image or _is_numbers(first)
 
 
 def _array(leaf: Any, name: str) -> Any:
