@@ -51,6 +51,7 @@ LONG = (
     "test_runner.py",
     "test_frameworks_landscape.py",
     "test_notebook.py",
+    "test_site.py",
     "test_readme.py",
     "test_processes.py",
     "test_rebasin_laws.py",

@@ -157,7 +157,7 @@ def from_batches(
     mask: Choice = None,
     batch_size: int | None = None,
 ) -> BatchStream:
-    """A stream from batches of another library: a loader of torch, grain, Hugging Face.
+    """A stream from batches of another library: torch, grain, Hugging Face, tf.data.
 
     Args:
       source: what gives the batches anew each time: a list, a DataLoader of torch or grain, a
