@@ -16,13 +16,15 @@
 # %% [markdown]
 # # A first look at tlx
 #
-# What is transferred when a model is fine-tuned? One answer lies on the straight line between two
-# models in parameter space: fine-tuned models (P-T) share a basin of the loss, models trained
-# from random weights (RI-T) do not (Neyshabur, Sedghi, Zhang 2020).
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/)
+# The badge leads to Colab, where *File > Upload notebook* opens this file.
 #
-# This notebook opens the records of a study and draws them, then asks the same question of two
-# pairs of small models that it trains itself, in seconds and with nothing of tlx but its
-# analyses.
+# What is transferred when a model is fine-tuned (Neyshabur, Sedghi, Zhang 2020)? A tour through the
+# records of a study: models that start from pretrained weights (P-T) against models from random
+# ones (RI-T), a question and a figure at a time, each with how to read it. Where the default study
+# has been run (`bash launch/local.sh`, five minutes) it shows that one, in seconds; elsewhere it
+# first runs a small one, which takes about a minute on two cores. At the end the same analyses run
+# on four models in plain JAX.
 
 # %% [markdown]
 # ## Install
@@ -44,8 +46,8 @@ except importlib.metadata.PackageNotFoundError:
 
 # %%
 # %matplotlib inline
+import dataclasses
 import itertools
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -54,86 +56,205 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-import tlx
-from tlx.analyses import landscape
+from tlx.analyses import features, landscape
 from tlx.analyses.landscape.permutations import alignment
 from tlx.core import metrics, streams
-from tlx.records import incomplete, make_record, query, results, save
-from tlx.report import figures
+from tlx.data.spec import DataSpec
+from tlx.records import query
+from tlx.report import figures, summary
+from tlx.studies import questions, runner
+from tlx.studies.spec import StudySpec
+from tlx.train.spec import CheckpointSpec, ModelSpec, OptimSpec, RunSpec
 
 # %% [markdown]
-# ## A study's records
+# ## A study
 #
-# `bash launch/local.sh` leaves its records in `runs/mini/records`: a JSON file and an array file
-# each, which numpy alone can read. Where there are none, **made-up ones** stand in, so that the
-# cells below run: they show what a figure looks like and say nothing about any model.
+# Three kinds of run, and what is asked of them: P learns the source (MNIST), P-T starts from its
+# weights and RI-T from random ones to learn the target (a hundred of scikit-learn's digits). The
+# net, the data and the recipe are those of `configs/mini.py`; there are two seeds instead of five,
+# half the steps of P, and seven of the questions. The default study has one more kind, S-T: it
+# starts from random weights with the mean and the spread of each tensor of P.
 
 # %%
-RECORDS = Path("../runs/mini/records")
-
-
-def synthetic_records(root):
-    """Saves made-up lines between models: numbers from a formula, not from any experiment."""
-    alphas = np.linspace(0.0, 1.0, 11)
-    hill = 4.0 * alphas * (1.0 - alphas)
-    for kind, height in (("P-T", 0.05), ("RI-T", 1.5)):
-        save(
-            root,
-            make_record(
-                "interpolation",
-                inputs={"a": f"{kind} 0", "b": f"{kind} 1", "kind_a": kind, "kind_b": kind},
-                results=incomplete(
-                    results.Interpolation,
-                    alphas=alphas,
-                    loss=0.2 + height * hill,
-                    accuracy=0.95 * np.exp(-0.9 * height * hill),
-                    num_examples=1000,
-                ),
-                meta={"synthetic": True},
-            ),
-        )
-    return root
-
-
-if not RECORDS.is_dir():
-    RECORDS = synthetic_records(Path(tempfile.mkdtemp()))
-    print("No study here: the figure below shows MADE-UP numbers, not a result.")
-
-for record in query(RECORDS, "interpolation"):
-    worst = float(np.min(record.accuracy))
-    print(f"{record.inputs['a']} to {record.inputs['b']}: lowest accuracy {worst:.1%}")
+options = {"width": 8, "stage_sizes": (1, 1, 1), "stem": "small", "head_init": "uniform"}
+digits = DataSpec(
+    name="digits", train_size=100, image_size=16, channels=1, mean=(0.305,), std=(0.323,),
+    batch_size=32, eval_batch_size=266,
+)  # fmt: skip
+mnist = dataclasses.replace(digits, name="mnist5k", train_size=None, mean=(0.132,), std=(0.290,))
+sgd = OptimSpec(rate=0.2, schedule="cosine", grad_clip=1.0, rules=((r"(bias|scale)[^/]*$", 0.1),))
+scratch = RunSpec(
+    name="RI-T", kind="RI-T", seed=0, model=ModelSpec(name="fixup_resnet", options=options),
+    data=digits, optim=sgd, num_steps=200, eval_every=25,
+    checkpoint=CheckpointSpec(steps=(16, 64), keep_best=False),
+)  # fmt: skip
+finetune = dataclasses.replace(scratch, name="P-T", kind="P-T")
+pretrain = dataclasses.replace(
+    scratch, name="P", kind="P", data=mnist, optim=dataclasses.replace(sgd, rate=0.1),
+    num_steps=500, eval_every=500,
+)  # fmt: skip
+small = StudySpec(
+    name="first_look", title="A first look", replicates=2,
+    pretrain=pretrain, finetune=finetune, scratch=scratch,
+    questions=("interpolation", "basin", "similarity", "rewinding", "criticality", "distances",
+               "mistakes"),
+    interpolation=questions.Interpolation(num_alphas=11),
+    basin=questions.Basin(noise=(0.02, 0.08), num_draws=4),
+    similarity=questions.Similarity(num_resamples=0),
+    criticality=questions.Criticality(num_alphas=3, sigmas=(0.02, 0.1), num_draws=1),
+)  # fmt: skip
 
 # %%
+STUDY = Path("../runs/mini")  # the default study
+if not (STUDY / "report.html").exists():
+    STUDY = Path("runs/first_look")
+    print(f"The default study is not there; a small one is run into {STUDY}.")
+    runner.run(small, STUDY)
+RECORDS = STUDY / "records"
+
+# %% [markdown]
+# ## What a record is
+#
+# One answer to one question: a JSON file that says of what it is, and a file of arrays, which numpy
+# alone can read. `query` finds records by their question and inputs; a result is read by its name.
+
+# %%
+record = query(RECORDS, "interpolation", pair="RI-T / RI-T")[0]
+print(record.inputs)
+print("accuracy on the line:", np.round(record.accuracy, 2))
+print(f"it falls {100 * record.accuracy_barrier:.0f} points below the chord between its ends")
+
+# %% [markdown]
+# The key numbers. Brackets are 95 % intervals; the last column says whether the paper's order holds
+# here as far as they tell.
+
+# %%
+print(summary.headline(RECORDS).text())
+answers = summary.answers(RECORDS)
+
+# %% [markdown]
+# ## How do they learn?
+#
+# A line a kind of run: the mean over its seeds, with its interval as a band. P-T is expected to
+# rise faster, and perhaps to end higher; both start near chance, since their heads are new. Two
+# seeds tell little, and their bands are wide.
+
+# %%
+print(answers["training"].sentence)
+figures.training(RECORDS)
+
+# %% [markdown]
+# ## Is there a barrier between two models?
+#
+# Every point of a line is a model: (1 − α) times the weights of the first and α times those of the
+# second. Where the accuracy stays up, the two ends lie in one valley of the loss; where it falls to
+# chance, something stands between them.
+
+# %%
+print(answers["interpolation"].sentence)
 figures.interpolation(RECORDS)
 
 # %% [markdown]
-# ## Two pairs of small models
+# ## Do they share a basin?
 #
-# The analyses take any function `(params, inputs) -> outputs` and any tree of arrays. Here that
-# is a network of two hidden layers in plain JAX. The source task is to tell the digits 0 to 4
-# apart, the target task 5 to 9. One pair starts from the same pretrained weights, with a new head
-# of zeros; the other pair starts from two random initialisations. Each model sees the target
-# images in an order of its own.
+# The verdict is on the line; the panels leave it. δ is where noise on the weights, and going on
+# beyond the ends, both cost more than the error varies within (2ε): the edge of the basin. Where
+# the line has a barrier, no δ is to be found.
+
+# %%
+print(answers["landscape"].sentence)
+figures.landscape(RECORDS)
+
+# %% [markdown]
+# ## Do they compute the same features?
+#
+# Debiased CKA of a layer of one model with one of another: 1 is the same up to rotation and scale,
+# 0 is unrelated. First the same layer in both, from the input to the logits; then all with all.
+
+# %%
+print(answers["similarity"].sentence)
+figures.similarity(RECORDS)
+
+# %% [markdown]
+# ## Which modules carry it?
+#
+# One module goes back to its weights before training, the others stay: a tall bar is a module that
+# cannot go back. For a P-T most can, since its start was the pretrained weights.
+
+# %%
+print(answers["modules"].sentence)
+figures.rewinding(RECORDS)
+
+# %% [markdown]
+# Criticality asks how far back, and in what noise: in each small map the module is at its start on
+# the left and trained on the right, with more noise on its weights above. Dark is error; the line
+# parts what is harmless. μ is small for a module that can go all the way back in much noise.
+
+# %%
+figures.criticality(RECORDS)
+
+# %% [markdown]
+# ## How far apart are they?
+#
+# The distance of the weights, module by module, and relative to their norms, where two unrelated
+# random models would be √2 apart.
+
+# %%
+print(answers["distances"].sentence)
+figures.distances(RECORDS)
+
+# %% [markdown]
+# ## Do they make the same mistakes?
+#
+# Dark is what both get wrong; the mark is what they would if each erred by itself. Kappa is 0 for
+# independent mistakes and 1 for the same ones.
+
+# %%
+print(answers["mistakes"].sentence)
+figures.mistakes(RECORDS)
+
+# %% [markdown]
+# Each of these is a figure of the page, `report.html` in the study's folder, which also says how it
+# was computed and what the paper found. The page has more where more was asked:
+
+# %%
+print(", ".join(figures.NAMES))
+
+# %% [markdown]
+# ## The same analyses on models of your own
+#
+# They take any function `(params, inputs) -> outputs` and any tree of arrays: here a network of two
+# hidden layers in plain JAX. The source is to tell the digits 0 to 4 apart, the target 5 to 9. One
+# pair starts from the same pretrained weights, the other from two random initialisations; each
+# model sees the target's images in an order of its own.
 
 # %%
 WIDTHS = (64, 64, 64, 5)
 
 
-def make_params(key):
+def make_params(seed):
     """He initialisation."""
-    keys = jax.random.split(key, len(WIDTHS) - 1)
-    shapes = itertools.pairwise(WIDTHS)
+    keys = jax.random.split(jax.random.key(seed), len(WIDTHS) - 1)
+    shapes = zip(keys, itertools.pairwise(WIDTHS), strict=True)
     return [
-        {"kernel": jnp.sqrt(2.0 / n) * jax.random.normal(k, (n, m)), "bias": jnp.zeros(m)}
-        for k, (n, m) in zip(keys, shapes, strict=True)
+        {"kernel": jnp.sqrt(2 / n) * jax.random.normal(key, (n, m)), "bias": jnp.zeros(m)}
+        for key, (n, m) in shapes
     ]
+
+
+def layers(params, inputs):
+    """The output of every layer by name."""
+    found = {}
+    for i, layer in enumerate(params):
+        inputs = inputs @ layer["kernel"] + layer["bias"][None]
+        inputs = inputs if i == len(params) - 1 else jax.nn.relu(inputs)
+        found[f"layer {i + 1}"] = inputs
+    return found
 
 
 def apply_fn(params, inputs):
     """Logits [B, 5] of images [B, 64]."""
-    for layer in params[:-1]:
-        inputs = jax.nn.relu(inputs @ layer["kernel"] + layer["bias"][None])
-    return inputs @ params[-1]["kernel"] + params[-1]["bias"][None]
+    return layers(params, inputs)[f"layer {len(params)}"]
 
 
 @jax.jit
@@ -147,153 +268,68 @@ def step(params, images, labels):
     return jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(loss)(params))
 
 
-def train(params, images, labels, *, seed, num_steps=600):
-    """The parameters after as many steps on batches of 64, drawn by the seed."""
+def train(params, images, labels, seed):
+    """The parameters after 600 steps on batches of 64, drawn by the seed."""
     random = np.random.default_rng(seed)
-    for _ in range(num_steps):
+    for _ in range(600):
         chosen = random.choice(len(images), 64, replace=False)
         params = step(params, images[chosen], labels[chosen])
     return params
 
 
 # %%
-digits = load_digits()
-images, labels = (digits.data / 16.0).astype(np.float32), digits.target.astype(np.int32)
+found = load_digits()
+images, labels = (found.data / 16).astype(np.float32), found.target.astype(np.int32)
 is_source = labels < 5
-target_images, target_labels = images[~is_source], labels[~is_source] - 5
-train_images, train_labels = target_images[:600], target_labels[:600]
-test_stream = streams.from_arrays(target_images[600:], target_labels[600:], batch_size=128)
+target = images[~is_source][:600], labels[~is_source][:600] - 5
+stream = streams.from_arrays(images[~is_source][600:], labels[~is_source][600:] - 5, batch_size=128)
 
-key = jax.random.key(0)
-pretrained = train(make_params(key), images[is_source], labels[is_source], seed=0)
+pretrained = train(make_params(0), images[is_source], labels[is_source], seed=0)
 start = [*pretrained[:-1], jax.tree.map(jnp.zeros_like, pretrained[-1])]
-finetune = partial(train, images=train_images, labels=train_labels)
 pairs = {
-    "P-T": [finetune(start, seed=seed) for seed in (1, 2)],
-    "RI-T": [finetune(make_params(jax.random.key(seed)), seed=seed) for seed in (1, 2)],
+    "two P-T": [train(start, *target, seed=seed) for seed in (1, 2)],
+    "two RI-T": [train(make_params(seed), *target, seed=seed) for seed in (1, 2)],
 }
 
-# %% [markdown]
-# `landscape.line` evaluates a metric at many points between two models in one pass over the
-# data; `landscape.barrier` says how far the loss rises above the chord between its ends.
-
 # %%
-alphas = np.linspace(0.0, 1.0, 21, dtype=np.float32)
-metric = metrics.classification()
-measured = []
-for kind, (params_a, params_b) in pairs.items():
-    line = landscape.line(apply_fn, metric, params_a, params_b, test_stream, alphas=alphas)
+for name, (a, b) in pairs.items():
+    alphas = jnp.linspace(0, 1, 21)
+    line = landscape.line(apply_fn, metrics.classification(), a, b, stream, alphas=alphas)
     barrier = landscape.barrier(line.alphas, line.results["loss"], kind="chord")
     ends, middle = line.results["accuracy"][jnp.array([0, -1])].mean(), line.results["accuracy"][10]
-    print(
-        f"two {kind}: barrier {barrier.height:.3f} nats at alpha {barrier.alpha:.2f}, "
-        f"accuracy {ends:.1%} at the ends and {middle:.1%} halfway"
-    )
-    measured.append(
-        make_record(
-            "interpolation",
-            inputs={"a": f"{kind} 0", "b": f"{kind} 1", "kind_a": kind, "kind_b": kind},
-            results=incomplete(
-                results.Interpolation,
-                alphas=alphas,
-                loss=line.results["loss"],
-                accuracy=line.results["accuracy"],
-                num_examples=line.results["count"][0],
-                barrier_chord=barrier.height,
-            ),
-        )
-    )
-
-# %%
-figures.interpolation(measured)
+    print(f"{name}: barrier {barrier.height:.3f} nats, accuracy {ends:.1%} at the ends and "
+          f"{middle:.1%} halfway")  # fmt: skip
 
 # %% [markdown]
-# The fine-tuned pair is joined by a line without a barrier; the pair from two random
-# initialisations is parted by one, although all four models solve the task. A record in memory is
-# drawn like one from a file: `tlx.records.save(root, record)` would keep it.
-
-# %% [markdown]
-# ## Is it only the order of the hidden units?
-#
-# The hidden units of a network can change places without a change in what it computes.
-# `alignment.symmetry` finds which can by tracing the model, `landscape.weight_matching` the order
-# in which the second model's weights are closest to the first's. `landscape.same_basin` says
-# whether two models share a basin, with intervals over the test images.
+# Hidden units can change places without a change in what a network computes.
+# `alignment.symmetry` finds which by tracing the model, `weight_matching` the order in which the
+# second model is closest to the first; `same_basin` gives the verdict, with intervals over images.
 
 # %%
-params_a, params_b = pairs["RI-T"]
-symmetry = alignment.symmetry(apply_fn, params_a, images[:8])
-matching = landscape.weight_matching(symmetry, params_a, params_b)
-permuted = landscape.apply_permutation(symmetry, matching.permutations, params_b)
-print(f"distance {matching.distance_before:.1f}, and {matching.distance_after:.1f} after matching")
-
+a, b = pairs["two RI-T"]
+symmetry = alignment.symmetry(apply_fn, a, images[:8])
+matching = landscape.weight_matching(symmetry, a, b)
+in_order = landscape.apply_permutation(symmetry, matching.permutations, b)
 judge = partial(
-    landscape.same_basin,
-    apply_fn,
-    stream=test_stream,
-    tolerances={"error": 0.02, "loss": 0.1},
-    deltas=[0.5, 1.0, 2.0],
-    key=jax.random.key(0),
-)
-for name, models in {**pairs, "RI-T, units matched": (params_a, permuted)}.items():
-    answer = judge(models=list(models))
-    height, low, high = (getattr(answer, x)["error"][0] for x in ("barriers", "low", "high"))
-    print(
-        f"two {name}: in one basin? {answer.verdict}. The error rises {100 * height:.1f} points "
-        f"above the chord (95 % interval {100 * low:.1f} to {100 * high:.1f})"
-    )
+    landscape.same_basin, apply_fn, stream=stream, tolerances={"error": 0.02, "loss": 0.1},
+    deltas=[0.5, 1.0, 2.0], key=jax.random.key(0),
+)  # fmt: skip
+for name, models in {**pairs, "two RI-T, units in one order": (a, in_order)}.items():
+    found = judge(models=list(models))
+    height, low, high = (100 * x["error"][0] for x in (found.barriers, found.low, found.high))
+    print(f"{name}: in one basin? {found.verdict}. The error rises {height:.1f} "
+          f"[{low:.1f}, {high:.1f}] points above the chord")  # fmt: skip
 
 # %% [markdown]
-# ## Do they compute the same features?
-#
-# `features.cka_matrix` compares all layers of two models in one pass: the debiased CKA, which
-# is 0 on average for unrelated features, with a bootstrap interval over the test images. Each
-# figure is one call on what came out.
-
+# Results of the similarity analyses are drawn as they come, too.
 
 # %%
-def layers(params, inputs):
-    """The output of every layer by name."""
-    layers = {}
-    for i, layer in enumerate(params[:-1]):
-        inputs = jax.nn.relu(inputs @ layer["kernel"] + layer["bias"][None])
-        layers[f"hidden {i + 1}"] = inputs
-    layers["logits"] = inputs @ params[-1]["kernel"] + params[-1]["bias"][None]
-    return layers
-
-
 compare = partial(
-    tlx.features.cka_matrix,
-    feature_fn_x=layers,
-    feature_fn_y=layers,
-    stream=test_stream,
-    num_resamples=200,
-    key=jax.random.key(0),
-)
-found = {f"two {kind}": compare(params_x=a, params_y=b) for kind, (a, b) in pairs.items()}
-for name, result in found.items():
-    ends = ", ".join(
-        f"{layer} {result.values[i, i]:.2f} [{result.low[i, i]:.2f}, {result.high[i, i]:.2f}]"
-        for i, layer in enumerate(result.layers_x)
-    )
-    print(f"{name}, CKA of the same layer: {ends}")
-
-# %%
-figures.same_layers(found)
-
-# %%
-figures.heat_map(found["two RI-T"], "Two RI-T: all layers with all")
+    features.cka_matrix, layers, feature_fn_y=layers, stream=stream,
+    num_resamples=200, key=jax.random.key(0),
+)  # fmt: skip
+figures.same_layers({name: compare(a, params_y=b) for name, (a, b) in pairs.items()})
 
 # %% [markdown]
-# CKA is one measure of many: `tlx.features.similarity.measures.MEASURES` has the others with what
-# each is blind to. `tlx.features.evidence` says of any of them whether a value is more than chance,
-# and how far other images might move it.
-
-# %%
-hidden = [layers(params, target_images[600:])["hidden 1"] for params in pairs["RI-T"]]
-for measure in ("procrustes", "rsa", "mutual_knn"):
-    seen = tlx.features.evidence(measure, *hidden, key=jax.random.key(0))
-    print(
-        f"{measure}: {seen.value:.2f} [{seen.low:.2f}, {seen.high:.2f}], by chance "
-        f"{seen.null_mean:.2f}, p {seen.p_value:.3f}"
-    )
+# `your_models` does this with models of Flax, Equinox and Haiku, `two_checkpoints` with files of
+# weights, and `paper_figure` makes one figure of the paper.

@@ -16,10 +16,14 @@
 # %% [markdown]
 # # Two models of yours
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/)
+# The badge leads to Colab, where *File > Upload notebook* opens this file.
+#
 # Ten lines for each of Flax Linen, Flax NNX, Equinox and Haiku: an adapter gives
 # `(apply_fn, params)`, and every analysis takes these. Here each framework trains the same small
 # net twice, from different random weights, and we ask three questions of the pair: is there a
 # barrier between them, which modules differ most, and do their layers compute the same features?
+# All of it takes some fifteen seconds.
 
 # %% [markdown]
 # ## Install

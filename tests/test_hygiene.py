@@ -308,6 +308,25 @@ def test_notebook_and_its_text_agree(path: Path):
     assert cells[0] == cells[1], f"run: jupytext --sync {path.relative_to(ROOT)}"
 
 
+BADGE = (
+    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+    "(https://colab.research.google.com/)\n"
+    "The badge leads to Colab, where *File > Upload notebook* opens this file.\n"
+)
+"""There is no public address of the notebooks yet; once there is, it stands here and in each."""
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebook_begins_with_its_title_and_the_badge(path: Path):
+    cells = json.loads(path.read_text())["cells"]
+    first, install = ("".join(cell["source"]) for cell in cells[:2])
+    title, rest = first.split("\n\n", 1)
+    assert title.startswith("# ")
+    assert rest.startswith(BADGE)
+    assert re.search(r"\b(seconds|minutes?)\b", rest), "say how long it takes"
+    assert "`SOURCE`" in install
+
+
 @pytest.mark.parametrize("part", ["core", "analyses", "adapters"])
 def test_completion_offers_what_a_module_is_for(part: str):
     """No jax, np or checks under tab, and all that a module defines."""

@@ -103,6 +103,14 @@ def test_without_a_parent(folder):
     assert list(found.pairs) == ["a and b"]
 
 
+def test_each_section_has_its_figure(audited):
+    _, found = audited
+    drawn = page.figures(found)
+    differ = any((pair.relative > 0).any() for pair in found.pairs.values())
+    assert list(drawn) == ["modules"] * differ + ["line", "carried", "features"]
+    assert all(figure.axes for figure in drawn.values())
+
+
 def test_the_folder_has_the_page_and_its_tables(folder, tmp_path, capsys, monkeypatch):
     paths = paths_of(folder, "a frozen stage")
     out = tmp_path / "made"

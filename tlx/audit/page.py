@@ -16,12 +16,13 @@ from tlx.audit.findings import Finding
 from tlx.audit.weights import Pair
 from tlx.report import page as report_page
 from tlx.report.draw import layers, svg
-from tlx.report.draw.panels import Panel
+from tlx.report.draw.panels import Panel, figure
 from tlx.report.words.numbers import significant
 from tlx.report.words.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 A, B, PARENT = "#1f5fa8", "#c95a08", "#0b8a6a"
 SAID = {
@@ -146,24 +147,43 @@ def write(audit: Audit, folder: Path) -> Path:
 
 def render(audit: Audit) -> str:
     """The page."""
-    heading = html.escape(audit.title)
+    heading, drawn = html.escape(audit.title), _panels(audit)
     items = "\n".join(f"<li>{html.escape(finding.text)}</li>" for finding in audit.findings)
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in audit.notes)
     facts = " · ".join(f"{part}: {path}" for part, path in audit.paths.items())
     body = [
         f'<header>\n<h1>{heading}</h1>\n<p class="facts">{html.escape(facts)}</p>\n</header>',
         f'<main>\n<ol class="answers findings">\n{items}\n</ol>\n{notes}',
-        _section("modules", "Where they differ", _changes(audit), audit.modules()),
+        _section("modules", "Where they differ", drawn["modules"], audit.modules()),
     ]
     if audit.behaviour is not None:
-        body.append(_section("line", "Between them", [_line(audit.behaviour)], None))
-        dropped = _dropped(audit.behaviour, audit)
-        body.append(_section("carried", "What each module carries", dropped, None))
+        body.append(_section("line", "Between them", drawn["line"], None))
+        body.append(_section("carried", "What each module carries", drawn["carried"], None))
     features = audit.features()
     if features is not None:
-        body.append(_section("features", "Their features", _cka(audit), features))
+        body.append(_section("features", "Their features", drawn["features"], features))
     body += [_section("matrices", "Matrix by matrix", [], audit.matrices()), _how(), "</main>"]
     return report_page.document(heading, body)
+
+
+def figures(audit: Audit) -> dict[str, "Figure"]:
+    """The page's figures, by section: "modules", and on data "line", "carried" and "features".
+
+    Each is a matplotlib Figure, which a notebook shows; one without data is left out.
+
+    Raises:
+      ImportError: no matplotlib; says the install command.
+    """
+    return {name: figure(panels) for name, panels in _panels(audit).items() if panels}
+
+
+def _panels(audit: Audit) -> dict[str, list[Panel]]:
+    """The panels of each section."""
+    found, panels = audit.behaviour, {"modules": _changes(audit)}
+    if found is not None:
+        panels |= {"line": [_line(found)], "carried": _dropped(found, audit)}
+        panels |= {"features": _cka(audit)} if found.cka else {}
+    return panels
 
 
 def _section(name: str, title: str, panels: Sequence[Panel], table: Table | None) -> str:
@@ -190,6 +210,9 @@ def _changes(audit: Audit) -> list[Panel]:
             axes.plot(at, shown, color=colours[name], marker="o", ms=3, lw=1.2,
                       label=audit._said(name))  # fmt: skip
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else "")
         axes.set_ylabel("change, % of the norm")
         layers.names_below(axes, names)
         axes.legend(loc="best", fontsize=7, frameon=False)
