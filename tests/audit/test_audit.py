@@ -9,7 +9,7 @@ import pytest
 from tests.audit import planted
 from tests.audit.planted import PLANTS
 from tlx import cli
-from tlx.audit import data, models, page, run
+from tlx.audit import behaviour, data, models, page, run
 
 MODEL = "tests.audit.planted:load"
 
@@ -67,6 +67,23 @@ def test_the_weights_alone_name_it_too(audited, folder):
     found = run.run(paths_of(folder, name))
     said = [finding.text for finding in found.findings if finding.name == kind]
     assert any(words in text for text in said), found.text()
+
+
+def test_too_few_examples_for_batch_statistics_leave_the_basin_open(folder, tmp_path):
+    """Of one class alone the statistics are others, and so is what the models answer with them."""
+    inputs, labels = planted.data(2, 300)
+    one = labels == 1
+    np.savez(tmp_path / "one.npz", inputs=inputs[one][:40], labels=labels[one][:40])
+    found = run.run(
+        paths_of(folder, "other data order", parent=False),
+        model=MODEL,
+        data_path=str(tmp_path / "one.npz"),
+    )
+    names = {finding.name: finding.text for finding in found.findings}
+    assert "move the accuracy of a model itself by" in names["basin_open"]
+    assert "averaged is open" in names["soup"]
+    assert found.behaviour.line.drift.low > behaviour.TOLERANCE
+    assert found.behaviour.line.verdict == "open"
 
 
 SAME_FUNCTION = {"units permuted", "one layer scaled with its norm", "same weights"}

@@ -43,6 +43,9 @@ class Line(NamedTuple):
       verdict: whether they share a basin.
       soup: the accuracy of the mean of the weights less that of the better model.
       statistics: the rule of the batch statistics.
+      drift: by how much batch statistics taken anew make a model itself worse or better, the
+        larger of both; 0 where none are taken. If its interval is beyond `TOLERANCE` the verdict
+        is "open": the line then shows what the examples lack, not what lies between the models.
     """
 
     alphas: np.ndarray
@@ -52,6 +55,7 @@ class Line(NamedTuple):
     verdict: intervals.Verdict
     soup: Interval
     statistics: str
+    drift: Interval
 
 
 class Behaviour(NamedTuple):
@@ -254,6 +258,12 @@ def _mean(values: np.ndarray) -> Interval:
     return Interval(float(seen.mean()), float(seen.mean() - half), float(seen.mean() + half))
 
 
+def _size(x: Interval) -> Interval:
+    """The absolute value of a number with its interval."""
+    low, high = sorted((abs(x.low), abs(x.high)))
+    return Interval(abs(x.value), low if x.low * x.high > 0 else 0.0, high)
+
+
 def _apart(apply_fn: ApplyFn, a: Params, b: Params, stream: Stream) -> tuple[float, float]:
     """The largest difference of an output, and the largest output."""
     outputs = jax.jit(apply_fn)
@@ -278,15 +288,21 @@ def _line(
         alphas, found.results["error"], kind="chord", key=jax.random.key(0), confidence=CONFIDENCE
     )
     barrier = Interval(float(height.height), float(height.low), float(height.high))
+    ends = zip((a, b), errors[[0, -1]], strict=True) if source else ()
+    moved = [_mean(end - _errors(apply_fn, x, stream, number)) for x, end in ends]
+    drift = max(map(_size, moved), default=Interval(0.0, 0.0, 0.0))
     best = 0 if np.nanmean(errors[0]) <= np.nanmean(errors[-1]) else -1
     return Line(
         alphas=alphas,
         accuracy=np.asarray(found.results["mean"]["accuracy"], np.float64),
         loss=np.asarray(found.results["mean"]["loss"], np.float64),
         barrier=barrier,
-        verdict=intervals.verdict(barrier.low, barrier.high, TOLERANCE),
+        verdict="open"
+        if drift.low > TOLERANCE
+        else intervals.verdict(barrier.low, barrier.high, TOLERANCE),
         soup=_mean(errors[best] - errors[NUM_ALPHAS // 2]),
         statistics=found.statistics,
+        drift=drift,
     )
 
 

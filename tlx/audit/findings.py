@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlx.audit.behaviour import TOLERANCE, Behaviour, Interval
+from tlx.audit.behaviour import TOLERANCE, Behaviour, Interval, Line
 from tlx.audit.models import Model
 from tlx.audit.weights import Pair, whole
 
@@ -138,7 +138,7 @@ def _said(kind: str, where: Sequence[str], pair: Pair, x: str, y: str) -> str:
     if kind == "unrelated":
         return (
             f"{named} of {y} {'has' if is_one else 'have'} nothing of {x} (cosine "
-            f"{_number(_mean_of(pair, where, pair.cosine))}): replaced, or trained anew"
+            f"{_number(_cosine(pair, where))}): replaced, or trained anew"
         )
     if kind == "scaled":
         found = zip(pair.layer_kinds, pair.layer_modules, pair.layers.scale, strict=True)
@@ -210,6 +210,9 @@ def _accuracy(models: dict[str, Model], found: Behaviour) -> Finding:
 
 def _basin(a: str, b: str, found: Behaviour) -> Finding:
     line = found.line
+    if line.drift.low > TOLERANCE:
+        text = f"Whether {a} and {b} lie in one basin is open: {_too_few(line, found)}."
+        return Finding("basin_open", text)
     height = f"{_interval(line.barrier)} points of accuracy"
     said = {
         "yes": f"{a} and {b} lie in one basin: on the line between them at most {height} are lost",
@@ -227,10 +230,21 @@ def _basin(a: str, b: str, found: Behaviour) -> Finding:
     return Finding(f"basin_{line.verdict}", text + ".")
 
 
+def _too_few(line: Line, found: Behaviour) -> str:
+    return (
+        f"the batch statistics that these {found.num_examples:,} examples give move the accuracy "
+        f"of a model itself by {_interval(line.drift)} points; more examples are needed, of all "
+        "classes"
+    )
+
+
 def _soup(a: str, b: str, found: Behaviour) -> Finding:
     gain, line = found.soup_line.soup, found.soup_line
     middle = 100 * line.accuracy[len(line.accuracy) // 2]
     order = "" if line is found.line else " with the units in one order"
+    if line.drift.low > TOLERANCE:
+        text = f"Whether they can be averaged is open: {_too_few(line, found)}."
+        return Finding("soup", text)
     if gain.low > 0:
         said = "They can be averaged, with gain"
     elif gain.low > -TOLERANCE:
@@ -300,8 +314,10 @@ def _layers(a: str, b: str, found: Behaviour) -> list[Finding]:
     return [Finding("features", text + ".")]
 
 
-def _mean_of(pair: Pair, where: Sequence[str], values: np.ndarray) -> float:
-    return float(np.nanmean([values[pair.modules.index(m)] for m in where]))
+def _cosine(pair: Pair, where: Sequence[str]) -> float:
+    """The mean cosine of the matrices of some modules."""
+    chosen = [i for i, module in enumerate(pair.layer_modules) if module in where]
+    return float(np.nanmean(pair.layers.cosine[chosen]))
 
 
 def _names(names: Sequence[str]) -> str:

@@ -4,7 +4,9 @@ ResNets, MobileNetV2, ViT and ConvNeXt have the names of torchvision and of timm
 those of their authors (`tlx.models.torch_schemes`).
 """
 
+import functools
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -125,10 +127,12 @@ def not_floats(tensors: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def shapes(module: nn.Module, channels: int = 3) -> dict[str, Any]:
+@functools.lru_cache(maxsize=16)  # tracing takes seconds, and is asked for several times
+def shapes(module: nn.Module, channels: int = 3) -> Mapping[str, Any]:
     """The model's leaves by name, "params/…" and "batch_stats/…", as shapes and dtypes."""
     inputs = jax.ShapeDtypeStruct((1, 64, 64, channels), jnp.float32)
-    return tree.named_leaves(jax.eval_shape(module.init, jax.random.key(0), inputs))
+    found = tree.named_leaves(jax.eval_shape(module.init, jax.random.key(0), inputs))
+    return MappingProxyType(found)
 
 
 def from_torch(
