@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array
 
-from tlx.core import checks, graph, public, tree
+from tlx.core import checks, graph, host, public, tree
 from tlx.core._batch_moments import (
     EMPTY,
     Observer,
@@ -40,6 +40,7 @@ SOURCES = ("interpolate", "a", "b")
 """The sources that are not streams."""
 
 
+@host.only
 def along(
     apply_fn: ApplyFn,
     metric: Metric,
@@ -112,6 +113,7 @@ def along(
     return evaluate_path(apply_fn, metric, path_fn, coordinates, stream, chunk=chunk), rule
 
 
+@host.only
 def reestimate(apply_fn: ApplyFn, params: Params, stream: Stream) -> Params:
     """The parameters with their batch statistics re-estimated from training batches.
 

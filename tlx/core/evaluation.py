@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tlx.core import contracts, paths, public, streams, tree, undefined
+from tlx.core import contracts, host, paths, public, streams, tree, undefined
 from tlx.core.types import ApplyFn, Batch, Metric, Params, PathFn, PerExampleFn, Stream
 
 __dir__ = public.names(__name__)
@@ -83,6 +83,7 @@ def losses_of_batch(apply_fn: ApplyFn, loss: PerExampleFn, params: Params, batch
     return contracts.per_example(loss, apply_fn(params, batch["inputs"]), batch)
 
 
+@host.only
 def evaluate_path(
     apply_fn: ApplyFn,
     metric: Metric,
@@ -206,9 +207,12 @@ def form(path_fn: PathFn, points: Any, width: int, old: Params = None) -> Params
     """The parameters of a chunk, on a leading axis if it is wider than 1; `old` are donated."""
     if isinstance(path_fn, Partial):
         old = _unread(path_fn, points, width) if old is None else old
-        return _form_traced(path_fn, points, width, old)
-    rows = [path_fn(jax.tree.map(lambda x, i=i: x[i], points)) for i in range(width)]
-    return jax.device_put(rows[0]) if width == 1 else tree.stack(rows)
+        formed = _form_traced(path_fn, points, width, old)
+    else:
+        rows = [path_fn(jax.tree.map(lambda x, i=i: x[i], points)) for i in range(width)]
+        formed = jax.device_put(rows[0]) if width == 1 else tree.stack(rows)
+    host.check("tlx.core.evaluate_path", point=formed)  # of a path that holds a traced array
+    return formed
 
 
 def _unread(path_fn: PathFn, points: Any, width: int) -> Params:

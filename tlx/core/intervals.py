@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlx.core import contracts, public, tree, undefined
+from tlx.core import contracts, host, public, tree, undefined
 
 __dir__ = public.names(__name__)
 
@@ -101,6 +101,7 @@ def percentile_interval(samples: Any, confidence: float) -> tuple[Array, Array]:
     return low, high
 
 
+@host.only
 def wilson(
     share: Float[np.ndarray, " L"], count: int, confidence: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -116,6 +117,7 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return max(verdicts, key=SEVERITY.index, default="yes")
 
 
+@host.only
 def verdict(low: Any, high: Any, tolerance: float) -> Verdict:
     """Whether a quantity is at most `tolerance`, as far as its interval shows.
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from tlx.core import contracts, public, tree
+from tlx.core import contracts, host, public, tree
 from tlx.core import labels as labels_lib
 from tlx.core.types import Labels, Params, PathFn
 
@@ -146,7 +146,12 @@ def points(params: Sequence[Params]) -> PathFn:
     """
     _alike(params, "params", at_least=1, integers=False)
     models = tuple(params)
-    return lambda i: models[int(i)]
+
+    def point(i: Any) -> Params:
+        host.check("a path of tlx.core.paths.points", coordinate=i)
+        return models[int(i)]
+
+    return point
 
 
 def standard_normal(key: Any, params: Params) -> Params:

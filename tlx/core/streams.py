@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx.core import contracts, public
+from tlx.core import contracts, host, public
 from tlx.core._batches import from_batches as from_batches
 from tlx.core._batches import pad_batch as pad_batch
 from tlx.core.types import Batch, Stream
@@ -52,6 +52,7 @@ class ArrayStream:
             yield pad_batch({**rows, "index": index}, self.batch_size)
 
 
+@host.only
 def from_arrays(inputs: Any, labels: Any = None, *, batch_size: int) -> ArrayStream:
     """A stream over arrays in memory, in their order, the last batch padded.
 
@@ -242,6 +243,7 @@ def _check_batch(batch: Any) -> None:
             f"expected a batch with 'inputs', got the keys {sorted(map(str, batch))}; rename what "
             "the model is to be given"
         )
+    host.check("a pass over a stream", batch=dict(batch))
     leaves = jax.tree_util.tree_flatten_with_path(dict(batch))[0]
     for path, leaf in leaves:
         _check_leaf(path, leaf)

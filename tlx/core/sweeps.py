@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tlx.core import contracts, public, streams, tree
+from tlx.core import contracts, host, public, streams, tree
 from tlx.core import labels as labels_lib
 from tlx.core.evaluation import count_points, form, initial, of_batch, split, stacked_results
 from tlx.core.graph import parts
@@ -21,6 +21,7 @@ from tlx.core.types import ApplyFn, Batch, Labels, Metric, Params, PathFn, Strea
 __dir__ = public.names(__name__)
 
 
+@host.only
 def evaluate_modules(
     apply_fn: ApplyFn,
     metric: Metric,

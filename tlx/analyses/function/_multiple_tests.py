@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from tlx.core import host
 
+
+@host.only
 def holm(p_values: Any) -> Float[np.ndarray, "..."]:
     """The p-values adjusted by Holm's method, which controls the family-wise error rate.
 
@@ -32,6 +35,7 @@ def holm(p_values: Any) -> Float[np.ndarray, "..."]:
     return _adjusted(p_values, lambda p: np.maximum.accumulate(p * np.arange(len(p), 0, -1)))
 
 
+@host.only
 def benjamini_hochberg(p_values: Any) -> Float[np.ndarray, "..."]:
     """The p-values adjusted by Benjamini and Hochberg's method, for the false discovery rate.
 

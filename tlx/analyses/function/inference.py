@@ -14,7 +14,7 @@ from scipy import special
 
 from tlx.analyses.function import _chance, _intervals, _pairs
 from tlx.analyses.function._multiple_tests import benjamini_hochberg, holm
-from tlx.core import public, shown
+from tlx.core import host, public, shown
 
 __dir__ = public.names(__name__)
 
@@ -73,6 +73,7 @@ class Comparison(NamedTuple):
     chance: tuple[str, ...]
 
 
+@host.only
 def mean_over_seeds(values: Any, *, confidence: float = 0.95) -> Estimate:
     """The mean m of S seeds and its interval m ± t·s/√S, with Student's t of S − 1 degrees.
 
@@ -97,6 +98,7 @@ def mean_over_seeds(values: Any, *, confidence: float = 0.95) -> Estimate:
     return Estimate(value, low, high, error, len(x), degrees)
 
 
+@host.only
 def mean_over_pairs(
     values: Any, pairs: Sequence[tuple[Hashable, Hashable]], *, confidence: float = 0.95
 ) -> Estimate:
@@ -158,6 +160,7 @@ def mean_over_pairs(
     return Estimate(value, low, high, error, len(y), float(degrees))
 
 
+@host.only
 def difference_of_means(a: Estimate, b: Estimate, *, confidence: float = 0.95) -> Estimate:
     """The difference a − b of two independent means, with Welch's t interval.
 
@@ -190,6 +193,7 @@ def difference_of_means(a: Estimate, b: Estimate, *, confidence: float = 0.95) -
     return Estimate(value, low, high, error, min(a.n, b.n), _plain(np.asarray(degrees)))
 
 
+@host.only
 def difference(a: Any, b: Any, *, paired: bool, confidence: float = 0.95) -> Comparison:
     """The difference of two means over seeds, mean(a) − mean(b), with a t interval.
 
@@ -228,6 +232,7 @@ def difference(a: Any, b: Any, *, paired: bool, confidence: float = 0.95) -> Com
     return _difference(x, y, paired, confidence)[0]
 
 
+@host.only
 def difference_of_examples(right_a: Any, right_b: Any, *, confidence: float = 0.95) -> Comparison:
     """The difference of two models' accuracies on the same examples, a − b.
 
@@ -275,6 +280,7 @@ def difference_of_examples(right_a: Any, right_b: Any, *, confidence: float = 0.
     return plain._replace(low=low, high=high, p_value=float(p_value), chance=("examples",))
 
 
+@host.only
 def over_seeds_and_examples(
     a: Any, b: Any, *, paired: bool, confidence: float = 0.95
 ) -> Comparison:
@@ -312,6 +318,7 @@ def over_seeds_and_examples(
     return _difference(x, y, paired, confidence)[0]
 
 
+@host.only
 def relative_drop(a: Any, b: Any, *, paired: bool, confidence: float = 0.95) -> Comparison:
     """The relative drop from a to b, 100·(mean(a) − mean(b)) / mean(a) in %.
 
@@ -351,12 +358,9 @@ def relative_drop(a: Any, b: Any, *, paired: bool, confidence: float = 0.95) -> 
     error = np.sqrt(_intervals.along(matrix, weights))
     t = special.stdtrit(degrees, (1 + confidence) / 2) if error else 0.0
     least, most = _intervals.fieller(of.means, matrix, t)
-    return plain._replace(
-        value=float(100 * (1 - ratio)),
-        low=100 * (1 - most),
-        high=100 * (1 - least),
-        error=float(100 * error / abs(of.means[0])),
-    )
+    value, low, high = (100 * (1 - x) for x in (ratio, most, least))
+    error = float(100 * error / abs(of.means[0]))
+    return plain._replace(value=float(value), low=low, high=high, error=error)
 
 
 def _difference(

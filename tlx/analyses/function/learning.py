@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tlx.analyses.function import inference
-from tlx.core import public, shown
+from tlx.core import host, public, shown
 
 __dir__ = public.names(__name__)
 
@@ -65,6 +65,7 @@ class Band(NamedTuple):
     n: Int[np.ndarray, " T"]
 
 
+@host.only
 def average(step: Any, values: Any) -> float:
     """The plain mean of the evaluations after step 0: the paper's average training accuracy.
 
@@ -93,6 +94,7 @@ def average(step: Any, values: Any) -> float:
     return float(later.mean()) if later.size else np.nan
 
 
+@host.only
 def area_under(step: Any, values: Any) -> float:
     """The area under the curve by trapezoids, divided by the range of steps.
 
@@ -116,6 +118,7 @@ def area_under(step: Any, values: Any) -> float:
     return float(np.trapezoid(y, x) / (x[-1] - x[0]))
 
 
+@host.only
 def steps_to(step: Any, values: Any, level: float) -> float:
     """The first step at which the linearly interpolated curve reaches a level.
 
@@ -150,6 +153,7 @@ def steps_to(step: Any, values: Any, level: float) -> float:
     return float(x[first - 1] + (level - low) / (high - low) * (x[first] - x[first - 1]))
 
 
+@host.only
 def best(step: Any, values: Any) -> Point:
     """The greatest value and its step, the first of equals.
 
@@ -168,6 +172,7 @@ def best(step: Any, values: Any) -> Point:
     return Point(np.nan, np.nan) if at is None else Point(float(x[at]), float(y[at]))
 
 
+@host.only
 def final(step: Any, values: Any) -> Point:
     """The last evaluation, whether it is NaN or not.
 
@@ -185,6 +190,7 @@ def final(step: Any, values: Any) -> Point:
     return Point(float(x[-1]), float(y[-1])) if len(x) else Point(np.nan, np.nan)
 
 
+@host.only
 def select(step: Any, validation: Any, test: Any) -> Selection:
     """The test value where the validation curve is best, and where the test curve is best.
 
@@ -214,6 +220,7 @@ def select(step: Any, validation: Any, test: Any) -> Selection:
     return Selection(*at, *own, own.value - at[1])
 
 
+@host.only
 def band(curves: Any, *, confidence: float = 0.95) -> Band:
     """The mean of several runs' curves and its Student's t interval, step by step.
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from tlx.analyses.function import _chance
 from tlx.analyses.function.predictions import Predictions
-from tlx.core import checks, public, shown, undefined
+from tlx.core import checks, host, public, shown, undefined
 
 __dir__ = public.names(__name__)
 
@@ -83,6 +83,7 @@ class Mistakes(NamedTuple):
     confidence: float
 
 
+@host.only
 @undefined.allowed
 def compare(of: Predictions, *, confidence: float = 0.95) -> Mistakes:
     """The mistakes that each pair of models has in common, compared with chance.
@@ -185,6 +186,7 @@ class Confidence(NamedTuple):
     margin: Float[Array, "M M 4"]
 
 
+@host.only
 @undefined.allowed
 def confidence_of(of: Predictions) -> Confidence:
     """The confidence of each model where both, only one or neither of a pair is wrong.
@@ -215,6 +217,7 @@ def confidence_of(of: Predictions) -> Confidence:
     return Confidence(jnp.asarray(num, jnp.int32), *map(_floats, means))
 
 
+@host.only
 @undefined.allowed
 def examples(
     of: Predictions, a: int, b: int, *, which: Which = "only_a", by: By = "confidence"

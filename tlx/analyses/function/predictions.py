@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from tlx.core import contracts, public, shown, streams, tree
+from tlx.core import contracts, host, public, shown, streams, tree
 from tlx.core.metrics import mask_of
 from tlx.core.types import ApplyFn, Batch, Params, Stream
 
@@ -76,6 +76,7 @@ class Predictions(NamedTuple):
         return self.num_classes if self.threshold is None else 2
 
 
+@host.only
 def collect(
     models: Sequence[tuple[ApplyFn, Params]], stream: Stream, *, threshold: float = 0.5
 ) -> Predictions:
@@ -146,6 +147,7 @@ def collect(
     return _result(found, num_classes, kept, np.concatenate(numbers))
 
 
+@host.only
 def from_probabilities(
     probabilities: Sequence[Any], labels: Any, *, threshold: float = 0.5
 ) -> Predictions:

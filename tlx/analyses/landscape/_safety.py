@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses.landscape import _losses
-from tlx.core import contracts, intervals, paths, shown, undefined
+from tlx.core import contracts, host, intervals, paths, shown, undefined
 from tlx.core.types import ApplyFn, Params, PerExampleFn, Stream
 
 
@@ -53,6 +53,7 @@ class Safety(NamedTuple):
     statistics: str
 
 
+@host.only
 def safety(
     apply_fn: ApplyFn,
     models: Sequence[Params],

@@ -21,7 +21,7 @@ from tlx.analyses.landscape import _losses
 from tlx.analyses.landscape._checks import finite_vector
 from tlx.analyses.landscape._safety import Estimate, Safety, safety
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import paths, public, shown, undefined
+from tlx.core import host, paths, public, shown, undefined
 from tlx.core.types import ApplyFn, Metric, Params, Stream
 
 __dir__ = public.names(__name__)
@@ -102,6 +102,7 @@ def uniform_soup(models: Sequence[Params]) -> Params:
     return paths.at(paths.hull(models), _uniform(len(models), range(len(models))))
 
 
+@host.only
 def greedy_soup(
     apply_fn: ApplyFn,
     metric: Metric,
@@ -188,6 +189,7 @@ def greedy_soup(
     )
 
 
+@host.only
 def wise_ft(
     apply_fn: ApplyFn,
     metric: Metric,

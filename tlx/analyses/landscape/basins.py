@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape import _hull, _losses, _pair_barriers
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import contracts, intervals, paths, public, shown, undefined
+from tlx.core import contracts, host, intervals, paths, public, shown, undefined
 from tlx.core.types import ApplyFn, Params, PerExampleFn, Stream
 
 __dir__ = public.names(__name__)
@@ -69,6 +69,7 @@ class Basin(NamedTuple):
     statistics: str
 
 
+@host.only
 def basin(
     apply_fn: ApplyFn,
     loss: PerExampleFn,
@@ -184,6 +185,7 @@ class SameBasin(NamedTuple):
     statistics: str
 
 
+@host.only
 def same_basin(
     apply_fn: ApplyFn,
     models: Sequence[Params],

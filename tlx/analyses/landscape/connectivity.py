@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape import _descent, _hull
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import checks, contracts, metrics, paths, public, shown, undefined
+from tlx.core import checks, contracts, host, metrics, paths, public, shown, undefined
 from tlx.core.evaluation import losses_of_batch
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, PerExampleFn, Stream
 
@@ -139,6 +139,7 @@ def path(curve: Curve) -> PathFn:
     return PATHS[curve.kind](curve.controls)
 
 
+@host.only
 def train(
     apply_fn: ApplyFn,
     loss: PerExampleFn,
@@ -233,6 +234,7 @@ def train(
     return trained, jnp.stack(losses) if losses else jnp.zeros(0)
 
 
+@host.only
 def evaluate_curve(
     apply_fn: ApplyFn,
     loss: PerExampleFn,

@@ -19,7 +19,7 @@ from scipy import special
 from tlx.analyses.landscape import _mean_loss, _operator, _output_curvature
 from tlx.analyses.landscape._lanczos import Tridiagonal, tridiagonal
 from tlx.analyses.landscape._operator import Operator as Operator
-from tlx.core import contracts, public, shown, tree
+from tlx.core import contracts, host, public, shown, tree
 from tlx.core.types import ApplyFn, Labels, Params, PerExampleFn, Stream
 
 __dir__ = public.names(__name__)
@@ -85,6 +85,7 @@ class Density(NamedTuple):
     width: float
 
 
+@host.only
 def hessian(
     apply_fn: ApplyFn,
     loss: PerExampleFn,
@@ -139,6 +140,7 @@ def hessian(
     return _operator.make(_operator.hessian_part, mean_loss)
 
 
+@host.only
 def gauss_newton(
     apply_fn: ApplyFn,
     loss: PerExampleFn,
@@ -188,6 +190,7 @@ def gauss_newton(
     return _operator.make(_operator.gauss_newton_part, mean_loss)
 
 
+@host.only
 def eigenvalues(operator: Operator, *, order: int, key: Array, num_vectors: int = 0) -> Eigenvalues:
     """The outer eigenvalues, by Lanczos' method with full reorthogonalisation.
 
@@ -241,6 +244,7 @@ def eigenvalues(operator: Operator, *, order: int, key: Array, num_vectors: int 
     return Eigenvalues(values, residuals, vectors)
 
 
+@host.only
 def trace(operator: Operator, *, num_probes: int, key: Array) -> Trace:
     """The trace, the sum of all eigenvalues, by Hutchinson's estimator.
 
@@ -281,6 +285,7 @@ def trace(operator: Operator, *, num_probes: int, key: Array) -> Trace:
     return Trace(float(samples.mean()), float(error), samples)
 
 
+@host.only
 def density(
     operator: Operator, *, order: int, num_probes: int, key: Array, width: float | None = None
 ) -> Density:

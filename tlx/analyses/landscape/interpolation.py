@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape._checks import finite_vector
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import paths, public, shown, tree
+from tlx.core import host, paths, public, shown, tree
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
 __dir__ = public.names(__name__)
@@ -73,6 +73,7 @@ class TargetsResult(NamedTuple):
     statistics: dict[str, str]
 
 
+@host.only
 def line(
     apply_fn: ApplyFn,
     metric: Metric,
@@ -146,6 +147,7 @@ def line(
     return LineResult(alphas, results, rule)
 
 
+@host.only
 def line_on_targets(
     params_a: Params,
     params_b: Params,

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape.barriers import Kind, barrier, check_kind
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import paths, public, shown
+from tlx.core import host, paths, public, shown
 from tlx.core.types import ApplyFn, Metric, Params, Stream
 
 __dir__ = public.names(__name__)
@@ -50,6 +50,7 @@ class Peak(NamedTuple):
     statistics: str
 
 
+@host.only
 def find_peak(
     apply_fn: ApplyFn,
     metric: Metric,

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape._checks import finite_params, finite_vector, rounding
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import paths, public, shown, tree
+from tlx.core import host, paths, public, shown, tree
 from tlx.core.scale import times_power
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
@@ -83,6 +83,7 @@ class Projection(NamedTuple):
     distance: Float[Array, ""]
 
 
+@host.only
 def through(params_a: Params, params_b: Params, params_c: Params) -> Plane:
     """The plane through three models, with their coordinates in an orthonormal basis.
 
@@ -163,6 +164,7 @@ def project(plane: Plane, params: Params) -> Projection:
     return _project(plane, params)
 
 
+@host.only
 def cover(points: Any, *, num: int = 21, margin: float = 0.2) -> tuple[Array, Array]:
     """The axes of a grid that covers points of a plane with a margin.
 
@@ -191,6 +193,7 @@ def cover(points: Any, *, num: int = 21, margin: float = 0.2) -> tuple[Array, Ar
     return jnp.asarray(xs, dtype), jnp.asarray(ys, dtype)
 
 
+@host.only
 def grid(
     apply_fn: ApplyFn,
     metric: Metric,

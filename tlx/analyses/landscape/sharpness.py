@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tlx.analyses.landscape import _mean_loss
-from tlx.core import contracts, public, shown, tree
+from tlx.core import contracts, host, public, shown, tree
 from tlx.core.tree import unit_scale
 from tlx.core.types import ApplyFn, Batch, Labels, Params, PerExampleFn, Stream
 
@@ -34,6 +34,7 @@ class Sharpness(NamedTuple):
     perturbation: Params
 
 
+@host.only
 def in_ball(
     apply_fn: ApplyFn,
     loss: PerExampleFn,

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape._checks import finite_params, rounding
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import paths, public, shown, tree
+from tlx.core import host, paths, public, shown, tree
 from tlx.core.entries import blocks, from_entries
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, Stream
 
@@ -65,6 +65,7 @@ class TrajectoryResult(NamedTuple):
     statistics: str
 
 
+@host.only
 def principal_components(checkpoints: Sequence[Params]) -> Components:
     """The principal components of a sequence of checkpoints.
 
@@ -133,6 +134,7 @@ def principal_components(checkpoints: Sequence[Params]) -> Components:
     )
 
 
+@host.only
 def trajectory(
     apply_fn: ApplyFn,
     metric: Metric,

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tlx.analyses.parameters import _power_law
-from tlx.core import shown
+from tlx.core import host, shown
 
 
 @shown.short
@@ -51,6 +51,7 @@ class Summary(NamedTuple):
     num_tail: Any
 
 
+@host.only
 def summary(
     values: Float[np.ndarray, " R"], multiplicity: Int[np.ndarray, " R"] | None = None
 ) -> Summary:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import linalg
 
-from tlx.core import shown, tree
+from tlx.core import host, shown, tree
 from tlx.core.entries import blocks
 from tlx.core.types import Params
 
@@ -37,6 +37,7 @@ class SubspaceOverlap(NamedTuple):
     outputs_chance: Float[np.ndarray, " L"]
 
 
+@host.only
 def subspace_overlap(
     params_a: Params, params_b: Params, *, rank: int, output_axis: int = -1
 ) -> SubspaceOverlap:
@@ -119,6 +120,7 @@ class PrincipalOverlap(NamedTuple):
     explained_b: float
 
 
+@host.only
 def principal_overlap(
     checkpoints_a: Sequence[Params], checkpoints_b: Sequence[Params], *, rank: int
 ) -> PrincipalOverlap:

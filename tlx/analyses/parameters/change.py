@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from tlx.analyses.parameters import _spectral_summary
 from tlx.analyses.parameters._leaf_matrices import Layer, by_shape
 from tlx.analyses.parameters._spectral_summary import Summary
-from tlx.core import public, shown, tree
+from tlx.core import host, public, shown, tree
 from tlx.core.types import Params
 
 __dir__ = public.names(__name__)
@@ -63,6 +63,7 @@ class Change(NamedTuple):
     nearest: Float[np.ndarray, "L top"]
 
 
+@host.only
 def of_layers(
     start: Params,
     end: Params,

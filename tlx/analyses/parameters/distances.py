@@ -8,16 +8,17 @@ References: B. Neyshabur, H. Sedghi, C. Zhang, What is being transferred in tran
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tlx.analyses.parameters._inner import in_float64, inner
-from tlx.core import checks, public, shown, tree, undefined
+from tlx.analyses.parameters._inner import in_float64, in_one_unit, inner
+from tlx.core import checks, host, public, shown, tree, undefined
 from tlx.core import labels as labels_lib
+from tlx.core.scale import times_power
 from tlx.core.types import Labels, Params
 
 __dir__ = public.names(__name__)
@@ -79,7 +80,9 @@ def by_module(
         (every leaf named), if `labels` has another structure, or for an unknown module.
 
     Numerics: differences and sums over a tensor in float32 or more, other sums in float64, at any
-      scale of the weights; relative error about 1e-6.
+      scale of the weights; relative error about 1e-6. While tracing all sums are in the dtype of
+      the leaves, and what is below 1e-19 of the largest weight counts as zero in float32. The
+      derivative of a distance is 0 where nothing is apart.
     Cost: one read of both models.
 
     >>> import jax.numpy as jnp
@@ -104,10 +107,13 @@ def by_module(
     kept = [label for label in jax.tree.leaves(labels) if label in chosen]
     member = np.array([[label == name for label in kept] for name in chosen], bool)
     member = member.reshape(len(chosen), len(kept))  # two axes, were there no modules
-    of_leaf = in_float64(_sums(params_a, params_b))
-    of_module = np.where(member[:, :, None], of_leaf[None], 0).sum(1)
-    apart = np.where(member, np.sqrt(of_leaf[:, 0])[None], 0).sum(1)
-    found = (*_compare(of_module), apart, *_compare(of_module.sum(0)), apart.sum())
+    sums = _sums(params_a, params_b)
+    if host.is_traced(sums):
+        of_leaf, unit = in_one_unit(sums)
+        found = _by_module(jnp, of_leaf, member)
+        found = [times_power(x, unit) if i % 4 in (0, 3) else x for i, x in enumerate(found)]
+    else:
+        found = _by_module(np, in_float64(sums), member)
     return Distances(chosen, *map(undefined.array, found))
 
 
@@ -126,14 +132,24 @@ def _sums(params_a: Params, params_b: Params) -> Float[Array, "leaves 4 2"]:
     return jnp.concatenate(rows)
 
 
-def _compare(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _by_module(xp: Any, of_leaf: Any, member: np.ndarray) -> list[Any]:
+    """The fields of `Distances` from the leaves' sums [leaves, 4], by numpy or jax.numpy (`xp`)."""
+    with np.errstate(invalid="ignore"):  # infinite by infinite is NaN, and so is 0 times infinite
+        of_module = xp.where(member[:, :, None], of_leaf[None], 0).sum(1)
+        apart = xp.where(member, _root(xp, of_leaf[:, 0])[None], 0).sum(1)
+        return [*_compare(xp, of_module), apart, *_compare(xp, of_module.sum(0)), apart.sum()]
+
+
+def _compare(xp: Any, sums: Any) -> tuple[Any, Any, Any]:
     """l2, relative and cosine from [..., 4] sums."""
-    apart, both, a, b = np.moveaxis(sums, -1, 0)
-    a, b = np.sqrt(a), np.sqrt(b)
-    l2 = np.sqrt(apart)
-    return l2, _ratio(2 * l2, a + b), _ratio(both, a * b)
+    l2, a, b = (_root(xp, sums[..., i]) for i in (0, 2, 3))
+    return l2, _ratio(xp, 2 * l2, a + b), _ratio(xp, sums[..., 1], a * b)
 
 
-def _ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # infinite by infinite is NaN
-        return np.where(y == 0, np.nan, x / np.where(y == 0, 1, y))
+def _root(xp: Any, x: Any) -> Any:
+    """The square root, with derivative 0 at 0."""
+    return xp.where(x > 0, xp.sqrt(xp.where(x > 0, x, 1)), x)
+
+
+def _ratio(xp: Any, x: Any, y: Any) -> Any:
+    return xp.where(y == 0, np.nan, x / xp.where(y == 0, 1, y))

@@ -28,7 +28,7 @@ from tlx.analyses.parameters._subspaces import (
     principal_overlap,
     subspace_overlap,
 )
-from tlx.core import checks, public, shown, tree
+from tlx.core import checks, host, public, shown, tree
 from tlx.core import labels as labels_lib
 from tlx.core.types import Labels, Params
 
@@ -80,6 +80,7 @@ class Trajectory(NamedTuple):
     total: Movement
 
 
+@host.only
 def trajectory(
     checkpoints: Iterable[Params],
     labels: Labels,
@@ -128,6 +129,7 @@ def trajectory(
     window: list[Params] = []
     rows = []
     for number, checkpoint in enumerate(checkpoints):
+        host.check("tlx.analyses.parameters.movement.trajectory", checkpoints={number: checkpoint})
         checkpoint = labels_lib.select(checkpoint, labels, chosen)
         if not window:
             start = checkpoint
@@ -183,6 +185,7 @@ class Alignments(NamedTuple):
     total: Alignment
 
 
+@host.only
 def alignment_of_movement(
     end_a: Params,
     end_b: Params,

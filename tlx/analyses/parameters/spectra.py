@@ -17,7 +17,7 @@ from tlx.analyses.parameters._conv_operator import Geometry, Top
 from tlx.analyses.parameters._conv_spectrum import check_groups, each, real, singular_values
 from tlx.analyses.parameters._leaf_matrices import Layer, by_shape, layers, unused
 from tlx.analyses.parameters._spectral_summary import Summary, summary
-from tlx.core import checks, public, shown, tree
+from tlx.core import checks, host, public, shown, tree
 from tlx.core.types import ApplyFn, Params
 
 __dir__ = public.names(__name__)
@@ -55,6 +55,7 @@ class Spectra(NamedTuple):
     passed_over: tuple[str, ...]
 
 
+@host.only
 def dense(kernel: Float[Array, "I O"]) -> Float[np.ndarray, " R"]:
     """The singular values of a dense layer's kernel: float64 [min(I, O)], falling.
 
@@ -74,6 +75,7 @@ def dense(kernel: Float[Array, "I O"]) -> Float[np.ndarray, " R"]:
     return singular_values(real(kernel, 2, 2))
 
 
+@host.only
 def reshaped(kernel: Float[Array, "*taps I O"]) -> Float[np.ndarray, " R"]:
     """The singular values of a convolution's kernel as a matrix [taps·I, O].
 
@@ -93,6 +95,7 @@ def reshaped(kernel: Float[Array, "*taps I O"]) -> Float[np.ndarray, " R"]:
     return singular_values(taps.reshape(-1, taps.shape[-1]))
 
 
+@host.only
 def circular(
     kernel: Float[Array, "*taps I O"],
     size: Sequence[int],
@@ -138,6 +141,7 @@ def circular(
     return np.repeat(*_conv_spectrum.circular(weights, *lengths, groups))
 
 
+@host.only
 def operator(
     kernel: Float[Array, "*taps I O"],
     size: Sequence[int],
@@ -189,6 +193,7 @@ def operator(
     return _conv_operator.top(weights, Geometry(size, steps, pads, spread, groups), num_values)
 
 
+@host.only
 def by_layer(
     params: Params,
     *,
@@ -236,6 +241,7 @@ def by_layer(
     return _spectra(params, found, "reshaped" if sizes is None else "circular", 0, passed_over)
 
 
+@host.only
 def of_model(
     apply_fn: ApplyFn, params: Params, inputs: Any, *, kind: str = "circular", num_values: int = 8
 ) -> Spectra:

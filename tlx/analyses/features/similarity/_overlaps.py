@@ -13,7 +13,7 @@ examples: with 50,000 of them it drops, in float32, all values below 0.6% of the
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -97,10 +97,39 @@ def decomposed(features: Float[Array, "n D"], *, right: bool) -> Decomposed:
     Cost: about 6·n·D·min(n, D) flops, n·min(n, D) numbers kept, and D·min(n, D) if `right`.
     """
     z, exponent = unit_scale(centred(features))
-    u, s, vt = jnp.linalg.svd(z, full_matrices=False)
+    u, s, vt = svd(z)
     keep = _above_rounding(s, len(z) - 1)
     spectrum = Spectrum(jnp.where(keep, s, 0), exponent, _columns(vt.T, keep) if right else None)
     return Decomposed(_columns(u, keep), spectrum)
+
+
+@jax.custom_jvp
+def svd(matrix: Float[Array, "n m"]) -> tuple[Array, Array, Array]:
+    """The thin singular value decomposition, with a derivative where singular values are 0."""
+    u, s, vt = jnp.linalg.svd(matrix, full_matrices=False)
+    return u, s, vt
+
+
+@svd.defjvp
+def _svd_jvp(primals: Any, tangents: Any) -> Any:
+    """As JAX's, but that directions of no length do not turn into each other.
+
+    Features of several dead units have several such directions. They are arbitrary and in no
+    measure, but the rate at which they turn is infinite, which would make all derivatives NaN.
+    """
+    (matrix,), (change,) = primals, tangents
+    u, s, vt = svd(matrix)
+    inner = dot(dot(u.T, change), vt.T)
+    none = s <= (len(s) + 16) * jnp.finfo(s.dtype).eps * s[0]
+    still = (none[:, None] & none[None]) | jnp.eye(len(s), dtype=bool)
+    gaps = (s[None] - s[:, None]) * (s[None] + s[:, None])
+    turn = jnp.where(still, 0, 1 / jnp.where(still, 1, gaps))
+    inverse = jnp.where(none, 0, 1 / jnp.where(none, 1, s))[None]
+    left, right = inner * s[None], s[:, None] * inner
+    outside_u, outside_v = dot(change, vt.T) - dot(u, inner), dot(change.T, u) - dot(vt.T, inner.T)
+    d_u = dot(u, turn * (left + left.T)) + outside_u * inverse
+    d_v = dot(vt.T, turn * (right + right.T)) + outside_v * inverse
+    return (u, s, vt), (d_u, jnp.diagonal(inner), d_v.T)
 
 
 class _Scattered(NamedTuple):
@@ -141,7 +170,7 @@ def mean_cca(x: Spectrum, y: Spectrum, overlap: Array) -> Array:
 def projection_weighted(x: Spectrum, y: Spectrum, overlap: Array) -> Array:
     """The canonical correlations, weighted by how much of x's features their directions explain."""
     assert x.v is not None
-    a, rho, _ = jnp.linalg.svd(overlap, full_matrices=False)
+    a, rho, _ = svd(overlap)
     held = jnp.abs(dot(a.T * x.s[None, :], x.v.T)).sum(1)
     place = jnp.arange(len(rho), dtype=rho.dtype)
     weights = jnp.where(place < jnp.minimum(x.rank(), y.rank()), held, 0)

@@ -236,7 +236,7 @@ def _released() -> Comparison:
         assert w is not None
         overlap = _overlaps.dot(a.centred.u.T, b.centred.u)
         between = _overlaps.dot(_overlaps.dot(v, overlap), w.T)
-        u, rho, _ = jnp.linalg.svd(between, full_matrices=False)
+        u, rho, _ = _overlaps.svd(between)
         # examples in the basis of U and the constant vector 1/√n
         length = jnp.sqrt(jnp.asarray(n, u.dtype))
         deviations, offset = a.centred.spectrum.s[:, None] * v.T, length * a.mean[None, :]

@@ -30,7 +30,7 @@ from jaxtyping import Array, Float
 from tlx.analyses.features.similarity import _comparison, _features, _hsic, _second_moments, kernels
 from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.analyses.features.similarity.kernels import Kernel
-from tlx.core import checks, public, tree, undefined
+from tlx.core import checks, host, public, tree, undefined
 
 __dir__ = public.names(__name__)
 
@@ -190,6 +190,7 @@ def _make_cka(kernel: Kernel, estimator: Estimator) -> Comparison:
     return comparison
 
 
+@host.only
 def make_deconfounded_cka(
     confounder: Any, estimator: Literal["debiased", "biased"] = "debiased"
 ) -> Comparison:

@@ -21,7 +21,18 @@ from tlx.analyses.features.similarity import _cka_sums, _features, _hsic, cka, k
 from tlx.analyses.features.similarity._features import Spatial
 from tlx.analyses.features.similarity.cka import Estimator
 from tlx.analyses.features.similarity.kernels import Kernel
-from tlx.core import checks, contracts, evaluate, intervals, public, shown, streams, tree, undefined
+from tlx.core import (
+    checks,
+    contracts,
+    evaluate,
+    host,
+    intervals,
+    public,
+    shown,
+    streams,
+    tree,
+    undefined,
+)
 from tlx.core.pair import Pair
 from tlx.core.types import Batch, FeatureFn, Params, Stream
 
@@ -88,6 +99,7 @@ class CkaResult(NamedTuple):
     kernel: str
 
 
+@host.only
 def cka_matrix(
     feature_fn_x: FeatureFn,
     params_x: Params,

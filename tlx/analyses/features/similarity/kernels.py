@@ -128,7 +128,7 @@ def _cosine_rows(x: Array, mask: Array) -> Array:
 
 def _distance_gram(x: Array, mask: Array) -> tuple[Array, Array]:
     squares, exponent = _scaled_squares(x, mask)
-    return -jnp.sqrt(squares), exponent
+    return -root(squares), exponent
 
 
 @functools.lru_cache(maxsize=256)
@@ -227,6 +227,11 @@ def _scaled_squares(x: Array, mask: Array) -> tuple[Array, Array]:
     lengths = jnp.diagonal(products)
     squares = jnp.maximum(lengths[:, None] + lengths[None, :] - 2 * products, 0)
     return jnp.where(jnp.eye(len(z), dtype=bool), 0, squares), exponent
+
+
+def root(squares: Array) -> Array:
+    """Distances from their squares; between equal examples 0, with derivative 0."""
+    return jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares)))
 
 
 def _median(squares: Array, mask: Array) -> Array:

@@ -21,7 +21,7 @@ from tlx.analyses.features.similarity import (
 )
 from tlx.analyses.features.similarity._comparison import Comparison
 from tlx.analyses.features.similarity._features import Spatial
-from tlx.core import checks, public, shown, streams, undefined
+from tlx.core import checks, host, public, shown, streams, undefined
 from tlx.core.types import FeatureFn, Params, Stream
 
 __dir__ = public.names(__name__)
@@ -68,6 +68,7 @@ class SimilarityResult(NamedTuple):
     spatial: Spatial
 
 
+@host.only
 def matrix(
     measure: str | measures.Measure,
     feature_fn_x: FeatureFn,

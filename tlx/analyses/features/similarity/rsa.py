@@ -145,7 +145,7 @@ def _squared_euclidean(x: Array) -> Array:
 
 
 def _euclidean(x: Array) -> Array:
-    return jnp.sqrt(_squared_euclidean(x))
+    return kernels.root(_squared_euclidean(x))
 
 
 def _cosine(x: Array) -> Array:

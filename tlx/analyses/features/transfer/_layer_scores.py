@@ -15,7 +15,7 @@ from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer import _class_scores
 from tlx.analyses.features.transfer._class_scores import Metric
 from tlx.analyses.features.transfer.probes import POOLINGS, Pooling
-from tlx.core import checks, intervals, shown, streams, undefined
+from tlx.core import checks, host, intervals, shown, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import FeatureFn, Params, Stream
 
@@ -51,6 +51,7 @@ class Scores(NamedTuple):
     num_examples: Int[Array, ""]
 
 
+@host.only
 def scores(
     feature_fn: FeatureFn,
     params: Params,

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tlx.core import contracts, shown, undefined
+from tlx.core import contracts, host, shown, undefined
 
 _PAIRS = 2**21  # at a time: 16 MiB
 _EXACT = 8  # 8! = 40320 orders
@@ -41,6 +41,7 @@ class RankCorrelation(NamedTuple):
     num_models: int
 
 
+@host.only
 def rank_correlation(
     scores: Any, measured: Any, *, key: Array | None = None, num_draws: int = 9999
 ) -> RankCorrelation:

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer.probes import POOLINGS, Pooling
-from tlx.core import checks, public, shown, streams, undefined
+from tlx.core import checks, host, public, shown, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, FeatureFn, Params, Stream
 
@@ -51,6 +51,7 @@ class Distance(NamedTuple):
     num_y: Int[Array, ""]
 
 
+@host.only
 def frechet(features_x: Any, features_y: Any) -> Float[Array, ""]:
     """The Fréchet distance d between normal distributions fitted to two sets of features.
 
@@ -93,6 +94,7 @@ def frechet(features_x: Any, features_y: Any) -> Float[Array, ""]:
     return _scalar(math.hypot(of_means, of_covariances))
 
 
+@host.only
 def distance(
     feature_fn: FeatureFn,
     params: Params,

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer import _ridge
-from tlx.core import checks, intervals, public, shown, streams, undefined
+from tlx.core import checks, host, intervals, public, shown, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, FeatureFn, Params, Stream
 
@@ -77,6 +77,7 @@ class _Task(NamedTuple):
     is_multilabel: bool
 
 
+@host.only
 def linear_probes(
     feature_fn: FeatureFn,
     params: Params,

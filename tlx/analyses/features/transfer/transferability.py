@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.features.transfer import _class_scores, _layer_scores, _rank_correlation
 from tlx.analyses.features.transfer._class_scores import Metric
-from tlx.core import checks, intervals, public, shown, undefined
+from tlx.core import checks, host, intervals, public, shown, undefined
 
 __dir__ = public.names(__name__)
 
@@ -51,6 +51,7 @@ class Accuracy(NamedTuple):
     high: Float[Array, ""]
 
 
+@host.only
 def log_me(features: Any, labels: Any, *, num_classes: int) -> Float[Array, ""]:
     """The log evidence per example of a Bayesian linear model of the classes, at its maximum.
 
@@ -91,6 +92,7 @@ def log_me(features: Any, labels: Any, *, num_classes: int) -> Float[Array, ""]:
     return _array(_class_scores.log_me(_class_scores.examples(features, labels, num_classes)))
 
 
+@host.only
 def h_score(
     features: Any,
     labels: Any,
@@ -141,6 +143,7 @@ def h_score(
     return _array(plain if shrinkage is None else shrunk)
 
 
+@host.only
 def k_nearest(
     features: Any,
     labels: Any,
@@ -185,6 +188,7 @@ def k_nearest(
     return Accuracy(_array(share), _array(low), _array(high))
 
 
+@host.only
 def leep(source_probabilities: Any, labels: Any, *, num_classes: int) -> Float[Array, ""]:
     """LEEP: the mean log probability of the labels when a source class z predicts P(y | z).
 
@@ -230,6 +234,7 @@ def leep(source_probabilities: Any, labels: Any, *, num_classes: int) -> Float[A
     return _array(_class_scores.leep(source, truth))
 
 
+@host.only
 def nce(source_answers: Any, labels: Any, *, num_classes: int) -> Float[Array, ""]:
     """The negative conditional entropy of the labels given the source's predictions, −H(Y | Z).
 

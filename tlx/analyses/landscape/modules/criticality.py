@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from tlx.analyses.landscape import _checks, _losses
 from tlx.analyses.landscape.modules import _module_sweep
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import checks, contracts, paths, public, shown, streams, tree
+from tlx.core import checks, contracts, host, paths, public, shown, streams, tree
 from tlx.core.types import ApplyFn, Labels, Params, PathFn, PerExampleFn, Stream
 
 __dir__ = public.names(__name__)
@@ -57,6 +57,7 @@ class Surface(NamedTuple):
     statistics: str
 
 
+@host.only
 def surface(
     apply_fn: ApplyFn,
     path_fn: PathFn,
@@ -180,6 +181,7 @@ class Criticality(NamedTuple):
     total: float
 
 
+@host.only
 def criticality(of: Surface, threshold: float, *, loss: str = "error") -> Criticality:
     """The least ‖θ(α) − θ(0)‖² / σ² at which a module's expected loss is within the threshold.
 

@@ -38,7 +38,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import contracts, evaluate_path, metrics, paths, public, shown, streams, tree
+from tlx.core import contracts, evaluate_path, host, metrics, paths, public, shown, streams, tree
 from tlx.core import labels as labels_lib
 from tlx.core.types import ApplyFn, Labels, Params, PathFn, PerExampleFn, Stream
 
@@ -75,6 +75,7 @@ class Bound(NamedTuple):
     complexity: float
 
 
+@host.only
 def bound(
     noisy_errors: Float[np.ndarray, " D"] | Sequence[float],
     distances: Float[np.ndarray, " M"] | Sequence[float],
@@ -145,6 +146,7 @@ def bound(
     )
 
 
+@host.only
 def noisy_errors(
     apply_fn: ApplyFn,
     path_fn: PathFn,
@@ -255,6 +257,7 @@ def _noisy(mean: Params, scales: Params, key: Array) -> Params:
     return jax.tree.map(tree.add, mean, noise, scales)
 
 
+@host.only
 def inverse_kl(a: float, nats: float) -> float:
     """The largest b in a … 1 with kl(a‖b) ≤ nats, kl(a‖b) = a ln(a/b) + (1−a) ln((1−a)/(1−b)).
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from tlx.analyses.landscape.modules import _module_sweep
 from tlx.core import batch_statistics as statistics_lib
+from tlx.core import host, paths, public, shown, tree
 from tlx.core import labels as labels_lib
-from tlx.core import paths, public, shown, tree
 from tlx.core.types import ApplyFn, Labels, Metric, Params, Stream
 
 __dir__ = public.names(__name__)
@@ -41,6 +41,7 @@ class Rewinding(NamedTuple):
     statistics: str
 
 
+@host.only
 def rewind(
     apply_fn: ApplyFn,
     metric: Metric,

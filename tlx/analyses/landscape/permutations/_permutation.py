@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx.analyses.landscape.permutations._symmetry import Factor, Group, Permutations, Symmetry
-from tlx.core import graph, tree
+from tlx.core import graph, host, tree
 from tlx.core.types import ApplyFn, Params
 
 
@@ -99,6 +99,7 @@ def check_shapes(symmetry: Symmetry, params: Params) -> None:
     tree.same_structure(like, tree.named_leaves(params), names, dtype=False)
 
 
+@host.only
 def check_same_function(apply_fn: ApplyFn, params: Params, permuted: Params, inputs: Any) -> None:
     """Raises unless two models give the same outputs on a batch, up to rounding.
 

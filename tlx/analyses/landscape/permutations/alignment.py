@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from tlx.analyses.landscape.permutations import _activations, _assignment, _permutation, _symmetry
 from tlx.analyses.landscape.permutations._permutation import check_same_function
 from tlx.analyses.landscape.permutations._symmetry import Group, Permutations, Symmetry
-from tlx.core import batch_statistics, checks, graph, public, shown, streams, tree
+from tlx.core import batch_statistics, checks, graph, host, public, shown, streams, tree
 from tlx.core.types import ApplyFn, Params, Stream
 
 __dir__ = public.names(__name__)
@@ -45,6 +45,7 @@ class Matching(NamedTuple):
     distance_after: Float[Array, ""]
 
 
+@host.only
 def symmetry(apply_fn: ApplyFn, params: Params, inputs: Any, *, check: bool = True) -> Symmetry:
     """The permutations of hidden units that leave a model's function as it is.
 
@@ -100,6 +101,7 @@ def apply_permutation(
     return _permutation.permuted(symmetry, permutations, params)
 
 
+@host.only
 def weight_matching(
     symmetry: Symmetry,
     params_a: Params,
@@ -175,6 +177,7 @@ def weight_matching(
     return _matching(symmetry, best, params_a, params_b)
 
 
+@host.only
 def activation_matching(
     apply_fn: ApplyFn, symmetry: Symmetry, params_a: Params, params_b: Params, stream: Stream
 ) -> Matching:
@@ -233,6 +236,7 @@ def activation_matching(
     return _matching(symmetry, found, params_a, params_b)
 
 
+@host.only
 def match_many(
     symmetry: Symmetry, models: Sequence[Params], *, key: Any = None, max_rounds: int = 20
 ) -> tuple[Matching, ...]:
