@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from tlx.analyses.function import _chance, _intervals, _pairs
+from tlx.analyses.function import _chance, _intervals, _pairs, _samples
 from tlx.analyses.function._multiple_tests import benjamini_hochberg, holm
 from tlx.core import host, public, shown
 
@@ -90,8 +90,8 @@ def mean_over_seeds(values: Any, *, confidence: float = 0.95) -> Estimate:
 
     References: Student, The probable error of a mean, 1908.
     """
-    x = _array("values", values, (1,))
-    _check(confidence)
+    x = _samples.array("values", values, (1,))
+    _samples.check_confidence(confidence)
     of = _intervals.sources(x, x, paired=True)
     value, low, high, error, _ = _intervals.student(of, np.array([1.0, 0.0]), confidence)
     degrees = len(x) - 1.0 if len(x) > 1 else np.nan
@@ -136,7 +136,7 @@ def mean_over_pairs(
       estimate of variance, 1981.
     """
     y = np.asarray(values, np.float64)
-    _check(confidence)
+    _samples.check_confidence(confidence)
     if y.ndim < 1 or len(y) != len(pairs):
         raise ValueError(f"expected values [M, ...] of {len(pairs)} pairs, got shape {y.shape}")
     _pairs.check(pairs)
@@ -180,7 +180,7 @@ def difference_of_means(a: Estimate, b: Estimate, *, confidence: float = 0.95) -
 
     References: B. Welch, 1947, as `difference`.
     """
-    _check(confidence)
+    _samples.check_confidence(confidence)
     value = np.asarray(a.value) - np.asarray(b.value)
     parts = [np.square(np.asarray(one.error, np.float64)) for one in (a, b)]
     variance = parts[0] + parts[1]
@@ -228,7 +228,7 @@ def difference(a: Any, b: Any, *, paired: bool, confidence: float = 0.95) -> Com
     0.01 [0.01, 0.01]
     0.01 [-0.10, 0.12]
     """
-    x, y = _groups(a, b, (1,), paired)
+    x, y = _samples.groups(a, b, (1,), paired)
     return _difference(x, y, paired, confidence)[0]
 
 
@@ -265,11 +265,11 @@ def difference_of_examples(right_a: Any, right_b: Any, *, confidence: float = 0.
       proportions for the paired-sample design, 1998; Q. McNemar, Note on the sampling error of
       the difference between correlated proportions or percentages, 1947.
     """
-    a, b = _array("right_a", right_a, (1,)), _array("right_b", right_b, (1,))
+    a, b = _samples.array("right_a", right_a, (1,)), _samples.array("right_b", right_b, (1,))
     for name, x in (("right_a", a), ("right_b", b)):
         if others := int(np.sum((x != 0) & (x != 1))):
             raise ValueError(f"expected {name} of 0 and 1, got {others} other values")
-    plain, _ = _difference(*_groups(a[None], b[None], (2,), True), True, confidence)
+    plain, _ = _difference(*_samples.groups(a[None], b[None], (2,), True), True, confidence)
     if not a.size:
         return plain
     only_a, only_b = int(np.sum(a > b)), int(np.sum(b > a))
@@ -314,7 +314,7 @@ def over_seeds_and_examples(
       2011; F. Satterthwaite, An approximate distribution of estimates of variance components,
       1946.
     """
-    x, y = _groups(a, b, (2,), paired)
+    x, y = _samples.groups(a, b, (2,), paired)
     return _difference(x, y, paired, confidence)[0]
 
 
@@ -348,7 +348,7 @@ def relative_drop(a: Any, b: Any, *, paired: bool, confidence: float = 0.95) -> 
     References: E. Fieller, Some problems in interval estimation, 1954; Neyshabur, Sedghi, Zhang
       2020, figure 3.
     """
-    x, y = _groups(a, b, (1, 2), paired)
+    x, y = _samples.groups(a, b, (1, 2), paired)
     plain, of = _difference(x, y, paired, confidence)
     if of.means[0] == 0:
         return plain._replace(value=np.nan, low=np.nan, high=np.nan, error=np.nan)
@@ -366,7 +366,7 @@ def relative_drop(a: Any, b: Any, *, paired: bool, confidence: float = 0.95) -> 
 def _difference(
     a: np.ndarray, b: np.ndarray, paired: bool, confidence: float
 ) -> tuple[Comparison, _intervals.Sources]:
-    _check(confidence)
+    _samples.check_confidence(confidence)
     of = _intervals.sources(a, b, paired)
     found = _intervals.student(of, EQUAL, confidence)
     counts = (len(a), len(b)), a.shape[1] if a.ndim == 2 else 0
@@ -376,29 +376,3 @@ def _difference(
 def _plain(values: np.ndarray) -> Any:
     """A float for a scalar."""
     return values if values.ndim else float(values)
-
-
-def _check(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")
-
-
-def _array(name: str, values: Any, axes: tuple[int, ...]) -> np.ndarray:
-    array = np.asarray(values, np.float64)
-    if array.ndim not in axes:
-        kinds = " or ".join({1: "[S]", 2: "[S, N]"}[n] for n in axes)
-        raise ValueError(f"expected {name} as an array {kinds}, got shape {array.shape}")
-    return array
-
-
-def _groups(a: Any, b: Any, axes: tuple[int, ...], paired: bool) -> tuple[np.ndarray, np.ndarray]:
-    x, y = _array("a", a, axes), _array("b", b, axes)
-    if x.shape[1:] != y.shape[1:]:
-        raise ValueError(
-            f"expected a and b on the same examples, got shapes {x.shape} and {y.shape}"
-        )
-    if paired and len(x) != len(y):
-        raise ValueError(
-            f"expected as many seeds of a as of b for paired=True, got {len(x)} and {len(y)}"
-        )
-    return x, y
