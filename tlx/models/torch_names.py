@@ -6,7 +6,6 @@ those of their authors (`tlx.models.torch_schemes`).
 
 import functools
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -127,12 +126,15 @@ def not_floats(tensors: Mapping[str, Any]) -> list[str]:
     ]
 
 
-@functools.lru_cache(maxsize=16)  # tracing takes seconds, and is asked for several times
-def shapes(module: nn.Module, channels: int = 3) -> Mapping[str, Any]:
+def shapes(module: nn.Module, channels: int = 3) -> dict[str, Any]:
     """The model's leaves by name, "params/…" and "batch_stats/…", as shapes and dtypes."""
+    return dict(_shapes(module, channels))
+
+
+@functools.lru_cache(maxsize=16)  # tracing takes seconds, and is asked for several times
+def _shapes(module: nn.Module, channels: int) -> Mapping[str, Any]:
     inputs = jax.ShapeDtypeStruct((1, 64, 64, channels), jnp.float32)
-    found = tree.named_leaves(jax.eval_shape(module.init, jax.random.key(0), inputs))
-    return MappingProxyType(found)
+    return tree.named_leaves(jax.eval_shape(module.init, jax.random.key(0), inputs))
 
 
 def from_torch(
