@@ -14,7 +14,13 @@ from tlx.core import checks
 
 
 def number(
-    field: str, value: Any, *, low: float, high: float = math.inf, open_low: bool = False
+    field: str,
+    value: Any,
+    *,
+    low: float,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
 ) -> list[str]:
     """A problem unless `value` is a finite int or float between `low` and `high`.
 
@@ -22,15 +28,17 @@ def number(
       field: name of the field, which starts the message.
       value: anything.
       low: smallest value allowed (not allowed itself if `open_low`).
-      high: largest value allowed.
+      high: largest value allowed (not allowed itself if `open_high`).
       open_low: whether `low` itself is excluded.
+      open_high: whether `high` itself is excluded.
     """
     left = f"above {low:g}" if open_low else f"of at least {low:g}"
-    wanted = f"a number {left}" + ("" if high == math.inf else f" and at most {high:g}")
+    right = "below" if open_high else "at most"
+    wanted = f"a number {left}" + ("" if high == math.inf else f" and {right} {high:g}")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value):
         return [f"{field}: expected {wanted}, got {value!r}"]
-    if value < low or value > high or (open_low and value == low):
+    if value < low or value > high or (open_low and value == low) or (open_high and value == high):
         return [f"{field}: expected {wanted}, got {value!r}"]
     return []
 

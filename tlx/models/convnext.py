@@ -38,6 +38,7 @@ class ConvNeXt(layout.Backbone):
       width: channels of the first stage; they double with each stage.
       head_init: "zeros" or "uniform" (PyTorch's default for linear layers).
       dtype: of the computation; parameters, pooled features and logits are float32.
+      remat: compute the inside of each block again for its gradient instead of keeping it.
 
     Raises:
       ValueError: a field out of range (at construction); inputs without four axes, or too small
@@ -50,6 +51,7 @@ class ConvNeXt(layout.Backbone):
     width: int = 96
     head_init: str = "zeros"
     dtype: str = "float32"
+    remat: bool = False
 
     def __post_init__(self) -> None:
         layout.check_stages(self)
@@ -88,8 +90,9 @@ class ConvNeXt(layout.Backbone):
         found["stem"] = x = _Stem(self.width, name="stem")(x)
         names = layout.block_names(self.stage_sizes)
         shapes = layout.block_shapes(self.stage_sizes, self.width)
+        block = layout.kept_small(_Block, self.remat)
         for name, (width, stride) in zip(names, shapes, strict=True):
-            found[name] = x = _Block(width, stride, name=name)(x)
+            found[name] = x = block(width, stride, name=name)(x)
         found["pooled"] = layer_norm(layout.pooled_mean(x), name="norm")
         found["logits"] = layout.Head(self.num_classes, self.head_init, name="head")(
             found["pooled"]

@@ -34,6 +34,7 @@ class FixupResNet(layout.Backbone):
         (3x3, stride 1, no pooling), for images of about 32x32.
       head_init: "zeros" or "uniform" (PyTorch's default, the paper's "nzfc").
       dtype: of the computation; parameters, pooled features and logits are float32.
+      remat: compute the inside of each block again for its gradient instead of keeping it.
 
     Raises:
       ValueError: a field out of range (at construction); inputs without four axes (at call).
@@ -47,6 +48,7 @@ class FixupResNet(layout.Backbone):
     stem: str = "imagenet"
     head_init: str = "zeros"
     dtype: str = "float32"
+    remat: bool = False
 
     def __post_init__(self) -> None:
         layout.check_fields(self)
@@ -74,7 +76,7 @@ class FixupResNet(layout.Backbone):
         found: layout.Features = OrderedDict()
         x = Stem(self.width, self.stem, name="stem")(layout.checked_inputs(inputs, self.dtype))
         found["stem"] = x
-        block = Bottleneck if self.block == "bottleneck" else Basic
+        block = layout.kept_small(Bottleneck if self.block == "bottleneck" else Basic, self.remat)
         names = layout.block_names(self.stage_sizes)
         shapes = layout.block_shapes(self.stage_sizes, self.width)
         for name, (width, stride) in zip(names, shapes, strict=True):

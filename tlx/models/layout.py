@@ -1,5 +1,6 @@
 """The common parts of all models: depths, names of modules and layers, head, initialisers."""
 
+import inspect
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -199,6 +200,20 @@ class Backbone(nn.Module):
         without it `train` changes nothing.
         """
         return self.features(inputs, train)["logits"]
+
+
+def kept_small(block: type[nn.Module], remat: bool) -> Any:
+    """The kind of block, or one of which the gradient keeps the input only (rematerialisation).
+
+    Its inside is computed a second time, a third more work in all, and the memory of activations
+    is that of one block and of every block's input. Names and numbers are the same up to rounding.
+    T. Chen et al., Training deep nets with sublinear memory cost, 2016.
+    """
+    if not remat:
+        return block
+    # `train`, where a block takes it, is not traced
+    takes = len(inspect.signature(block.__call__).parameters)
+    return nn.remat(block, static_argnums=tuple(range(2, takes)))
 
 
 class Head(nn.Module):

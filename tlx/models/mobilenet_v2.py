@@ -57,6 +57,7 @@ class MobileNetV2(layout.Backbone):
       width: factor on all channels, above 0; the last 1,280 do not shrink.
       head_init: "zeros" or "uniform" (PyTorch's default for linear layers).
       dtype: of the computation; parameters, statistics, pooled features and logits are float32.
+      remat: compute the inside of each block again for its gradient instead of keeping it.
 
     Raises:
       ValueError: a field out of range (at construction); inputs without four axes (at call).
@@ -68,6 +69,7 @@ class MobileNetV2(layout.Backbone):
     width: float = 1.0
     head_init: str = "zeros"
     dtype: str = "float32"
+    remat: bool = False
 
     def __post_init__(self) -> None:
         _check(self)
@@ -99,11 +101,11 @@ class MobileNetV2(layout.Backbone):
         x = layout.checked_inputs(inputs, self.dtype)
         x = _Outer(channels(FIRST, self.width), 3, 2, name="stem")(x, train)
         found["stem"] = x
-        names = iter(self._blocks)
+        names, kind = iter(self._blocks), layout.kept_small(_Block, self.remat)
         for expansion, features, blocks, stride in self.stages:
             for block in range(blocks):
                 name = next(names)
-                made = _Block(
+                made = kind(
                     channels(features, self.width), expansion, 1 if block else stride, name=name
                 )
                 x = found[name] = made(x, train)

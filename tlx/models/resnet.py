@@ -36,6 +36,7 @@ class ResNet(layout.Backbone):
         (3x3, stride 1, no pooling), for images of about 32x32.
       head_init: "zeros" or "uniform" (PyTorch's default).
       dtype: of the computation; parameters, statistics, pooled features and logits are float32.
+      remat: compute the inside of each block again for its gradient instead of keeping it.
 
     Raises:
       ValueError: a field out of range (at construction); inputs without four axes (at call).
@@ -49,6 +50,7 @@ class ResNet(layout.Backbone):
     stem: str = "imagenet"
     head_init: str = "zeros"
     dtype: str = "float32"
+    remat: bool = False
 
     def __post_init__(self) -> None:
         layout.check_fields(self)
@@ -76,7 +78,7 @@ class ResNet(layout.Backbone):
         x = layout.checked_inputs(inputs, self.dtype)
         x = Stem(self.width, self.stem, name="stem")(x, train)
         found["stem"] = x
-        block = Bottleneck if self.block == "bottleneck" else Basic
+        block = layout.kept_small(Bottleneck if self.block == "bottleneck" else Basic, self.remat)
         names = layout.block_names(self.stage_sizes)
         shapes = layout.block_shapes(self.stage_sizes, self.width)
         for name, (width, stride) in zip(names, shapes, strict=True):

@@ -39,6 +39,7 @@ class ViT(layout.Backbone):
       head_init: "zeros" or "uniform" (PyTorch's default for linear layers).
       dtype: of the computation; parameters, pooled features and logits are float32, and attention
         weights are taken in float32.
+      remat: compute the inside of each block again for its gradient instead of keeping it.
 
     Raises:
       ValueError: a field out of range (at construction); inputs without four axes, or with sides
@@ -55,6 +56,7 @@ class ViT(layout.Backbone):
     grid: int = 14
     head_init: str = "zeros"
     dtype: str = "float32"
+    remat: bool = False
 
     def __post_init__(self) -> None:
         fields = ("num_classes", "patch", "width", "depth", "heads", "grid")
@@ -99,8 +101,9 @@ class ViT(layout.Backbone):
                 f"pixels, got {x.shape[1]} x {x.shape[2]}; resize or pad them (data.fit)."
             )
         found["stem"] = x = _Stem(self.width, self.patch, self.grid, name="stem")(x)
+        block = layout.kept_small(_Block, self.remat)
         for name in self._blocks:
-            x = _Block(self.heads, self.mlp or 4 * self.width, name=name)(x)
+            x = block(self.heads, self.mlp or 4 * self.width, name=name)(x)
             found[name] = x
         found["pooled"] = layer_norm(layout.widened(x[:, 0]), name="norm")
         found["logits"] = layout.Head(self.num_classes, self.head_init, name="head")(

@@ -18,15 +18,16 @@ KEPT_BYTES = 256 * 2**20
 USED = ("inputs", "labels", "mask")
 
 
-def require_divisible(batch_size: int, mesh: Mesh) -> None:
-    """Raises unless the devices divide the training batch.
+def require_divisible(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
+    """Raises unless the devices divide each of the parts of a training batch.
 
     Raises:
-      ValueError: naming both numbers.
+      ValueError: naming the numbers.
     """
-    if batch_size % mesh.size:
+    if batch_size % (mesh.size * parts):
+        of = f" times accumulate ({parts})" if parts > 1 else ""
         raise ValueError(
-            f"data.batch_size: expected a multiple of the {mesh.size} devices, got "
+            f"data.batch_size: expected a multiple of the {mesh.size} devices{of}, got "
             f"{batch_size}; change it, or train on fewer devices (mesh=make_mesh(devices[:n]))"
         )
 

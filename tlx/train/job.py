@@ -108,7 +108,7 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh, origin: checkpoints.Origi
     Raises:
       ValueError: the devices do not divide the batch, or as data and models.
     """
-    feed.require_divisible(spec.data.batch_size, mesh)
+    feed.require_divisible(spec.data.batch_size, mesh, spec.accumulate)
     module = make_module(spec)
     examples.log_left_out(spec.data)
     splits = [name for name in examples.SPLITS if name != "valid" or spec.data.valid_size]
@@ -119,6 +119,9 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh, origin: checkpoints.Origi
         mixup=float(spec.mixup),
         optim=optim.static_of(spec.optim),
         num_processes=jax.process_count() if spec.mixup else 1,
+        label_smoothing=float(spec.label_smoothing),
+        accumulate=spec.accumulate,
+        ema=float(spec.ema),
     )
     return Job(
         spec=spec,
@@ -178,5 +181,6 @@ def new_state(job: Job) -> TrainState:
     """The state before the first step, on the devices."""
     shape = (1, job.spec.data.image_size, job.spec.data.image_size, job.spec.data.channels)
     variables, _ = initial.initial_variables(job.spec, job.module, shape)
-    state = make_state(variables, optim.static_of(job.spec.optim), job.spec.seed)
+    static, averaged = optim.static_of(job.spec.optim), bool(job.spec.ema)
+    state = make_state(variables, static, job.spec.seed, averaged=averaged)
     return sharding.replicate(state, job.mesh)

@@ -105,11 +105,27 @@ def make_loss(name: str) -> Loss:
     return LOSSES[name]
 
 
+def smoothed(targets: Float[Array, "B C"], share: float) -> Float[Array, "B C"]:
+    """`(1 − share)·targets + share / C`, the targets themselves for share 0.
+
+    C. Szegedy et al., Rethinking the inception architecture for computer vision, 2016.
+    """
+    if not share:
+        return targets
+    return (1 - share) * targets + share / targets.shape[-1]
+
+
 def masked_mean(values: Float[Array, " B"], mask: Bool[Array, " B"]) -> Float[Array, ""]:
     """The mean over the rows where `mask` is True; 0 where there are none.
 
     Masked values change nothing, not even NaN; their gradient is zero as long as they are
     finite.
     """
-    count = jnp.maximum(jnp.sum(mask, dtype=jnp.int32), 1)
-    return jnp.sum(jnp.where(mask, values, jnp.zeros_like(values))) / count.astype(values.dtype)
+    return masked_sum(values, mask, jnp.maximum(jnp.sum(mask, dtype=jnp.int32), 1))
+
+
+def masked_sum(
+    values: Float[Array, " B"], mask: Bool[Array, " B"], rows: Int[Array, ""]
+) -> Float[Array, ""]:
+    """The sum over the rows where `mask` is True, over a number of rows."""
+    return jnp.sum(jnp.where(mask, values, jnp.zeros_like(values))) / rows.astype(values.dtype)

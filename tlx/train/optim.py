@@ -1,4 +1,4 @@
-"""SGD as PyTorch defines it, with a learning rate for each label, built from optax.
+"""SGD, AdamW and LAMB, with a learning rate for each label, built from optax.
 
 Hyper-parameters are arguments of `update`, so that runs which differ only in them share
 compiled code; what shapes the computation (rules, Nesterov, clipping or not) is static.
@@ -23,6 +23,7 @@ KERNEL_NAMES = ("kernel", "embedding")
 class Static:
     """The part of an `OptimSpec` that determines the compiled code."""
 
+    name: str
     nesterov: bool
     kernels_only: bool
     rules: tuple[tuple[str, float], ...]
@@ -38,6 +39,8 @@ class Hyper(NamedTuple):
     weight_decay: Any
     l2_to_init: Any
     grad_clip: Any
+    beta2: Any
+    epsilon: Any
 
 
 class PullState(NamedTuple):
@@ -49,6 +52,7 @@ class PullState(NamedTuple):
 def static_of(spec: OptimSpec) -> Static:
     """The part of the spec that determines the compiled code."""
     return Static(
+        name=spec.name,
         nesterov=spec.nesterov,
         kernels_only=spec.weight_decay_on == "kernels",
         rules=tuple((pattern, float(multiplier)) for pattern, multiplier in spec.rules),
@@ -61,9 +65,8 @@ def static_of(spec: OptimSpec) -> Static:
 def hyper_of(spec: OptimSpec) -> Hyper:
     """The numbers of the spec as float32 scalars; an unused `grad_clip` is infinite."""
     clip = float("inf") if spec.grad_clip is None else spec.grad_clip
-    return Hyper(
-        *(jnp.float32(x) for x in (spec.momentum, spec.weight_decay, spec.l2_to_init, clip))
-    )
+    numbers = (spec.momentum, spec.weight_decay, spec.l2_to_init, clip, spec.beta2, spec.epsilon)
+    return Hyper(*map(jnp.float32, numbers))
 
 
 def make_labels(rules: tuple[tuple[str, float], ...], params: Params) -> Labels:
@@ -125,20 +128,22 @@ def make_optimizer(
       `init(params)` and `update(grads, state, params, *, learning_rate, hyper=…)`, with
       `learning_rate` a float32 scalar and `hyper` a `Hyper` (by default the spec's). The
       updates are added to the weights (`optax.apply_updates`). Order: frozen gradients are
-      zeroed, then clipping by global norm, decay, pull to the initial weights, momentum,
-      rate. The state holds the momentum, and the initial weights if there is a pull.
+      zeroed, then clipping by global norm; of "sgd" decay, pull to the initial weights, momentum,
+      of the others their averages, decay, pull, the ratio of norms; the rate. The state holds the
+      averages, and the initial weights if there is a pull.
 
-    Numerics: equal to PyTorch's SGD up to rounding of the last bit.
+    Numerics: equal to PyTorch's SGD up to rounding of the last bit, and to AdamW up to some.
     """
     static = spec if isinstance(spec, Static) else static_of(spec)
     pieces = [_freeze(labels)]
     if static.clipped:
         pieces.append(_clip())
-    pieces.append(_decay(static.kernels_only))
-    if static.pulled:
-        pieces.append(_pull())
-    pieces += [_momentum(static.nesterov), _rates(labels)]
-    chain = optax.chain(*pieces)
+    away = [_decay(static.kernels_only), *([_pull()] if static.pulled else [])]
+    if static.name == "sgd":
+        pieces += [*away, _momentum(static.nesterov)]
+    else:
+        pieces += [_adam(), *away, *([_trust()] if static.name == "lamb" else [])]
+    chain = optax.chain(*pieces, _rates(labels))
     if isinstance(spec, Static):
         return chain
     hyper = hyper_of(spec)
@@ -213,6 +218,49 @@ def _momentum(nesterov: bool) -> optax.GradientTransformationExtraArgs:
         return piece.update(updates, state, params)
 
     return optax.GradientTransformationExtraArgs(optax.trace(0.0).init, update)
+
+
+class AdamState(NamedTuple):
+    """The decaying averages of the gradient and of its square, and the number of updates."""
+
+    count: Any
+    mean: Params
+    square: Params
+
+
+def _adam() -> optax.GradientTransformationExtraArgs:
+    # not optax.scale_by_adam, whose decays may not be arrays under strict promotion of dtypes
+    def init(params: Params) -> AdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return AdamState(jnp.int32(0), zeros, jax.tree.map(jnp.copy, zeros))
+
+    def update(updates: Any, state: AdamState, params: Any = None, **extra: Any) -> Any:
+        beta1, beta2 = extra["hyper"].momentum, extra["hyper"].beta2
+        count = state.count + 1
+        times = count.astype(jnp.float32)
+
+        def averaged(beta: Any, old: Params, new: Params) -> tuple[Params, Params]:
+            kept = jax.tree.map(lambda x, y: _in(x, beta) * x + _in(x, 1 - beta) * y, old, new)
+            return kept, jax.tree.map(lambda x: x / _in(x, 1 - beta**times), kept)
+
+        mean, m = averaged(beta1, state.mean, updates)
+        square, v = averaged(beta2, state.square, jax.tree.map(jnp.square, updates))
+        epsilon = extra["hyper"].epsilon
+        ratio = jax.tree.map(lambda x, y: x / (jnp.sqrt(y) + _in(y, epsilon)), m, v)
+        return ratio, AdamState(count, mean, square)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _in(leaf: Any, number: Any) -> Any:
+    return number.astype(leaf.dtype)
+
+
+def _trust() -> optax.GradientTransformationExtraArgs:
+    piece = optax.scale_by_trust_ratio()
+    return _stateless(
+        lambda updates, params, extra: piece.update(updates, optax.EmptyState(), params)[0]
+    )
 
 
 def _rates(labels: Labels) -> optax.GradientTransformationExtraArgs:

@@ -173,7 +173,9 @@ def _go_back(job: Job, step: int, what: str) -> None:
 
 def resume_tree(state: TrainState) -> dict[str, Any]:
     """The content of a checkpoint besides the weights, so that the run can continue."""
-    return {"opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
+    found = {"opt_state": state.opt_state, "key": jax.random.key_data(state.key)}
+    # a checkpoint's weights are the average, where one is kept
+    return found if state.average is None else {**found, "trained": state.trained}
 
 
 def resumed_state(job: Job, step: int) -> TrainState:
@@ -186,11 +188,14 @@ def resumed_state(job: Job, step: int) -> TrainState:
     fresh = job_lib.new_state(job)
     variables = checkpoints.restore(job.workdir, step, as_numpy=True)
     resume = checkpoints.restore_resume(job.workdir, step, resume_tree(fresh))
+    average = None if fresh.average is None else variables
+    trained = dict(resume.get("trained", variables))
     state = dataclasses.replace(
         fresh,
         step=jnp.int32(step),
-        params=variables.pop("params"),
-        collections=variables,
+        params=trained.pop("params"),
+        collections=trained,
+        average=average,
         opt_state=resume["opt_state"],
         key=jax.random.wrap_key_data(resume["key"]),
     )

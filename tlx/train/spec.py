@@ -15,10 +15,9 @@ from tlx.config import problems as check
 from tlx.config import serial
 from tlx.config.typed import tuples
 from tlx.data.spec import DataSpec
+from tlx.train.optim_spec import OptimSpec as OptimSpec
 
 LOSSES = ("softmax", "multilabel")
-SCHEDULES = ("constant", "step", "cosine")
-DECAY_ON = ("all", "kernels")
 STEP_RULES = ("none", "log2")
 HEAD = "head"
 HEADS = ("zeros", "random", "keep")
@@ -54,79 +53,6 @@ class ModelSpec:
             except (ValueError, TypeError) as error:
                 found.append(f"name, options: {error}")
         return found
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OptimSpec:
-    """SGD as PyTorch defines it, with rules by name.
-
-    With `g` the gradient, `w` the weights and `w0` the initial ones:
-    `g += weight_decay·w + l2_to_init·(w − w0)`, `buf = momentum·buf + g`,
-    `w −= rate(step)·multiplier·(g + momentum·buf if nesterov else buf)`.
-
-    Attributes:
-      rate: base learning rate, above 0.
-      momentum: in [0, 1].
-      nesterov: whether to look ahead.
-      weight_decay: at least 0.
-      weight_decay_on: "all" leaves (as the paper's code), or "kernels": leaves whose last
-        name is "kernel" or "embedding".
-      schedule: "constant", "step" (times `factor` at each of `boundaries`) or "cosine"
-        (from `rate` after the warm-up to 0 at the end).
-      boundaries: steps of "step", increasing.
-      factor: the factor by which "step" multiplies the rate.
-      warmup_steps: step n below it has rate·(n + 1)/warmup_steps.
-      rules: pairs (regular expression that matches within the leaf name "params/head/bias",
-        multiplier of the rate); multiplier 0 freezes. Leaves that no rule matches have 1;
-        a leaf that two rules match with different multipliers, or a rule that matches
-        nothing, is an error when the run starts.
-      freeze: modules (of the model's `module_names`) whose function does not change: their
-        weights and batch statistics stay bit for bit, batch normalisation in them uses its running
-        statistics in training too, and they need neither gradients of their weights nor optimiser
-        state.
-      l2_to_init: strength of the pull towards the initial weights, at least 0.
-      grad_clip: largest global norm of the gradient (before decay), above 0; None: no clipping.
-    """
-
-    rate: float
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 1e-4
-    weight_decay_on: str = "all"
-    schedule: str = "constant"
-    boundaries: tuple[int, ...] = ()
-    factor: float = 0.1
-    warmup_steps: int = 0
-    rules: tuple[tuple[str, float], ...] = ()
-    freeze: tuple[str, ...] = ()
-    l2_to_init: float = 0.0
-    grad_clip: float | None = None
-
-    def problems(self) -> list[str]:
-        """Every problem with the values, in words."""
-        found = check.number("rate", self.rate, low=0, open_low=True)
-        found += check.number("momentum", self.momentum, low=0, high=1)
-        found += check.flag("nesterov", self.nesterov)
-        found += check.number("weight_decay", self.weight_decay, low=0)
-        found += check.choice("weight_decay_on", self.weight_decay_on, DECAY_ON)
-        found += check.choice("schedule", self.schedule, SCHEDULES)
-        found += check.increasing("boundaries", self.boundaries, low=1)
-        found += check.number("factor", self.factor, low=0)
-        found += check.integer("warmup_steps", self.warmup_steps, low=0)
-        found += check.number("l2_to_init", self.l2_to_init, low=0)
-        if self.grad_clip is not None:
-            found += check.number("grad_clip", self.grad_clip, low=0, open_low=True)
-        if self.schedule == "step" and not self.boundaries:
-            found.append(
-                "boundaries: expected at least one step for schedule 'step', got none; "
-                "give the steps, or use schedule 'constant'"
-            )
-        if self.schedule in ("constant", "cosine") and self.boundaries:
-            found.append(
-                f"boundaries: expected none for schedule {self.schedule!r}, "
-                f"got {self.boundaries!r}; use schedule 'step', or leave them out"
-            )
-        return found + check.rules("rules", self.rules) + check.names("freeze", self.freeze)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -248,7 +174,15 @@ class RunSpec:
       data: training and test data, batch size and augmentation (`tlx.data.spec.DataSpec`).
       optim: the optimiser.
       loss: "softmax" (one class an example) or "multilabel" (a logit for each label).
+      label_smoothing: share of each target that is spread evenly over all classes in training, in
+        [0, 1); of "softmax".
       mixup: parameter of the Beta distribution of mixup; 0: none.
+      accumulate: parts in which a batch is computed one after another, in the memory of one; their
+        gradients are summed, so that the step is that of the whole batch, up to rounding. Batch
+        normalisation uses the statistics of its part.
+      ema: decay of the exponential moving average of weights and batch statistics, in [0, 1): after
+        a step `a = ema·a + (1 − ema)·w`, from a = w at step 0. It is then what is evaluated, saved
+        and compared as the run's weights; 0: the weights themselves.
       num_steps: optimiser steps; 0 only evaluates and saves the initial weights.
       eval_every: evaluate train and test sets every n steps, at step 0 and at the end.
       log_every: write the loss of the current batch every n steps; 0: never.
@@ -266,7 +200,10 @@ class RunSpec:
     num_steps: int
     eval_every: int
     loss: str = "softmax"
+    label_smoothing: float = 0.0
     mixup: float = 0.0
+    accumulate: int = 1
+    ema: float = 0.0
     log_every: int = 0
     checkpoint: CheckpointSpec = CheckpointSpec()
     init_from: InitFrom | None = None
@@ -278,6 +215,11 @@ class RunSpec:
         found += check.integer("seed", self.seed, low=0, high=2**31 - 1)
         found += check.choice("loss", self.loss, LOSSES)
         found += check.number("mixup", self.mixup, low=0)
+        found += check.number(
+            "label_smoothing", self.label_smoothing, low=0, high=1, open_high=True
+        )
+        found += check.number("ema", self.ema, low=0, high=1, open_high=True)
+        found += check.integer("accumulate", self.accumulate, low=1)
         found += check.integer("num_steps", self.num_steps, low=0)
         found += check.integer("eval_every", self.eval_every, low=1)
         found += check.integer("log_every", self.log_every, low=0)
@@ -293,6 +235,15 @@ class RunSpec:
 
     def _cross_problems(self) -> list[str]:
         found = []
+        if self.label_smoothing and self.loss != "softmax":
+            found.append(
+                f"label_smoothing: expected 0 for loss {self.loss!r}, which has no classes"
+            )
+        if self.data.batch_size % self.accumulate:
+            found.append(
+                f"accumulate: expected a divisor of data.batch_size ({self.data.batch_size}), got "
+                f"{self.accumulate}"
+            )
         if self.optim.warmup_steps > self.num_steps:
             found.append(
                 f"optim.warmup_steps: expected at most num_steps ({self.num_steps}), "

@@ -31,6 +31,7 @@ class TrainState:
       opt_state: state of the optimiser, for the modules that are trained.
       key: typed PRNG key of the run; each step folds its number in.
       bad_step: int32, the first step with a loss or gradient that was not finite, or `NEVER`.
+      average: the moving average of the variables; None where none is kept.
     """
 
     step: Int32[Array, ""]
@@ -39,10 +40,16 @@ class TrainState:
     opt_state: Any
     key: Key[Array, ""]
     bad_step: Int32[Array, ""]
+    average: Params = None
 
     @property
     def variables(self) -> dict[str, Params]:
-        """The variables that the model is applied with: {"params": …, "batch_stats": …}."""
+        """What is evaluated and saved: {"params": …, "batch_stats": …}, or their average."""
+        return self.trained if self.average is None else dict(self.average)
+
+    @property
+    def trained(self) -> dict[str, Params]:
+        """The variables that the next step goes on from."""
         return {"params": self.params, **self.collections}
 
 
@@ -69,13 +76,16 @@ def _compiled_init() -> Any:
     return jax.jit(_init, static_argnums=0, compiler_options=options)
 
 
-def make_state(variables: Params, static: optim_lib.Static, seed: int) -> TrainState:
+def make_state(
+    variables: Params, static: optim_lib.Static, seed: int, *, averaged: bool = False
+) -> TrainState:
     """The state before the first step.
 
     Args:
       variables: {"params": …, further collections}; copied, since steps donate their state.
       static: of the optimiser.
       seed: of the run.
+      averaged: whether a moving average is kept.
     """
     collections = {name: value for name, value in variables.items() if name != "params"}
     params = jax.tree.map(jnp.array, variables["params"])
@@ -87,6 +97,7 @@ def make_state(variables: Params, static: optim_lib.Static, seed: int) -> TrainS
         opt_state=optim_lib.trained_optimizer(static, params).init(trained),
         key=jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"train")),
         bad_step=jnp.int32(NEVER),
+        average=jax.tree.map(jnp.array, dict(variables)) if averaged else None,
     )
 
 

@@ -29,6 +29,9 @@ class StepConfig:
       mixup: parameter of mixup's Beta distribution; 0: none.
       optim: static part of the optimiser.
       num_processes: of the run, if there is mixup; 1 otherwise.
+      label_smoothing: the share of each target that all classes get.
+      accumulate: parts of a batch, one after another.
+      ema: decay of the average of the variables; 0: none is kept.
     """
 
     module: nn.Module
@@ -36,6 +39,9 @@ class StepConfig:
     mixup: float
     optim: optim.Static
     num_processes: int = 1
+    label_smoothing: float = 0.0
+    accumulate: int = 1
+    ema: float = 0.0
 
 
 class StepInputs(NamedTuple):
@@ -72,19 +78,9 @@ def step(
       targets under mixup) and "accuracy" (the same), int32 "count" and "bad_step" (the
       state's).
     """
-    loss = losses.make_loss(config.loss)
-    inputs, targets, mask = _prepared(config, state, batch)
-
-    freeze = config.optim.freeze
-    trained, frozen = optim.split(state.params, freeze)
-
-    def loss_of(trained: Params) -> tuple[Array, tuple[Array, Params]]:
-        variables = {"params": {**trained, **frozen}, **state.collections}
-        logits, collections = _apply(config.module, variables, inputs, mask, freeze)
-        value = losses.masked_mean(loss.per_example(logits, targets), mask)
-        return value, (losses.masked_mean(loss.right(logits, targets), mask), collections)
-
-    (value, (accuracy, collections)), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    trained, frozen = optim.split(state.params, config.optim.freeze)
+    found = _gradients(config, trained, frozen, state, _prepared(config, state, batch))
+    (value, accuracy, count), collections, grads = found
     updates, opt_state = optim.trained_optimizer(config.optim, state.params).update(
         grads, state.opt_state, trained, learning_rate=numbers.rate, hyper=numbers.hyper
     )
@@ -97,13 +93,63 @@ def step(
         opt_state=opt_state,
         bad_step=jnp.where(is_bad, state.step, state.bad_step),
     )
-    count = jnp.sum(mask, dtype=jnp.int32)
+    if config.ema:
+        after = dataclasses.replace(after, average=_averaged(config.ema, state.average, after))
     return after, {
         "loss": value,
         "accuracy": accuracy,
         "count": count,
         "bad_step": after.bad_step,
     }
+
+
+def _gradients(
+    config: StepConfig, trained: Params, frozen: Params, state: TrainState, batch: Any
+) -> tuple[tuple[Array, Array, Array], Params, Params]:
+    """Loss, accuracy and count of the batch, the collections after it, and the gradient.
+
+    Sums over the parts of the batch, each over the number of rows that count in all of them.
+    """
+    loss, parts = losses.make_loss(config.loss), config.accumulate
+    count = jnp.sum(batch[2], dtype=jnp.int32)
+    rows = jnp.maximum(count, 1)
+
+    def loss_of(trained: Params, collections: Params, part: Any) -> Any:
+        inputs, targets, mask = part
+        variables = {"params": {**trained, **frozen}, **collections}
+        logits, after = _apply(config.module, variables, inputs, mask, config.optim.freeze)
+        smooth = losses.smoothed(targets, config.label_smoothing)
+        value = losses.masked_sum(loss.per_example(logits, smooth), mask, rows)
+        return value, (losses.masked_sum(loss.right(logits, targets), mask, rows), after)
+
+    gradient = jax.value_and_grad(loss_of, has_aux=True)
+    if parts == 1:
+        (value, (right, after)), grads = gradient(trained, state.collections, batch)
+        return (value, right, count), after, grads
+
+    def one(carry: Any, part: Any) -> tuple[Any, None]:
+        collections, sums = carry
+        (value, (right, after)), grads = gradient(trained, collections, part)
+        return (after, jax.tree.map(jnp.add, sums, (value, right, grads))), None
+
+    # part i has every n-th row from row i on: on each device rows of its own
+    split = jax.tree.map(
+        lambda x: jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1), batch
+    )
+    zero = jnp.zeros((), jnp.float32)
+    start = (state.collections, (zero, zero, jax.tree.map(jnp.zeros_like, trained)))
+    (after, (value, right, grads)), _ = jax.lax.scan(one, start, split)
+    return (value, right, count), after, grads
+
+
+def _averaged(decay: float, average: Params, state: TrainState) -> Params:
+    """The moving average after a step."""
+
+    def one(old: Array, new: Array) -> Array:
+        kept = jnp.asarray(decay, old.dtype)
+        return kept * old + (1 - kept) * new.astype(old.dtype)
+
+    return jax.tree.map(one, average, {"params": state.params, **state.collections})
 
 
 def _prepared(config: StepConfig, state: TrainState, batch: Batch) -> tuple[Array, Array, Array]:
