@@ -15,6 +15,7 @@ from tlx.data.transform import transform
 from tlx.models import torch_names
 from tlx.studies.spec import StudySpec
 from tlx.train import optim
+from tlx.train.optim_spec import OptimSpec
 from tlx.train.schedules import rate_at
 from tlx.train.state import make_state
 from tlx.train.step import StepConfig, StepInputs, step
@@ -37,7 +38,7 @@ def first_key():
     return make_state({"params": {"head": {"kernel": jnp.zeros(1)}}}, PLAIN, 0).key
 
 
-PLAIN = optim.Static(nesterov=False, kernels_only=False, rules=(), pulled=False, clipped=False)
+PLAIN = optim.static_of(OptimSpec(rate=0.1))
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def options(name: str) -> tuple[str, ...]:
       ValueError: the model is not known; the message names the nearest and all known ones.
 
     >>> options("fixup_resnet18")
-    ('block', 'head_init', 'stage_sizes', 'stem', 'width')
+    ('block', 'head_init', 'remat', 'stage_sizes', 'stem', 'width')
     """
     model = _find(name)
     cls: Any = model.func if isinstance(model, functools.partial) else model
