@@ -6,6 +6,7 @@
 | "center_crop:224" | the centre, with zeros where the image is smaller (CenterCrop) |
 | "resized_crop:224" | a random part of random shape, resized (RandomResizedCrop) |
 | "affine" | turned by up to 15°, shifted by up to 5 %, scaled by up to 5 % (RandomAffine) |
+| "randaugment:9" | two of fourteen operations at magnitude 9 of 30 (RandAugment) |
 | "equalize" | grey: histogram equalised (OpenCV's equalizeHist) |
 | "float" | from here on in float32: what follows does not round to grey levels |
 | "resize_long:224" | longer side 224, bilinear between four pixels (OpenCV's resize) |
@@ -19,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tlx.core.checks import unknown
-from tlx.data import host_ops
+from tlx.data import host_ops, randaugment
 
 
 class HostOp(NamedTuple):
@@ -58,6 +59,7 @@ _KINDS = {
     "pad": _Kind(host_ops.pad, has_size=True, is_square=True),
     "resize_long": _Kind(host_ops.resize_long, has_size=True),
     "resize_short": _Kind(host_ops.resize_short, has_size=True),
+    "randaugment": _Kind(randaugment.randaugment, has_size=True, is_random=True),
     "resized_crop": _Kind(host_ops.resized_crop, has_size=True, is_square=True, is_random=True),
 }
 
@@ -116,6 +118,8 @@ def order_problem(texts: Sequence[str], augment: Sequence[str]) -> str | None:
         return None
     if "resized_crop" in augment:
         return f"expected no {FLOAT!r} with augment 'resized_crop', which takes the place of fit"
+    if any(text.startswith("randaugment") for text in augment):
+        return f"expected no {FLOAT!r} with augment 'randaugment', which is of grey levels"
     after = [t for t in texts[texts.index(FLOAT) + 1 :] if t.partition(":")[0] not in IN_FLOAT]
     if not after:
         return None

@@ -8,9 +8,10 @@ from typing import Any
 from tlx.core.checks import unknown
 from tlx.data import recipe, sources
 from tlx.data.block_permutations import block_sizes
+from tlx.data.randaugment import LARGEST
 
-AUGMENTS = ("affine", "crop", "flip", "resized_crop")
-HOST_AUGMENTS = ("affine", "resized_crop")
+AUGMENTS = ("affine", "crop", "flip", "randaugment", "resized_crop")
+HOST_AUGMENTS = ("affine", "randaugment", "resized_crop")
 """Those of the decoded image at its own size, done on the host when it is read."""
 
 SHUFFLES = ("none", "block", "channel_block", "pixel")
@@ -21,8 +22,9 @@ class DataSpec:
     """The data of a run, from the source's name to the size of its batches.
 
     Order of operations: decode, fit to `image_size` and `channels` (uint8, float32 after "float");
-    in training `augment`; normalise; shuffle. Of the augmentations "affine" comes before the fit
-    and "resized_crop" takes its place.
+    in training `augment`; normalise; shuffle. Of the augmentations "affine" comes before the fit,
+    "resized_crop" takes its place, and "randaugment" follows it (without `fit` it is of the image
+    as it was decoded).
 
     Attributes:
       name: a source of `tlx.data.sources` ("mnist5k", "digits", "fashion_mnist",
@@ -45,7 +47,8 @@ class DataSpec:
         names of `tlx.data.recipe` in order, such as ("resize_short:256", "center_crop:224").
         (): the central square, resized (`decode.fit`).
       augment: any of "flip", "crop" (padding of image_size // 8), "crop:PADDING", and, of the
-        image as it was decoded, "resized_crop" (in place of `fit`) and "affine" (before it).
+        image as it was decoded, "resized_crop" (in place of `fit`), "affine" (before it) and
+        "randaugment:MAGNITUDE" (after it; 1 to 30, of which 9 is usual).
       max_bad: the share of images, 0 to 1, that may be unreadable. They are named, and left out
         of every mean; one more is an error.
       shuffle: "none", "block:SIZE", "channel_block:SIZE" or "pixel", for training and test.
@@ -114,7 +117,8 @@ class DataSpec:
         else:
             fit = self.fit
         before = ("affine",) if "affine" in kinds else ()
-        return tuple(recipe.parse(text) for text in (*before, *fit))
+        after = [text for text in self.augment if train and text.startswith("randaugment")]
+        return tuple(recipe.parse(text) for text in (*before, *fit, *after))
 
     @property
     def is_drawn_on_host(self) -> bool:
@@ -195,16 +199,16 @@ def parse_shuffle(text: str) -> tuple[str, int]:
 
 
 def parse_augment(text: str, image_size: int) -> tuple[str, int]:
-    """The kind of an augmentation and its padding, 0 where the kind has none.
+    """The kind of an augmentation and its number, 0 where the kind has none.
 
     Args:
-      text: "flip", "crop" (padding of image_size // 8, at least 1), "crop:PADDING", "affine" or
-        "resized_crop".
+      text: "flip", "crop" (padding of image_size // 8, at least 1), "crop:PADDING", "affine",
+        "resized_crop" or "randaugment:MAGNITUDE".
       image_size: side of the images in pixels.
 
     Raises:
-      ValueError: if the kind is unknown or the padding is unwanted, no number, or not in
-        1 to image_size.
+      ValueError: if the kind is unknown or the number is missing, unwanted, no number, or not in
+        1 to image_size (of a padding) or 30 (of a magnitude).
 
     >>> parse_augment("crop", 32)
     ('crop', 4)
@@ -212,6 +216,13 @@ def parse_augment(text: str, image_size: int) -> tuple[str, int]:
     kind, colon, padding = text.partition(":")
     if kind not in AUGMENTS:
         raise ValueError(unknown("augmentation", kind, AUGMENTS))
+    if kind == "randaugment":
+        if not (padding.isascii() and padding.isdigit() and 1 <= int(padding) <= LARGEST):
+            raise ValueError(
+                f"expected 'randaugment' with a magnitude of 1 to {LARGEST}, as randaugment:9, got "
+                f"{text!r}"
+            )
+        return kind, int(padding)
     if kind != "crop":
         if colon:
             raise ValueError(f"expected {kind!r} without a number, got {text!r}")
