@@ -12,6 +12,7 @@ import pytest
 from tests.train import tiny
 from tests.train.tiny import make_spec
 from tlx import checkpoints
+from tlx.checkpoints import owner
 from tlx.core import tree
 from tlx.core.sharding import make_mesh
 from tlx.train import metrics_log, workdir
@@ -138,6 +139,30 @@ def test_a_finished_run_does_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("tlx.train.job.make_job", None)
     again = run(make_spec(num_steps=2), tmp_path)
     assert again == first
+
+
+def test_a_workdir_that_another_process_writes_is_left_alone(tmp_path: Path) -> None:
+    spec = make_spec(num_steps=2)
+    with owner.hold(tmp_path), pytest.raises(owner.BusyError, match="choose another workdir"):
+        run(spec, tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert run(spec, tmp_path).step == 2
+    assert not (tmp_path / owner.FILE).exists()
+
+
+def test_a_run_whose_place_was_taken_writes_no_more(tmp_path: Path) -> None:
+    """As after a laptop's sleep, while another process took the run over."""
+    spec = make_spec(checkpoint={"rule": "none", "every": 1, "keep_best": False})
+
+    def taken(step: int, num_steps: int, numbers: Any) -> None:
+        if step == 4:
+            other = owner._this()._replace(token="another", pid=1)
+            (tmp_path / owner.FILE).write_text(json.dumps(other._asdict()))
+
+    with pytest.raises(owner.LostError, match="nothing more is written here"):
+        run(spec, tmp_path, progress=taken)
+    assert checkpoints.steps(tmp_path)[-1] <= 4
+    assert (tmp_path / owner.FILE).exists()
 
 
 def test_no_steps_evaluates_and_saves(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ stopped one goes on from its last checkpoint, an answered question by its record
 """
 
 import collections
+import contextlib
 import functools
 import json
 import logging
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tlx import records
+from tlx.checkpoints import owner
 from tlx.config import serial
 from tlx.report import page
 from tlx.studies import graph, plan, pool, resources
@@ -60,6 +62,7 @@ def run(
     Raises:
       ValueError: if the workdir holds another study, or the config cannot run; before any
         work.
+      tlx.checkpoints.owner.BusyError: another process runs a study there.
       tlx.studies.pool.WorkerDiedError: a process was killed or crashed, and the one after it too.
     """
     started = time.perf_counter()
@@ -71,13 +74,16 @@ def run(
     tasks = _tasks(spec, workdir)
     parts = graph.parts(tasks)
     shown = _Shown(tasks, progress or Progress(sum(task.weight for task in tasks)))
-    if workers is None or resources.workers() is None:
-        pool.run_here(parts, functools.partial(_work, tasks), shown)
-    else:
-        work = functools.partial(_work_anew, spec, workdir)
-        pool.run(parts, work, shown, workers, environment=resources.environment())
-    if distributed.is_primary():
-        redraw(workdir)
+    with contextlib.ExitStack() as stack:
+        if distributed.is_primary():
+            stack.enter_context(owner.hold(workdir, tell=logging.getLogger("tlx").warning))
+        if workers is None or resources.workers() is None:
+            pool.run_here(parts, functools.partial(_work, tasks), shown)
+        else:
+            work = functools.partial(_work_anew, spec, workdir)
+            pool.run(parts, work, shown, workers, environment=resources.environment())
+        if distributed.is_primary():
+            redraw(workdir)
     distributed.wait_for_all("study done")
     return StudyResult(workdir / PAGE_FILE, _records(workdir), time.perf_counter() - started)
 

@@ -1,5 +1,6 @@
 """The only training loop."""
 
+import contextlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tlx import checkpoints
+from tlx.checkpoints import owner
 from tlx.core import sharding
 from tlx.train import distributed, metrics_log, optim, resuming, schedules
 from tlx.train import job as job_lib
@@ -54,6 +56,7 @@ def train(
       The final and best metrics; see `RunResult`.
 
     Raises:
+      tlx.checkpoints.owner.BusyError: another process trains in the workdir.
       ValueError: problems of the spec, all at once; a workdir that holds another config, with
         the fields that differ, or the same run on other data or from another start, with what is
         there and here; data, model or `init_from` that do not fit; no undamaged checkpoint.
@@ -73,6 +76,16 @@ def train(
         _tidy(workdir, spec)
         return done
     job = job_lib.make_job(spec, workdir, mesh or sharding.make_mesh(), origin)
+    with contextlib.ExitStack() as stack:
+        held = stack.enter_context(owner.hold(workdir)) if distributed.is_primary() else None
+        result = _trained(job, progress or no_progress, held)
+    _tidy(workdir, spec)
+    distributed.wait_for_all("result written")  # the next run may start from this one
+    return result
+
+
+def _trained(job: Job, progress: Progress, held: owner.Held | None) -> RunResult:
+    spec, workdir = job.spec, job.workdir
     workdir_lib.write_config(workdir, spec)
     begun, state = resuming.newest_good(job) or (None, None)
     clock = Clock()
@@ -83,11 +96,10 @@ def train(
         ) as writer,
     ):
         if begun is None or begun < spec.num_steps:
-            _Run(job, log, writer, clock, progress or no_progress).go(state)
-    result = workdir_lib.write_result(workdir, spec, log.lines, seconds=clock.seconds)
-    _tidy(workdir, spec)
-    distributed.wait_for_all("result written")  # the next run may start from this one
-    return result
+            _Run(job, log, writer, clock, progress, held).go(state)
+    if held is not None:
+        held.require()
+    return workdir_lib.write_result(workdir, spec, log.lines, seconds=clock.seconds)
 
 
 def _tidy(workdir: Path, spec: RunSpec) -> None:
@@ -111,8 +123,9 @@ class _Run:
         writer: checkpoints.Writer,
         clock: Clock,
         progress: Progress,
+        held: owner.Held | None,
     ) -> None:
-        self._job, self._spec = job, job.spec
+        self._job, self._spec, self._held = job, job.spec, held
         self._log, self._writer, self._clock, self._progress = log, writer, clock, progress
         self._scheduled = _scheduled(job.spec)
         self._hyper = sharding.replicate(optim.hyper_of(job.spec.optim), job.mesh)
@@ -172,6 +185,8 @@ class _Run:
         return score, best is None or (score is not None and score > best)
 
     def _save(self, step: int, state: TrainState, score: float | None) -> None:
+        if self._held is not None:
+            self._held.require()
         self._flush()
         self._require_finite(step, state)
         self._log.sync()
