@@ -37,12 +37,12 @@ import subprocess
 import sys
 
 SOURCE = ".."
-try:
-    importlib.metadata.version("tlx-transfer")
-except importlib.metadata.PackageNotFoundError:
-    wanted = f"tlx-transfer[demo] @ {SOURCE}" if "://" in SOURCE else f"{SOURCE}[demo]"
-    wanted_too = ("equinox", "dm-haiku")
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", wanted, *wanted_too], check=True)
+wanted = {name: name for name in ("equinox", "dm-haiku")}
+wanted["tlx-transfer"] = f"tlx-transfer[demo] @ {SOURCE}" if "://" in SOURCE else f"{SOURCE}[demo]"
+there = {each.name for each in importlib.metadata.distributions()}
+missing = [source for name, source in wanted.items() if name not in there]
+if missing:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *missing], check=True)
 
 # %%
 # %matplotlib inline

@@ -11,6 +11,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 case "${1:-}" in
   "" | --fast) ;;
+  -h | --help)
+    sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+    exit 0
+    ;;
   *) die "unknown argument: $1; see the header of launch/docs.sh" ;;
 esac
 ensure_env test # notebooks use every framework

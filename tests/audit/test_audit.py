@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -262,10 +263,42 @@ def test_a_folder_of_images(tmp_path):
                 tmp_path / "photos" / "test" / label / f"{i}.png"
             )
     for path in ("photos", "photos/test"):
-        stream, count = data.read(str(tmp_path / path), image_size=4, batch_size=4)
-        assert count == 6
+        stream, count, classes, note = data.read(str(tmp_path / path), image_size=4, batch_size=4)
+        assert (count, classes, note) == (6, ("cat", "dog"), "")
         batches = list(stream())
         assert batches[0]["inputs"].shape == (4, 4, 4, 3)
         labels = np.concatenate([np.asarray(b["labels"])[np.asarray(b["mask"])] for b in batches])
         assert labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.read(str(tmp_path / "photos"), image_size=4, most=2, batch_size=4)[1] == 2
+    note = data.read(str(tmp_path / "photos"), image_size=8, batch_size=4).note
+    assert note.startswith("Images of 7 pixels were enlarged to 8: give --size=7")
+    with pytest.raises(ValueError, match=r"--split: expected a folder in .*photos, got nope"):
+        data.read(str(tmp_path / "photos"), split="nope")
+    # a folder with all classes beside it gives the numbers
+    shutil.copytree(tmp_path / "photos" / "test", tmp_path / "photos" / "train")
+    shutil.rmtree(tmp_path / "photos" / "test" / "cat")
+    found = data.read(str(tmp_path / "photos" / "test"), image_size=4, batch_size=4)
+    assert np.asarray(next(iter(found.stream()))["labels"])[0] == 1
+    assert found.classes == ("cat", "dog")
+
+
+def test_folders_are_as_many_as_outputs(folder):
+    loaded = models.load(paths_of(folder, "noise of 1 %", parent=False), model=MODEL)
+    stream = data.read(str(folder / "data.npz")).stream
+    behaviour.check(loaded, stream, ("a", "b", "c", "d"))
+    with pytest.raises(ValueError, match=r"each of the 4 outputs of a, .*, got 3 \(a, b, d\)"):
+        behaviour.check(loaded, stream, ("a", "b", "d"))
+
+
+def test_few_matrices_are_not_said_to_have_noise(tmp_path):
+    """Of a small net the change by training is as spread as noise is."""
+    rng = np.random.default_rng(0)
+    base = {"first": rng.standard_normal((20, 64)), "last": rng.standard_normal((64, 5))}
+    for name, scale in (("a", 0.2), ("b", 0.1)):
+        moved = {n: x + scale * rng.standard_normal(x.shape) for n, x in base.items()}
+        np.savez(tmp_path / f"{name}.npz", **moved)
+    np.savez(tmp_path / "base.npz", **base)
+    found = run.run({k: str(tmp_path / f"{n}.npz") for k, n in
+                     (("a", "a"), ("b", "b"), ("parent", "base"))})  # fmt: skip
+    assert "trained on" in found.text()
+    assert "noise" not in found.text()

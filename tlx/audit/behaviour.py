@@ -106,8 +106,13 @@ class Behaviour(NamedTuple):
         return self.line
 
 
-def check(models: dict[str, Model], stream: Stream) -> None:
+def check(models: dict[str, Model], stream: Stream, classes: tuple[str, ...] = ()) -> None:
     """Checks, before any work, that the data fit the models.
+
+    Args:
+      models: by part.
+      stream: labelled examples.
+      classes: names of folders, whose order gave the labels; (): labels are numbers as they are.
 
     Raises:
       ValueError: in one sentence.
@@ -135,6 +140,13 @@ def check(models: dict[str, Model], stream: Stream) -> None:
         raise ValueError(
             f"expected a and b with heads of the same classes for data, got {heads['a']} and "
             f"{heads['b']}; leave --data out to compare their weights"
+        )
+    if classes and len(classes) != heads["a"]:
+        some = ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")
+        raise ValueError(
+            f"expected a folder for each of the {heads['a']} outputs of {models['a'].name}, since "
+            f"their order numbers the labels, got {len(classes)} ({some}); put them beside a "
+            "folder train that has all classes, or give an .npz with labels"
         )
     largest = max(int(np.max(batch["labels"], initial=0)) for batch in stream())
     if largest >= heads["a"]:

@@ -3,12 +3,12 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tlx.core import streams
-from tlx.data import loader
+from tlx.data import examples, loader
 from tlx.data.spec import DataSpec
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -16,6 +16,22 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 MOST = 500
 """Examples that are looked at, unless more are asked for."""
+
+
+class Data(NamedTuple):
+    """Labelled examples.
+
+    Attributes:
+      stream: of batches.
+      num_examples: N.
+      classes: the names of a folder's classes, in the order of their numbers; () of arrays.
+      note: what the user should know about them; "": nothing.
+    """
+
+    stream: Any
+    num_examples: int
+    classes: tuple[str, ...] = ()
+    note: str = ""
 
 
 def read(
@@ -27,13 +43,14 @@ def read(
     std: tuple[float, ...] = STD,
     most: int = MOST,
     batch_size: int = 50,
-) -> tuple[Any, int]:
-    """A stream of labelled examples, and how many there are.
+) -> Data:
+    """The labelled examples of a folder or a file.
 
     Args:
-      path: a folder with a folder of images for each class (or one of splits, see `split`), or an
-        .npz with `labels` and either `images` (uint8, made 0 … 1 and normalised) or `inputs`,
-        which are given to the model as they are.
+      path: a folder with a folder of images for each class (or one of splits, see `split`),
+        numbered in the order of their names, or of those of a folder "train" beside it where there
+        is one; or an .npz with `labels` and either `images` (uint8, made 0 … 1 and normalised) or
+        `inputs`, which are given to the model as they are.
       split: the folder in it that has the classes; None: `path` itself, or "test" in it.
       image_size: to which images of a folder are cut and resized.
       mean: of the pixels, by channel, for images.
@@ -52,10 +69,12 @@ def read(
             split = "test"
         if split is None:
             root, split = root.parent, root.name
+        if not (root / split).is_dir():
+            raise ValueError(f"--split: expected a folder in {root}, got {split}: not there")
         spec = DataSpec(
             name="folder",
             folder=str(root),
-            train_split=split,
+            train_split="train" if (root / "train").is_dir() else split,
             test_split=split,
             test_size=None,
             image_size=image_size,
@@ -68,13 +87,28 @@ def read(
         count = int(loader.data_key(spec, "test")["count"])
         if count > most:
             spec, count = dataclasses.replace(spec, test_size=most), most
-        return loader.eval_stream(spec, "test"), count
+        source: Any = examples.open_split(spec, "test")[0]
+        note = _note_of_sizes(source, image_size)
+        return Data(loader.eval_stream(spec, "test"), count, source.class_names, note)
     return _of_arrays(path, mean, std, most, batch_size)
+
+
+def _note_of_sizes(source: Any, size: int) -> str:
+    try:
+        shorter = min(source[0]["image"].shape[:2])
+    except (OSError, ValueError):  # that it cannot be read is told when it is
+        return ""
+    if shorter >= size:
+        return ""
+    return (
+        f"Images of {shorter} pixels were enlarged to {size}: give --size={shorter} if the models "
+        "were trained on images of that size."
+    )
 
 
 def _of_arrays(
     path: str, mean: tuple[float, ...], std: tuple[float, ...], most: int, batch_size: int
-) -> tuple[Any, int]:
+) -> Data:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -103,4 +137,5 @@ def _of_arrays(
                 f"{list(inputs.shape)}"
             )
         inputs = (inputs / np.float32(255) - np.array(mean, np.float32)) / np.array(std, np.float32)
-    return streams.from_arrays(inputs, labels, batch_size=min(batch_size, len(labels))), len(labels)
+    stream = streams.from_arrays(inputs, labels, batch_size=min(batch_size, len(labels)))
+    return Data(stream, len(labels))

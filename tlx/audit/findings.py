@@ -253,10 +253,14 @@ def _soup(a: str, b: str, found: Behaviour) -> Finding:
         said = "They cannot be averaged"
     else:
         said = "Whether they can be averaged is open"
+    better = "the better of the two"
+    if line.statistics not in ("none", "interpolated"):
+        ends = 100 * max(line.accuracy[0], line.accuracy[-1])
+        better += f" with statistics taken in the same way ({ends:.1f} %)"
     return Finding(
         "soup",
         f"{said}: the mean of the weights{order} is right on {middle:.1f} %, "
-        f"{_interval(gain, sign=True)} points beside the better of the two.",
+        f"{_interval(gain, sign=True)} points beside {better}.",
     )
 
 

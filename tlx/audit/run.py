@@ -36,6 +36,7 @@ def run(
     loaded = models.load(paths, model=model, key=key)
     first = loaded["a"]
     stream, number, inputs = None, 0, None
+    notes: list[str] = []
     if data_path is not None:
         unknown = [m.name for m in loaded.values() if m.apply_fn is None]
         if unknown:
@@ -43,8 +44,11 @@ def run(
                 f"expected a model for data, got weights of {', '.join(unknown)} alone: say by "
                 "--model what they are of (a name in tlx.models, or module:function)"
             )
-        stream, number = data.read(data_path, **data_options)
-        behaviour.check(loaded, stream)
+        read = data.read(data_path, **data_options)
+        stream, number = read.stream, read.num_examples
+        behaviour.check(loaded, stream, read.classes)
+        if read.note:
+            notes.append(read.note)
         inputs = next(iter(stream()))["inputs"]
     labels = models.labels_of(first)
     modules = models.modules_of(first, labels, inputs)
@@ -61,12 +65,14 @@ def run(
         reordered = pairs["a and b"].of_kind.get("reordered", [])
         pairs["parent and b"] = weights.in_known_order(pairs["parent and b"], reordered)
     found = findings.of_weights(loaded, pairs)
-    notes, done = [], None
+    done = None
     if stream is not None:
         done = behaviour.compare(loaded, stream, number, labels, modules, tell=tell)
         found += findings.of_behaviour(loaded, done)
         if done.line.statistics not in ("none", "interpolated"):
-            notes.append("Batch statistics are taken anew at each point of a line.")
+            notes.append(
+                "Batch statistics are taken anew, from these examples, at each point of a line."
+            )
     return Audit(
         names={part: m.name for part, m in loaded.items()},
         paths=dict(paths),

@@ -32,6 +32,9 @@ WHOLE = 0.8
 LEAST_RANK = 8
 """Matrices with a smaller side are too small for a change of low rank, or noise, to be told."""
 
+LEAST_NOISY = 3
+"""Matrices of which it takes so many to say that a change is noise."""
+
 ORDER = 1e-5
 """Units in another order have the same singular values, up to rounding; other matrices do not."""
 
@@ -96,7 +99,9 @@ def compare(x: Model, y: Model, labels: Labels, modules: tuple[str, ...]) -> Pai
         same = all(np.array_equal(of_x[name], of_y[name], equal_nan=True) for name in names)
         at = [i for i, of in enumerate(of_layer) if of == module]
         kinds.append(_of_module(same, [layer_kinds[i] for i in at]))
-        sums.append(_sums(of_x, of_y, [n for n in names if not STATISTICS.search(n)]))
+        weights = [n for n in names if not STATISTICS.search(n)]
+        matrices = [n for n in weights if np.ndim(of_x[n]) > 1]
+        sums.append(_sums(of_x, of_y, matrices or weights))  # scales of norms are large, and stay
     apart, norms, others, products = np.array(sums).reshape(-1, 4).T
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.sqrt(apart / norms)
@@ -118,7 +123,8 @@ def whole(layer_kinds: Sequence[Kind], layers: changes.Change) -> Kind | None:
     """The special way in which nearly all matrices changed that did and are large enough."""
     of_rank = zip(layer_kinds, layers.full_rank, strict=True)
     moved: list[Kind] = [k for k, rank in of_rank if k != "unchanged" and rank >= LEAST_RANK]
-    kinds: tuple[Kind, ...] = ("low_rank", "noise")
+    # of a few matrices that look like noise, training is as likely a cause
+    kinds: tuple[Kind, ...] = ("low_rank", *(("noise",) if len(moved) >= LEAST_NOISY else ()))
     return next((k for k in kinds if moved and moved.count(k) >= WHOLE * len(moved)), None)
 
 

@@ -28,8 +28,10 @@ def add(commands: Any) -> None:
         help="a folder with a folder of images for each class, or an .npz with labels and images "
         "(uint8) or inputs; needs a model",
     )
-    command.add_argument("--split", help="the folder of --data that has the classes")
-    command.add_argument("--size", type=int, default=224, help="of the images, in pixels (224)")
+    command.add_argument(
+        "--split", help="the folder of --data that has the classes (test, where there is one)"
+    )
+    command.add_argument("--size", type=int, default=224, help="of images, in pixels (224)")
     command.add_argument(
         "--mean", type=_numbers, metavar="R,G,B", help="of the pixels in 0 … 1 (ImageNet's)"
     )
@@ -59,7 +61,9 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
       tlx audit a.npz b.npz --model=mine.nets:load --data=test.npz
     """
     from tlx.audit import data, page, run
+    from tlx.report.draw.look import matplotlib
 
+    matplotlib("")  # the page needs it: an error before the work, and not after
     if overrides:
         raise ValueError("audit takes no config")
     paths = {"a": args.a, "b": args.b} | ({"parent": args.parent} if args.parent else {})
@@ -68,6 +72,8 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     def tell(what: str) -> None:
         if is_terminal:
             print(f"\r\x1b[K{what} …", end="", file=sys.stderr, flush=True)
+        elif what != "reading":  # while that is done an error is the only line
+            print(f"{what} …", file=sys.stderr, flush=True)
 
     found = run.run(
         paths,
