@@ -328,6 +328,25 @@ def test_equinox_that_forgets_its_state():
         apply_fn(params, tiny_models.make_inputs(4)[0])
 
 
+def test_layers_inside_of_a_transformation_are_left_out_with_a_warning():
+    import equinox as eqx
+
+    class Net(eqx.Module):
+        embed: eqx.nn.Linear
+        head: eqx.nn.Linear
+
+        def __call__(self, x):
+            return self.head(jax.vmap(self.embed)(x).mean(0))
+
+    keys = jax.random.split(jax.random.key(0))
+    model = Net(eqx.nn.Linear(2, 3, key=keys[0]), eqx.nn.Linear(3, 4, key=keys[1]))
+    _, params = equinox_adapter.adapt(model)
+    inputs = jnp.ones((5, 6, 2))
+    with pytest.warns(UserWarning, match=r"inside of jax\.vmap, .* are left out: embed$"):
+        found = equinox_adapter.features(model)(params, inputs)
+    assert {name: x.shape for name, x in found.items()} == {"head": (5, 4), "output": (5, 4)}
+
+
 def test_outputs_that_are_several_arrays_say_how_to_choose():
     inputs, labels = tiny_models.make_inputs(4)
     stream = streams.from_arrays(inputs, labels, batch_size=4)

@@ -9,7 +9,7 @@ import pytest
 
 from tlx.analyses.landscape import basins, curvature, interpolation
 from tlx.analyses.landscape.modules import criticality, rewinding
-from tlx.core import auc, contracts, evaluate, metrics, paths, streams
+from tlx.core import auc, contracts, evaluate, evaluate_path, metrics, paths, streams
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((32, 5)).astype("f4")
@@ -412,3 +412,14 @@ def test_regression_meets_numpy(shape):
     np.testing.assert_allclose(found["loss"], ((outputs - labels) ** 2).mean(), rtol=1e-5)
     np.testing.assert_allclose(found["mae"], abs(outputs - labels).mean(), rtol=1e-5)
     assert found["count"] == 32
+
+
+@pytest.mark.parametrize("given", [metrics.classification, metrics.softmax_cross_entropy, "loss"])
+def test_what_is_no_metric_is_said_to_be_none(given):
+    stream = streams.from_arrays(np.eye(4, dtype=np.float32), np.arange(4), batch_size=4)
+    for call in (
+        lambda: evaluate(lambda p, x: x @ p, given, np.eye(4, dtype=np.float32), stream),
+        lambda: evaluate_path(lambda p, x: x * p, given, lambda t: t, np.ones(1), stream),
+    ):
+        with pytest.raises(TypeError, match=r"expected a metric, such as metrics.classification"):
+            call()

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.extend.core import get_opaque_trace_state
 
 from tlx.core import checks, contracts
 from tlx.core.types import ApplyFn, Params
@@ -209,9 +210,19 @@ def recording(modules: Mapping[str, Any]) -> Iterator[list[tuple[str, Any]]]:
     """Records (name, output) of every call of the given objects while the context is open.
 
     For frameworks without hooks: the `__call__` of the objects' classes is
-    replaced for as long as one forward pass is traced, under a lock, and put back.
+    replaced for as long as one forward pass is traced, under a lock, and put back. What is called
+    inside of a transformation (jax.vmap, lax.scan) has no output here: left out, with a warning.
     """
     calls: list[tuple[str, Any]] = []
+    inside: list[str] = []
+    here = get_opaque_trace_state(convention="flax")
+
+    def record(name: str, out: Any) -> None:
+        if get_opaque_trace_state(convention="flax") == here:
+            calls.append((name, out))
+        else:
+            inside.append(name)
+
     names = {id(module): name for name, module in modules.items()}
     owners = {
         owner: owner.__dict__["__call__"]
@@ -223,19 +234,25 @@ def recording(modules: Mapping[str, Any]) -> Iterator[list[tuple[str, Any]]]:
         try:
             for owner, original in owners.items():
                 # type.__setattr__: a framework's metaclass may refuse or wrap the assignment
-                type.__setattr__(owner, "__call__", _recorder(original, names, calls))
+                type.__setattr__(owner, "__call__", _recorder(original, names, record))
             yield calls
         finally:
             for owner, original in owners.items():
                 type.__setattr__(owner, "__call__", original)
+    if inside:
+        listed = ", ".join(dict.fromkeys(inside))
+        warnings.warn(
+            f"layers called inside of jax.vmap, lax.scan or jax.jit are left out: {listed}",
+            stacklevel=2,
+        )
 
 
-def _recorder(original: Any, names: Mapping[int, str], calls: list[tuple[str, Any]]) -> Any:
+def _recorder(original: Any, names: Mapping[int, str], record: Callable[[str, Any], None]) -> Any:
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         call: Callable[..., Any] = original.__get__(self, type(self))
         out = call(*args, **kwargs)
         if id(self) in names:
-            calls.append((names[id(self)], out))
+            record(names[id(self)], out)
         return out
 
     return __call__

@@ -126,8 +126,8 @@ def features(
     Returns:
       `FeatureFn` on the `params` of `adapt`, in the order in which the layers end. It raises
       ValueError while tracing if a name fits no layer, and lists the known ones. A submodule
-      that the model calls inside a transformation (`jax.vmap`, `lax.scan`) has no output to
-      return; leave it out of `layers`.
+      that the model calls inside of a transformation (`jax.vmap`, `lax.scan`) has no output to
+      return, and is left out with a warning.
     """
     _, static, rest = _partition(model, state)
     return _Features(static, rest, call, output, options_of(call_options), as_layers(layers))

@@ -239,6 +239,20 @@ def typed_key(key: Any) -> None:
         raise ValueError(f"expected one PRNG key, got {list(key.shape)}; choose one: keys[0]")
 
 
+def metric(given: Any) -> None:
+    """Checks that it is a metric.
+
+    Raises:
+      TypeError: for anything else, such as the function that makes one.
+    """
+    if not all(callable(getattr(given, name, None)) for name in ("init", "update", "compute")):
+        name = getattr(given, "__name__", type(given).__name__)
+        raise TypeError(
+            f"expected a metric, such as metrics.classification(), got {name}; call the function "
+            "that makes it, or make one of a loss: metrics.mean(loss)"
+        )
+
+
 _required: ContextVar[list[tuple[Any, Check]] | None] = ContextVar("required", default=None)
 
 

@@ -64,6 +64,7 @@ def evaluate(apply_fn: ApplyFn, metric: Metric, params: Params, stream: Stream) 
     >>> float(results["accuracy"]), int(results["count"])  # the last label is another
     (0.75, 4)
     """
+    contracts.metric(metric)
     params = jax.device_put(params)
     state = metric.init()
     check = contracts.Values(of_batch, apply_fn, metric)
@@ -135,6 +136,7 @@ def evaluate_path(
     >>> found["accuracy"].tolist()
     [0.0, 0.0, 1.0, 1.0]
     """
+    contracts.metric(metric)
     num_points = count_points(coordinates)
     coordinates = jax.tree.map(jnp.asarray, coordinates)
     if chunk != "auto" and chunk < 1:

@@ -92,6 +92,7 @@ def evaluate_modules(
     width = min(chunk, num_points)
     chunks = list(split(coordinates, num_points, width))
     states: list[list[Any]] = [[None] * len(chunks) for _ in chosen]
+    contracts.metric(metric)
     check = contracts.Values(of_batch, apply_fn, metric)
     for batch in streams.checked(stream)():
         check(base, batch)
