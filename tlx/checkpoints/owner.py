@@ -31,7 +31,7 @@ class BusyError(ValueError):
     """Another process writes into the folder; the message says which."""
 
 
-class LostError(RuntimeError):
+class LostError(BusyError):
     """The folder has another owner now, since this process stood still for too long."""
 
 
