@@ -132,3 +132,25 @@ def test_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(owner.BusyError), owner.hold(tmp_path):
             pass
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_full_disk_is_said_with_its_place_and_leaves_nothing(
+    has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path_open = Path.open
+
+    def full(path: Path, mode: str = "r", *args: object, **options: object) -> object:
+        if has_links == path.name.startswith(f"{owner.FILE}.") and "r" not in mode:
+            path_open(path, mode).close()
+            return path_open(Path("/dev/full"), "w")
+        return path_open(path, mode, *args, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    if not has_links:
+        monkeypatch.setattr(os, "link", lambda *args: (_ for _ in ()).throw(PermissionError()))
+    with pytest.raises(OSError, match="No space left") as found, owner.hold(tmp_path):
+        pass
+    assert found.value.filename == str(tmp_path / owner.FILE)
+    assert not list(tmp_path.iterdir())

@@ -52,6 +52,26 @@ def oracle(
     return params
 
 
+def after_three_steps(spec: OptimSpec, twin: Any) -> tuple[Any, Any, dict[str, np.ndarray]]:
+    """The weights before and after steps on random gradients, and what the twin makes of them."""
+    params = weights()
+    rng = np.random.default_rng(1)
+    grads = [
+        jax.tree.map(lambda w: jnp.asarray(rng.standard_normal(w.shape), jnp.float32), params)
+        for _ in range(3)
+    ]
+    made = optim.make_optimizer(spec, optim.make_labels(spec.rules, params))
+    state, after = made.init(params), params
+    for grad in grads:
+        updates, state = made.update(grad, state, after, learning_rate=jnp.float32(spec.rate))
+        after = optax.apply_updates(after, updates)
+    wide, *wide_grads = (
+        {n: np.asarray(x, np.float64) for n, x in tree.named_leaves(t).items()}
+        for t in (params, *grads)
+    )
+    return params, after, twin(spec, wide, wide_grads, spec.rate)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -69,24 +89,7 @@ def oracle(
 )
 def test_three_steps_are_those_of_pytorch(changes: dict[str, Any]) -> None:
     spec = OptimSpec(rate=0.1, **changes)
-    params = weights()
-    rng = np.random.default_rng(1)
-    grads = [
-        jax.tree.map(lambda w: jnp.asarray(rng.standard_normal(w.shape), jnp.float32), params)
-        for _ in range(3)
-    ]
-    made = optim.make_optimizer(spec, optim.make_labels(spec.rules, params))
-    state, after = made.init(params), params
-    for grad in grads:
-        updates, state = made.update(grad, state, after, learning_rate=jnp.float32(0.1))
-        after = optax.apply_updates(after, updates)
-    named = {name: np.asarray(x, np.float64) for name, x in tree.named_leaves(params).items()}
-    expected = oracle(
-        spec,
-        named,
-        [{n: np.asarray(x, np.float64) for n, x in tree.named_leaves(g).items()} for g in grads],
-        0.1,
-    )
+    params, after, expected = after_three_steps(spec, oracle)
     for name, leaf in tree.named_leaves(after).items():
         np.testing.assert_allclose(leaf, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
     if "rules" in changes:
@@ -132,22 +135,9 @@ def adaptive(
 )
 def test_three_steps_are_those_of_the_papers(name: str, changes: dict[str, Any]) -> None:
     spec = OptimSpec(rate=0.01, name=name, **changes)
-    params = weights()
-    rng = np.random.default_rng(1)
-    grads = [
-        jax.tree.map(lambda w: jnp.asarray(rng.standard_normal(w.shape), jnp.float32), params)
-        for _ in range(3)
-    ]
-    made = optim.make_optimizer(spec, optim.make_labels(spec.rules, params))
-    state, after = made.init(params), params
-    for grad in grads:
-        updates, state = made.update(grad, state, after, learning_rate=jnp.float32(0.01))
-        after = optax.apply_updates(after, updates)
-    wide = [{n: np.asarray(x, np.float64) for n, x in tree.named_leaves(t).items()}
-            for t in (params, *grads)]  # fmt: skip
-    expected = adaptive(spec, wide[0], wide[1:], 0.01)
-    for leaf_name, leaf in tree.named_leaves(after).items():
-        np.testing.assert_allclose(leaf, expected[leaf_name], rtol=1e-5, atol=1e-6)
+    _, after, expected = after_three_steps(spec, adaptive)
+    for leaf, value in tree.named_leaves(after).items():
+        np.testing.assert_allclose(value, expected[leaf], rtol=1e-5, atol=1e-6, err_msg=leaf)
 
 
 def test_adamw_is_that_of_optax() -> None:

@@ -126,22 +126,37 @@ def _started(pid: int) -> str:
 
 
 def _claimed(path: Path, owner: Owner) -> bool:
-    """Whether the file was not there, and is this owner's now."""
+    """Whether the file was not there, and is this owner's now; no part of it stays else."""
     text = json.dumps(owner._asdict())
     new = path.with_name(f"{FILE}.{owner.token}")
-    new.write_text(text)
     try:
-        os.link(new, path)
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without links
+        new.write_text(text)
         try:
-            with path.open("x") as file:
-                file.write(text)
+            os.link(new, path)
         except FileExistsError:
             return False
+        except OSError:  # a file system without links
+            return _made(path, text)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say where
+        raise
     finally:
         new.unlink(missing_ok=True)
+    return True
+
+
+def _made(path: Path, text: str) -> bool:
+    """Whether the file was not there, and now is, without links."""
+    try:
+        file = path.open("x")
+    except FileExistsError:
+        return False
+    try:
+        with file:
+            file.write(text)
+    except OSError:
+        path.unlink()
+        raise
     return True
 
 
