@@ -48,7 +48,8 @@ class Pair(NamedTuple):
     Attributes:
       modules: M labels.
       kinds: of each module what its matrices show.
-      relative: float64 [M], ‖y − x‖ / ‖x‖, without running statistics.
+      relative: float64 [M], ‖y − x‖ / ‖x‖ of the matrices; of a module without any, of all but
+        running statistics.
       cosine: float64 [M], of the two, likewise.
       layers: `change.Change` of the matrices.
       layer_kinds: of each matrix.

@@ -185,8 +185,6 @@ class _Run:
         return score, best is None or (score is not None and score > best)
 
     def _save(self, step: int, state: TrainState, score: float | None) -> None:
-        if self._held is not None:
-            self._held.require()
         self._flush()
         self._require_finite(step, state)
         self._log.sync()
@@ -201,7 +199,12 @@ class _Run:
             self._stop(step, str(error))
 
     def _flush(self) -> None:
-        """Writes the batch metrics that were left on the device while the next step ran."""
+        """Writes the batch metrics that were left on the device while the next step ran.
+
+        Before anything is written, so that here it is seen whether the workdir is still this run's.
+        """
+        if self._held is not None:
+            self._held.require()
         if self._pending is None:
             return
         line, self._pending = jax.device_get(self._pending), None

@@ -132,7 +132,8 @@ def make_optimizer(
       of the others their averages, decay, pull, the ratio of norms; the rate. The state holds the
       averages, and the initial weights if there is a pull.
 
-    Numerics: equal to PyTorch's SGD up to rounding of the last bit, and to AdamW up to some.
+    Numerics: equal to PyTorch's SGD up to rounding of the last bit; AdamW and LAMB equal their
+      formulas in float64 to 1e-5.
     """
     static = spec if isinstance(spec, Static) else static_of(spec)
     pieces = [_freeze(labels)]
