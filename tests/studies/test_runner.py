@@ -1,4 +1,5 @@
 import io
+import json
 import re
 
 import numpy as np
@@ -263,12 +264,18 @@ def test_a_second_run_writes_nothing_but_the_page(done):
     assert {path for path in after if after[path] != before.get(path)} == {done.page}
 
 
-def test_a_workdir_of_another_study(done):
+def test_a_workdir_of_another_study(done, tmp_path):
     other = tiny_study(interpolation=questions.Interpolation(num_alphas=7), replicates=3)
     message = "interpolation.num_alphas: 5 there, 7 here"
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         runner.run(other, done.page.parent)
     assert "replicates: 2 there, 3 here" in str(error.value)
+    older = json.loads((done.page.parent / "study.json").read_text())
+    del older["finetune"]["accumulate"]  # as before there was such a thing
+    (tmp_path / "study.json").write_text(json.dumps(older))
+    with pytest.raises(ValueError, match="another config") as error:
+        runner.run(other, tmp_path)
+    assert "accumulate" not in str(error.value)
 
 
 def test_redraw_needs_a_study(tmp_path):

@@ -1,12 +1,14 @@
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.train.tiny import make_spec
 from tlx.config import serial, typed
-from tlx.train import hooks
+from tlx.data.spec import DataSpec
+from tlx.train import hooks, workdir
 from tlx.train.spec import CheckpointSpec, InitFrom, ModelSpec, OptimSpec, RunSpec, digest
 
 
@@ -105,3 +107,46 @@ def test_clock() -> None:
     now[0] = 104.0
     clock.start(2)
     assert clock.estimate(3, 10) == {"seconds_per_step": 2.0, "seconds_left": 14.0}
+
+
+def test_later_fields_at_their_defaults_leave_what_earlier_versions_wrote_as_it_is() -> None:
+    """Values and digest as written before the optimiser had a name."""
+    data = DataSpec(
+        name="synthetic",
+        image_size=8,
+        channels=3,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        batch_size=4,
+        eval_batch_size=4,
+    )
+    spec = RunSpec(
+        name="P",
+        kind="P",
+        seed=3,
+        model=ModelSpec(name="mlp", options={"hidden": [4]}),
+        data=data,
+        optim=OptimSpec(rate=0.1),
+        num_steps=2,
+        eval_every=1,
+    )
+    assert digest(spec) == "97894373bf292c56431581a07b776cd7d0eb0f964db54ba9e3f7f6cd1bd7c118"
+    adam = dataclasses.replace(spec, optim=OptimSpec(rate=0.1, name="adamw"))
+    changed = [dataclasses.replace(spec, accumulate=2), dataclasses.replace(spec, ema=0.5), adam]
+    assert len({digest(each) for each in (spec, *changed)}) == 4
+
+
+def test_a_workdir_of_an_earlier_version_holds_the_same_run(tmp_path: Path) -> None:
+    spec = make_spec()
+    values = serial.to_dict(spec)
+    for field in ("accumulate", "ema", "label_smoothing"):
+        del values[field]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    (tmp_path / "result.json").write_text("{}")  # so that it counts as begun
+    workdir.require_same(tmp_path, spec)
+    with pytest.raises(ValueError, match=r"accumulate: 1 there, 4 here") as error:
+        workdir.require_same(tmp_path, dataclasses.replace(spec, accumulate=4))
+    assert "ema" not in str(error.value)
+    (tmp_path / "config.json").write_text(json.dumps(values | {"strange": 1}))
+    with pytest.raises(ValueError, match="strange: 1 there, absent here"):
+        workdir.require_same(tmp_path, spec)

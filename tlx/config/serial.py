@@ -5,10 +5,37 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+_LATER = "later"
+
 
 def to_dict(spec: Any) -> dict[str, Any]:
     """A dataclass as nested dicts of JSON values (tuples become lists)."""
     return json.loads(json.dumps(dataclasses.asdict(spec), sort_keys=True, allow_nan=False))
+
+
+def later(default: Any) -> Any:
+    """A field of a dataclass that its earlier versions lack; what they did is the default.
+
+    So that what they wrote stays the same: `lasting` leaves it out at its default. The default
+    never changes again.
+    """
+    return dataclasses.field(default=default, metadata={_LATER: True})
+
+
+def lasting(spec: Any) -> dict[str, Any]:
+    """As `to_dict`, the same in all versions of the dataclass: for digests."""
+    found = to_dict(spec)
+    _drop_later(spec, found)
+    return found
+
+
+def _drop_later(spec: Any, values: dict[str, Any]) -> None:
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if dataclasses.is_dataclass(value):
+            _drop_later(value, values[field.name])
+        elif field.metadata.get(_LATER) and value == field.default:
+            del values[field.name]
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

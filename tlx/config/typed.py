@@ -38,6 +38,16 @@ def build(cls: type[T], config: Mapping[str, Any]) -> T:
     return built
 
 
+def completed(cls: type[T], config: Mapping[str, Any]) -> T | None:
+    """A dataclass from what an earlier version of it may have written, values unchecked.
+
+    Fields that it lacked have their defaults. None where keys or types do not fit.
+    """
+    problems: list[str] = []
+    built: T = _build(cls, config, "", problems)
+    return None if problems else built
+
+
 def _build(cls: Any, config: Any, where: str, problems: list[str]) -> Any:
     if not isinstance(config, Mapping):
         place = where.rstrip(".") or "config"

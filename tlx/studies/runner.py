@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from tlx import records
 from tlx.checkpoints import owner
-from tlx.config import serial
+from tlx.config import serial, typed
 from tlx.report import page
 from tlx.studies import graph, plan, pool, resources
 from tlx.studies.graph import Done, Task, Told, Training
@@ -159,6 +159,11 @@ def _work_anew(spec: StudySpec, workdir: Path) -> pool.Work:
     return _work(_tasks(spec, workdir))
 
 
+def _saved(spec: StudySpec) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(records.canonical_json(spec.saved()))
+    return found
+
+
 class _Shown(pool.Watcher):
     """Shows tasks as they are done: those of one name as one."""
 
@@ -201,12 +206,14 @@ class _Shown(pool.Watcher):
 def _claim(spec: StudySpec, workdir: Path) -> None:
     """Makes the workdir this study's, or checks that it is."""
     path = workdir / CONFIG_FILE
-    ours = json.loads(records.canonical_json(spec.saved()))
+    ours = _saved(spec)
     if not path.exists():
         workdir.mkdir(parents=True, exist_ok=True)
         metrics_log.replace_text(path, json.dumps(ours, indent=2) + "\n")
         return
-    differing = serial.differences(_read_config(path), ours)
+    theirs = _read_config(path)
+    whole = typed.completed(StudySpec, theirs)
+    differing = serial.differences(theirs if whole is None else _saved(whole), ours)
     if differing:
         raise ValueError(
             f"{workdir} holds a study with another config; differing:\n"

@@ -3,6 +3,7 @@
 import dataclasses
 
 from tlx.config import problems as check
+from tlx.config import serial
 
 OPTIMIZERS = ("sgd", "adamw", "lamb")
 SCHEDULES = ("constant", "step", "cosine")
@@ -53,10 +54,10 @@ class OptimSpec:
     """
 
     rate: float
-    name: str = "sgd"
+    name: str = serial.later("sgd")
     momentum: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
+    beta2: float = serial.later(0.999)
+    epsilon: float = serial.later(1e-8)
     nesterov: bool = False
     weight_decay: float = 1e-4
     weight_decay_on: str = "all"

@@ -200,10 +200,10 @@ class RunSpec:
     num_steps: int
     eval_every: int
     loss: str = "softmax"
-    label_smoothing: float = 0.0
+    label_smoothing: float = serial.later(0.0)
     mixup: float = 0.0
-    accumulate: int = 1
-    ema: float = 0.0
+    accumulate: int = serial.later(1)
+    ema: float = serial.later(0.0)
     log_every: int = 0
     checkpoint: CheckpointSpec = CheckpointSpec()
     init_from: InitFrom | None = None
@@ -309,7 +309,7 @@ def digest(spec: RunSpec) -> str:
     does not matter; the weights from there are identified by their digest in the run's
     origin, see `tlx.checkpoints.identity`).
     """
-    fields = without_places(serial.to_dict(spec))
+    fields = without_places(serial.lasting(spec))
     del fields["name"], fields["kind"]
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

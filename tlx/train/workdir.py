@@ -62,8 +62,11 @@ def require_same(workdir: str | Path, spec: RunSpec) -> None:
     is_begun = (Path(workdir) / RESULT_FILE).exists() or checkpoints.steps(workdir)
     if not path.exists() or not is_begun:
         return
+    theirs = _read(path)
+    whole = typed.completed(RunSpec, theirs)
+    theirs = theirs if whole is None else serial.to_dict(whole)
     ours = serial.to_dict(spec)
-    differing = serial.differences(without_places(_read(path)), without_places(ours))
+    differing = serial.differences(without_places(theirs), without_places(ours))
     if differing:
         raise ValueError(
             f"expected {path.parent} to hold a run of the same config, got one that differs in:\n"
