@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -223,6 +224,17 @@ def test_an_interrupted_command_ends_with_130(capsys, monkeypatch):
     monkeypatch.setattr(data_commands, "_data_list", broken)
     assert cli.main(["data", "list"]) == 130
     assert "the same command goes on from here" in capsys.readouterr().err
+
+
+def test_a_command_that_is_asked_to_stop_ends_with_the_signals_status(capsys, monkeypatch):
+    def asked(args, overrides):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(data_commands, "_data_list", asked)
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["data", "list"]) == 143
+    assert "stopped; the same command goes on from here" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("text", ["{}", "{", "[]", '{"title": 3}'])

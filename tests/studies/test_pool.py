@@ -125,13 +125,33 @@ def test_a_part_that_kills_every_process_is_named(tmp_path):
     assert seen.of("died") == [1]
 
 
-def test_processes_end_with_the_one_that_started_them(tmp_path):
+def started(tmp_path, act):
+    """A process that has two others do this each."""
     code = (
         "from tests.studies import test_pool as t; from pathlib import Path\n"
-        f"if __name__ == '__main__': t.pool.run(t.parts((), ()), t.make(Path({str(tmp_path)!r}), "
-        "part_0='sleep', part_1='sleep'), t.Seen(), 2)"
+        "from tlx.train import stopping\n"
+        "if __name__ == '__main__':\n"
+        "  with stopping.raised():\n"
+        f"    t.pool.run(t.parts((), ()), t.make(Path({str(tmp_path)!r}), part_0={act!r}, "
+        f"part_1={act!r}), t.Seen(), 2)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+
+
+def test_processes_save_what_they_are_at_when_the_work_is_stopped(tmp_path):
+    parent = started(tmp_path, "save when stopped")
+    try:
+        waits(lambda: len(list(tmp_path.glob("*.ready"))) == 2, seconds=60)
+        parent.terminate()
+        assert parent.wait(timeout=30) != 0
+        assert len(list(tmp_path.glob("*.saved"))) == 2
+        assert not any(is_alive(int(path.read_text())) for path in tmp_path.glob("*.pid"))
+    finally:
+        parent.kill()
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    parent = started(tmp_path, "sleep")
     try:
         waits(lambda: len(list(tmp_path.glob("*.pid"))) == 2, seconds=60)
         pids = [int(path.read_text()) for path in tmp_path.glob("*.pid")]

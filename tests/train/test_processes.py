@@ -1,6 +1,7 @@
 """Runs in processes of their own: killed and restarted, and several processes for one run."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -45,28 +46,47 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def joined(root: Path, *, processes: int, devices: int, variants: list[str]) -> None:
+def joined(
+    root: Path, *, processes: int, devices: int, variants: list[str], delay: float = 0
+) -> list[subprocess.Popen[str]]:
     address = f"127.0.0.1:{free_port()}"
-    finish(
-        *(
-            start(
-                root,
-                devices,
-                0,
-                *variants,
-                JAX_COORDINATOR_ADDRESS=address,
-                JAX_NUM_PROCESSES=str(processes),
-                JAX_PROCESS_ID=str(process),
-            )
-            for process in range(processes)
+    return [
+        start(
+            root,
+            devices,
+            delay,
+            *variants,
+            JAX_COORDINATOR_ADDRESS=address,
+            JAX_NUM_PROCESSES=str(processes),
+            JAX_PROCESS_ID=str(process),
         )
-    )
+        for process in range(processes)
+    ]
+
+
+def wait_for_step(process: subprocess.Popen[str], when: int) -> None:
+    """Returns when the process has said that it is at this step."""
+    assert process.stdout
+    for line in process.stdout:
+        if line.strip().isdigit() and int(line) >= when:
+            return
+    raise AssertionError(f"it ended before step {when}, with status {process.wait()}")
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    """The same metrics, checkpoints and files in two workdirs."""
+    assert (one / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
+    assert checkpoints.steps(one) == checkpoints.steps(other)
+    a, b = (tree.named_leaves(checkpoints.restore(folder)) for folder in (one, other))
+    for name, leaf in a.items():
+        np.testing.assert_array_equal(leaf, b[name])
+    assert {p.name for p in one.iterdir()} == {p.name for p in other.iterdir()}
 
 
 def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     finish(start(one, 1, 0, "all"))
-    joined(two, processes=2, devices=2, variants=["all"])
+    finish(*joined(two, processes=2, devices=2, variants=["all"]))
     tiny.assert_close_metrics(one / "all", two / "all")
     assert checkpoints.steps(one / "all") == checkpoints.steps(two / "all")
     a, b = (tree.named_leaves(checkpoints.restore(folder / "all")) for folder in (one, two))
@@ -74,26 +94,62 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
         np.testing.assert_allclose(leaf, b[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_a_killed_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    finish(start(tmp_path / "whole", 1, 0, "long"))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing has stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    finish(start(folder, 1, 0, "long"))
+    return folder / "long"
+
+
+def test_a_killed_run_goes_on_to_the_same_end(whole: Path, tmp_path: Path) -> None:
     for when in (7, 21):
-        process = start(tmp_path / "killed", 1, 0.05, "long")
-        assert process.stdout
-        for line in process.stdout:
-            if line.strip().isdigit() and int(line) >= when:
-                process.send_signal(signal.SIGKILL)
-                break
-        assert process.wait(timeout=60) == -signal.SIGKILL
-        process.stdout.close()
-        assert not (tmp_path / "killed" / "long" / "result.json").exists()
-    finish(start(tmp_path / "killed", 1, 0, "long"))
-    whole, killed = tmp_path / "whole" / "long", tmp_path / "killed" / "long"
-    assert (whole / "metrics.jsonl").read_text() == (killed / "metrics.jsonl").read_text()
-    assert checkpoints.steps(whole) == checkpoints.steps(killed)
-    a, b = (tree.named_leaves(checkpoints.restore(folder)) for folder in (whole, killed))
-    for name, leaf in a.items():
-        np.testing.assert_array_equal(leaf, b[name])
-    assert {p.name for p in whole.iterdir()} == {p.name for p in killed.iterdir()}
+        process = start(tmp_path, 1, 0.05, "long")
+        wait_for_step(process, when)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        assert not (tmp_path / "long" / "result.json").exists()
+    finish(start(tmp_path, 1, 0, "long"))
+    assert_same_bits(whole, tmp_path / "long")
+
+
+def test_a_run_that_is_asked_to_stop_saves_where_it_is(whole: Path, tmp_path: Path) -> None:
+    for signum, when in ((signal.SIGTERM, 6), (signal.SIGINT, 21)):
+        process = start(tmp_path, 1, 0.2, "long")
+        wait_for_step(process, when)
+        process.send_signal(signum)
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 128 + signum
+        found = re.search(rf"stopped by {signum.name} after step (\d+) of run 'tiny'", said)
+        assert found
+        assert checkpoints.steps(tmp_path / "long")[-1] == int(found[1]) >= when
+    finish(start(tmp_path, 1, 0, "long"))
+    assert_same_bits(whole, tmp_path / "long")
+
+
+def test_the_second_signal_ends_a_run_at_once(tmp_path: Path) -> None:
+    process = start(tmp_path, 1, 60, "long")
+    wait_for_step(process, 0)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout
+    assert "once more ends at once" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGINT
+
+
+def test_all_processes_of_a_run_stop_after_the_same_step(tmp_path: Path) -> None:
+    finish(*joined(tmp_path / "whole", processes=2, devices=2, variants=["long"]))
+    both = joined(tmp_path / "cut", processes=2, devices=2, variants=["long"], delay=0.2)
+    wait_for_step(both[0], 6)
+    both[1].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [128 + signal.SIGTERM] * 2, said
+    steps = {re.search(r"stopped by SIGTERM after step (\d+)", text)[1] for text in said}  # type: ignore[index]
+    assert [checkpoints.steps(tmp_path / "cut" / "long")[-1]] == [int(step) for step in steps]
+    finish(*joined(tmp_path / "cut", processes=2, devices=2, variants=["long"]))
+    assert_same_bits(tmp_path / "whole" / "long", tmp_path / "cut" / "long")
 
 
 @pytest.mark.parametrize(

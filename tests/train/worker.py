@@ -30,6 +30,7 @@ def main() -> None:
     initialize_if_cluster()
     from tests.train.tiny import make_spec
     from tlx.train.loop import train
+    from tlx.train.stopping import Stopped
 
     root, delay = Path(sys.argv[1]), float(sys.argv[3])
 
@@ -38,7 +39,11 @@ def main() -> None:
         time.sleep(delay)
 
     for variant in sys.argv[4:]:
-        print(train(make_spec(**VARIANTS[variant]), root / variant, progress=progress))
+        try:
+            print(train(make_spec(**VARIANTS[variant]), root / variant, progress=progress))
+        except Stopped as stopped:
+            print(stopped, flush=True)
+            sys.exit(128 + stopped.signum)
 
 
 if __name__ == "__main__":

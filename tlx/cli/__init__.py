@@ -5,12 +5,14 @@ import errno
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 import tlx
 from tlx.cli import audits, data, studies, weights
 from tlx.core import processor
+from tlx.train import stopping
 
 DESCRIPTION = """\
 What is being transferred in transfer learning? Trains networks from random and from
@@ -42,7 +44,8 @@ examples:
 A command that was stopped goes on where it was when it is given again.
 
 exit status: 0 done; 1 could not be done, as one sentence on standard error says; 2 unknown or
-missing arguments; 130 interrupted; 141 nobody reads what is printed.
+missing arguments; 130 interrupted, 143 asked to stop by SIGTERM, both after what is under way was
+saved; 141 nobody reads what is printed.
 """
 
 REMEDIES = {
@@ -77,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if getattr(args, "out", None) is not None and not args.out.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "no such folder", str(args.out.parent))
-        args.run(args, overrides)
+        with stopping.raised():
+            args.run(args, overrides)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
@@ -88,9 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, ImportError, FloatingPointError) as error:
         print(f"tlx {args.command}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        where = getattr(error, "where", "")
+        print(
+            f"\nstopped{where and f' {where}'}; the same command goes on from here", file=sys.stderr
+        )
+        return 128 + getattr(error, "signum", signal.SIGINT)
     return 0
 
 

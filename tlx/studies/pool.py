@@ -9,11 +9,13 @@ import abc
 import collections
 import contextlib
 import functools
+import logging
 import multiprocessing
 import os
 import pickle
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import connection
@@ -21,6 +23,9 @@ from typing import Any, NamedTuple
 
 ATTEMPTS = 2
 """How often a part is begun before a process that dies of it is an error."""
+
+PATIENCE = 60.0
+"""Seconds that processes have to save what they are at, when the work is stopped."""
 
 Tell = Callable[[Any], None]
 Work = Callable[[int, Tell], Any]
@@ -137,8 +142,18 @@ def run(
                     todo.finish(number)
                     watcher.done(number, value)
     finally:
-        for worker in workers:
-            worker.end()
+        _end(workers)
+
+
+def _end(workers: Sequence["_Worker"]) -> None:
+    """Ends the processes, which have `PATIENCE` seconds to save what they are at."""
+    until = time.monotonic() + PATIENCE
+    for worker in workers:
+        worker.ask_to_end()
+    if not all(worker.has_ended(patience=1.0) for worker in workers):
+        logging.getLogger("tlx").warning("what is under way is saved; once more ends at once")
+    for worker in workers:
+        worker.end(patience=max(0.0, until - time.monotonic()))
 
 
 class _Todo:
@@ -212,12 +227,22 @@ class _Worker:
         try:
             message: tuple[str, Any] = self.conn.recv()
         except (EOFError, OSError):
-            self.end()
+            self.end(patience=0.0)
             return "ended", self._process.exitcode
         return message
 
-    def end(self) -> None:
-        """Ends the process, whatever it is doing."""
+    def ask_to_end(self) -> None:
+        """Has the process save what it is at, and end."""
+        self._process.terminate()
+
+    def has_ended(self, *, patience: float) -> bool:
+        """Whether it has, after at most so many seconds."""
+        self._process.join(patience)
+        return not self._process.is_alive()
+
+    def end(self, *, patience: float) -> None:
+        """Ends the process, after so many seconds whatever it is doing."""
+        self._process.join(patience)
         self._process.kill()
         self._process.join()
         self.conn.close()
@@ -257,6 +282,8 @@ def _serve(conn: connection.Connection, make_work: Callable[[], Work]) -> None:
             work = work or make_work()
             result = work(number, lambda said: conn.send(("told", said)))
             conn.send(("done", result))
+        except KeyboardInterrupt:  # the parent has asked for it
+            return
         except Exception as error:  # the parent raises it
             conn.send(("failed", _picklable(error)))
 

@@ -22,7 +22,7 @@ from tlx.studies.graph import Done, Task, Told, Training
 from tlx.studies.progress import Progress
 from tlx.studies.runs import Run
 from tlx.studies.spec import StudySpec
-from tlx.train import distributed, initial, metrics_log
+from tlx.train import distributed, initial, metrics_log, stopping
 from tlx.train.spec import RunSpec
 from tlx.train.workdir import RunResult, read_result
 
@@ -63,6 +63,7 @@ def run(
       ValueError: if the workdir holds another study, or the config cannot run; before any
         work.
       tlx.checkpoints.owner.BusyError: another process runs a study there.
+      tlx.train.stopping.Stopped: SIGTERM or SIGINT asked to stop; runs under way were saved.
       tlx.studies.pool.WorkerDiedError: a process was killed or crashed, and the one after it too.
     """
     started = time.perf_counter()
@@ -75,6 +76,7 @@ def run(
     parts = graph.parts(tasks)
     shown = _Shown(tasks, progress or Progress(sum(task.weight for task in tasks)))
     with contextlib.ExitStack() as stack:
+        stack.enter_context(stopping.raised())
         if distributed.is_primary():
             stack.enter_context(owner.hold(workdir, tell=logging.getLogger("tlx").warning))
         if workers is None or resources.workers() is None:

@@ -87,3 +87,12 @@ def wait_for_all(where: str) -> None:
     """
     if is_shared():
         multihost_utils.sync_global_devices(where)
+
+
+def is_preempted(step: int) -> bool:
+    """Whether all processes stop after this step, since one of them was sent SIGTERM.
+
+    Args:
+      step: the same in all processes, which all ask after each step; it only rises.
+    """
+    return multihost_utils.reached_preemption_sync_point(step)

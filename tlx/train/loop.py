@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from tlx import checkpoints
 from tlx.checkpoints import owner
 from tlx.core import sharding
-from tlx.train import distributed, metrics_log, optim, resuming, schedules
+from tlx.train import distributed, metrics_log, optim, resuming, schedules, stopping
 from tlx.train import job as job_lib
 from tlx.train import spec as spec_lib
 from tlx.train import workdir as workdir_lib
@@ -63,6 +63,8 @@ def train(
         Before any training.
       NonFiniteLossError: the loss became NaN or infinite; says at which step, and which
         checkpoint is the last good one, which stays.
+      tlx.train.stopping.Stopped: SIGTERM or SIGINT asked to stop, to the main thread; the run was
+        saved after the step it was at, in all processes the same. A KeyboardInterrupt.
 
     Cost: beyond the compiled step some 0.3 to 0.7 ms of host time a step (placing the batch).
     """
@@ -77,14 +79,17 @@ def train(
         return done
     job = job_lib.make_job(spec, workdir, mesh or sharding.make_mesh(), origin)
     with contextlib.ExitStack() as stack:
+        asked = stack.enter_context(stopping.noted())
         held = stack.enter_context(owner.hold(workdir)) if distributed.is_primary() else None
-        result = _trained(job, progress or no_progress, held)
+        result = _trained(job, progress or no_progress, held, asked)
     _tidy(workdir, spec)
     distributed.wait_for_all("result written")  # the next run may start from this one
     return result
 
 
-def _trained(job: Job, progress: Progress, held: owner.Held | None) -> RunResult:
+def _trained(
+    job: Job, progress: Progress, held: owner.Held | None, asked: stopping.Asked
+) -> RunResult:
     spec, workdir = job.spec, job.workdir
     workdir_lib.write_config(workdir, spec)
     begun, state = resuming.newest_good(job) or (None, None)
@@ -96,7 +101,7 @@ def _trained(job: Job, progress: Progress, held: owner.Held | None) -> RunResult
         ) as writer,
     ):
         if begun is None or begun < spec.num_steps:
-            _Run(job, log, writer, clock, progress, held).go(state)
+            _Run(job, log, writer, clock, progress, held).go(state, asked)
     if held is not None:
         held.require()
     return workdir_lib.write_result(workdir, spec, log.lines, seconds=clock.seconds)
@@ -132,7 +137,7 @@ class _Run:
         self._pending: dict[str, Any] | None = None
         self._shown: dict[str, float] = {}
 
-    def go(self, state: TrainState | None) -> None:
+    def go(self, state: TrainState | None, asked: stopping.Asked) -> None:
         """Trains from the state of the newest checkpoint, or from the start (None), to the end."""
         spec, last = self._spec, self._writer.last
         if state is None:
@@ -152,6 +157,10 @@ class _Run:
                 self._flush()
                 self._pending = {"step": step + 1, "rate": float(rate), **metrics}
             self._after(step + 1, state)
+            signum = asked()  # at the end it is raised when the result is there
+            if signum is not None and step + 1 < spec.num_steps:
+                self._save(step + 1, state, None)
+                raise stopping.Stopped(signum, f"after step {step + 1} of run {spec.name!r}")
 
     def _after(self, step: int, state: TrainState) -> None:
         """Evaluates and saves where the step is due for it."""

@@ -1,0 +1,112 @@
+"""Stopping by a signal, so that nothing is lost: SIGTERM of a scheduler, Ctrl-C of a person.
+
+Where nothing is under way that steps could tell apart, a signal raises `Stopped`. A training loop
+takes note of it instead, saves after the step that it is at, and raises then. The second signal
+ends the process at once, by the system, whatever it is doing; what is on disk is whole at any time.
+"""
+
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+Asked: TypeAlias = Callable[[], int | None]
+"""`() -> signum`: the signal that asked to stop; None where the loop is to go on."""
+
+_SHARED_STEPS = itertools.count()
+"""Steps of this process over all its runs: jax wants numbers that only rise, the same in each."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked to stop; the same call goes on from here.
+
+    Attributes:
+      signum: the signal.
+    """
+
+    def __init__(self, signum: int, where: str = "") -> None:
+        super().__init__(signum, where)
+        self.signum = signum
+        self.where = where
+
+    def __str__(self) -> str:
+        """What stopped where."""
+        return f"stopped by {signal.Signals(self.signum).name}{self.where and f' {self.where}'}"
+
+
+@contextlib.contextmanager
+def raised() -> Iterator[None]:
+    """A signal raises `Stopped` within this context, where it is entered in the main thread."""
+
+    def stop(signum: int) -> None:
+        raise Stopped(signum)
+
+    with _handled(stop):
+        yield
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[Asked]:
+    """Whether a signal has asked to stop, as a function to be called after each step.
+
+    At the end of the context `Stopped` is raised if a signal came that nobody has asked for. In a
+    run of several processes a signal to any of them stops all after the same step: that is jax's
+    preemption service, which takes SIGTERM itself from `jax.distributed.initialize` on.
+
+    Yields:
+      The function; with several processes all call it after each step.
+    """
+    from tlx.train import distributed  # here, so that a command catches signals before jax is there
+
+    is_shared, seen = distributed.is_shared(), list[int]()
+
+    def note(signum: int) -> None:
+        logging.getLogger("tlx").warning(
+            "%s: stopping after the step under way; once more ends at once",
+            signal.Signals(signum).name,
+        )
+        if is_shared:
+            os.kill(os.getpid(), signal.SIGTERM)  # jax tells the others
+        else:
+            seen.append(signum)
+
+    def asked() -> int | None:
+        if is_shared and distributed.is_preempted(next(_SHARED_STEPS)):
+            seen.append(signal.SIGTERM)
+        return seen[0] if seen else None
+
+    with _handled(note, (signal.SIGINT,) if is_shared else SIGNALS):
+        yield asked
+    if seen:
+        raise Stopped(seen[0])
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int], None], signums: Sequence[int] = SIGNALS) -> Iterator[None]:
+    """With a handler of the first signal; those that this process ignores it still does.
+
+    In any other thread than the main one, where Python allows none, nothing is handled.
+    """
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {s: signal.getsignal(s) for s in signums}
+        before = {s: found for s, found in before.items() if found not in (signal.SIG_IGN, None)}
+
+    def first(signum: int, frame: Any) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        handler(signum)
+
+    for signum in before:
+        signal.signal(signum, first)
+    try:
+        yield
+    finally:
+        for signum, found in before.items():
+            signal.signal(signum, found)
