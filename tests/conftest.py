@@ -5,6 +5,7 @@ import gc
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,10 @@ os.environ["TLX_FASHION_MNIST"] = os.environ["TFDS_DATA_DIR"] = "/nonexistent"
 # digests of the files that tests make are not for the user's cache
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tlx-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+# A shell that starts this in the background has it ignore Ctrl-C, which tests send to themselves.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Compiling is most of the suite's time. These halve it: few optimisations, loops without MLIR's
 # emitters, one LLVM module a program. XLA ends a process that names a flag it does not have, so

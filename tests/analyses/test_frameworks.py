@@ -34,11 +34,8 @@ def pair(framework):
     return pair_of(framework)
 
 
-def _stream(mesh=None):
-    stream = streams.from_arrays(*tiny_models.make_inputs(N), batch_size=BATCH)
-    if mesh is None:
-        return stream
-    return lambda: (sharding.shard_batch(batch, mesh) for batch in stream())
+def _stream():
+    return streams.from_arrays(*tiny_models.make_inputs(N), batch_size=BATCH)
 
 
 def _labels(tiny):
@@ -52,9 +49,9 @@ def _logits(tiny, params):
 
 def _analyses(a, b, mesh=None):
     """What each analysis gives for the pair, as one tree of arrays."""
-    params = [t.params if mesh is None else sharding.replicate(t.params, mesh) for t in (a, b)]
+    params = [t.params if mesh is None else sharding.place(t.params, mesh) for t in (a, b)]
     features = a.features(a.layers)
-    stream = _stream(mesh)
+    stream = _stream()
     models = (features, params[0], features, params[1], stream)
     metric = metrics.classification()
     path = paths.line(*params)
@@ -151,7 +148,25 @@ def test_mistakes(pair, results):
     np.testing.assert_array_equal(cells, np.stack(list(expected.values()), -1))
 
 
-def test_a_mesh_of_devices_gives_the_numbers_of_one():
-    got = _analyses(*pair_of("linen"), sharding.make_mesh(jax.devices()[:2]))
+@pytest.mark.parametrize("points", [1, 2])
+def test_a_mesh_of_devices_gives_the_numbers_of_one(points, monkeypatch):
+    monkeypatch.setattr(sharding, "SMALL", 1)
+    mesh = sharding.make_mesh(points=points, model=2)
+    assert not sharding.place(pair_of("linen")[0].params, mesh)["params"]["hidden"][
+        "kernel"
+    ].is_fully_replicated
+    got = _analyses(*pair_of("linen"), mesh)
     results = results_of("linen")
     jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-5, atol=1e-5), got, results)
+
+
+def test_batches_that_are_placed_stay_where_they_are():
+    mesh = sharding.make_mesh(jax.devices()[:2])
+    tiny, plain = pair_of("linen")[0], _stream()
+    placed = lambda: (sharding.shard_batch(batch, mesh) for batch in plain())  # noqa: E731
+    path = paths.points([sharding.replicate(t.params, mesh) for t in pair_of("linen")])
+    got, expected = (
+        evaluate_path(tiny.apply_fn, metrics.classification(), path, np.arange(2), stream)
+        for stream in (placed, plain)
+    )
+    np.testing.assert_allclose(got["loss"], expected["loss"], rtol=1e-6)

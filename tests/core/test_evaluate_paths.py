@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.core.models import apply_fn, make_data, make_params
 from tlx.core import (
+    _chunks,
     evaluate,
     evaluate_path,
     evaluation,
@@ -125,7 +126,7 @@ def test_new_parameters_and_coordinates_compile_nothing():
 
 @pytest.mark.parametrize("chunk", [1, 2])
 def test_all_points_of_a_path_are_formed_by_one_program(chunk):
-    form = evaluation._form_traced
+    form = _chunks._form_traced
     a, b = (make_params(seed, width=7) for seed in (0, 1))
     stream = streams.from_arrays(*make_data(8), batch_size=8)
     before = form._cache_size()

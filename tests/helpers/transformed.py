@@ -336,7 +336,6 @@ SHAPES: dict[str, Callable[[Any], Any]] = {
     "core.tree.same_structure": lambda p: tree.same_structure(p, p),
     "core.tree.same_integers": lambda p: tree.same_integers(p, p),
     "core.tree.stack_size": lambda p: tree.stack_size(p["body"]),
-    "core.evaluation.count_points": lambda p: evaluation.count_points(p["body"]),
     "core.labels.from_names": lambda p: labels.from_names(p, str.upper),
     "core.labels.from_rules": lambda p: labels.from_rules(p, [("body", "a")], default="b"),
     "core.labels.unique": lambda p: labels.unique(labels.from_names(p, str.upper)),

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from tlx.core import tree
+from tlx.core import sharding, tree
 
 BIG_BYTES = 2**20
 
@@ -23,7 +23,7 @@ Layout: TypeAlias = list[dict[str, Any]]
 
 def to_host(values: Any) -> dict[str, np.ndarray]:
     """The leaves by name as numpy arrays that share no memory with the originals."""
-    fetched = jax.device_get(values)
+    fetched = sharding.to_host(values)
     return {name: np.array(leaf) for name, leaf in tree.named_leaves(fetched).items()}
 
 

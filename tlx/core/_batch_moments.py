@@ -12,7 +12,8 @@ from jax.tree_util import Partial
 from jaxtyping import Array
 
 from tlx.core import graph, tree
-from tlx.core.evaluation import count_points, evaluate_path
+from tlx.core._chunks import count_points
+from tlx.core.evaluation import evaluate_path
 from tlx.core.graph import sites
 from tlx.core.graph.norms import BatchNorm, batch_norms
 from tlx.core.metrics import mask_of

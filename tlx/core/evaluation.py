@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.tree_util import Partial
+from jax.sharding import Mesh
 
-from tlx.core import contracts, host, paths, public, streams, tree, undefined
+from tlx.core import _chunks as chunks
+from tlx.core import contracts, host, paths, public, sharding, streams, tree, undefined
 from tlx.core.types import ApplyFn, Batch, Metric, Params, PathFn, PerExampleFn, Stream
 
 __dir__ = public.names(__name__)
@@ -65,12 +65,14 @@ def evaluate(apply_fn: ApplyFn, metric: Metric, params: Params, stream: Stream) 
     (0.75, 4)
     """
     contracts.metric(metric)
-    params = jax.device_put(params)
+    params = sharding.on_devices(params)
     state = metric.init()
     check = contracts.Values(of_batch, apply_fn, metric)
+    mesh = sharding.mesh_of(params)
     for batch in streams.checked(stream)():
         check(params, batch)
-        state = _update(apply_fn, metric, state, params, dict(batch))
+        placed = sharding.place_rows(batch, mesh)
+        state = _update(apply_fn, metric, chunks.Chunk(1, mesh), state, params, placed)
     return undefined.allowed(metric.compute)(state)
 
 
@@ -137,32 +139,54 @@ def evaluate_path(
     [0.0, 0.0, 1.0, 1.0]
     """
     contracts.metric(metric)
-    num_points = count_points(coordinates)
+    num_points = chunks.count_points(coordinates)
     coordinates = jax.tree.map(jnp.asarray, coordinates)
     if chunk != "auto" and chunk < 1:
         raise ValueError(f"expected chunk to be 'auto' or at least 1, got {chunk}")
-    width = 0
+    chunk_of = functools.partial(_chunk, apply_fn, metric, path_fn, coordinates, chunk)
+    mesh = sharding.mesh_of((paths.arrays(path_fn), coordinates))
     states: list[Any] = []
     check = contracts.Values(of_batch, apply_fn, metric)
-    for group in _groups(streams.checked(stream)()):
-        if not width and chunk == "auto" and num_points > 1:
-            width = _auto_chunk(apply_fn, metric, path_fn, coordinates, group)
-        elif not width:
-            width = 1 if chunk == "auto" else min(int(chunk), num_points)
-        chunks = list(split(coordinates, num_points, width))
-        states = states or [initial(metric, width) for _ in chunks]
+    of: chunks.Chunk | None = None
+    for group in _groups(streams.checked(stream)(), mesh):
+        of = of or chunk_of(group, mesh)
+        parts = list(chunks.split(coordinates, num_points, of.width))
+        states = states or [chunks.initial(metric, of) for _ in parts]
         params = None
-        for i, points in enumerate(chunks):
-            params = form(path_fn, points, width, params)
+        for i, points in enumerate(parts):
+            params = chunks.form(path_fn, points, of, params)
             if not i:
-                _check_group(check, params, width, group)
+                _check_group(check, params, of.width, group)
             for batch in group:
-                states[i] = _step(width)(apply_fn, metric, states[i], params, batch)
+                states[i] = _update(apply_fn, metric, of, states[i], params, batch)
             if i:  # at most two chunks' parameters are alive, however far dispatch is ahead
                 jax.block_until_ready(states[i - 1])
-    if not states:
-        return stacked_results(metric, [metric.init()] * num_points, num_points, 1)
-    return stacked_results(metric, states, num_points, width)
+    if of is None:
+        one = chunks.Chunk(1)
+        return chunks.stacked_results(metric, [metric.init()] * num_points, num_points, one)
+    return chunks.stacked_results(metric, states, num_points, of)
+
+
+def _chunk(
+    apply_fn: ApplyFn,
+    metric: Metric,
+    path_fn: PathFn,
+    coordinates: Any,
+    chunk: int | Literal["auto"],
+    group: list[Batch],
+    mesh: Mesh | None,
+) -> chunks.Chunk:
+    """As many points as were asked for, on each of the devices among which they are shared out."""
+    parts = sharding.size(mesh, "points")
+    most = -(-chunks.count_points(coordinates) // parts)
+    if chunk != "auto":
+        width = min(-(-int(chunk) // parts), most)
+    elif most == 1 or (mesh is not None and mesh.is_multi_process):
+        width = 1  # what processes measure differs
+    else:
+        one = chunks.form(path_fn, next(chunks.split(coordinates, 1, 1)), chunks.Chunk(1, mesh))
+        width = _auto_width(apply_fn, metric, one, group, most)
+    return chunks.Chunk(parts * width, mesh)
 
 
 def _check_group(check: contracts.Values, params: Params, width: int, group: list[Batch]) -> None:
@@ -172,101 +196,24 @@ def _check_group(check: contracts.Values, params: Params, width: int, group: lis
         check(params, batch)
 
 
-def _fold(apply_fn: ApplyFn, metric: Metric, state: Any, params: Params, batch: Batch) -> Any:
-    return metric.update(state, apply_fn(params, batch["inputs"]), batch)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _update(
+    apply_fn: ApplyFn, metric: Metric, chunk: chunks.Chunk, state: Any, params: Params, batch: Batch
+) -> Any:
+    """The states of a chunk after one more batch."""
+
+    def one(moving: Any, batch: Batch) -> Any:
+        state, params = moving
+        return metric.update(state, apply_fn(params, batch["inputs"]), batch)
+
+    return chunks.placed(chunks.mapped(one, chunk, (state, params), batch), chunk)
 
 
-def _fold_chunk(apply_fn: ApplyFn, metric: Metric, state: Any, params: Params, batch: Any) -> Any:
-    one = functools.partial(_fold, apply_fn, metric)
-    return jax.vmap(one, in_axes=(0, 0, None))(state, params, batch)
-
-
-_update = jax.jit(_fold, static_argnums=(0, 1))
-_update_chunk = jax.jit(_fold_chunk, static_argnums=(0, 1))
-
-
-def _step(width: int) -> Any:
-    return _update if width == 1 else _update_chunk
-
-
-def initial(metric: Metric, width: int) -> Any:
-    """The state of a chunk of points before any batch."""
-    state = metric.init()
-    if width == 1:
-        return state
-    return jax.tree.map(lambda x: jnp.asarray(np.stack([np.asarray(x)] * width)), state)
-
-
-@functools.partial(jax.jit, static_argnums=2, donate_argnums=3, keep_unused=True)
-def _form_traced(path_fn: PathFn, points: Any, width: int, old: Params) -> Params:
-    del old  # its memory is reused: fresh memory for each point costs three times the arithmetic
-    if width == 1:
-        return paths.at(path_fn, jax.tree.map(lambda x: x[0], points))
-    return jax.vmap(functools.partial(paths.at, path_fn))(points)
-
-
-def form(path_fn: PathFn, points: Any, width: int, old: Params = None) -> Params:
-    """The parameters of a chunk, on a leading axis if it is wider than 1; `old` are donated."""
-    if isinstance(path_fn, Partial):
-        old = _unread(path_fn, points, width) if old is None else old
-        formed = _form_traced(path_fn, points, width, old)
-    else:
-        rows = [path_fn(jax.tree.map(lambda x, i=i: x[i], points)) for i in range(width)]
-        formed = jax.device_put(rows[0]) if width == 1 else tree.stack(rows)
-    host.check("tlx.core.evaluate_path", point=formed)  # of a path that holds a traced array
-    return formed
-
-
-def _unread(path_fn: PathFn, points: Any, width: int) -> Params:
-    """Memory for a chunk, so that the first is formed by the same compiled code as the others."""
-    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), points)
-    like = jax.eval_shape(paths.at, path_fn, one)
-    if any(jnp.issubdtype(x.dtype, jax.dtypes.extended) for x in jax.tree.leaves(like)):
-        return None  # random keys are not made of zeros
-    shape = () if width == 1 else (width,)
-    return jax.tree.map(lambda x: jax.device_put(np.zeros((*shape, *x.shape), x.dtype)), like)
-
-
-def stacked_results(metric: Metric, states: list[Any], num_points: int, width: int) -> Any:
-    """The results of all points, from the states of their chunks."""
-    joined = np.stack if width == 1 else np.concatenate  # on the host, where nothing is compiled
-    rows = jax.tree.map(lambda *xs: joined(xs)[:num_points], *jax.device_get(states))
-    return undefined.allowed(_results)(metric, rows)
-
-
-_results = jax.jit(lambda metric, states: jax.vmap(metric.compute)(states), static_argnums=0)
-
-
-def count_points(coordinates: Any) -> int:
-    """The number of coordinates, K; ValueError if there is none or their lengths differ."""
-    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(coordinates)}
-    if len(lengths) != 1 or lengths == {()} or lengths == {(0,)}:
-        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(coordinates)]
-        raise ValueError(
-            "expected coordinates as arrays with one leading axis of at least one point, "
-            f"got shapes {shapes}"
-        )
-    return lengths.pop()[0]
-
-
-def split(coordinates: Any, num_points: int, width: int) -> Iterator[Any]:
-    """Slices of constant width; the last is padded with repeats of the last point."""
-    coordinates = jax.tree.map(_on_host, coordinates)  # where slicing takes microseconds
-    for start in range(0, num_points, width):
-        rows = np.minimum(np.arange(start, start + width), num_points - 1)
-        yield jax.tree.map(lambda x, rows=rows: x[rows], coordinates)
-
-
-def _on_host(x: Any) -> Any:
-    is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-    return x if is_key or not x.is_fully_addressable else np.asarray(x)
-
-
-def _groups(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+def _groups(batches: Iterable[Batch], mesh: Mesh | None) -> Iterator[list[Batch]]:
     group: list[Batch] = []
     size = 0
     for batch in batches:
-        placed = jax.device_put(dict(batch))
+        placed = sharding.on_devices(sharding.place_rows(batch, mesh))
         group.append(placed)
         size += sum(leaf.nbytes for leaf in jax.tree.leaves(placed))
         if size >= GROUP_BYTES:
@@ -290,21 +237,19 @@ def _pace(apply_fn: ApplyFn, shapes: tuple[Any, ...], device_kind: str) -> _Pace
     return _Pace()
 
 
-def _auto_chunk(
-    apply_fn: ApplyFn, metric: Metric, path_fn: PathFn, coordinates: Any, group: list[Batch]
+def _auto_width(
+    apply_fn: ApplyFn, metric: Metric, one: Params, group: list[Batch], most: int
 ) -> int:
-    num_points = count_points(coordinates)
-    one = form(path_fn, next(split(coordinates, num_points, 1)), 1)
     device = next(iter(jax.tree.leaves(group[0])[0].devices()))
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves((one, group[0])))
     pace = _pace(apply_fn, shapes, device.device_kind)
     if pace.single is None:
         pace.single = _seconds(apply_fn, metric, one, group[0], 1)
-    pace.spent += pace.single * num_points * len(group)
+    pace.spent += pace.single * most * len(group)
     if pace.width is None and pace.spent > PATIENCE_SECONDS:
         pace.width = fastest_width(apply_fn, metric, one, group[0], MOST_POINTS)
-    num_chunks = -(-num_points // (pace.width or 1))
-    return -(-num_points // num_chunks)  # as wide as chosen at most, and none half empty
+    num_chunks = -(-most // (pace.width or 1))
+    return -(-most // num_chunks)  # as wide as chosen at most, and none half empty
 
 
 def fastest_width(
@@ -349,13 +294,14 @@ def _seconds(apply_fn: ApplyFn, metric: Metric, params: Params, batch: Any, widt
     The first call compiles; the calls of a row are awaited together, as those of a path are.
     """
     copies = params if width == 1 else tree.stack([params] * width)
-    state = _step(width)(apply_fn, metric, initial(metric, width), copies, batch)
+    chunk = chunks.Chunk(width)
+    state = _update(apply_fn, metric, chunk, chunks.initial(metric, chunk), copies, batch)
     jax.block_until_ready(state)
     best, calls = float("inf"), 1
     for _ in range(4):
         start = time.perf_counter()
         for _ in range(calls):
-            state = _step(width)(apply_fn, metric, state, copies, batch)
+            state = _update(apply_fn, metric, chunk, state, copies, batch)
         jax.block_until_ready(state)
         best = min(best, (time.perf_counter() - start) / calls)
         if best > ROW_SECONDS:
@@ -370,6 +316,7 @@ def _bytes(apply_fn: ApplyFn, metric: Metric, params: Params, batch: Any, width:
     if 2 * width * size > CHUNK_BYTES:
         return 2 * width * size  # before anything is allocated or compiled
     copies = tree.stack([params] * width)
-    lowered = _step(width).lower(apply_fn, metric, initial(metric, width), copies, batch)
+    chunk = chunks.Chunk(width)
+    lowered = _update.lower(apply_fn, metric, chunk, chunks.initial(metric, chunk), copies, batch)
     memory = lowered.compile().memory_analysis()  # the call reuses this compilation
     return 2 * width * size + (memory.temp_size_in_bytes if memory is not None else 0)

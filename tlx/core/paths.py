@@ -145,13 +145,25 @@ def points(params: Sequence[Params]) -> PathFn:
     with all its leaves, including those that are not floating.
     """
     _alike(params, "params", at_least=1, integers=False)
-    models = tuple(params)
+    return _Points(tuple(params))
 
-    def point(i: Any) -> Params:
+
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """See `points`."""
+
+    models: tuple[Params, ...]
+
+    def __call__(self, i: Any) -> Params:
         host.check("a path of tlx.core.paths.points", coordinate=i)
-        return models[int(i)]
+        return self.models[int(i)]
 
-    return point
+
+def arrays(path_fn: PathFn) -> Any:
+    """The arrays of which a path is made, as a pytree; none of a callable of other kinds."""
+    if isinstance(path_fn, _Points):
+        return path_fn.models
+    return path_fn if isinstance(path_fn, Partial) else ()
 
 
 def standard_normal(key: Any, params: Params) -> Params:

@@ -12,9 +12,19 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tlx.core import contracts, host, public, streams, tree
+from tlx.core import contracts, host, paths, public, sharding, streams, tree
 from tlx.core import labels as labels_lib
-from tlx.core.evaluation import count_points, form, initial, of_batch, split, stacked_results
+from tlx.core._chunks import (
+    Chunk,
+    count_points,
+    form,
+    initial,
+    mapped,
+    placed,
+    split,
+    stacked_results,
+)
+from tlx.core.evaluation import of_batch
 from tlx.core.graph import parts
 from tlx.core.types import ApplyFn, Batch, Labels, Metric, Params, PathFn, Stream
 
@@ -85,37 +95,39 @@ def evaluate_modules(
     chosen = labels_lib.unique(labels) if modules is None else tuple(dict.fromkeys(modules))
     names = tuple(tree.names(labels_lib.select(base, labels, module)) for module in chosen)
     coordinates = jax.tree.map(jnp.asarray, coordinates)
-    base = jax.device_put(base)
+    base = sharding.on_devices(base)
+    mesh = sharding.mesh_of((base, paths.arrays(path_fn), coordinates))
     first = jax.tree.map(lambda x: x[0], coordinates)
     point = jax.eval_shape(path_fn, first) if isinstance(path_fn, Partial) else path_fn(first)
     tree.same_structure(base, point, ("base", "a point of the path"))
-    width = min(chunk, num_points)
-    chunks = list(split(coordinates, num_points, width))
-    states: list[list[Any]] = [[None] * len(chunks) for _ in chosen]
+    parallel = sharding.size(mesh, "points")
+    of = Chunk(parallel * min(-(-chunk // parallel), -(-num_points // parallel)), mesh)
+    rows = list(split(coordinates, num_points, of.width))
+    states: list[list[Any]] = [[None] * len(rows) for _ in chosen]
     contracts.metric(metric)
     check = contracts.Values(of_batch, apply_fn, metric)
     for batch in streams.checked(stream)():
         check(base, batch)
-        placed = jax.device_put(dict(batch))
-        plan = parts.plan(apply_fn, base, placed["inputs"], names)
-        values = parts.before(plan, base, placed["inputs"])
+        here = sharding.on_devices(sharding.place_rows(batch, mesh))
+        plan = parts.plan(apply_fn, base, here["inputs"], names)
+        values = parts.before(plan, base, here["inputs"])
         carried = dict(zip(plan.carried, values, strict=True))
         own = [[carried[var] for var in part.carried] for part in plan.parts]
         params = None
-        for j, points in enumerate(chunks):
-            params = form(path_fn, points, width, params)
+        for j, points in enumerate(rows):
+            params = form(path_fn, points, of, params)
             leaves = tree.named_leaves(params)
             for i, part in enumerate(plan.parts):
                 moved = [leaves[name] for name in part.moving]
-                new = _after(plan, i, metric, width, moved, base, own[i], placed)
+                new = _after(plan, i, metric, of, moved, base, own[i], here)
                 old = states[i][j]
-                states[i][j] = new if old is None else _merged(metric, width, old, new)
+                states[i][j] = new if old is None else _merged(metric, of, old, new)
             if j:  # at most two chunks' parameters are alive, however far dispatch runs ahead
                 jax.block_until_ready([of_module[j - 1] for of_module in states])
-    empty = initial(metric, width)
+    empty = initial(metric, of)
     return {
         module: stacked_results(
-            metric, [empty if x is None else x for x in of_module], num_points, width
+            metric, [empty if x is None else x for x in of_module], num_points, of
         )
         for module, of_module in zip(chosen, states, strict=True)
     }
@@ -126,7 +138,7 @@ def _after(
     plan: parts.Plan,
     number: int,
     metric: Metric,
-    width: int,
+    chunk: Chunk,
     moved: list[Any],
     base: Params,
     carried: list[Any],
@@ -134,18 +146,19 @@ def _after(
 ) -> Any:
     """The state of a chunk of a module's points on a batch."""
     part, of = plan.parts[number], plan.graph
-    given = parts.known(of, base, batch["inputs"])
-    given |= dict(zip(part.carried, carried, strict=True))
 
-    def one(moved: list[Any]) -> Any:
-        values = given | {of.leaves[n]: x for n, x in zip(part.moving, moved, strict=True)}
+    def one(moved: list[Any], base: Params, carried: list[Any], batch: Batch) -> Any:
+        values = parts.known(of, base, batch["inputs"])
+        values |= dict(zip(part.carried, carried, strict=True))
+        values |= {of.leaves[n]: x for n, x in zip(part.moving, moved, strict=True)}
         parts.compute(of, part.ops, values)
         return metric.update(metric.init(), parts.outputs(of, values), batch)
 
-    return one(moved) if width == 1 else jax.vmap(one)(moved)
+    return placed(mapped(one, chunk, moved, base, carried, batch), chunk)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _merged(metric: Metric, width: int, state: Any, new: Any) -> Any:
+def _merged(metric: Metric, chunk: Chunk, state: Any, new: Any) -> Any:
     """The merged state; separate from `_after`, which is compiled once per module."""
-    return metric.merge(state, new) if width == 1 else jax.vmap(metric.merge)(state, new)
+    merged = metric.merge if chunk.width == 1 else jax.vmap(metric.merge)
+    return placed(merged(state, new), chunk)

@@ -84,10 +84,9 @@ class Job:
         With several labels an image also `auc`, their mean area under the ROC curve over the
         entire split, and `auc_of_label`, that of each; None where it is not defined.
         """
-        own = feed.local_copy(variables, self.mesh)
         metric = self.metrics[split]
-        state = evaluate(self.apply_fn, _of_states(metric), own, self.streams[split])
-        found = jax.device_get(_computed(metric)(feed.merged(metric, state)))
+        state = evaluate(self.apply_fn, _of_states(metric), variables, self.streams[split])
+        found = jax.device_get(_computed(metric)(sharding.to_host(state)))
         results: dict[str, Any] = {name: float(found[name]) for name in ("loss", "accuracy")}
         results["count"] = int(found["count"])
         if "auc" in found:
@@ -151,7 +150,7 @@ def _metric(loss: str, num_examples: int, num_classes: int) -> Metric:
 
 @functools.lru_cache(maxsize=64)
 def _of_states(metric: Metric) -> Metric:
-    """The metric whose result is its state, for processes to merge; cached, as jit requires."""
+    """The metric whose result is its state; cached, as jit requires."""
     return metric._replace(compute=lambda state: state)
 
 
@@ -183,4 +182,4 @@ def new_state(job: Job) -> TrainState:
     variables, _ = initial.initial_variables(job.spec, job.module, shape)
     static, averaged = optim.static_of(job.spec.optim), bool(job.spec.ema)
     state = make_state(variables, static, job.spec.seed, averaged=averaged)
-    return sharding.replicate(state, job.mesh)
+    return sharding.place(state, job.mesh)

@@ -147,7 +147,8 @@ class _Run:
         for step in range(last or 0, spec.num_steps):
             if spec.fork is not None and step == spec.fork.step:
                 key = sharding.replicate(jax.random.key(spec.fork.seed), self._job.mesh)
-                state = forked(state, key, spec.fork.noise, spec.optim.freeze)
+                forked_state = forked(state, key, spec.fork.noise, spec.optim.freeze)
+                state = sharding.place(forked_state, self._job.mesh)
             rate = np.float32(schedules.rate_at(spec.optim, step, spec.num_steps))
             state, metrics = self._job.step_fn(state, next(batches), StepInputs(rate, self._hyper))
             if step == (last or 0):

@@ -199,4 +199,4 @@ def resumed_state(job: Job, step: int) -> TrainState:
         opt_state=resume["opt_state"],
         key=jax.random.wrap_key_data(resume["key"]),
     )
-    return sharding.replicate(state, job.mesh)
+    return sharding.place(state, job.mesh)

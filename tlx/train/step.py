@@ -9,9 +9,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array
 
+from tlx.core import sharding
 from tlx.core.metrics import mask_of
 from tlx.core.types import ApplyFn, Batch, Params
 from tlx.data import image_ops
@@ -173,9 +174,10 @@ def _filled(rows: Array, mask: Array) -> Array:
     multiplied by the 0 of a masked loss.
     """
     of_rows = mask.reshape(-1, *[1] * (rows.ndim - 1))
-    first = jax.lax.dynamic_index_in_dim(rows, jnp.argmax(mask), keepdims=True)
-    first = jnp.where(jnp.any(mask), first, jnp.ones_like(first))
-    return jnp.where(of_rows, rows, first)
+    # a sum over one row, not an index: devices then exchange a row, and not all rows
+    is_first = of_rows & (jnp.cumsum(of_rows, 0) == 1)
+    first = jnp.sum(jnp.where(is_first, rows, 0), 0, dtype=rows.dtype)
+    return jnp.where(of_rows, rows, jnp.where(jnp.any(mask), first, jnp.ones_like(first)))
 
 
 def _in_order(rows: Array, parts: int) -> Array:
@@ -253,18 +255,18 @@ def _rows_of(norm: nn.BatchNorm, x: Array, mask: Array) -> Array:
 def make_step(config: StepConfig, mesh: Mesh) -> StepFn:
     """The compiled step of a config on a mesh; equal arguments give the same function.
 
-    State and numbers are replicated, rows of the batch split over `data`; sums over rows
-    are global, so the numbers do not depend on the number of devices but for rounding.
-    The state that is passed is donated: use the returned one.
+    The state is split over `model` as `sharding.place` does it, rows of the batch over `data` and
+    `model`; sums over rows are global, so the numbers do not depend on the devices but for
+    rounding. The state that is passed is donated: use the returned one.
     """
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    split = NamedSharding(mesh, PartitionSpec("data"))
-    return jax.jit(
-        functools.partial(step, config),
-        in_shardings=(everywhere, split, everywhere),
-        out_shardings=everywhere,
-        donate_argnums=0,
-    )
+
+    def placed(
+        state: TrainState, batch: Batch, numbers: StepInputs
+    ) -> tuple[TrainState, dict[str, Array]]:
+        after, metrics = step(config, state, batch, numbers)
+        return sharding.place(after, mesh), sharding.replicate(metrics, mesh)
+
+    return jax.jit(placed, donate_argnums=0)
 
 
 @functools.lru_cache(maxsize=64)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from tlx.core import contracts, host, public, shown, streams, tree
+from tlx.core import contracts, host, public, sharding, shown, streams, tree
 from tlx.core.metrics import mask_of
 from tlx.core.types import ApplyFn, Batch, Params, Stream
 
@@ -134,7 +134,7 @@ def collect(
     shapes = [found.shape for found in outputs]
     num_classes = _check_shapes(shapes, np.shape(first["labels"]), is_multilabel, "logits")
     cut = float(np.log(threshold) - np.log1p(-threshold)) if is_multilabel else None
-    models = [(apply_fn, jax.device_put(params)) for apply_fn, params in models]
+    models = [(apply_fn, sharding.on_devices(params)) for apply_fn, params in models]
     parts, numbers, place = [], [], 0
     for batch in stream():
         parts.append(_of_batch(models, batch, num_classes, cut))
@@ -209,10 +209,11 @@ def _of_batch(
     mask = np.asarray(mask_of(batch))
     labels = np.asarray(batch["labels"])
     _check_labels(labels[mask], num_classes)
-    inputs = jax.device_put(batch["inputs"])
+    mesh = sharding.mesh_of([params for _, params in models])
+    inputs = sharding.on_devices(sharding.place_rows(batch, mesh)["inputs"])
     logits = [_outputs(apply_fn, params, inputs) for apply_fn, params in models]
     safe = np.where(mask.reshape(-1, *[1] * (labels.ndim - 1)), labels, 0).astype(np.int32)
-    found = jax.device_get(_of_logits(logits, safe.reshape(len(mask), -1), cut))
+    found = sharding.to_host(_of_logits(logits, safe.reshape(len(mask), -1), cut))
     return [array[..., mask, :] for array in found]
 
 

@@ -1,16 +1,18 @@
-"""The mean loss over a stream as a function of chosen leaves, laid out as one vector."""
+"""The mean loss over a stream as a function of chosen leaves, and these as one vector."""
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
 
-from tlx.core import batch_statistics, contracts, metrics, streams, tree
+from tlx.core import batch_statistics, contracts, metrics, sharding, streams, tree
 from tlx.core import labels as labels_lib
 from tlx.core.evaluation import losses_of_batch
 from tlx.core.types import ApplyFn, Batch, Labels, Params, PerExampleFn, Stream
@@ -26,11 +28,13 @@ class Static(NamedTuple):
       apply_fn: pure `(params, inputs) -> outputs`.
       loss: `(outputs, batch) -> float [B]`.
       chosen: for each leaf whether it is a variable.
+      places: of each chosen leaf where it is split over devices; none on one device.
     """
 
     apply_fn: ApplyFn
     loss: PerExampleFn
     chosen: tuple[bool, ...]
+    places: tuple[NamedSharding, ...] = ()
 
 
 class MeanLoss(NamedTuple):
@@ -39,33 +43,62 @@ class MeanLoss(NamedTuple):
     Attributes:
       static: the function, the loss and the chosen leaves.
       params: pytree of arrays, the point.
-      vector: float32 (or wider) [P], the chosen leaves of the point, `tree.reals` of each.
+      leaves: the chosen ones of the point, `tree.reals` of each, of one dtype, float32 or wider.
       batches: starts a pass.
       num_examples: the number of examples.
     """
 
     static: Static
     params: Params
-    vector: Float[Array, " P"]
+    leaves: list[Array]
     batches: Callable[[], Iterator[Batch]]
     num_examples: int
+
+    @property
+    def size(self) -> int:
+        """P, how many numbers vary."""
+        return sum(leaf.size for leaf in self.leaves)
+
+    @property
+    def dtype(self) -> Any:
+        """Of the chosen leaves and of vectors."""
+        return self.leaves[0].dtype
 
     def ravel(self, direction: Params) -> Float[Array, " P"]:
         """The chosen leaves of a pytree like the parameters, as a vector."""
         tree.same_structure(direction, self.params, ("direction", "params"), dtype=False)
-        return _ravel(self.static.chosen, direction, self.vector.dtype)
+        return self.joined(_moving(self.static.chosen, direction, self.dtype))
 
     def unravel(self, vector: Any) -> Params:
         """A vector as a pytree like the parameters, zero in the leaves that are not chosen."""
-        return _alone(self.static.chosen, self.params, jnp.asarray(vector, self.vector.dtype))
+        return self.alone(self.cut(vector))
+
+    def alone(self, leaves: list[Array]) -> Params:
+        """Chosen leaves as a pytree like the parameters, zero in the others."""
+        return _alone(self.static.chosen, self.params, leaves)
+
+    def cut(self, vector: Any) -> list[Array]:
+        """The part of a vector [P] that belongs to each chosen leaf, placed as that is."""
+        shapes = tuple(leaf.shape for leaf in self.leaves)
+        if not self.static.places or isinstance(vector, jax.core.Tracer):
+            return _cut(shapes, jnp.asarray(vector, self.dtype))
+        parts = _cut_here(shapes, np.asarray(vector, self.dtype))
+        return [sharding.put(x, place) for x, place in zip(parts, self.static.places, strict=True)]
+
+    def joined(self, leaves: list[Array]) -> Float[Array, " P"]:
+        """The chosen leaves as a vector; on the host where no device holds all of them."""
+        if not self.static.places or isinstance(leaves[0], jax.core.Tracer):
+            return _joined(leaves)
+        found: Any = np.concatenate([x.reshape(-1) for x in sharding.to_host(leaves)])
+        return found
 
     def mean(self, part: Callable[..., Any], *args: Any) -> Any:
         """The sum over batches of `part(static, params, batch, *args)`, over the examples."""
         total = None
         for batch in self.batches():
             new = _masked(part, self.static, self.params, args, batch)
-            total = new if total is None else jax.tree.map(jnp.add, total, new)
-        return jax.tree.map(lambda x: x / self.num_examples, total)
+            total = new if total is None else _added(total, new)
+        return _over(total, self.num_examples)
 
 
 def make(
@@ -92,11 +125,13 @@ def make(
     )
     if not any(chosen):
         raise ValueError("expected chosen leaves that vary, got batch statistics only")
-    params = jax.device_put(params)
+    params = sharding.on_devices(params)
     check = contracts.Values(losses_of_batch, apply_fn, loss)
-    batches, count = _read(stream, functools.partial(check, params))
-    static = Static(apply_fn, loss, chosen)
-    return MeanLoss(static, params, _ravel(chosen, params), batches, count)
+    mesh = sharding.mesh_of(params)
+    batches, count = _read(stream, functools.partial(check, params), mesh)
+    leaves = _moving(chosen, params)
+    places = () if mesh is None else tuple(leaf.sharding for leaf in leaves)
+    return MeanLoss(Static(apply_fn, loss, chosen, places), params, leaves, batches, count)
 
 
 def sum_of_losses(static: Static, outputs: Any, batch: Batch) -> Float[Array, ""]:
@@ -106,37 +141,56 @@ def sum_of_losses(static: Static, outputs: Any, batch: Batch) -> Float[Array, ""
     return jnp.sum(jnp.where(mask, values.astype(tree.accumulator(values.dtype)), 0))
 
 
-def value(static: Static, params: Params, batch: Batch, vector: Array) -> Float[Array, ""]:
-    """The sum of the losses with the chosen leaves from the vector."""
-    outputs = static.apply_fn(write(static.chosen, params, vector), batch["inputs"])
+def value(static: Static, params: Params, batch: Batch, leaves: list[Array]) -> Float[Array, ""]:
+    """The sum of the losses at other chosen leaves."""
+    outputs = static.apply_fn(write(static.chosen, params, leaves), batch["inputs"])
     return sum_of_losses(static, outputs, batch)
 
 
-def write(chosen: tuple[bool, ...], params: Params, vector: Array) -> Params:
-    """The parameters with the chosen leaves from a vector, in the leaves' dtypes."""
+def write(chosen: tuple[bool, ...], params: Params, moving: list[Array]) -> Params:
+    """The parameters with other chosen leaves, in the leaves' dtypes."""
     leaves, treedef = jax.tree.flatten(params)
-    start = 0
-    for i, leaf in enumerate(leaves):
-        if chosen[i]:
-            like = jax.eval_shape(tree.reals, leaf)  # both parts of complex leaves vary
-            piece = vector[start : start + like.size].reshape(like.shape).astype(like.dtype)
-            leaves[i] = tree.rounded(piece, leaf)
-            start += like.size
+    numbers = itertools.compress(range(len(leaves)), chosen)
+    for i, found in zip(numbers, moving, strict=True):
+        like = jax.eval_shape(tree.reals, leaves[i])  # both parts of complex leaves vary
+        leaves[i] = tree.rounded(found.astype(like.dtype), leaves[i])
     return jax.tree.unflatten(treedef, leaves)
 
 
+def placed(static: Static, leaves: list[Array]) -> list[Array]:
+    """Derivatives in the chosen leaves, split as these are; within compiled code."""
+    if not static.places:
+        return leaves
+    return [jax.lax.with_sharding_constraint(*x) for x in zip(leaves, static.places, strict=True)]
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def _alone(chosen: tuple[bool, ...], params: Params, vector: Array) -> Params:
-    """The chosen leaves from a vector, zero in the others."""
-    return write(chosen, jax.tree.map(_zeros, params), vector)
+def _alone(chosen: tuple[bool, ...], params: Params, moving: list[Array]) -> Params:
+    """The chosen leaves alone, zero in the others."""
+    return write(chosen, jax.tree.map(_zeros, params), moving)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
-def _ravel(chosen: tuple[bool, ...], params: Params, dtype: Any = None) -> Float[Array, " P"]:
+def _moving(chosen: tuple[bool, ...], params: Params, dtype: Any = None) -> list[Array]:
     kept = [tree.reals(x) for x in itertools.compress(jax.tree.leaves(params), chosen)]
     if dtype is None:
         dtype = functools.reduce(jnp.promote_types, (x.dtype for x in kept))
-    return jnp.concatenate([x.reshape(-1).astype(dtype) for x in kept])
+    return [x.astype(dtype) for x in kept]
+
+
+def _cut_here(shapes: tuple[tuple[int, ...], ...], vector: Any) -> list[Any]:
+    ends = list(itertools.accumulate(map(math.prod, shapes)))
+    starts = (0, *ends[:-1])
+    return [
+        vector[start:end].reshape(shape)
+        for start, end, shape in zip(starts, ends, shapes, strict=True)
+    ]
+
+
+_cut = jax.jit(_cut_here, static_argnums=0)
+_joined = jax.jit(lambda leaves: jnp.concatenate([x.reshape(-1) for x in leaves]))
+_added = jax.jit(lambda total, new: jax.tree.map(jnp.add, total, new))
+_over = jax.jit(lambda total, count: jax.tree.map(lambda x: x / count, total))
 
 
 def _wanted(
@@ -166,7 +220,7 @@ def _zeros(leaf: Any) -> Any:
 
 
 def _read(
-    stream: Stream, check: Callable[[Batch], None]
+    stream: Stream, check: Callable[[Batch], None], mesh: Mesh | None
 ) -> tuple[Callable[[], Iterator[Batch]], int]:
     """A function that starts a pass, from the device if all fits, and the number of examples."""
     held: list[Batch] | None = []
@@ -177,7 +231,7 @@ def _read(
         counts.append(jnp.sum(metrics.mask_of(batch), dtype=jnp.int32))
         size += sum(leaf.nbytes for leaf in jax.tree.leaves(dict(batch)))
         if held is not None and size <= HELD_BYTES:
-            held.append(jax.device_put(dict(batch)))
+            held.append(sharding.on_devices(sharding.place_rows(batch, mesh)))
         else:
             held = None
     count = sum(int(c) for c in counts)
@@ -186,7 +240,7 @@ def _read(
             f"expected a stream with examples, got {len(counts)} batches with all rows masked"
         )
     if held is None:
-        return lambda: (dict(batch) for batch in stream()), count
+        return lambda: (sharding.place_rows(batch, mesh) for batch in stream()), count
     return functools.partial(iter, held), count
 
 

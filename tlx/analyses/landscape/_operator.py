@@ -40,35 +40,34 @@ def unresolved(operator: Operator) -> float:
 
 def make(part: Callable[..., Any], mean_loss: _mean_loss.MeanLoss) -> Operator:
     """The operator of a part, a function that returns a batch's sum of products."""
-    size, dtype = mean_loss.vector.size, mean_loss.vector.dtype
+    size = mean_loss.size
 
     def product(vector: Any) -> Float[Array, " P"]:
         if np.shape(vector) != (size,):
             raise ValueError(f"expected a vector of shape ({size},), got {np.shape(vector)}")
-        vector = jnp.asarray(vector, dtype)
-        return mean_loss.mean(part, mean_loss.vector, vector)
+        return mean_loss.joined(mean_loss.mean(part, mean_loss.leaves, mean_loss.cut(vector)))
 
-    return Operator(product, size, dtype, mean_loss.ravel, mean_loss.unravel)
+    return Operator(product, size, mean_loss.dtype, mean_loss.ravel, mean_loss.unravel)
 
 
 def hessian_part(
-    static: _mean_loss.Static, params: Params, batch: Batch, at: Array, vector: Array
-) -> Float[Array, " P"]:
+    static: _mean_loss.Static, params: Params, batch: Batch, at: list[Array], vector: list[Array]
+) -> list[Array]:
     """The Hessian of a batch's sum of losses times a vector: forward over reverse."""
 
-    def value_and_gradient(w: Array) -> tuple[Array, Array]:
+    def value_and_gradient(w: list[Array]) -> tuple[Array, list[Array]]:
         return jax.value_and_grad(_mean_loss.value, argnums=3)(static, params, batch, w)
 
     (value, _), (_, product) = jax.jvp(value_and_gradient, (at,), (vector,))
-    return _defined(value, product)
+    return _defined(static, value, product)
 
 
 def gauss_newton_part(
-    static: _mean_loss.Static, params: Params, batch: Batch, at: Array, vector: Array
-) -> Float[Array, " P"]:
+    static: _mean_loss.Static, params: Params, batch: Batch, at: list[Array], vector: list[Array]
+) -> list[Array]:
     """Jᵀ·H·J of a batch times a vector; the linearised net is transposed for Jᵀ."""
 
-    def forward(w: Array) -> tuple[list[Array], Any]:
+    def forward(w: list[Array]) -> tuple[list[Array], Any]:
         outputs = static.apply_fn(_mean_loss.write(static.chosen, params, w), batch["inputs"])
         return floating(outputs), outputs
 
@@ -76,7 +75,7 @@ def gauss_newton_part(
     pull = jax.linear_transpose(push, at)
 
     value, curved = output_product(static, outputs, batch, push(vector))
-    return _defined(value, pull(curved)[0])
+    return _defined(static, value, pull(curved)[0])
 
 
 def output_product(
@@ -105,6 +104,7 @@ def _replaced(outputs: Any, moving: list[Array]) -> Any:
     return jax.tree.map(lambda leaf: next(new) if tree.is_inexact(leaf) else leaf, outputs)
 
 
-def _defined(value: Array, product: Array) -> Array:
+def _defined(static: _mean_loss.Static, value: Array, product: list[Array]) -> list[Array]:
     """The product, NaN where the loss is NaN (its derivatives may be zero there)."""
-    return jnp.where(jnp.isnan(value), jnp.nan, product)
+    product = [jnp.where(jnp.isnan(value), jnp.nan, leaf) for leaf in product]
+    return _mean_loss.placed(static, product)

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from tlx.analyses.landscape import _descent, _hull
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import checks, contracts, host, metrics, paths, public, shown, undefined
+from tlx.core import checks, contracts, host, metrics, paths, public, sharding, shown, undefined
 from tlx.core.evaluation import losses_of_batch
 from tlx.core.types import ApplyFn, Metric, Params, PathFn, PerExampleFn, Stream
 
@@ -213,13 +213,15 @@ def train(
     opt_state = optimizer.init(moving) if curve.opt_state is None else curve.opt_state
     moving, opt_state = jax.tree.map(jnp.array, (moving, opt_state))  # copies: steps take them
     losses: list[Array] = []
+    mesh = sharding.mesh_of(curve.controls)
     check = contracts.Values(losses_of_batch, apply_fn, loss)
     for step in range(curve.step, curve.step + num_steps):
         if losses:
             position, batch = next(batches)
         check(start, batch)
+        placed = sharding.place_rows(batch, mesh)
         moving, opt_state, value = _descent.descend(
-            step_fn, moving, opt_state, (start, still, end), dict(batch), key, step
+            step_fn, moving, opt_state, (start, still, end), placed, key, step
         )
         losses.append(value)
         jax.block_until_ready(losses[-2:][0])  # dispatch runs one step ahead, not an entire pass

@@ -1,5 +1,6 @@
 """Sharpness: how far the loss rises in a ball around a model."""
 
+import functools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -109,40 +110,58 @@ def in_ball(
     contracts.typed_key(key)
     _check(radius, steps, restarts)
     mean_loss = _mean_loss.make(apply_fn, loss, params, stream, labels, modules)
-    at = mean_loss.vector
-    scale = jnp.abs(at) if adaptive else jnp.ones_like(at)
-    scale = jnp.where(jnp.isfinite(at), scale, 0)  # an infinity (of a mask) stays
-    ball = jnp.asarray(radius, at.dtype)
+    at = mean_loss.leaves
+    scale = _scale(at, adaptive)
+    ball = jnp.asarray(radius, mean_loss.dtype)
     losses = np.empty((restarts, steps + 1))
-    centre = jnp.zeros_like(at)
+    centre = jax.tree.map(jnp.zeros_like, at)
     losses[:, 0], first = mean_loss.mean(_loss_and_gradient, at)
     worst, best = float(losses[0, 0]), centre
     for i, start in enumerate(jax.random.split(key, restarts)):
-        direction = jax.random.normal(start, at.shape, at.dtype) if i else scale * first
+        direction = _random(start, at) if i else _times(scale, first)
         point = _move(centre, direction, ball, ball)
         for k in range(1, steps + 1):
-            losses[i, k], gradient = mean_loss.mean(_loss_and_gradient, at + scale * point)
+            losses[i, k], gradient = mean_loss.mean(_loss_and_gradient, _at(at, scale, point))
             if losses[i, k] > worst or np.isnan(losses[i, k]) > np.isnan(worst):
                 worst, best = float(losses[i, k]), point
-            point = _move(point, scale * gradient, ball * (1 - k / steps), ball)
-    perturbation = mean_loss.unravel(scale * best)
+            point = _move(point, _times(scale, gradient), ball * (1 - k / steps), ball)
+    perturbation = mean_loss.alone(_times(scale, best))
     return Sharpness(worst - float(losses[0, 0]), losses, perturbation)
 
 
+@functools.partial(jax.jit, static_argnums=1)
+def _scale(at: list[Array], adaptive: bool) -> list[Array]:
+    """The ball's half-widths over its radius; an infinity (of a mask) stays."""
+    size = [jnp.abs(x) if adaptive else jnp.ones_like(x) for x in at]
+    return [jnp.where(jnp.isfinite(x), x, 0) for x in size]
+
+
+_times = jax.jit(lambda x, y: jax.tree.map(jnp.multiply, x, y))
+_at = jax.jit(lambda at, scale, point: jax.tree.map(lambda a, s, x: a + s * x, at, scale, point))
+
+
 @jax.jit
-def _move(point: Array, direction: Array, length: Array, radius: Array) -> Float[Array, " P"]:
+def _random(key: Array, like: list[Array]) -> list[Array]:
+    keys = jax.random.split(key, len(like))
+    return [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, like, strict=True)]
+
+
+@jax.jit
+def _move(point: list[Array], direction: list[Array], length: Array, radius: Array) -> list[Array]:
     """A step of a length along a direction, and back into the ball; none along zero."""
     direction = unit_scale(direction)[0]  # a gradient of 1e-25 is one
-    norm = jnp.linalg.norm(direction)
-    point = point + jnp.where(norm > 0, direction / norm, 0) * length
+    norm = tree.norm(direction)
+    step = jax.tree.map(lambda x: jnp.where(norm > 0, x / norm, 0) * length, direction)
+    point = jax.tree.map(jnp.add, point, step)
     outside = tree.norm(point) / radius
-    return jnp.where(outside > 1, point / outside, point)
+    return jax.tree.map(lambda x: jnp.where(outside > 1, x / outside, x), point)
 
 
 def _loss_and_gradient(
-    static: _mean_loss.Static, params: Params, batch: Batch, at: Array
-) -> tuple[Array, Array]:
-    return jax.value_and_grad(_mean_loss.value, argnums=3)(static, params, batch, at)
+    static: _mean_loss.Static, params: Params, batch: Batch, at: list[Array]
+) -> tuple[Array, list[Array]]:
+    found = jax.value_and_grad(_mean_loss.value, argnums=3)(static, params, batch, at)
+    return found[0], _mean_loss.placed(static, found[1])
 
 
 def _check(radius: Any, steps: int, restarts: int) -> None:

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from tlx.analyses.features.similarity import _features, _second_moments
 from tlx.analyses.features.similarity._features import Spatial
+from tlx.core import sharding
 from tlx.core.metrics import mask_of
 from tlx.core.pair import Pair
 from tlx.core.types import Batch, FeatureFn, Metric, Params, Stream
@@ -69,10 +70,10 @@ def source_of(
     x = layers(feature_fn_x, params_x, "feature_fn_x")
     ordered_x = _features.ordered(feature_fn_x)
     if feature_fn_x == feature_fn_y and _features.identical(params_x, params_y):
-        return Source(ordered_x, jax.device_put(params_x), x, x, True, spatial)
+        return Source(ordered_x, sharding.on_devices(params_x), x, x, True, spatial)
     y = layers(feature_fn_y, params_y, "feature_fn_y")
     pair = Pair(ordered_x, _features.ordered(feature_fn_y))
-    return Source(pair, jax.device_put((params_x, params_y)), x, y, False, spatial)
+    return Source(pair, sharding.on_devices((params_x, params_y)), x, y, False, spatial)
 
 
 def read(source: Source, stream: Stream, *, moments: bool, at_once: bool) -> Held:
@@ -88,12 +89,14 @@ def read(source: Source, stream: Stream, *, moments: bool, at_once: bool) -> Hel
     fold = _fold_of(source) if moments else None
     batches: list[Any] = []
     state, num = None, jnp.zeros((), jnp.int32)
-    for batch in stream():
+    mesh = sharding.mesh_of(source.params)
+    for given in stream():
+        batch = sharding.place_rows(given, mesh)
         mask = mask_of(batch)
         rows = _rows(source.fn, source.spatial, source.params, batch["inputs"], mask)
         num = num + jnp.sum(mask, dtype=jnp.int32)
         if state is None:
-            batches.append(jax.device_get(rows))
+            batches.append(sharding.to_host(rows))
             if fold is not None and (at_once or _moments_are_less(source, int(num))):
                 state = _init(fold)
         if fold is not None and state is not None:

@@ -15,7 +15,7 @@ from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer import _class_scores
 from tlx.analyses.features.transfer._class_scores import Metric
 from tlx.analyses.features.transfer.probes import POOLINGS, Pooling
-from tlx.core import checks, host, intervals, shown, streams, undefined
+from tlx.core import checks, host, intervals, sharding, shown, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import FeatureFn, Params, Stream
 
@@ -178,11 +178,13 @@ def _collected(
     spatial: Pooling,
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """The layers' rows [N, D] and the labels [N] of all examples."""
-    params = jax.device_put(params)
+    params = sharding.on_devices(params)
     parts, labels = [], []
+    mesh = sharding.mesh_of(params)
     for batch in stream():
         mask = np.asarray(mask_of(batch))
-        rows = jax.device_get(_rows(feature_fn, layers, spatial, params, batch["inputs"]))
+        inputs = sharding.place_rows(batch, mesh)["inputs"]
+        rows = sharding.to_host(_rows(feature_fn, layers, spatial, params, inputs))
         parts.append([layer[mask] for layer in rows])
         labels.append(np.asarray(batch["labels"])[mask])
     return [np.concatenate(layer) for layer in zip(*parts, strict=True)], np.concatenate(labels)

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer.probes import POOLINGS, Pooling
-from tlx.core import checks, host, public, shown, streams, undefined
+from tlx.core import checks, host, public, sharding, shown, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, FeatureFn, Params, Stream
 
@@ -155,7 +155,7 @@ def distance(
             f"expected as many features of {layer!r} from both streams, got {widths[0]} and "
             f'{widths[1]}; pool them, spatial="pool"'
         )
-    params = jax.device_put(params)
+    params = sharding.on_devices(params)
     x, y = (_matrix(np.concatenate([_kept(rows, params, b) for b in s()])) for s in passes)
     of_means, of_covariances = _parts(x, y)
     return Distance(
@@ -178,7 +178,9 @@ def _rows(
 
 def _kept(rows: Any, params: Params, batch: Batch) -> np.ndarray:
     """The rows of a batch that are examples."""
-    return np.asarray(rows(params, batch["inputs"]))[np.asarray(mask_of(batch))]
+    inputs = sharding.place_rows(batch, sharding.mesh_of(params))["inputs"]
+    found: np.ndarray = sharding.to_host(rows(params, inputs))
+    return found[np.asarray(mask_of(batch))]
 
 
 def _matrix(features: Any) -> Float[np.ndarray, "N D"]:

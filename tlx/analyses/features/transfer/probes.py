@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer import _ridge
-from tlx.core import checks, host, intervals, public, shown, streams, undefined
+from tlx.core import checks, host, intervals, public, sharding, shown, streams, undefined
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, FeatureFn, Params, Stream
 
@@ -157,7 +157,7 @@ def linear_probes(
     test_first, test = streams.peek(test)
     if test_first is not None:
         _check_test(task, dims, params, test_first)
-    params = jax.device_put(params)
+    params = sharding.on_devices(params)
     fits, num_train = _fits(task, params, train, ridges)
     accuracy, num_test = _accuracy(task, params, test, fits)
     low, high = intervals.wilson(accuracy, num_test, confidence)
@@ -238,9 +238,10 @@ def _examples(
     task: _Task, params: Params, stream: Stream
 ) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
     """For each batch the layers' rows and the targets [B, C], of unmasked rows only."""
+    mesh = sharding.mesh_of(params)
     for batch in stream():
         mask = np.asarray(mask_of(batch))
-        rows = jax.device_get(_rows(task, params, batch["inputs"]))
+        rows = sharding.to_host(_rows(task, params, sharding.place_rows(batch, mesh)["inputs"]))
         labels = np.asarray(batch["labels"])[mask]
         yield [layer[mask] for layer in rows], _targets(labels, task.num_classes)
 
