@@ -121,6 +121,15 @@ def test_no_device_holds_a_model_that_is_split():
         assert held <= WIDTH**2
 
 
+def test_points_of_models_that_are_split():
+    mesh = sharding.make_mesh(points=2, model=2)
+    a, b = (sharding.place(make_params(seed), mesh) for seed in (0, 1))
+    two = _chunks.Chunk(2, mesh)
+    formed = _chunks._form_traced.lower(paths.line(a, b), jnp.zeros(2), two, None).compile()
+    assert compiled.collectives(formed) == []
+    assert compiled.peak_bytes(formed) < 2 * MODEL_BYTES  # half of both ends, and of one point
+
+
 def test_the_distance_of_models_that_are_split_moves_no_weights():
     mesh = sharding.make_mesh(model=4)
     a, b = (sharding.place(make_params(seed), mesh) for seed in (0, 1))
