@@ -84,6 +84,7 @@ def test_a_run_learns_and_leaves_its_files(tmp_path: Path) -> None:
         "config.json",
         "metrics.jsonl",
         "result.json",
+        "telemetry.jsonl",
     }
     assert set(checkpoints.steps(tmp_path)) >= {0, 1, 2, 4, 8, 16, 32, 40, result.best_step}
     lines = metrics_log.read(tmp_path)

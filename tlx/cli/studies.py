@@ -38,6 +38,23 @@ def add(commands: Any) -> None:
                 help="a folder for every figure as SVG and PDF and every table as CSV and LaTeX "
                 "(of several studies a folder each in it)",
             )
+        if name != "report":
+            command.add_argument(
+                "--log-to",
+                type=_names,
+                default=(),
+                metavar="TRACKER[,TRACKER]",
+                help="where the numbers of metrics.jsonl and telemetry.jsonl go besides: "
+                "tensorboard (to tensorboard/ in a run's folder), wandb (Weights & Biases)",
+            )
+        if name == "train":
+            command.add_argument(
+                "--trace",
+                type=_trace,
+                metavar="STEP:STEPS",
+                help="a profiler trace of STEPS steps after step STEP, in trace/ of the workdir, "
+                "for xprof (.xplane.pb) and ui.perfetto.dev (perfetto_trace.json.gz)",
+            )
         if name == "study":
             command.add_argument(
                 "--plan",
@@ -65,6 +82,20 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--size", type=int, help="of the images, in pixels (32, or 96 of weights)")
     command.add_argument("--out", type=Path, default=Path("study.py"), help="a new file (study.py)")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text.split(",")))
+
+
+def _trace(text: str) -> Any:
+    """The steps that --trace names."""
+    from tlx.train.tracing import Trace
+
+    step, colon, steps = text.partition(":")
+    if not (colon and step.isdigit() and steps.isdigit() and int(steps)):
+        raise argparse.ArgumentTypeError(f"expected STEP:STEPS, as 100:5, got {text!r}")
+    return Trace(int(step), int(steps))
 
 
 def _study(args: argparse.Namespace, overrides: list[str]) -> None:
@@ -103,7 +134,7 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
         return
     distributed.initialize_if_cluster()
     workers = resources.workers() if args.workers is None else args.workers
-    result = runner.run(spec, args.workdir, workers=workers)
+    result = runner.run(spec, args.workdir, workers=workers, log_to=args.log_to)
     if not distributed.is_primary():
         return
     print(summary.text(result.records))
@@ -113,12 +144,19 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
 def _train(args: argparse.Namespace, overrides: list[str]) -> None:
     """Trains one model.
 
-    The workdir holds config.json (the resolved config), metrics.jsonl, checkpoints/ and, at
-    the end, result.json.
+    The workdir holds config.json (the resolved config), metrics.jsonl, telemetry.jsonl (where the
+    time went), checkpoints/ and, at the end, result.json.
+
+    At the end two lines say how fast it was: images a second and the time of a step, the share of
+    training in which the device waited for data, the seconds of compilation; then goodput, the
+    share of all time since the first start that went into steps which were kept, and where the rest
+    went.
+      tlx train --config=configs/mini.py:scratch --workdir=runs/scratch --log-to=tensorboard
+      tlx train --config=configs/mini.py:scratch --workdir=runs/traced --trace=50:5
     """
     from tlx import config
     from tlx.studies import runner
-    from tlx.train import distributed
+    from tlx.train import distributed, telemetry, tracing
     from tlx.train.spec import RunSpec
 
     values = config.load(args.config, overrides)
@@ -129,11 +167,17 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
         )
     spec = config.build(RunSpec, values)
     distributed.initialize_if_cluster()
-    result = runner.run_one(spec, args.workdir)
+    result = runner.run_one(spec, args.workdir, log_to=args.log_to, trace=args.trace)
+    if not distributed.is_primary():
+        return
     print(
         f"{result.name}: test accuracy {result.test['accuracy']:.4f} at step {result.step}, "
         f"best {result.best_test['accuracy']:.4f} at step {result.best_step}; {result.workdir}"
     )
+    if told := telemetry.summary(telemetry.read(args.workdir)):
+        print(told)
+    if args.trace is not None and (args.workdir / tracing.FOLDER).exists():
+        print(f"the trace: {args.workdir / tracing.FOLDER}")
 
 
 def _report(args: argparse.Namespace, overrides: list[str]) -> None:

@@ -9,6 +9,7 @@ from tlx.studies.pool import Part, Tell
 from tlx.studies.question import Question
 from tlx.studies.runs import Plan, Run
 from tlx.train.loop import train
+from tlx.train.tracing import Trace
 from tlx.train.workdir import read_result
 
 
@@ -37,9 +38,17 @@ class Done(NamedTuple):
 
 
 class Training(NamedTuple):
-    """A run to be trained."""
+    """A run to be trained.
+
+    Attributes:
+      run: which.
+      log_to: where its numbers go besides, as `tlx.train.loop.train` takes it.
+      trace: the steps that the profiler sees; likewise.
+    """
 
     run: Run
+    log_to: tuple[str, ...] = ()
+    trace: Trace | None = None
 
     @property
     def name(self) -> str:
@@ -56,11 +65,15 @@ class Training(NamedTuple):
         was_done = read_result(self.run.workdir) is not None
 
         def show(step: int, num_steps: int, numbers: Mapping[str, float]) -> None:
-            accuracy = numbers.get("test_accuracy")
-            detail = "" if accuracy is None else f"test accuracy {accuracy:.3f}"
-            tell(Told(step / max(num_steps, 1), f"step {step} of {num_steps}  {detail}"))
+            images, accuracy = numbers.get("images_per_second"), numbers.get("test_accuracy")
+            parts = [f"step {step} of {num_steps}"]
+            parts += [] if images is None else [f"{images:,.0f} images/s"]
+            parts += [] if accuracy is None else [f"test accuracy {accuracy:.3f}"]
+            tell(Told(step / max(num_steps, 1), "  ".join(parts)))
 
-        result = train(self.run.spec, self.run.workdir, progress=show)
+        result = train(
+            self.run.spec, self.run.workdir, progress=show, log_to=self.log_to, trace=self.trace
+        )
         return Done(f"test accuracy {result.test['accuracy']:.3f}", not was_done)
 
 
@@ -86,9 +99,11 @@ class Asking(NamedTuple):
 Task = Training | Asking
 
 
-def tasks(plan: Plan, asked: Mapping[str, Question], records: Path) -> list[Task]:
+def tasks(
+    plan: Plan, asked: Mapping[str, Question], records: Path, log_to: tuple[str, ...] = ()
+) -> list[Task]:
     """All that is to be done, in an order in which it can be."""
-    found: list[Task] = [Training(run) for run in plan.runs]
+    found: list[Task] = [Training(run, log_to) for run in plan.runs]
     for name, one in asked.items():
         found += [Asking(name, one, subject, records) for subject in one.subjects(plan)]
     return found

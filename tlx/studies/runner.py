@@ -10,6 +10,7 @@ import functools
 import json
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +23,9 @@ from tlx.studies.graph import Done, Task, Told, Training
 from tlx.studies.progress import Progress
 from tlx.studies.runs import Run
 from tlx.studies.spec import StudySpec
-from tlx.train import distributed, initial, metrics_log, stopping
+from tlx.train import distributed, initial, metrics_log, stopping, trackers
 from tlx.train.spec import RunSpec
+from tlx.train.tracing import Trace
 from tlx.train.workdir import RunResult, read_result
 
 CONFIG_FILE = "study.json"
@@ -45,7 +47,12 @@ class StudyResult(NamedTuple):
 
 
 def run(
-    spec: StudySpec, workdir: Path, *, workers: int | None = None, progress: Progress | None = None
+    spec: StudySpec,
+    workdir: Path,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    log_to: Sequence[str] = (),
 ) -> StudyResult:
     """Does what is left of a study, and draws its page.
 
@@ -58,10 +65,11 @@ def run(
         `if __name__ == "__main__":`. None, or on an accelerator: this process alone, with its
         devices and threads.
       progress: shows how far it is; by default on standard error.
+      log_to: where the numbers of its runs go besides, "tensorboard" or "wandb".
 
     Raises:
-      ValueError: if the workdir holds another study, or the config cannot run; before any
-        work.
+      ValueError: if the workdir holds another study, the config cannot run, or a tracker is not
+        installed; before any work.
       tlx.checkpoints.owner.BusyError: another process runs a study there.
       tlx.train.stopping.Stopped: SIGTERM or SIGINT asked to stop; runs under way were saved.
       tlx.studies.pool.WorkerDiedError: a process was killed or crashed, and the one after it too.
@@ -69,10 +77,11 @@ def run(
     started = time.perf_counter()
     if workers is not None and workers < 1:
         raise ValueError(f"workers: expected at least 1 process, got {workers}")
+    trackers.require(log_to)
     if spec.pretrain.init_from is not None:
         initial.find_origin(spec.pretrain.init_from)  # before anything is written
     _claim(spec, workdir)
-    tasks = _tasks(spec, workdir)
+    tasks = _tasks(spec, workdir, tuple(log_to))
     parts = graph.parts(tasks)
     shown = _Shown(tasks, progress or Progress(sum(task.weight for task in tasks)))
     with contextlib.ExitStack() as stack:
@@ -82,7 +91,7 @@ def run(
         if workers is None or resources.workers() is None:
             pool.run_here(parts, functools.partial(_work, tasks), shown)
         else:
-            work = functools.partial(_work_anew, spec, workdir)
+            work = functools.partial(_work_anew, spec, workdir, tuple(log_to))
             pool.run(parts, work, shown, workers, environment=resources.environment())
         if distributed.is_primary():
             redraw(workdir)
@@ -90,8 +99,15 @@ def run(
     return StudyResult(workdir / PAGE_FILE, _records(workdir), time.perf_counter() - started)
 
 
-def run_one(spec: RunSpec, workdir: Path, *, progress: Progress | None = None) -> RunResult:
-    """One training run, with its progress shown.
+def run_one(
+    spec: RunSpec,
+    workdir: Path,
+    *,
+    progress: Progress | None = None,
+    log_to: Sequence[str] = (),
+    trace: Trace | None = None,
+) -> RunResult:
+    """One training run, with its progress shown; the options are those of `tlx.train.loop.train`.
 
     Raises:
       ValueError: if the config cannot run or the workdir holds another one; before any work.
@@ -106,7 +122,12 @@ def run_one(spec: RunSpec, workdir: Path, *, progress: Progress | None = None) -
             f"a run of kind {spec.kind} starts from random weights, and init_from names others; "
             "leave it out, or call the run P-T"
         )
-    only = Training(Run(spec.name, spec.kind, 1, workdir, spec))
+    if trace is not None and trace.step >= spec.num_steps - 1:
+        raise ValueError(
+            f"trace: expected steps after the first and before num_steps ({spec.num_steps}), got "
+            f"those after step {trace.step}"
+        )
+    only = Training(Run(spec.name, spec.kind, 1, workdir, spec), tuple(log_to), trace)
     shown = _Shown([only], progress or Progress(only.weight))
     pool.run_here(graph.parts([only]), functools.partial(_work, [only]), shown)
     result = read_result(workdir)
@@ -146,19 +167,19 @@ def _records(workdir: Path) -> Path:
     return workdir / "records"
 
 
-def _tasks(spec: StudySpec, workdir: Path) -> list[Task]:
+def _tasks(spec: StudySpec, workdir: Path, log_to: tuple[str, ...] = ()) -> list[Task]:
     """What this process knows of: in a distributed study the first one alone asks questions."""
     asked = spec.asked() if distributed.is_primary() else {}
-    return graph.tasks(plan.make(spec, workdir), asked, _records(workdir))
+    return graph.tasks(plan.make(spec, workdir), asked, _records(workdir), log_to)
 
 
 def _work(tasks: list[Task]) -> pool.Work:
     return lambda number, tell: tasks[number].do(tell)
 
 
-def _work_anew(spec: StudySpec, workdir: Path) -> pool.Work:
+def _work_anew(spec: StudySpec, workdir: Path, log_to: tuple[str, ...]) -> pool.Work:
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax raises, the parent tells
-    return _work(_tasks(spec, workdir))
+    return _work(_tasks(spec, workdir, log_to))
 
 
 def _saved(spec: StudySpec) -> dict[str, Any]:

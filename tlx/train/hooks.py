@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[int, int, Mapping[str, float]], None]
-"""`(step, num_steps, numbers) -> None`, called after evaluations and logged batches.
+"""`(step, num_steps, numbers) -> None`, called after evaluations and logged batches, and
+each second.
 
 `numbers` holds the newest known of "loss", "accuracy" (of a batch), "train_loss",
 "train_accuracy", "test_loss", "test_accuracy", and once a step was timed
-"seconds_per_step" and "seconds_left".
+"seconds_per_step", "seconds_left" and "images_per_second".
 """
 
 
@@ -33,6 +34,11 @@ class Clock:
         """Starts after a step, once the first step is compiled; later calls do nothing."""
         if self._began is None:
             self._began, self._first = self._now(), step
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it was started."""
+        return self._began is not None
 
     @property
     def seconds(self) -> float:

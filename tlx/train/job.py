@@ -34,6 +34,7 @@ class Job:
       module: the model.
       data: training examples.
       streams: "train", "valid" where examples are held out, and "test", for evaluation.
+      step_config: of the step.
       step_fn: the compiled step.
       apply_fn: the model in evaluation mode.
       metrics: of evaluation, for each of the streams.
@@ -46,6 +47,7 @@ class Job:
     module: nn.Module
     data: examples.Examples
     streams: dict[str, Stream]
+    step_config: StepConfig
     step_fn: StepFn
     apply_fn: ApplyFn
     metrics: dict[str, Metric]
@@ -132,6 +134,7 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh, origin: checkpoints.Origi
             split: feed.eval_feed(loader.eval_stream(spec.data, split, data=part), mesh)
             for split, part in data.items()
         },
+        step_config=config,
         step_fn=make_step(config, mesh),
         apply_fn=make_apply_fn(module),
         metrics={

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from tlx.core import sharding
 from tlx.train import distributed, metrics_log, optim, resuming, schedules, stopping
 from tlx.train import job as job_lib
 from tlx.train import spec as spec_lib
+from tlx.train import watch as watch_lib
 from tlx.train import workdir as workdir_lib
-from tlx.train.hooks import Clock, Progress, no_progress
+from tlx.train.hooks import Progress
 from tlx.train.job import Job
 from tlx.train.spec import RunSpec
 from tlx.train.state import NEVER, TrainState, forked
 from tlx.train.step import StepInputs
+from tlx.train.tracing import Trace
 from tlx.train.workdir import RunResult
 
 
@@ -35,22 +37,26 @@ def train(
     *,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
+    log_to: Sequence[str] = (),
+    trace: Trace | None = None,
 ) -> RunResult:
     """The result of a run, trained or continued from where it was stopped.
 
     Evaluates training, held-out and test set at step 0, every `eval_every` steps and at the
-    end, and writes `config.json`, `metrics.jsonl`, `checkpoints/` and, when all is done,
-    `result.json`. A run that was stopped at any point and started again leaves the same
-    metrics and weights as one that was not, bit for bit on the same devices; if its newest
-    checkpoint is damaged it continues from the last good one, and logs that. A run that is done
-    returns at once, if its data and its start are unchanged. In a distributed run every process
-    calls this in the same way; the first writes.
+    end, and writes `config.json`, `metrics.jsonl`, `telemetry.jsonl` (where its time went),
+    `checkpoints/` and, when all is done, `result.json`. A run that was stopped at any point and
+    started again leaves the same metrics and weights as one that was not, bit for bit on the same
+    devices; if its newest checkpoint is damaged it continues from the last good one, and logs that.
+    A run that is done returns at once, if its data and its start are unchanged. In a distributed
+    run every process calls this in the same way; the first writes.
 
     Args:
       spec: what to do.
       workdir: folder of this run alone; made if absent.
       mesh: from `tlx.core.sharding.make_mesh`; None: all devices.
       progress: called as the run goes on; see `tlx.train.hooks.Progress`.
+      log_to: where its numbers go besides, "tensorboard" or "wandb" (`tlx.train.trackers`).
+      trace: the steps that the profiler sees; None: none.
 
     Returns:
       The final and best metrics; see `RunResult`.
@@ -59,8 +65,8 @@ def train(
       tlx.checkpoints.owner.BusyError: another process trains in the workdir.
       ValueError: problems of the spec, all at once; a workdir that holds another config, with
         the fields that differ, or the same run on other data or from another start, with what is
-        there and here; data, model or `init_from` that do not fit; no undamaged checkpoint.
-        Before any training.
+        there and here; data, model or `init_from` that do not fit; no undamaged checkpoint; a
+        tracker that is not installed. Before any training.
       NonFiniteLossError: the loss became NaN or infinite; says at which step, and which
         checkpoint is the last good one, which stays.
       tlx.train.stopping.Stopped: SIGTERM or SIGINT asked to stop, to the main thread; the run was
@@ -68,6 +74,7 @@ def train(
 
     Cost: beyond the compiled step some 0.3 to 0.7 ms of host time a step (placing the batch).
     """
+    start = watch_lib.Start(progress, log_to=log_to, trace=trace)
     spec_lib.require_valid(spec)
     workdir = Path(workdir)
     workdir_lib.require_same(workdir, spec)
@@ -81,30 +88,32 @@ def train(
     with contextlib.ExitStack() as stack:
         asked = stack.enter_context(stopping.noted())
         held = stack.enter_context(owner.hold(workdir)) if distributed.is_primary() else None
-        result = _trained(job, progress or no_progress, held, asked)
+        result = _trained(job, start, held, asked)
     _tidy(workdir, spec)
     distributed.wait_for_all("result written")  # the next run may start from this one
     return result
 
 
 def _trained(
-    job: Job, progress: Progress, held: owner.Held | None, asked: stopping.Asked
+    job: Job, start: watch_lib.Start, held: owner.Held | None, asked: stopping.Asked
 ) -> RunResult:
     spec, workdir = job.spec, job.workdir
     workdir_lib.write_config(workdir, spec)
     begun, state = resuming.newest_good(job) or (None, None)
-    clock = Clock()
     with (
+        watch_lib.Watch(job, begun, held, start) as watch,
         metrics_log.MetricsLog(workdir, last_step=-1 if begun is None else begun) as log,
         checkpoints.Writer(
             workdir, scheduled=_scheduled(spec), keep_best=spec.checkpoint.keep_best
         ) as writer,
     ):
         if begun is None or begun < spec.num_steps:
-            _Run(job, log, writer, clock, progress, held).go(state, asked)
+            _Run(job, log, writer, watch, held).go(state, asked)
+            with watch.during("checkpoint"):
+                writer.wait()
     if held is not None:
         held.require()
-    return workdir_lib.write_result(workdir, spec, log.lines, seconds=clock.seconds)
+    return workdir_lib.write_result(workdir, spec, log.lines, seconds=watch.seconds)
 
 
 def _tidy(workdir: Path, spec: RunSpec) -> None:
@@ -126,16 +135,14 @@ class _Run:
         job: Job,
         log: metrics_log.MetricsLog,
         writer: checkpoints.Writer,
-        clock: Clock,
-        progress: Progress,
+        watch: watch_lib.Watch,
         held: owner.Held | None,
     ) -> None:
         self._job, self._spec, self._held = job, job.spec, held
-        self._log, self._writer, self._clock, self._progress = log, writer, clock, progress
+        self._log, self._writer, self._watch = log, writer, watch
         self._scheduled = _scheduled(job.spec)
         self._hyper = sharding.replicate(optim.hyper_of(job.spec.optim), job.mesh)
         self._pending: dict[str, Any] | None = None
-        self._shown: dict[str, float] = {}
 
     def go(self, state: TrainState | None, asked: stopping.Asked) -> None:
         """Trains from the state of the newest checkpoint, or from the start (None), to the end."""
@@ -150,10 +157,9 @@ class _Run:
                 forked_state = forked(state, key, spec.fork.noise, spec.optim.freeze)
                 state = sharding.place(forked_state, self._job.mesh)
             rate = np.float32(schedules.rate_at(spec.optim, step, spec.num_steps))
-            state, metrics = self._job.step_fn(state, next(batches), StepInputs(rate, self._hyper))
-            if step == (last or 0):
-                jax.block_until_ready(metrics)
-                self._clock.start(step + 1)
+            batch, numbers = self._watch.batch(batches), StepInputs(rate, self._hyper)
+            state, metrics = self._job.step_fn(state, batch, numbers)
+            self._watch.stepped(step + 1, metrics, state, batch, numbers)
             if spec.log_every and (step + 1) % spec.log_every == 0:
                 self._flush()
                 self._pending = {"step": step + 1, "rate": float(rate), **metrics}
@@ -182,29 +188,31 @@ class _Run:
         before = metrics_log.best(self._log.lines)
         score: float | None = None
         for split in self._job.streams:
-            results = self._job.evaluate(state.variables, split)
+            with self._watch.during("evaluation"):
+                results = self._job.evaluate(state.variables, split)
             if not math.isfinite(results["loss"]):
                 self._stop(step, f"the {split} loss is {results['loss']} at step {step}")
-            self._log.write({"step": step, "split": split, **results})
-            shown = [name for name in ("loss", "accuracy", "auc") if results.get(name) is not None]
-            self._shown |= {f"{split}_{name}": results[name] for name in shown}
+            self._write({"step": step, "split": split, **results})
             if split == self._job.selected_on:
                 score = metrics_log.score(results)
-        self._show(step)
+        self._watch.interval()
+        self._watch.show(step)
         best = None if before is None else metrics_log.score(before)
         return score, best is None or (score is not None and score > best)
 
     def _save(self, step: int, state: TrainState, score: float | None) -> None:
         self._flush()
         self._require_finite(step, state)
+        self._watch.interval()
         self._log.sync()
         try:
-            self._writer.save(
-                step,
-                state.variables,
-                origin=checkpoints.at(self._job.origin, step, score),
-                resume=None if step == self._spec.num_steps else resuming.resume_tree(state),
-            )
+            with self._watch.during("checkpoint"):
+                self._writer.save(
+                    step,
+                    state.variables,
+                    origin=checkpoints.at(self._job.origin, step, score),
+                    resume=None if step == self._spec.num_steps else resuming.resume_tree(state),
+                )
         except checkpoints.NonFiniteError as error:
             self._stop(step, str(error))
 
@@ -222,13 +230,12 @@ class _Run:
             self._stop(int(line["bad_step"]))
         numbers = {name: float(line[name]) for name in ("loss", "accuracy", "rate")}
         counts = {"count": int(line["count"])}
-        self._log.write({"step": line["step"], "split": "batch", **numbers, **counts})
-        self._shown |= {name: numbers[name] for name in ("loss", "accuracy")}
-        self._show(line["step"])
+        self._write({"step": line["step"], "split": "batch", **numbers, **counts})
+        self._watch.show(line["step"])
 
-    def _show(self, step: int) -> None:
-        times: Mapping[str, float] = self._clock.estimate(step, self._spec.num_steps)
-        self._progress(step, self._spec.num_steps, {**self._shown, **times})
+    def _write(self, line: metrics_log.Line) -> None:
+        self._log.write(line)
+        self._watch.metrics(line)
 
     def _require_finite(self, step: int, state: TrainState) -> None:
         bad = int(state.bad_step)
