@@ -93,6 +93,8 @@ def watching_over_step(name: str = CONFIG, *, steps: int = 100, turns: int = 20)
             for step in range(100 * steps):
                 watch.batch(nothing)
                 watch.stepped(step, done)
+            with watch.during("nothing"):  # which waits for what the other thread does
+                pass
 
         with watch:
             done, nothing = jax.block_until_ready((bare(), watched()))[0], itertools.repeat(None)

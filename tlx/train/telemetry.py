@@ -60,8 +60,7 @@ def append(workdir: str | Path, line: Mapping[str, Any]) -> None:
     Raises:
       OSError: the disk is full, say.
     """
-    rounded = {name: round(x, 6) if isinstance(x, float) else x for name, x in line.items()}
-    text = json.dumps(rounded, allow_nan=False) + "\n"
+    text = json.dumps(line, allow_nan=False) + "\n"
     with (Path(workdir) / FILE).open("ab+") as file:
         if file.tell():
             file.seek(-1, 2)

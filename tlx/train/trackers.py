@@ -85,10 +85,13 @@ class Trackers:
             "tensorboard": lambda: TensorBoard(workdir, begun),
             "wandb": lambda: WeightsAndBiases(spec, workdir),
         }
-        files = {"metrics": metrics_log.read(workdir), "telemetry": telemetry.read(workdir)}
-        self._given = {
-            file: max((line["step"] for line in lines), default=-1) for file, lines in files.items()
-        }
+        self._given = {"metrics": -1, "telemetry": -1}
+        if names:
+            for line in metrics_log.read(workdir):
+                self._given["metrics"] = max(self._given["metrics"], line["step"])
+            for line in telemetry.read(workdir):
+                if line["event"] == "interval":
+                    self._given["telemetry"] = max(self._given["telemetry"], line["step"])
         self._open: dict[str, Tracker] = {}
         for name in names:
             attempt(name, functools.partial(self._add, name, make[name]))
@@ -98,7 +101,7 @@ class Trackers:
         self._log("metrics", line["split"], line, ("step", "count"))
 
     def telemetry(self, line: Mapping[str, Any]) -> None:
-        """Takes the numbers of a line of telemetry.jsonl, as "telemetry/name"."""
+        """Takes the numbers of an interval of telemetry.jsonl, as "telemetry/name"."""
         self._log("telemetry", "telemetry", line, ("step", "from_step", "time"))
 
     def flush(self) -> None:

@@ -238,7 +238,7 @@ class Watch:
         kinds = ("evaluation", "checkpoint", "compile", "start")
         memory = costs.memory(self._job.mesh.local_devices)
         images = len(done.seconds) * self._batch_size
-        line = {
+        line: dict[str, Any] = {
             **self._at(event, done.last, now, self._start.time_of_day()),
             **more,
             "interval_seconds": now - self._marked,
@@ -264,8 +264,10 @@ class Watch:
         self._images, self._training = self._images + images, self._training + training
         self._marked, self._mark, self._compiled = now, done.last, compiled
         self._spent.clear()
+        line = {name: round(x, 6) if isinstance(x, float) else x for name, x in line.items()}
         self._write(line)
-        self._trackers.telemetry(line)
+        if event == "interval":
+            self._trackers.telemetry(line)
 
     def _at(self, event: str, step: int, now: float, time_of_day: float) -> dict[str, Any]:
         return {
