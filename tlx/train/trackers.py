@@ -85,24 +85,24 @@ class Trackers:
             "tensorboard": lambda: TensorBoard(workdir, begun),
             "wandb": lambda: WeightsAndBiases(spec, workdir),
         }
-        self._given = {"metrics": -1, "telemetry": -1}
+        lines, intervals = [], []
         if names:
-            for line in metrics_log.read(workdir):
-                self._given["metrics"] = max(self._given["metrics"], line["step"])
-            for line in telemetry.read(workdir):
-                if line["event"] == "interval":
-                    self._given["telemetry"] = max(self._given["telemetry"], line["step"])
+            lines, intervals = metrics_log.read(workdir), telemetry.read(workdir)
+        self._given = {(line["step"], line["split"]) for line in lines}
+        steps = (line["step"] for line in intervals if line["event"] == "interval")
+        self._seen = max(steps, default=-1)
         self._open: dict[str, Tracker] = {}
         for name in names:
             attempt(name, functools.partial(self._add, name, make[name]))
 
     def metrics(self, line: Mapping[str, Any]) -> None:
         """Takes the numbers of a line of metrics.jsonl, as "split/name"."""
-        self._log("metrics", line["split"], line, ("step", "count"))
+        again = (line["step"], line["split"]) in self._given
+        self._log(line["split"], line, ("step", "count"), again)
 
     def telemetry(self, line: Mapping[str, Any]) -> None:
         """Takes the numbers of an interval of telemetry.jsonl, as "telemetry/name"."""
-        self._log("telemetry", "telemetry", line, ("step", "from_step", "time"))
+        self._log("telemetry", line, ("step", "from_step", "time"), line["step"] <= self._seen)
 
     def flush(self) -> None:
         """Has all written."""
@@ -115,8 +115,8 @@ class Trackers:
     def _add(self, name: str, make: Callable[[], Tracker]) -> None:
         self._open[name] = make()
 
-    def _log(self, file: str, prefix: str, line: Mapping[str, Any], but: Sequence[str]) -> None:
-        step, again = line["step"], line["step"] <= self._given[file]
+    def _log(self, prefix: str, line: Mapping[str, Any], but: Sequence[str], again: bool) -> None:
+        step = line["step"]
         kept = ((n, x) for n, x in line.items() if isinstance(x, int | float) and n not in but)
         numbers = {f"{prefix}/{name}": float(x) for name, x in kept}
         self._each(lambda tracker: tracker.log(step, numbers, again=again))
