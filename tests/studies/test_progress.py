@@ -72,3 +72,14 @@ def test_progress_on_a_terminal_rewrites_its_line():
     text = told(Terminal(), 20)
     assert text.count("\r\x1b[K") == 7
     assert text.count("\n") == 2
+
+
+def test_a_narrow_terminal_still_shows_the_time_left(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    out, clock = Terminal(), Clock()
+    progress = Progress(4, out, now=clock)
+    progress.start("one", 4)
+    for step in (1, 2):
+        clock.time += 20
+        progress.part("one", step / 4, f"step {step} of 4  1,234 images/s  test accuracy 0.812")
+    assert out.getvalue().rpartition("\x1b[K")[2] == "[ 50%] one  step 2 o  (about 40 s left)"

@@ -74,11 +74,12 @@ class Progress:
     def _show(self) -> None:
         self._shown = self._now()
         each = (f"{name}  {task.detail}".rstrip() for name, task in self._open.items())
-        text = f"{self._percent()} {'; '.join(each)}  ({self._left()})"
+        text, left = f"{self._percent()} {'; '.join(each)}", f"  ({self._left()})"
         if self._out.isatty():
-            self._write(text[: shutil.get_terminal_size().columns - 1], "")
+            columns = shutil.get_terminal_size().columns - 1
+            self._write((text[: max(0, columns - len(left))] + left)[:columns], "")
         else:
-            self._write(text, "\n")
+            self._write(text + left, "\n")
 
     def _under_way(self) -> float:
         """The weight done of tasks that are not."""
