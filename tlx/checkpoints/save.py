@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -137,6 +138,9 @@ class Writer:
             ),
         )
 
+        self._deleting = threading.Thread()
+        self._deleting.start()
+
     @property
     def last(self) -> int | None:
         """The newest step saved; None if there is none."""
@@ -178,7 +182,7 @@ class Writer:
             arrays, layout[item] = packing.pack(leaves)
             digests[item] = packing.digest(leaves)
             items[item] = ocp.args.PyTreeSave(arrays)
-        self.wait()
+        self._settle()
         self._scores[step] = origin["score"]
         own = {**origin, "weights": digests["weights"]}
         meta = ocp.args.JsonSave(
@@ -191,15 +195,20 @@ class Writer:
             raise RuntimeError(f"orbax did not save step {step} in {self._workdir}")
 
     def wait(self) -> None:
-        """Waits until the last save is on disk, then deletes what is not needed any more."""
+        """Waits until the last save is on disk, and what is not needed any more is deleted."""
+        self._settle()
+        self._deleting.join()
+        if jax.process_index() == 0:
+            shutil.rmtree(self._workdir / select.FOLDER / DROPPED, ignore_errors=True)
+
+    def _settle(self) -> None:
+        """Waits until the last save is on disk; a thread deletes what is not needed any more."""
+        self._deleting.join()
         with self._system_errors():
             self._manager.wait_until_finished()
         if jax.process_index() == 0:
-            shutil.rmtree(self._workdir / select.FOLDER / DROPPED, ignore_errors=True)
-            there = select.steps(self._workdir)
-            for step in there[:-NUM_RESUMABLE]:
-                resume = step_path(self._workdir, step) / "resume"
-                shutil.rmtree(resume, ignore_errors=True)
+            self._deleting = threading.Thread(target=_delete, args=(self._workdir,), daemon=True)
+            self._deleting.start()
 
     @contextlib.contextmanager
     def _system_errors(self) -> Iterator[None]:
@@ -231,6 +240,18 @@ class Writer:
     ) -> None:
         """Closes the writer; what was saved before an error stays."""
         self.close()
+
+
+def _delete(workdir: Path) -> None:
+    """Deletes dropped steps, and what older ones hold to go on from.
+
+    Not the folder of what is dropped: the next step may just be moved there.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        for path in (workdir / select.FOLDER / DROPPED).iterdir():
+            shutil.rmtree(path, ignore_errors=True)
+    for step in select.steps(workdir)[:-NUM_RESUMABLE]:
+        shutil.rmtree(step_path(workdir, step) / "resume", ignore_errors=True)
 
 
 def _require_finite(leaves: Any, step: int) -> None:
