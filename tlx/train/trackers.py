@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import logging
 import os
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -135,8 +136,12 @@ class TensorBoard:
     def __init__(self, workdir: Path, begun: int | None) -> None:
         from tensorboardX import SummaryWriter
 
-        purge = 0 if begun is None else begun + 1
-        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=purge)
+        self._writer = SummaryWriter(
+            str(workdir / "tensorboard"),
+            purge_step=0 if begun is None else begun + 1,
+            # files are read in the order of their names, which hold whole seconds alone
+            filename_suffix=f".{time.time_ns()}",
+        )
 
     def log(self, step: int, numbers: Numbers, *, again: bool) -> None:
         """As `Tracker.log`."""
