@@ -180,7 +180,7 @@ class WeightsAndBiases:
             group=spec.kind,
             config=serial.to_dict(spec),
             dir=str(workdir),
-            settings=wandb.Settings(console="off"),
+            settings=wandb.Settings(console="off", quiet=True),
         )
         # an axis of its own: W&B's takes no step below the last, and lines of the two files differ
         self._run.define_metric("step", hidden=True)

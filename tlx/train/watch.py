@@ -212,10 +212,10 @@ class Watch:
         """Shows progress."""
         self._shown_at, total = self._now(), self._job.spec.num_steps
         numbers = {**self._shown, **self._clock.estimate(step, total)}
-        if self._clock.is_started:
-            images = self._images + self._batch_size * (self._times.last - self._mark)
-            training = self._training + self._rest(self._shown_at)
-            numbers["images_per_second"] = images / training if training > 0 else 0.0
+        images = self._images + self._batch_size * (self._times.last - self._mark)
+        training = self._training + self._rest(self._shown_at)
+        if images and training > 0:
+            numbers["images_per_second"] = images / training
         self._start.progress(step, total, numbers)
 
     def _rest(self, now: float) -> float:
