@@ -106,16 +106,16 @@ def test_memory_is_that_of_the_fullest_device_or_of_the_process():
     devices: Any = [full, fuller]
     assert costs.memory(devices) == ("device", 6, 9)
     found = costs.memory(jax.devices())
-    assert found.of == "process"
-    assert 1e8 < found.bytes <= found.peak
-    assert costs.memory([*devices, Device()]).of == "process"
+    assert found.memory_of == "process"
+    assert 1e8 < found.memory_bytes <= found.memory_peak_bytes
+    assert costs.memory([*devices, Device()]).memory_of == "process"
 
 
 def test_memory_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Any):
     monkeypatch.setattr(costs, "_STATUS", tmp_path / "none")
     found = costs.memory(jax.devices())
-    assert found.bytes is None
-    assert found.peak > 1e8
+    assert found.memory_bytes is None
+    assert found.memory_peak_bytes > 1e8
 
 
 def test_compilation_is_counted_where_it_happens():

@@ -139,15 +139,15 @@ class Memory(NamedTuple):
     """Bytes in use.
 
     Attributes:
-      of: "device", or "process" where the device is the processor, or does not say.
-      bytes: in use now, of a device that of the fullest; of a process what is resident. None where
-        the system does not say.
-      peak: the most since the process began; None likewise.
+      memory_of: "device", or "process" where the device is the processor, or does not say.
+      memory_bytes: in use now, of a device that of the fullest; of a process what is resident. None
+        where the system does not say.
+      memory_peak_bytes: the most since the process began.
     """
 
-    of: str
-    bytes: int | None
-    peak: int | None
+    memory_of: str
+    memory_bytes: int | None
+    memory_peak_bytes: int
 
 
 def memory(devices: Sequence[jax.Device]) -> Memory:

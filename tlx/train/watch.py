@@ -35,7 +35,7 @@ from tlx.checkpoints import owner
 from tlx.train import costs, distributed, telemetry, trackers
 from tlx.train.hooks import Clock, Progress, no_progress
 from tlx.train.job import Job
-from tlx.train.step_times import Dispatched, StepTimes
+from tlx.train.step_times import Dispatched, Steps, StepTimes
 from tlx.train.tracing import Trace, Tracing
 
 INTERVAL_SECONDS = 10.0
@@ -50,7 +50,8 @@ class Start:
 
     Args:
       progress: is called with what the run has learned, and how fast it is; None: nobody.
-      log_to: names of trackers (`tlx.train.trackers`), which get the numbers of all lines.
+      log_to: names of trackers (`tlx.train.trackers`), which get the numbers of metrics
+        and intervals.
       trace: the steps that the profiler sees; None: none.
       now: seconds by a clock that does not jump.
       time_of_day: seconds since 1970.
@@ -228,30 +229,39 @@ class Watch:
         done = self._times.take()
         if event == "interval" and not done.seconds:
             return
-        now = self._now()
-        training = self._rest(now)
-        if math.isnan(self._given):  # there was no batch yet
-            self._spent["start"] += training
-            training = 0.0
-        compiled = costs.compile_seconds()
+        now, compiled = self._now(), costs.compile_seconds()
+        rest = self._rest(now)
+        is_training = not math.isnan(self._given)  # else there was no batch yet
+        if not is_training:
+            self._spent["start"] += rest
         self._spent["compile"] += compiled - self._compiled
-        kinds = ("evaluation", "checkpoint", "compile", "start")
-        memory = costs.memory(self._job.mesh.local_devices)
-        images = len(done.seconds) * self._batch_size
-        line: dict[str, Any] = {
+        line = {
             **self._at(event, done.last, now, self._start.time_of_day()),
             **more,
             "interval_seconds": now - self._marked,
+            **self._measured(done, rest if is_training else 0.0),
+        }
+        self._images += line["images"]
+        self._training += line["training_seconds"]
+        self._marked, self._mark, self._compiled = now, done.last, compiled
+        self._spent.clear()
+        line = {name: round(x, 6) if isinstance(x, float) else x for name, x in line.items()}
+        self._write(line)
+        if event == "interval":
+            self._trackers.telemetry(line)
+
+    def _measured(self, done: Steps, training: float) -> dict[str, Any]:
+        """The parts of an interval and what follows from them."""
+        kinds = ("evaluation", "checkpoint", "compile", "start")
+        return {
             "step_seconds": math.fsum(done.seconds),
             "data_seconds": done.waited,
             **{f"{kind}_seconds": self._spent[kind] for kind in kinds},
             "training_seconds": training,
             "steps": len(done.seconds),
-            "images": images,
+            "images": len(done.seconds) * self._batch_size,
             "flops_per_step": self._flops,
-            "memory_of": memory.of,
-            "memory_bytes": memory.bytes,
-            "memory_peak_bytes": memory.peak,
+            **costs.memory(self._job.mesh.local_devices)._asdict(),
             **telemetry.measured(
                 done.seconds,
                 training,
@@ -261,13 +271,6 @@ class Watch:
                 peak=self._peak,
             ),
         }
-        self._images, self._training = self._images + images, self._training + training
-        self._marked, self._mark, self._compiled = now, done.last, compiled
-        self._spent.clear()
-        line = {name: round(x, 6) if isinstance(x, float) else x for name, x in line.items()}
-        self._write(line)
-        if event == "interval":
-            self._trackers.telemetry(line)
 
     def _at(self, event: str, step: int, now: float, time_of_day: float) -> dict[str, Any]:
         return {
