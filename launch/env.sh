@@ -1,8 +1,10 @@
+# shellcheck shell=bash
 # The environment that the launch scripts share: `source` it, then call ensure_env.
 #
 #   ensure_env EXTRA   makes .venv at the repository's root and installs tlx[EXTRA] into it;
 #                      does nothing where that is already so. "test" includes "demo".
 #   run COMMAND …      runs a command, or only prints it when DRY_RUN is set.
+#   show_header FILE   prints the comment at the top of a script: its --help.
 #
 # Read from the environment:
 #   PYTHON    the interpreter to use (default: the first of 3.13, 3.12, 3.11 that really runs)
@@ -21,6 +23,8 @@ die() {
   say "$*"
   exit 1
 }
+
+show_header() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$1"; }
 
 run() {
   if [ -n "${DRY_RUN:-}" ]; then
@@ -96,7 +100,7 @@ make_venv() {
 install_tlx() {
   local -a wanted=()
   if [ -z "${TLX_LATEST:-}" ]; then wanted+=(--constraint "$TLX_ROOT/launch/constraints.txt"); fi
-  wanted+=(--editable "$TLX_ROOT[$1]")
+  wanted+=(--editable "${TLX_ROOT}[$1]")
   if [ -n "${TLX_JAX:-}" ]; then wanted+=("jax[$TLX_JAX]"); fi
   rm -f "$TLX_STAMP"
   say "installing tlx[$1]${TLX_JAX:+ and jax[$TLX_JAX]} into .venv (a few minutes the first time)"
@@ -113,6 +117,11 @@ ensure_env() {
     return
   fi
   if [ -n "${PYTHON:-}" ]; then find_python >/dev/null; fi
+  if venv_fits && stamp_fits "$1"; then return; fi
+  # one after another: the jobs of an array come here at once, on several machines
+  exec 9>>"$TLX_ROOT/.venv.lock"
+  if command -v flock >/dev/null; then flock 9; fi
   venv_fits || make_venv
   stamp_fits "$1" || install_tlx "$1"
+  exec 9>&-
 }

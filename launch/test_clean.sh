@@ -64,6 +64,7 @@ command -v debootstrap >/dev/null || die "needs debootstrap (on Debian: apt-get 
 root=$(mktemp -d)
 trap 'rm -rf --one-file-system "$root"' EXIT
 say "making a root of Debian $SUITE with $PACKAGES"
+# shellcheck disable=SC2046  # none or one word
 debootstrap --variant=minbase --include="$PACKAGES" "$SUITE" "$root" $(mirror) \
   >"$root.log" 2>&1 </dev/null || die "debootstrap failed: see $root.log"
 rm -f "$root.log"

@@ -6,36 +6,16 @@ ones run with a stand-in for the interpreter that makes a .venv and installs in 
 
 import os
 import shutil
-import stat
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import clones
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path for path in (ROOT / "launch").iterdir() if path.is_file())
-
-# Makes and installs in no time, noting each; runs any other code as the real interpreter does.
-STAND_IN = """#!/bin/sh
-note() {{ echo "$1" >>{log}; }}
-case "$1 $2" in
-  "-m venv")
-    note venv
-    rm -rf "$4"; mkdir -p "$4/bin"
-    cp "$0" "$4/bin/python"
-    echo "#!$4/bin/python" >"$4/bin/pip"
-    printf '#!/bin/sh\\necho "tlx ran: $*"\\n' >"$4/bin/tlx"; chmod +x "$4/bin/tlx" ;;
-  "-m pip")
-    for last; do :; done
-    case "$*" in *--constraint*) which= ;; *) which=" latest" ;; esac
-    note "pip $(basename "$last")$which"
-    if [ -n "${{PIP_FAILS:-}}" ]; then echo "no such package" >&2; exit 1; fi ;;
-  *) exec {python} "$@" ;;
-esac
-"""
-
 
 DECIDING = ("PYTHON", "DRY_RUN", "TLX_JAX", "TLX_LATEST")
 
@@ -59,12 +39,7 @@ def bash(*words: str | Path, env: Mapping[str, str] | None = None, cwd: Path | N
 def clone(tmp_path: Path) -> Path:
     """A copy of what the local scripts read, in a folder whose name has a space."""
     root = tmp_path / "a clone"
-    shutil.copytree(ROOT / "launch", root / "launch")
-    for name in ("setup.cfg", "pyproject.toml"):
-        shutil.copy(ROOT / name, root / name)
-    stand_in = tmp_path / "python3"
-    stand_in.write_text(STAND_IN.format(log=tmp_path / "log", python=sys.executable))
-    stand_in.chmod(stand_in.stat().st_mode | stat.S_IXUSR)
+    clones.make_clone(root)
     return root
 
 
