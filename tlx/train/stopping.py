@@ -1,8 +1,10 @@
 """Stopping by a signal, so that nothing is lost: SIGTERM of a scheduler, Ctrl-C of a person.
 
 Where nothing is under way that steps could tell apart, a signal raises `Stopped`. A training loop
-takes note of it instead, saves after the step that it is at, and raises then. The second signal
+takes note of it instead, saves after the step that it is at, and raises then. A Ctrl-C after that
 ends the process at once, by the system, whatever it is doing; what is on disk is whole at any time.
+Another SIGTERM changes nothing: Slurm sends two within milliseconds when it preempts a job, and it
+sends one to the processes of a study beside that of their parent.
 """
 
 import contextlib
@@ -68,7 +70,7 @@ def noted() -> Iterator[Asked]:
 
     def note(signum: int) -> None:
         logging.getLogger("tlx").warning(
-            "%s: stopping after the step under way; once more ends at once",
+            "%s: stopping after the step under way; the next Ctrl-C ends at once",
             signal.Signals(signum).name,
         )
         if is_shared:
@@ -91,6 +93,8 @@ def noted() -> Iterator[Asked]:
 def _handled(handler: Callable[[int], None], signums: Sequence[int] = SIGNALS) -> Iterator[None]:
     """With a handler of the first signal; those that this process ignores it still does.
 
+    From the first on a SIGTERM does nothing and a SIGINT what the system does, it ends the process.
+
     In any other thread than the main one, where Python allows none, nothing is handled.
     """
     before: dict[int, Any] = {}
@@ -100,7 +104,7 @@ def _handled(handler: Callable[[int], None], signums: Sequence[int] = SIGNALS) -
 
     def first(signum: int, frame: Any) -> None:
         for each in before:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, signal.SIG_DFL if each == signal.SIGINT else _nothing)
         handler(signum)
 
     for signum in before:
@@ -110,3 +114,7 @@ def _handled(handler: Callable[[int], None], signums: Sequence[int] = SIGNALS) -
     finally:
         for signum, found in before.items():
             signal.signal(signum, found)
+
+
+def _nothing(signum: int, frame: Any) -> None:
+    """A handler, not SIG_IGN, which the processes that are started now would inherit."""
