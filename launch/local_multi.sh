@@ -54,7 +54,7 @@ start_all() {
   set -m
   for ((rank = 0; rank < processes; rank++)); do
     become "$rank" "$port" "$@" </dev/null \
-      > >(trap '' TERM INT && exec sed "s/^/[$rank] /") 2>&1 &
+      > >(trap '' TERM INT && exec sed -u "s/^/[$rank] /") 2>&1 &
     pids+=($!)
   done
   set +m
@@ -103,5 +103,5 @@ for ((attempt = 0; ; attempt++)); do
   if [ "$attempt" -ge "$restarts" ]; then break; fi
   say "a process ended with status $code: starting all again ($((attempt + 1)) of $restarts)"
 done
-say "a process ended with status $code; the same command goes on from the last checkpoint"
+say "a process ended with status $code"
 exit "$code"

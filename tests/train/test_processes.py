@@ -133,7 +133,7 @@ def test_the_second_signal_ends_a_run_at_once(tmp_path: Path) -> None:
     wait_for_step(process, 0)
     process.send_signal(signal.SIGINT)
     assert process.stdout
-    assert "once more ends at once" in process.stdout.readline()
+    assert "the next Ctrl-C ends at once" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == -signal.SIGINT
