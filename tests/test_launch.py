@@ -1,12 +1,12 @@
-"""The launch scripts: what they would run elsewhere, and what .venv's keeper does when.
+"""The launch scripts: what .venv's keeper does when, and what the local ones run.
 
-The scripts for a TPU VM and for Slurm cannot run here, so their dry runs are compared. The local
-ones run with a stand-in for the interpreter that makes a .venv and installs in no time.
+They run with a stand-in for the interpreter that makes a .venv and installs in no time.
 """
 
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 from tests.helpers import clones
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = sorted(path for path in (ROOT / "launch").iterdir() if path.is_file())
+SCRIPTS = sorted(path for path in (ROOT / "launch").iterdir() if path.suffix in (".sh", ".sbatch"))
 
 DECIDING = ("PYTHON", "DRY_RUN", "TLX_JAX", "TLX_LATEST")
 
@@ -58,6 +58,14 @@ def ensure(clone: Path, extra: str, **env: str) -> list[str]:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_parses(script: Path):
     assert bash("-n", script).returncode == 0
+
+
+def test_shellcheck_finds_nothing():
+    node = ROOT / "tests/clusters/slurm_node.sh"
+    words = [str(Path(sys.executable).with_name("shellcheck")), "--severity=warning"]
+    words += ["--external-sources", "--source-path=launch", *map(str, [*SCRIPTS, node])]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_second_run_installs_nothing(clone: Path):
@@ -131,48 +139,3 @@ def test_missing_python_is_a_sentence(clone: Path, tmp_path: Path):
         "[tlx] found no Python 3.11, 3.12 or 3.13: install one, or name one with "
         "PYTHON=/path/to/python3\n"
     )
-
-
-def test_tpu_vm_dry_run(tmp_path: Path):
-    # its own repository, since a fresh copy of the sources may have no commit
-    shutil.copytree(ROOT / "launch", tmp_path / "launch")
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t"]
-    subprocess.run([*git, "init", "--quiet"], check=True)
-    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
-    env = {"DRY_RUN": "1", "TPU_NAME": "pod", "ZONE": "us-central2-b"}
-    done = bash(tmp_path / "launch/tpu_vm.sh", "train", "--workdir=gs://b/a b", env=env)
-    assert done.returncode == 0, done.stderr
-    archive, copy, start = done.stdout.splitlines()
-    assert archive.startswith("git -C ")
-    assert copy.startswith("gcloud compute tpus tpu-vm scp ")
-    assert "--worker=all" in copy
-    assert start.startswith("gcloud compute tpus tpu-vm ssh pod --zone=us-central2-b --worker=all")
-    # what the hosts' shell reads, after this machine's shell has read it once
-    command = bash("-c", f"printf '%s\\n' {start}").stdout.splitlines()[-1]
-    assert command == (
-        "--command=mkdir -p tlx && tar -xf tlx.tar -C tlx && cd tlx && "
-        "TLX_JAX=tpu bash launch/local.sh train --workdir=gs://b/a\\ b"
-    )
-
-
-def test_tpu_vm_says_what_it_needs():
-    done = bash(ROOT / "launch/tpu_vm.sh", "train")
-    assert (done.returncode, done.stderr) == (
-        1,
-        "[tlx] set TPU_NAME and ZONE to those of the TPU VM\n",
-    )
-
-
-def test_slurm_dry_run():
-    env = {"DRY_RUN": "1"}
-    done = bash(ROOT / "launch/slurm.sbatch", "train", "--config=c.py", env=env)
-    assert done.returncode == 0, done.stderr
-    install, start = done.stdout.splitlines()
-    assert install.strip() == "ensure_env demo"
-    assert start.strip() == (f"srun --kill-on-bad-exit=1 {ROOT}/.venv/bin/tlx train --config=c.py")
-
-
-@pytest.mark.parametrize("name", ["tpu_vm.sh", "slurm.sbatch"])
-def test_untried_scripts_say_so(name: str):
-    top = (ROOT / "launch" / name).read_text().splitlines()[:6]
-    assert any("NOT TRIED ON REAL HARDWARE" in line for line in top)

@@ -14,7 +14,9 @@ from tests.helpers import clones
 from tests.train import tiny
 from tlx import checkpoints
 
-WORKER = f'cd "{clones.ROOT}" && echo "process $$" && exec "{sys.executable}" -m tests.train.worker "$@"'
+WORKER = (
+    f'cd "{clones.ROOT}" && echo "process $$" && exec "{sys.executable}" -m tests.train.worker "$@"'
+)
 
 
 @pytest.fixture(scope="module")

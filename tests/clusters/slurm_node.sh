@@ -11,10 +11,11 @@
 # the background on 127.0.0.1, on free ports, as the user who starts them; what they say is in
 # DIR/log. Needs Debian or Ubuntu with its package lists, and python3; takes five seconds.
 #
-# The node is "localhost" and has two CPUs, however many the machine has; CPUs are shared out, memory
-# and GPUs are not. There is no accounting: ask scontrol and squeue, which remember a job that is done
-# for an hour. A job that is requeued waits for five seconds, not for Slurm's two minutes. Jobs run in
-# the partition "main"; one in "urgent" takes their place, and they are requeued.
+# The node is "localhost" and has two CPUs, however many the machine has; CPUs are shared out,
+# memory and GPUs are not. There is no accounting: ask scontrol and squeue, which remember a job
+# that is done for an hour. A job that is requeued waits for five seconds, not for Slurm's two
+# minutes. Jobs run in the partition "main"; one in "urgent" takes their place, and they are
+# requeued.
 set -euo pipefail
 
 HERE=tests/clusters/slurm_node.sh
@@ -117,7 +118,8 @@ start() {
     --log-file="$dir/log/munged.more" --seed-file="$dir/munge.seed"
   until_true 100 test -S "$dir/munge.socket"
   daemon slurmctld "$dir/root/usr/sbin/slurmctld-wlm" -D -i
-  daemon slurmd "$dir/root/usr/sbin/slurmd-wlm" -D -N localhost -d "$dir/root/usr/sbin/slurmstepd-wlm"
+  daemon slurmd "$dir/root/usr/sbin/slurmd-wlm" -D -N localhost \
+    -d "$dir/root/usr/sbin/slurmstepd-wlm"
   until_true 300 idle || { stop; die "the node did not become idle: see $dir/log"; }
 }
 
@@ -158,7 +160,11 @@ status() {
   # shellcheck disable=SC1091
   source "$dir/env"
   while read -r pid name; do
-    echo "$name $(is_ours "$pid" && echo "runs as process $pid" || echo "has ended: see $dir/log/$name")"
+    if is_ours "$pid"; then
+      echo "$name runs as process $pid"
+    else
+      echo "$name has ended: see $dir/log/$name"
+    fi
   done <"$dir/pids"
   sinfo
   squeue
