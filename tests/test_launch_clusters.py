@@ -1,7 +1,9 @@
 """The scripts in launch/ for clusters and clouds: what they would do, told by their dry runs."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.helpers import clones
 from tests.test_launch import ROOT, bash
 
 TPU = {"TPU_NAME": "pod", "ZONE": "us-west4-a"}
@@ -90,6 +93,66 @@ def test_slurm_script_is_not_run_outside_of_slurm():
     done = bash(ROOT / "launch/slurm.sbatch", "train", env={"SLURM_JOB_ID": ""})
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "[tlx] no job of Slurm: sbatch launch/slurm.sbatch train\n"
+
+
+SLURM = {
+    # ends when scancel says so
+    "srun": 'echo $$ >"$STAND_IN/task"; echo "srun $*"; trap "exit 143" TERM; '
+    'for i in $(seq 100); do sleep 0.1; test ! -e "$STAND_IN/fail" || exit 3; done',
+    "scancel": 'echo "scancel $*"; kill -TERM "$(cat "$STAND_IN/task")"',
+    "scontrol": 'test "$1" = requeue && echo "scontrol $*" || echo PreemptTime=$PREEMPTED',
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "more", "status", "ends"),
+    [
+        (
+            "limit",
+            {},
+            143,
+            ["saved, and back into the queue: job 7", "scontrol requeue Incomplete 7"],
+        ),
+        ("limit", {"SLURM_RESTART_COUNT": "3", "TLX_REQUEUES": "3"}, 1, ["requeued 3 times: not"]),
+        (
+            "limit",
+            {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "4"},
+            143,
+            ["scancel --signal=TERM 7_4", "scontrol requeue Incomplete 7_4"],
+        ),
+        ("stopped", {"PREEMPTED": "2030-01-01"}, 143, ["scontrol requeue Incomplete 7"]),
+        ("stopped", {}, 143, []),
+        ("failed", {}, 3, []),
+    ],
+)
+def test_slurm_job_is_requeued_where_slurm_stopped_it(
+    tmp_path: Path, what: str, more: dict[str, str], status: int, ends: list[str]
+):
+    python = clones.make_clone(tmp_path / "clone")
+    for name, code in SLURM.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{code}\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    env = {"PYTHON": str(python), "PATH": path, "STAND_IN": str(tmp_path), "PREEMPTED": "None"}
+    job = subprocess.Popen(
+        ["bash", tmp_path / "clone/launch/slurm.sbatch", "train"],
+        env={**os.environ, "TLX_JAX": "", "SLURM_JOB_ID": "7", **env, **more},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert job.stdout
+    said = next(line for line in job.stdout if line.startswith("srun "))
+    if what == "limit":
+        job.send_signal(signal.SIGUSR1)
+    elif what == "stopped":
+        os.kill(int((tmp_path / "task").read_text()), signal.SIGTERM)
+    else:
+        (tmp_path / "fail").touch()
+    said, _ = job.communicate(timeout=60)
+    assert job.returncode == status, said
+    assert all(end in said for end in ends), said
+    assert ("scontrol requeue" in said) == any("scontrol" in end for end in ends)
 
 
 def test_local_multi():

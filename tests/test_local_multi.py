@@ -74,8 +74,10 @@ def test_two_processes_are_one_run_which_is_stopped_and_loses_one(clone: Path, t
     tiny.assert_close_metrics(tmp_path / "one/long", tmp_path / "two/long")
 
 
-def test_a_process_that_fails_ends_all(clone: Path, tmp_path: Path):
-    done = start(clone, "--processes=2", tmp_path, 1, "no number", "long")
+def test_the_status_is_that_of_the_first_to_fail(tmp_path: Path):
+    clones.make_clone(tmp_path / "clone", 'test "$JAX_PROCESS_ID" = 1 || sleep 1; exit 7')
+    done = start(tmp_path / "clone", "--processes=2", "--restarts=1", "train")
     said, _ = done.communicate(timeout=120)
-    assert done.returncode == 1
-    assert "[tlx] a process ended with status 1\n" in said
+    assert done.returncode == 7
+    assert "[tlx] a process ended with status 7: starting all again (1 of 1)\n" in said
+    assert said.endswith("[tlx] a process ended with status 7\n")
