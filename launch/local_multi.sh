@@ -60,7 +60,7 @@ start_all() {
   set +m
 }
 
-# Waits until all have ended; `code` is then that of the first that failed, or 0.
+# Waits until all have ended; `code` is then that of one that failed first, or 0.
 wait_for_all() {
   local pid running deadline=""
   code=0
@@ -84,6 +84,7 @@ wait_for_all() {
 
 forward() {
   local pid
+  asked=yes
   for pid in "${pids[@]}"; do kill "-$1" "$pid" 2>/dev/null || true; done
 }
 
@@ -92,13 +93,15 @@ if [ -n "${DRY_RUN:-}" ]; then
   for ((rank = 0; rank < processes; rank++)); do become "$rank" PORT "$@"; done
   exit
 fi
+pids=()
+asked=""
 trap 'forward TERM' TERM
 trap 'forward INT' INT
 for ((attempt = 0; ; attempt++)); do
   start_all "$@"
   wait_for_all
-  case "$code" in
-    0 | 130 | 143) exit "$code" ;; # done, or asked to stop
+  case "$asked$code" in
+    0 | 130 | 143 | yes*) exit "$code" ;; # done, or stopped
   esac
   if [ "$attempt" -ge "$restarts" ]; then break; fi
   say "a process ended with status $code: starting all again ($((attempt + 1)) of $restarts)"

@@ -70,11 +70,11 @@ def test_two_processes_are_one_run_which_is_stopped_and_loses_one(clone: Path, t
     os.kill(int(peer), signal.SIGKILL)
     said, _ = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, said
-    assert "a process ended with status 137: starting all again (1 of 1)" in said
+    assert re.search(r"a process ended with status \d+: starting all again \(1 of 1\)", said)
     tiny.assert_close_metrics(tmp_path / "one/long", tmp_path / "two/long")
 
 
-def test_the_status_is_that_of_the_first_to_fail(tmp_path: Path):
+def test_the_status_is_that_of_a_process_that_failed(tmp_path: Path):
     clones.make_clone(tmp_path / "clone", 'test "$JAX_PROCESS_ID" = 1 || sleep 1; exit 7')
     done = start(tmp_path / "clone", "--processes=2", "--restarts=1", "train")
     said, _ = done.communicate(timeout=120)

@@ -26,12 +26,9 @@ from tlx import checkpoints
 from tlx.core import tree
 from tlx.train import metrics_log
 
-STEPS = 1500
 RUN = (
     "train",
     f"--config={ROOT / 'configs/mini.py'}:scratch",
-    f"--config.num_steps={STEPS}",
-    "--config.eval_every=500",
     "--config.checkpoint.steps=()",
     "--config.model.options.stage_sizes=(1,)",
 )
@@ -46,10 +43,12 @@ class Trial:
     Args:
       root: folder of all that is written.
       environment: in which Slurm's commands are found.
+      steps: of a run.
     """
 
-    def __init__(self, root: Path, environment: dict[str, str]) -> None:
+    def __init__(self, root: Path, environment: dict[str, str], steps: int) -> None:
         self.root, self.clone = root, root / "clone"
+        self.run = (*RUN, f"--config.num_steps={steps}", f"--config.eval_every={steps // 4}")
         python = clones.make_clone(self.clone, clones.REAL)
         self.environment = environment | {"PYTHON": str(python), "TLX_JAX": ""}
 
@@ -59,13 +58,20 @@ class Trial:
             words, cwd=self.clone, env=self.environment, capture_output=True, text=True, check=True
         ).stdout.strip()
 
-    def submit(self, name: str, *options: str, words: tuple[str, ...] = RUN) -> str:
+    def submit(self, name: str, *options: str, words: tuple[str, ...] = ()) -> str:
         """The job of a run in the workdir of this name."""
         given = ("--gpus-per-node=0", "--cpus-per-task=1", *options)
         workdir = () if "--array" in " ".join(options) else (f"--workdir={self.root / name}",)
-        command = ("sbatch", "--parsable", *given, "launch/slurm.sbatch", *words, *workdir)
+        command = (
+            "sbatch",
+            "--parsable",
+            *given,
+            "launch/slurm.sbatch",
+            *(words or self.run),
+            *workdir,
+        )
         job = self.slurm(*command)
-        shown = [word for word in command if word not in RUN and not word.startswith("--workdir")]
+        shown = command[: command.index("launch/slurm.sbatch") + 1]
         say(f"job {job}: {' '.join(shown)} …")
         return job
 
@@ -210,7 +216,7 @@ def cancelled_and_killed(trial: Trial) -> None:
 
 def failed(trial: Trial) -> None:
     """A command that cannot be done fails once."""
-    job = trial.submit("failed", *TWO, words=(*RUN, "--config.num_steps=-1"))
+    job = trial.submit("failed", *TWO, words=(*trial.run, "--config.num_steps=-1"))
     found = trial.wait_for_state(job, "FAILED")
     assert (found["Restarts"], found["ExitCode"]) == ("0", "1:0")
     assert "num_steps" in trial.said(job)
@@ -223,7 +229,7 @@ def array(trial: Trial) -> None:
     sweep.write_text(
         "".join(f"--workdir={trial.root}/rate{r} --config.optim.rate={r}\n" for r in rates)
     )
-    words = (f"--sweep={sweep}", *RUN)
+    words = (f"--sweep={sweep}", *trial.run)
     job = trial.submit("", "--array=1-3", words=words)
     tasks = [f"{job}_{number}" for number in (1, 2, 3)]
     trial.wait_for_step("rate0.05", EARLY)
@@ -234,7 +240,7 @@ def array(trial: Trial) -> None:
         assert f'"rate": {float(rate)}' in config
     say("  the last of them on this machine, without Slurm")
     workdir = f"--workdir={trial.root / 'here'}"
-    here = [sys.executable, "-m", "tlx.cli", *RUN, "--config.optim.rate=0.2", workdir]
+    here = [sys.executable, "-m", "tlx.cli", *trial.run, "--config.optim.rate=0.2", workdir]
     subprocess.run(here, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     trial.require_same("rate0.2", "here")
 
@@ -249,11 +255,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("folder", nargs="?", type=Path, help="what is written is kept there")
-    folder = parser.parse_args().folder
+    parser.add_argument(
+        "--steps", type=int, default=6000, help="of a run: a minute's, for the limit to come before"
+    )
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
-        root = (folder or Path(temporary)).absolute()
+        root = (given.folder or Path(temporary)).absolute()
         root.mkdir(parents=True, exist_ok=True)
-        trial = Trial(root, stack.enter_context(node.started(root / "slurm")))
+        trial = Trial(root, stack.enter_context(node.started(root / "slurm")), given.steps)
         start = time.monotonic()
         for each in TRIALS:
             say(f"{each.__name__.replace('_', ' ')}: {each.__doc__}")

@@ -14,8 +14,8 @@
 # The node is "localhost" and has two CPUs, however many the machine has; CPUs are shared out,
 # memory and GPUs are not. There is no accounting: ask scontrol and squeue, which remember a job
 # that is done for an hour. A job that is requeued waits for five seconds, not for Slurm's two
-# minutes. Jobs run in the partition "main"; one in "urgent" takes their place, and they are
-# requeued.
+# minutes, and one that is to end has two minutes to save, not half of one, on a busy machine. Jobs
+# run in the partition "main"; one in "urgent" takes their place, and they are requeued.
 set -euo pipefail
 
 HERE=tests/clusters/slurm_node.sh
@@ -85,6 +85,7 @@ SchedulerParameters=bf_interval=5
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 MinJobAge=3600
+KillWait=120
 NodeName=localhost NodeHostname=$host NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES PriorityTier=1
 PartitionName=urgent Nodes=ALL PriorityTier=2 PreemptMode=OFF
@@ -144,7 +145,7 @@ stop() {
   # shellcheck disable=SC1091
   source "$dir/env"
   squeue --noheader --format=%A 2>/dev/null | sort -u | xargs --no-run-if-empty scancel || true
-  until_true 450 empty || echo "some jobs did not end: see $dir/log" >&2 # killed after 30 s
+  until_true 1350 empty || echo "some jobs did not end: see $dir/log" >&2 # killed by then
   # the last started goes first
   tac "$dir/pids" | while read -r pid name; do
     if ! is_ours "$pid"; then continue; fi
