@@ -4,7 +4,7 @@ Starts a Slurm by `slurm_node.sh`, in the folder that is given or in one that is
 and tries what the header of launch/slurm.sbatch says. Two tasks train one run without being
 stopped; then that run again and again, each time stopped in another way, and each time it has to
 end with the same metrics and weights, to the bit. Prints what happens; fails where it is not so.
-Ten minutes on two cores that are free.
+In minutes.
 """
 
 import argparse
@@ -106,7 +106,8 @@ class Trial:
 
     def wait_for_state(self, job: str, *states: str) -> dict[str, str]:
         """What Slurm knows of a job when it is in one of these states."""
-        self.wait(" or ".join(states), lambda: self.facts(job)["JobState"] in states)
+        what = states[0].lower() if len(states) == 1 else "ended"
+        self.wait(what, lambda: self.facts(job)["JobState"] in states)
         return self.facts(job)
 
     def ended(self, job: str, *, restarts: int) -> None:
@@ -114,7 +115,7 @@ class Trial:
         found = self.wait_for_state(job, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
         assert found["JobState"] == "COMPLETED", (found, self.said(job))
         assert int(found["Restarts"]) >= restarts, found
-        say(f"  completed after {found['Restarts']} restarts")
+        say(f"  completed; started again {found['Restarts']} times")
 
     def saved(self, job: str, name: str) -> int:
         """The step after which all tasks have stopped last, and of which there is a checkpoint."""
