@@ -50,7 +50,7 @@ def lines_until(process: subprocess.Popen[str], step: int) -> Iterator[str]:
 
 def test_two_processes_are_one_run_which_is_stopped_and_loses_one(clone: Path, tmp_path: Path):
     alone = start(clone, "--processes=1", tmp_path / "one", 2, 0, "long")
-    said, _ = alone.communicate(timeout=120)
+    said, _ = alone.communicate(timeout=300)
     assert alone.returncode == 0, said
 
     command = ("--processes=2", "--restarts=1", tmp_path / "two", 1, 0.1, "long")
@@ -58,7 +58,7 @@ def test_two_processes_are_one_run_which_is_stopped_and_loses_one(clone: Path, t
     said = "".join(lines_until(stopped, 6))
     assert "[1] process " in said
     stopped.send_signal(signal.SIGTERM)
-    said, _ = stopped.communicate(timeout=120)
+    said, _ = stopped.communicate(timeout=300)
     assert stopped.returncode == 128 + signal.SIGTERM, said
     assert said.count("stopped by SIGTERM") == 2
     (step,) = set(re.findall(r"after step (\d+)", said))
@@ -68,7 +68,7 @@ def test_two_processes_are_one_run_which_is_stopped_and_loses_one(clone: Path, t
     before = "".join(lines_until(resumed, 20))
     (peer,) = re.findall(r"^\[1\] process (\d+)$", before, re.MULTILINE)
     os.kill(int(peer), signal.SIGKILL)
-    said, _ = resumed.communicate(timeout=120)
+    said, _ = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, said
     assert re.search(r"a process ended with status \d+: starting all again \(1 of 1\)", said)
     tiny.assert_close_metrics(tmp_path / "one/long", tmp_path / "two/long")
@@ -77,7 +77,7 @@ def test_two_processes_are_one_run_which_is_stopped_and_loses_one(clone: Path, t
 def test_the_status_is_that_of_a_process_that_failed(tmp_path: Path):
     clones.make_clone(tmp_path / "clone", 'test "$JAX_PROCESS_ID" = 1 || sleep 1; exit 7')
     done = start(tmp_path / "clone", "--processes=2", "--restarts=1", "train")
-    said, _ = done.communicate(timeout=120)
+    said, _ = done.communicate(timeout=300)
     assert done.returncode == 7
     assert "[tlx] a process ended with status 7: starting all again (1 of 1)\n" in said
     assert said.endswith("[tlx] a process ended with status 7\n")

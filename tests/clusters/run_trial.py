@@ -242,7 +242,7 @@ def array(trial: Trial) -> None:
     say("  the last of them on this machine, without Slurm")
     workdir = f"--workdir={trial.root / 'here'}"
     here = [sys.executable, "-m", "tlx.cli", *trial.run, "--config.optim.rate=0.2", workdir]
-    subprocess.run(here, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(here, cwd=ROOT, check=True, capture_output=True)
     trial.require_same("rate0.2", "here")
 
 
