@@ -31,6 +31,9 @@ class Seen(pool.Watcher):
     def done(self, number, result):
         self.events.append(("done", number, result))
 
+    def failed(self, number, error):
+        self.events.append(("failed", number, str(error)))
+
     def died(self, number, status):
         self.events.append(("died", number, status))
 
@@ -96,6 +99,7 @@ def test_an_error_is_the_parents(tmp_path):
         pool.run(parts((), (), (1,)), make(tmp_path, part_1="raise"), seen, 2)
     assert str(error.value) == "part 1 cannot be done"
     assert "in do" in error.value.__notes__[0]  # where it was raised
+    assert ("failed", 1, str(error.value)) in seen.events
     assert 2 not in seen.of("begun")
 
 
@@ -138,13 +142,14 @@ def started(tmp_path, act):
     return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 
 
-def test_processes_save_what_they_are_at_when_the_work_is_stopped(tmp_path):
+@pytest.mark.parametrize("kill", [os.kill, os.killpg], ids=["the parent", "all"])
+def test_processes_save_what_they_are_at_when_the_work_is_stopped(tmp_path, kill):
     parent = started(tmp_path, "save when stopped")
     try:
         waits(lambda: len(list(tmp_path.glob("*.ready"))) == 2, seconds=60)
-        parent.terminate()
+        kill(parent.pid, signal.SIGTERM)  # to all, as a scheduler does
         assert parent.wait(timeout=30) != 0
-        assert len(list(tmp_path.glob("*.saved"))) == 2
+        assert [path.read_text() for path in tmp_path.glob("*.saved")] == ["once"] * 2
         assert not any(is_alive(int(path.read_text())) for path in tmp_path.glob("*.pid"))
     finally:
         parent.kill()

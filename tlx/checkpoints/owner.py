@@ -107,6 +107,22 @@ def hold(
             path.unlink(missing_ok=True)
 
 
+def writer(folder: Path) -> str | None:
+    """Who writes into a folder, in words; None where nobody does.
+
+    Where that is a process of another machine, waits up to three `BEAT` for a sign of its life.
+    """
+    path = folder / FILE
+    there = _read(path)
+    if there is None:
+        return None
+    try:
+        _require_gone(path, there, lambda text: None, 3 * BEAT)
+    except BusyError:
+        return _named(there)
+    return None
+
+
 def _this() -> Owner:
     machine = ""
     with contextlib.suppress(OSError):

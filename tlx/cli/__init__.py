@@ -26,6 +26,8 @@ examples:
       the same with another value; any key of the config can be set this way
   tlx study --config=configs/mini.py --workdir=runs/basin --config.questions="('basin',)"
       one question alone; its options stand under its name, as --config.basin.num_draws=64
+  tlx status --workdir=runs/mini
+      what of it is done, running, waiting or failed, and why; from another terminal or machine
   tlx train --config=configs/mini.py:scratch --workdir=runs/scratch
       one training run of it
   tlx report --workdir=runs/mini
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(args, "out", None) is not None and not args.out.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "no such folder", str(args.out.parent))
         with stopping.raised():
-            args.run(args, overrides)
+            status: int = args.run(args, overrides) or 0
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
@@ -98,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"\nstopped{where and f' {where}'}; the same command goes on from here", file=sys.stderr
         )
         return 128 + getattr(error, "signum", signal.SIGINT)
-    return 0
+    return status
 
 
 def _told(error: OSError) -> str:

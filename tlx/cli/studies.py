@@ -1,6 +1,7 @@
 """Commands about studies and runs."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,27 @@ def add(commands: Any) -> None:
                 "cores and memory allow); the numbers are the same for any. On an accelerator one "
                 "process does all",
             )
+            command.add_argument(
+                "--on",
+                choices=("here", "slurm"),
+                default="here",
+                help="where it is done: by this process and those that it starts (here), or by "
+                "jobs that are submitted to a Slurm cluster from its login node",
+            )
+            command.add_argument(
+                "--slurm",
+                action="append",
+                default=[],
+                metavar="KEY=VALUE,…",
+                help="of each job: partition, account, qos, constraint, reservation, time "
+                "(4:00:00), gpus (none), cpus (1), mem; runs that it does (1); jobs of one array "
+                "that run in parallel (256)",
+            )
+    command = _commands.command(
+        commands, "status", _status, "what of a study or a run is done, running, waiting, failed"
+    )
+    command.add_argument("--workdir", required=True, type=Path, help="of a study or a run")
+    command.add_argument("--json", action="store_true", help="print one JSON object, of all parts")
     command = _commands.command(
         commands, "init", _init, "a first config for a study on your own images"
     )
@@ -113,6 +135,10 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
     Further arms (S-T: random weights with the statistics of P's; C-T: from the mean of the P-T),
     and steps at which copies of runs part:
       --config.arms="('S-T', 'C-T')" --config.forks="(0, 100)"
+    On a cluster, from its login node, which computes nothing; see tlx status. A job has one run, or
+    some questions; it waits for what it needs, is put back into the queue before its time is over,
+    and the command given again submits what is neither done nor in the queue:
+      --on=slurm --slurm=partition=gpu,gpus=1,cpus=8,mem=32G,time=2:00:00
     """
     from tlx import config
     from tlx.report import summary
@@ -124,6 +150,11 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
     if "model" in values:
         raise ValueError(f"{args.config} is the config of one run; use tlx train")
     spec = config.build(StudySpec, values)
+    if args.slurm and args.on != "slurm":
+        raise ValueError("--slurm is for --on=slurm")
+    if args.on == "slurm":
+        _submit(spec, args)
+        return
     if args.plan:
         from tlx.studies import outline
 
@@ -139,6 +170,40 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
         return
     print(summary.text(result.records))
     print(f"\n{progress.clock(result.seconds)}; the report: {result.page}")
+
+
+def _submit(spec: Any, args: argparse.Namespace) -> None:
+    from tlx.studies import outline, slurm
+
+    given = slurm.parse(args.slurm)
+    if args.workers is not None:
+        raise ValueError("--workers is for --on=here; with --on=slurm say --slurm=cpus=N")
+    if not args.plan:
+        made = slurm.submit(spec, args.workdir, given)
+        print(f"{made.summary('submitted')}; tlx status --workdir={args.workdir}")
+        return
+    made = slurm.plan(spec, args.workdir, given)
+    if made.arrays:
+        cost = outline.device_hours(outline.rows(spec, args.workdir), outline.pace(spec))
+        print(f"{made.text()}\n\neach job: {given.text()}\n{cost}")
+    print(made.summary("to be submitted"))
+
+
+def _status(args: argparse.Namespace, overrides: list[str]) -> int:
+    """What of a study or a run is done, running, waiting or failed, and why.
+
+    Of a study that is done here by one command or on a cluster by many jobs, from any machine that
+    sees its workdir; how jobs are is asked of Slurm. Writes nothing.
+
+    exit status: 0 all is done; 1 something failed, or there is no study; 3 neither.
+    """
+    from tlx.studies import status
+
+    if overrides:
+        raise ValueError("status takes no config: it reads what is in the workdir")
+    found = status.of(args.workdir)
+    print(json.dumps(found.json()) if args.json else found.text())
+    return found.exit_status
 
 
 def _train(args: argparse.Namespace, overrides: list[str]) -> None:

@@ -1,9 +1,10 @@
-"""The parts of a study: its runs, and the questions about them; and which parts need which."""
+"""The parts of a study: its runs, the questions about them, its page; and which need which."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tlx.report import page
 from tlx.studies import question
 from tlx.studies.pool import Part, Tell
 from tlx.studies.question import Question
@@ -96,35 +97,98 @@ class Asking(NamedTuple):
         return Done("", worked)
 
 
-Task = Training | Asking
+class Drawing(NamedTuple):
+    """The page, which is drawn of all records whenever it is asked for."""
+
+    records: Path
+    page: Path
+    title: str
+
+    @property
+    def name(self) -> str:
+        """Of what is shown."""
+        return "page"
+
+    @property
+    def weight(self) -> float:
+        """What it counts for in the time left, in training steps."""
+        return 60.0
+
+    def do(self, tell: Tell) -> Done:
+        """Draws it."""
+        page.write(self.records, self.page, title=self.title)
+        return Done("", True)
+
+
+Task = Training | Asking | Drawing
 
 
 def tasks(
     plan: Plan, asked: Mapping[str, Question], records: Path, log_to: tuple[str, ...] = ()
 ) -> list[Task]:
-    """All that is to be done, in an order in which it can be."""
+    """The runs of a plan and what is asked of them, in an order in which it can be done."""
     found: list[Task] = [Training(run, log_to) for run in plan.runs]
     for name, one in asked.items():
         found += [Asking(name, one, subject, records) for subject in one.subjects(plan)]
     return found
 
 
-def parts(tasks: list[Task]) -> list[Part]:
+def parts(tasks: Sequence[Task]) -> list[Part]:
     """The tasks as parts of a work: which need which runs."""
     number_of = {
         task.run.workdir: number for number, task in enumerate(tasks) if isinstance(task, Training)
     }
-    found = []
+    found = list[Part]()
     for task in tasks:
         if isinstance(task, Training):
             start = task.run.spec.init_from
             needs = [Path(place) for place in (start.workdir, *start.average)] if start else []
             kind = "train"
-        else:
+        elif isinstance(task, Asking):
             needs = [run.workdir for run in runs_in(task.subject)]
             kind = task.name
+        else:
+            found.append(Part(task.name, task.name, task.weight, frozenset(range(len(found)))))
+            continue
         numbers = frozenset(number_of[place] for place in needs if place in number_of)
         found.append(Part(task.name, kind, task.weight, numbers))
+    return found
+
+
+def only(parts: Sequence[Part], numbers: Sequence[int]) -> list[Part]:
+    """Some of the parts, numbered anew, which need each other only."""
+    new = {number: i for i, number in enumerate(numbers)}
+    return [
+        parts[number]._replace(needs=frozenset(new[n] for n in parts[number].needs if n in new))
+        for number in numbers
+    ]
+
+
+def row_of(task: Task) -> str:
+    """What a task is counted among: "train P-T", or a question."""
+    return f"train {task.run.kind}" if isinstance(task, Training) else task.name
+
+
+def done(tasks: Sequence[Task]) -> set[int]:
+    """The numbers of the tasks that are done; nothing is written.
+
+    The page is done where everything else is, and it is there.
+    """
+    found = set[int]()
+    runs = set[Path]()
+    for number, task in enumerate(tasks):
+        if isinstance(task, Training):
+            is_done = task.run.workdir.exists() and read_result(task.run.workdir) is not None
+            runs |= {task.run.workdir} if is_done else set()
+        elif isinstance(task, Asking):
+            is_done = all(run.workdir in runs for run in runs_in(task.subject))
+            is_done = is_done and question.is_answered(
+                task.records, task.name, task.question, task.subject
+            )
+        else:
+            is_done = len(found) == number and task.page.exists()
+        if is_done:
+            found.add(number)
     return found
 
 

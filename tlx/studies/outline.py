@@ -13,12 +13,12 @@ from tlx import config, records
 from tlx.data import loader
 from tlx.data.spec import DataSpec
 from tlx.report.words.table import Table
-from tlx.studies import graph, plan, progress, question, resources
+from tlx.studies import graph, progress, resources
+from tlx.studies import workdir as files
 from tlx.studies.graph import Task, Training
 from tlx.studies.spec import StudySpec
 from tlx.train.loop import train
 from tlx.train.spec import CheckpointSpec, RunSpec
-from tlx.train.workdir import read_result
 
 STEPS = 4, 24
 """Steps of two short runs, whose difference is that of so many steps alone."""
@@ -64,14 +64,13 @@ class Row(NamedTuple):
 
 def rows(spec: StudySpec, workdir: Path) -> list[Row]:
     """The parts of a study by kind, in the order in which they are done; nothing is written."""
-    root = workdir / "records"
-    tasks = graph.tasks(plan.make(spec, workdir), spec.asked(), root)
+    tasks = files.tasks(spec, workdir)
     found: dict[str, Row] = {}
-    done = {t.run.workdir for t in tasks if isinstance(t, Training) and _is_trained(t)}
-    for task in tasks:
-        name = f"train {task.run.kind}" if isinstance(task, Training) else task.name
+    done = graph.done(tasks)
+    for number, task in enumerate(tasks):
+        name = graph.row_of(task)
         row = found.get(name, Row(name, 0, 0, 0.0, 0.0))
-        is_done = _is_done(task, done)
+        is_done = number in done
         steps, evaluations = (0.0, 0.0) if is_done else _cost(task)
         found[name] = Row(
             name,
@@ -88,18 +87,6 @@ def _cost(task: Task) -> tuple[float, float]:
         spec = task.run.spec
         return spec.num_steps, 1 + spec.num_steps / spec.eval_every if spec.num_steps else 1
     return task.weight, ASKING * task.weight
-
-
-def _is_trained(task: Training) -> bool:
-    return task.run.workdir.exists() and read_result(task.run.workdir) is not None
-
-
-def _is_done(task: Task, done: set[Path]) -> bool:
-    if isinstance(task, Training):
-        return task.run.workdir in done
-    if not all(run.workdir in done for run in graph.runs_in(task.subject)):
-        return False
-    return question.is_answered(task.records, task.name, task.question, task.subject)
 
 
 def pace(spec: StudySpec) -> Pace:
@@ -165,3 +152,12 @@ def text(found: list[Row], pace: Pace, workers: int) -> str:
     processes = f"{workers} processes" if workers > 1 else "one process"
     total = progress.clock(sum(left) / workers)
     return f"{table.text()}\n\nabout {total} by {processes}, compiling not counted"
+
+
+def device_hours(found: list[Row], pace: Pace) -> str:
+    """How long the parts that are not done take one device after another, in words."""
+    seconds = sum(row.seconds(pace) for row in found)
+    return (
+        f"about {seconds / 3600:.3g} device-hours ({progress.clock(seconds)}), at the pace of this "
+        "machine, compiling not counted"
+    )

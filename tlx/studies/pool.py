@@ -65,6 +65,10 @@ class Watcher(abc.ABC):
         """It is done."""
 
     @abc.abstractmethod
+    def failed(self, number: int, error: BaseException) -> None:
+        """It cannot be done; the error is raised after this."""
+
+    @abc.abstractmethod
     def died(self, number: int, status: int) -> None:
         """A process died of it with this exit status, and it will be begun again."""
 
@@ -82,7 +86,12 @@ def run_here(parts: Sequence[Part], make_work: Callable[[], Work], watcher: Watc
     work = make_work()
     for number in range(len(parts)):
         watcher.begun(number)
-        watcher.done(number, work(number, functools.partial(watcher.told, number)))
+        try:
+            result = work(number, functools.partial(watcher.told, number))
+        except Exception as error:
+            watcher.failed(number, error)
+            raise
+        watcher.done(number, result)
 
 
 def run(
@@ -129,13 +138,15 @@ def run(
                     workers[at] = start()
                 if number is None:  # it was waiting for a part that can be begun
                     continue
+                if said == "ended" and tries[number] >= ATTEMPTS:
+                    said, value = "failed", _died(parts[number], tries[number], value)
                 if said == "ended":
-                    _require_another(parts[number], tries[number], value)
                     watcher.died(number, value)
                     todo.put_back(number)
                 elif said == "told":
                     watcher.told(number, value)
                 elif said == "failed":
+                    watcher.failed(number, value)
                     raise value
                 else:
                     worker.part = None
@@ -211,7 +222,7 @@ class _Worker:
         self.part: int | None = None
         self.kinds: set[str] = set()
         self._process = context.Process(target=_serve, args=(theirs, make_work), daemon=True)
-        with _environ(environment):  # before the process imports anything
+        with _environ(environment), _kept_out():  # before the process imports anything
             self._process.start()
         theirs.close()  # here, so that its messages end when the process does
 
@@ -233,7 +244,8 @@ class _Worker:
 
     def ask_to_end(self) -> None:
         """Has the process save what it is at, and end."""
-        self._process.terminate()
+        if self._process.is_alive() and self._process.pid is not None:
+            os.kill(self._process.pid, signal.SIGUSR1)
 
     def has_ended(self, *, patience: float) -> bool:
         """Whether it has, after at most so many seconds."""
@@ -263,18 +275,41 @@ def _environ(more: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _require_another(part: Part, tries: int, status: int) -> None:
-    if tries >= ATTEMPTS:
-        raise WorkerDiedError(
-            f"expected {part.name} to be done, got a process that died of it {tries} times, the "
-            f"last time with exit status {status} (-9: killed, often for want of memory); what "
-            "was done before is kept: give the command again, with --workers=1 if memory is short"
-        )
+@contextlib.contextmanager
+def _kept_out() -> Iterator[None]:
+    """What a process started now is not told by others: to stop, and that a time limit is near.
+
+    A scheduler tells every process of a job, and then this process tells its own: to be asked twice
+    is to end at once.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR2})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _asked_to_end(signum: int, frame: Any) -> None:
+    """Lets one SIGTERM in, which makes a run save."""
+    signal.raise_signal(signal.SIGTERM)
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _died(part: Part, tries: int, status: int) -> WorkerDiedError:
+    return WorkerDiedError(
+        f"expected {part.name} to be done, got a process that died of it {tries} times, the "
+        f"last time with exit status {status} (-9: killed, often for want of memory); what "
+        "was done before is kept: give the command again, with --workers=1 if memory is short"
+    )
 
 
 def _serve(conn: connection.Connection, make_work: Callable[[], Work]) -> None:
     """What a process does: parts, until there are no more messages."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this one
+    signal.signal(signal.SIGUSR1, _asked_to_end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     work: Work | None = None
     for number in _messages(conn):

@@ -7,29 +7,24 @@ stopped one goes on from its last checkpoint, an answered question by its record
 import collections
 import contextlib
 import functools
-import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tlx import records
 from tlx.checkpoints import owner
-from tlx.config import serial, typed
 from tlx.report import page
-from tlx.studies import graph, plan, pool, resources
+from tlx.studies import cluster, graph, marks, pool, resources
+from tlx.studies import workdir as files
 from tlx.studies.graph import Done, Task, Told, Training
 from tlx.studies.progress import Progress
 from tlx.studies.runs import Run
 from tlx.studies.spec import StudySpec
-from tlx.train import distributed, initial, metrics_log, stopping, trackers
+from tlx.train import distributed, initial, stopping, trackers
 from tlx.train.spec import RunSpec
 from tlx.train.tracing import Trace
 from tlx.train.workdir import RunResult, read_result
-
-CONFIG_FILE = "study.json"
-PAGE_FILE = "report.html"
 
 
 class StudyResult(NamedTuple):
@@ -80,23 +75,61 @@ def run(
     trackers.require(log_to)
     if spec.pretrain.init_from is not None:
         initial.find_origin(spec.pretrain.init_from)  # before anything is written
-    _claim(spec, workdir)
-    tasks = _tasks(spec, workdir, tuple(log_to))
-    parts = graph.parts(tasks)
-    shown = _Shown(tasks, progress or Progress(sum(task.weight for task in tasks)))
+    files.claim(spec, workdir)
+    tasks = files.tasks(spec, workdir, asks=distributed.is_primary(), log_to=log_to)
     with contextlib.ExitStack() as stack:
         stack.enter_context(stopping.raised())
         if distributed.is_primary():
             stack.enter_context(owner.hold(workdir, tell=logging.getLogger("tlx").warning))
-        if workers is None or resources.workers() is None:
-            pool.run_here(parts, functools.partial(_work, tasks), shown)
-        else:
-            work = functools.partial(_work_anew, spec, workdir, tuple(log_to))
-            pool.run(parts, work, shown, workers, environment=resources.environment())
-        if distributed.is_primary():
-            redraw(workdir)
+            cluster.require_idle(workdir)
+            marks.forget_running(files.marks_of(workdir))
+        shown = _shown(tasks, range(len(tasks)), workdir, progress)
+        _do(_Chosen(spec, workdir, tuple(range(len(tasks))), tuple(log_to)), tasks, shown, workers)
     distributed.wait_for_all("study done")
-    return StudyResult(workdir / PAGE_FILE, _records(workdir), time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return StudyResult(files.page_of(workdir), files.records_of(workdir), seconds)
+
+
+def run_some(
+    workdir: Path, numbers: Sequence[int], *, workers: int, digest: str, job: str = ""
+) -> None:
+    """Does some parts of a study, those that they need being done: what a job of a cluster does.
+
+    Several processes may do so in one workdir, each its own parts: a run has one writer (see
+    `tlx.checkpoints.owner`), a record appears whole.
+
+    Args:
+      workdir: the study's.
+      numbers: of the parts, see `tlx.studies.workdir.tasks`.
+      workers: as in `run`; where there is an accelerator this process does all.
+      digest: of the tasks that have these numbers.
+      job: of the scheduler, which `tlx status` names.
+
+    Raises:
+      ValueError: there is no study, it cannot run here, or the numbers are of another version.
+      tlx.train.stopping.Stopped: as `run`.
+    """
+    with stopping.raised():
+        try:
+            spec = files.read(workdir)
+            tasks = files.tasks(spec, workdir)
+            if files.digest(tasks) != digest:
+                raise ValueError(
+                    "expected the tlx that submitted this job, got another, which does the study "
+                    "in other parts; cancel its jobs and submit it again"
+                )
+        except Exception as error:
+            mark_failed(workdir, numbers, error, job=job)
+            raise
+        shown = _shown(tasks, numbers, workdir, None, job=job)
+        _do(_Chosen(spec, workdir, tuple(numbers)), tasks, shown, workers)
+
+
+def mark_failed(workdir: Path, numbers: Sequence[int], error: Exception, *, job: str) -> None:
+    """Says of parts that they cannot be done, where they were not begun."""
+    made = marks.Marks(files.marks_of(workdir), job=job)
+    for number in numbers:
+        made.failed(number, error)
 
 
 def run_one(
@@ -128,8 +161,8 @@ def run_one(
             f"those after step {trace.step}"
         )
     only = Training(Run(spec.name, spec.kind, 1, workdir, spec), tuple(log_to), trace)
-    shown = _Shown([only], progress or Progress(only.weight))
-    pool.run_here(graph.parts([only]), functools.partial(_work, [only]), shown)
+    shown = _shown([only], [0], workdir, progress)
+    pool.run_here(graph.parts([only]), lambda: lambda number, tell: only.do(tell), shown)
     result = read_result(workdir)
     assert result is not None  # it is done
     return result
@@ -141,57 +174,58 @@ def redraw(workdir: Path) -> Path:
     Raises:
       ValueError: if there is no study in the workdir.
     """
-    path = workdir / CONFIG_FILE
-    if not path.exists():
-        raise ValueError(f"no {path}: expected the workdir of a study; run tlx study first")
-    title = _read_config(path)["title"]
-    return page.write(_records(workdir), workdir / PAGE_FILE, title=title)
+    title = files.read_config(workdir)["title"]
+    return page.write(files.records_of(workdir), files.page_of(workdir), title=title)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    """The saved config of a study."""
-    try:
-        config = json.loads(path.read_text())
-        if isinstance(config, dict) and isinstance(config.get("title"), str):
-            return config
-        reason = "it lacks the title"
-    except ValueError as error:
-        reason = str(error)
-    raise ValueError(
-        f"{path} is not the config of a study ({reason}); delete it, and give tlx study the "
-        "config again"
-    )
+class _Chosen(NamedTuple):
+    """Parts of a study, which a process is told by their numbers."""
+
+    spec: StudySpec
+    workdir: Path
+    numbers: tuple[int, ...]
+    log_to: tuple[str, ...] = ()
+
+    def work(self) -> pool.Work:
+        """What does them, in a process of its own."""
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax raises, the parent tells
+        return self.work_of(files.tasks(self.spec, self.workdir, log_to=self.log_to))
+
+    def work_of(self, tasks: Sequence[Task]) -> pool.Work:
+        """What does them, of all tasks."""
+        return lambda number, tell: tasks[self.numbers[number]].do(tell)
 
 
-def _records(workdir: Path) -> Path:
-    return workdir / "records"
+def _do(chosen: _Chosen, tasks: Sequence[Task], shown: "_Shown", workers: int | None) -> None:
+    parts = graph.only(graph.parts(tasks), chosen.numbers)
+    if workers is None or resources.workers() is None:
+        pool.run_here(parts, functools.partial(chosen.work_of, tasks), shown)
+    else:
+        pool.run(parts, chosen.work, shown, workers, environment=resources.environment())
 
 
-def _tasks(spec: StudySpec, workdir: Path, log_to: tuple[str, ...] = ()) -> list[Task]:
-    """What this process knows of: in a distributed study the first one alone asks questions."""
-    asked = spec.asked() if distributed.is_primary() else {}
-    return graph.tasks(plan.make(spec, workdir), asked, _records(workdir), log_to)
-
-
-def _work(tasks: list[Task]) -> pool.Work:
-    return lambda number, tell: tasks[number].do(tell)
-
-
-def _work_anew(spec: StudySpec, workdir: Path, log_to: tuple[str, ...]) -> pool.Work:
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax raises, the parent tells
-    return _work(_tasks(spec, workdir, log_to))
-
-
-def _saved(spec: StudySpec) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(records.canonical_json(spec.saved()))
-    return found
+def _shown(
+    tasks: Sequence[Task],
+    numbers: Sequence[int],
+    workdir: Path,
+    progress: Progress | None,
+    *,
+    job: str = "",
+) -> "_Shown":
+    chosen = {number: tasks[number] for number in numbers}
+    progress = progress or Progress(sum(task.weight for task in chosen.values()))
+    made = marks.Marks(files.marks_of(workdir), job=job) if distributed.is_primary() else None
+    return _Shown(chosen, progress, made)
 
 
 class _Shown(pool.Watcher):
-    """Shows tasks as they are done: those of one name as one."""
+    """Shows tasks as they are done: those of one name as one; and marks each."""
 
-    def __init__(self, tasks: list[Task], progress: Progress) -> None:
-        self._tasks, self._progress = tasks, progress
+    def __init__(
+        self, chosen: Mapping[int, Task], progress: Progress, made: marks.Marks | None
+    ) -> None:
+        self._numbers, tasks = list(chosen), list(chosen.values())
+        self._tasks, self._progress, self._marks = tasks, progress, made
         self._weights = collections.defaultdict[str, float](float)
         for task in tasks:
             self._weights[task.name] += task.weight
@@ -202,15 +236,25 @@ class _Shown(pool.Watcher):
 
     def begun(self, number: int) -> None:
         name = self._tasks[number].name
+        if self._marks:
+            self._marks.begun(self._numbers[number])
         if name not in self._begun:
             self._begun.add(name)
             self._progress.start(name, self._weights[name])
 
     def told(self, number: int, said: Told) -> None:
         self._progress.part(self._tasks[number].name, said.fraction, said.detail)
+        if self._marks:
+            self._marks.told(self._numbers[number], said.fraction, said.detail)
+
+    def failed(self, number: int, error: BaseException) -> None:
+        if self._marks:
+            self._marks.failed(self._numbers[number], error)
 
     def done(self, number: int, result: Done) -> None:
         name = self._tasks[number].name
+        if self._marks:
+            self._marks.done(self._numbers[number])
         self._done[name] += 1
         if result.worked:
             self._worked.add(name)
@@ -224,22 +268,3 @@ class _Shown(pool.Watcher):
     def died(self, number: int, status: int) -> None:
         name = self._tasks[number].name
         self._progress.say(f"the process at {name} ended with status {status}; it is begun again")
-
-
-def _claim(spec: StudySpec, workdir: Path) -> None:
-    """Makes the workdir this study's, or checks that it is."""
-    path = workdir / CONFIG_FILE
-    ours = _saved(spec)
-    if not path.exists():
-        workdir.mkdir(parents=True, exist_ok=True)
-        metrics_log.replace_text(path, json.dumps(ours, indent=2) + "\n")
-        return
-    theirs = _read_config(path)
-    whole = typed.completed(StudySpec, theirs)
-    differing = serial.differences(theirs if whole is None else _saved(whole), ours)
-    if differing:
-        raise ValueError(
-            f"{workdir} holds a study with another config; differing:\n"
-            + "\n".join(f"  {line}" for line in differing)
-            + "\nChoose another workdir, or delete that one to start anew."
-        )

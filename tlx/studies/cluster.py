@@ -1,0 +1,265 @@
+"""The jobs of a study on a Slurm cluster: which there are, what each does, how it is with them.
+
+What was submitted stands in `jobs.json` in the workdir; how it is with a job, Slurm is asked.
+"""
+
+import json
+import re
+import secrets
+import shutil
+import subprocess
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tlx.train import metrics_log
+
+FILE = "jobs.json"
+LOGS = "jobs"
+"""The folder of what jobs say, in the study's."""
+
+ENDED = {
+    "BOOT_FAIL": "its node did not start",
+    "CANCELLED": "it was cancelled",
+    "COMPLETED": "it ended before its parts were done",
+    "DEADLINE": "its deadline passed",
+    "FAILED": "its process ended with an error",
+    "NODE_FAIL": "its node failed",
+    "OUT_OF_MEMORY": "it took more memory than it had asked for; ask for more by --slurm=mem=…",
+    "PREEMPTED": "it had to make room for another job",
+    "REVOKED": "another cluster took it",
+    "TIMEOUT": "its time was over; ask for more by --slurm=time=…",
+}
+"""States of jobs that are no more in the queue, and what they mean where a part is not done."""
+
+UNKNOWN = "it is in the queue no more, and Slurm does not remember why"
+NEVER = "DependencyNeverSatisfied"
+
+
+class Submitted(NamedTuple):
+    """Jobs that were submitted together.
+
+    Attributes:
+      id: by which Slurm knows them.
+      jobs: the numbers of the parts that each does.
+    """
+
+    id: str
+    jobs: tuple[tuple[int, ...], ...]
+
+    @property
+    def ids(self) -> list[str]:
+        """Of each job; those of an array have an index."""
+        if len(self.jobs) == 1:
+            return [self.id]
+        return [f"{self.id}_{index}" for index in range(len(self.jobs))]
+
+
+class Record(NamedTuple):
+    """What was submitted for a study.
+
+    Attributes:
+      name: that all its jobs have, and no others.
+      arrays: in the order in which they were submitted.
+    """
+
+    name: str
+    arrays: tuple[Submitted, ...] = ()
+
+    def job_of(self) -> dict[int, str]:
+        """The job of each part, the last where there were several."""
+        pairs = (pair for a in self.arrays for pair in zip(a.ids, a.jobs, strict=True))
+        return {number: job for job, numbers in pairs for number in numbers}
+
+    def dependency(self, numbers: Collection[int]) -> str:
+        """What Slurm calls waiting for the jobs of some parts; "" for none."""
+        job_of = self.job_of()
+        wanted = {job_of[number] for number in numbers}
+        found = []
+        for array in self.arrays:
+            ids = [job for job in array.ids if job in wanted]
+            found += [array.id] if len(ids) == len(array.jobs) else ids
+        return "afterok:" + ":".join(found) if found else ""
+
+
+class State(NamedTuple):
+    """How it is with a job.
+
+    Attributes:
+      state: in Slurm's words: "PENDING", "RUNNING", "TIMEOUT" …
+      reason: why it waits or ended, in Slurm's words.
+      node: where it runs.
+    """
+
+    state: str
+    reason: str = ""
+    node: str = ""
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether it waits or runs, or could."""
+        return self.state not in ENDED and self.reason != NEVER
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it runs."""
+        return self.is_queued and self.state not in ("PENDING", "REQUEUED", "REQUEUE_HOLD")
+
+    def why(self) -> str:
+        """Why it ended, in words."""
+        if self.reason == NEVER:
+            return "what it waited for failed"
+        return ENDED.get(self.state, UNKNOWN)
+
+
+def new_record(name: str) -> Record:
+    """That of a study of which nothing was submitted."""
+    return Record(f"tlx-{re.sub('[^A-Za-z0-9_.-]', '-', name)[:24]}-{secrets.token_hex(4)}")
+
+
+def read(workdir: Path) -> Record | None:
+    """What was submitted; None where nothing was.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
+    path = workdir / FILE
+    if not path.exists():
+        return None
+    try:
+        values: Any = json.loads(path.read_text())
+        arrays = (Submitted(a["id"], tuple(map(tuple, a["jobs"]))) for a in values["arrays"])
+        return Record(values["name"], tuple(arrays))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: expected the jobs of a study, got a damaged file ({error}); cancel them by "
+            "scancel if there are any, and delete it"
+        ) from error
+
+
+def log_of(workdir: Path, job: str) -> Path:
+    """What a job says."""
+    return workdir / LOGS / f"{job}_0_log.out"
+
+
+def write(workdir: Path, record: Record) -> None:
+    """Keeps what was submitted."""
+    arrays = [array._asdict() for array in record.arrays]
+    text = json.dumps({"name": record.name, "arrays": arrays}) + "\n"
+    metrics_log.replace_text(workdir / FILE, text)
+
+
+def states(record: Record) -> dict[str, State]:
+    """How it is with the jobs of a study, by their ids; those that Slurm has forgotten lack.
+
+    Raises:
+      ValueError: there is no Slurm here, or it does not answer.
+    """
+    said = ask("squeue", "--noheader", "--array", "--states=all", f"--name={record.name}",
+               "--format=%i|%T|%r|%N")  # fmt: skip
+    lines = (line.split("|") for line in said.splitlines())
+    found = {job: State(state, *rest) for job, state, *rest in lines}
+    forgotten = {job for a in record.arrays for job in a.ids} - found.keys()
+    return found | _accounted(forgotten)
+
+
+def _accounted(jobs: Collection[str]) -> dict[str, State]:
+    """How jobs ended that are in the queue no more, where the cluster keeps accounts."""
+    if not jobs or shutil.which("sacct") is None:
+        return {}
+    wanted = ",".join(sorted({job.partition("_")[0] for job in jobs}))
+    words = ("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State",
+             f"--jobs={wanted}")  # fmt: skip
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    pairs = (line.partition("|") for line in done.stdout.splitlines() if not done.returncode)
+    # "CANCELLED by 1000"
+    return {job: State(state.split()[0]) for job, _, state in pairs if job in jobs and state}
+
+
+def queued(states: Mapping[str, State], record: Record, needs: Mapping[int, Collection[int]],
+           done: Collection[int]) -> set[int]:  # fmt: skip
+    """The parts that jobs in the queue will do; not those whose jobs wait for what nobody does.
+
+    Args:
+      states: of the jobs.
+      record: what was submitted.
+      needs: numbers of the parts that each part waits for, which are smaller than its own.
+      done: numbers of those that are done.
+    """
+    job_of = record.job_of()
+    found = set[int]()
+    for number in sorted(job_of):
+        state = states.get(job_of[number])
+        is_possible = all(need in done or need in found for need in needs.get(number, ()))
+        if state is not None and state.is_queued and is_possible:
+            found.add(number)
+    return found
+
+
+def require_idle(workdir: Path) -> None:
+    """Raises where jobs of the study are in the queue, and would do what this process does.
+
+    Raises:
+      ValueError: there are; or Slurm, which knows, cannot be asked here.
+    """
+    record = read(workdir)
+    if record is None:
+        return
+    waiting = sorted(job for job, state in states(record).items() if state.is_queued)
+    if waiting:
+        raise ValueError(
+            f"expected no job to do this study, got {len(waiting)} in Slurm's queue (first "
+            f"{waiting[0]}); wait for them (tlx status --workdir={workdir}), or cancel them: "
+            f"scancel --name={record.name}"
+        )
+
+
+class Limits(NamedTuple):
+    """What a cluster allows.
+
+    Attributes:
+      jobs: in one array.
+    """
+
+    jobs: int
+
+
+def limits() -> Limits:
+    """What this cluster allows, by its own words.
+
+    Raises:
+      ValueError: there is no Slurm here, or it does not answer.
+    """
+    said = ask("scontrol", "show", "config")
+    patterns = (r"^MaxArraySize\s*=\s*(\d+)", r"^SchedulerParameters.*max_array_tasks=(\d+)")
+    found = [int(m[1]) for p in patterns if (m := re.search(p, said, re.MULTILINE))]
+    return Limits(max(1, min(found, default=1)))
+
+
+def cancel(jobs: Collection[str]) -> None:
+    """Has Slurm drop jobs; those that are no more do not matter."""
+    if jobs:
+        ask("scancel", "--quiet", *sorted(jobs))
+
+
+def ask(*words: str) -> str:
+    """What a command of Slurm says.
+
+    Raises:
+      ValueError: it is not there, or fails.
+    """
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise ValueError(
+            f"expected Slurm's {words[0]} on this machine, got none; give the command on a login "
+            "node of the cluster"
+        ) from None
+    if done.returncode:
+        said = next(_lines(done.stderr), f"exit status {done.returncode}")
+        raise ValueError(f"expected {words[0]} of Slurm to answer, got: {said}")
+    return done.stdout
+
+
+def _lines(text: str) -> Iterator[str]:
+    return (line.strip() for line in text.splitlines() if line.strip())

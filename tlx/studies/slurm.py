@@ -1,0 +1,347 @@
+"""A study on a Slurm cluster: its parts as jobs, submitted by submitit.
+
+What is submitted holds the numbers of parts and the place of the workdir, nothing else: a job reads
+study.json when it starts, and what is done in the workdir. Before its time is over it saves and is
+put back into the queue, `REQUEUES` times at most.
+"""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tlx.checkpoints import owner
+from tlx.core import checks
+from tlx.report.words.table import Table
+from tlx.studies import cluster, graph, jobs, runner
+from tlx.studies import workdir as files
+from tlx.studies.cluster import Record, Submitted
+from tlx.studies.graph import Task
+from tlx.studies.jobs import Array
+from tlx.studies.pool import Part
+from tlx.studies.spec import StudySpec
+from tlx.train import stopping
+
+REQUEUES = 10
+"""How often a job whose time is over is put back into the queue."""
+
+
+class Resources(NamedTuple):
+    """What each job is given; "" is what the cluster gives.
+
+    Attributes:
+      partition: of the cluster.
+      account: that pays.
+      qos: quality of service.
+      constraint: on nodes, in Slurm's words.
+      reservation: of nodes.
+      time: a job's most minutes, at least 1.
+      gpus: of one node: a number, or kind:number.
+      cpus: of one node. Without GPUs as many runs of a job go side by side.
+      mem: of one node, in Slurm's words.
+      runs: that a job does.
+      parallel: jobs of one array that run at once, at most.
+    """
+
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    reservation: str = ""
+    time: int = 240
+    gpus: str = ""
+    cpus: int = 1
+    mem: str = ""
+    runs: int = 1
+    parallel: int = 256
+
+    @property
+    def seconds_to_save(self) -> int:
+        """How long before its time is over a job is told."""
+        return max(30, min(120, 6 * self.time))
+
+    def text(self) -> str:
+        """What each job is given, in words."""
+        given = {n: v for n, v in self._asdict().items() if n not in ("time", "runs", "parallel")}
+        words = [f"{name} {value}" for name, value in given.items() if value]
+        return ", ".join([*words, f"{self.time // 60}:{self.time % 60:02d} h at most"])
+
+
+_PATTERNS = {
+    "time": (r"\d+|\d+:\d\d:\d\d|\d+-\d+(:\d\d(:\d\d)?)?", "minutes, H:MM:SS or D-H"),
+    "gpus": (r"([\w.-]+:)?\d+", "a number, or kind:number"),
+    "cpus": (r"[1-9]\d*", "a number from 1"),
+    "mem": (r"\d+[KMGT]?", "a size like 32G"),
+    "runs": (r"[1-9]\d*", "a number from 1"),
+    "parallel": (r"[1-9]\d*", "a number from 1"),
+}
+
+
+def parse(words: Sequence[str]) -> Resources:
+    """What jobs are given, from words like "partition=gpu,time=4:00:00".
+
+    Raises:
+      ValueError: listing all that is wrong.
+    """
+    problems, values = [], dict[str, Any]()
+    for pair in ",".join(words).split(",") if words else ():
+        name, equals, value = pair.partition("=")
+        form, meaning = _PATTERNS.get(name, (r"\S+", "a word"))
+        if name not in Resources._fields:
+            problems.append(checks.unknown("resource", name, Resources._fields))
+        elif name in values:
+            problems.append(f"{name}: expected it once, got it again as {value!r}")
+        elif not equals or not re.fullmatch(form, value):
+            problems.append(f"{name}: expected {meaning}, got {value!r}")
+        else:
+            values[name] = value
+    if not problems and "time" in values:
+        values["time"] = _minutes(values["time"])
+        problems += ["time: expected at least a minute, got 0"] * (values["time"] < 1)
+    if problems:
+        raise ValueError("--slurm: " + "; ".join(problems))
+    values |= {name: int(values[name]) for name in ("cpus", "runs", "parallel") if name in values}
+    return Resources(**values)
+
+
+def _minutes(text: str) -> int:
+    """Slurm's ways to write a time, rounded up."""
+    days, _, clock = text.rpartition("-")
+    fields = [int(field) for field in clock.split(":")]
+    if not days and len(fields) == 1:
+        return fields[0]
+    hours, minutes, seconds = (*fields, 0, 0)[:3]
+    return (int(days or 0) * 24 + hours) * 60 + minutes + (seconds > 0)
+
+
+class Plan(NamedTuple):
+    """What is to be submitted.
+
+    Attributes:
+      tasks: all of the study.
+      parts: the same.
+      done: numbers of those that are done.
+      queued: of those that jobs in the queue will do.
+      arrays: of jobs for all others.
+      stale: jobs in the queue that nobody needs: they wait for what failed, or were submitted by a
+        command that was killed.
+    """
+
+    tasks: list[Task]
+    parts: list[Part]
+    done: set[int]
+    queued: set[int]
+    arrays: list[Array]
+    stale: set[str]
+
+    @property
+    def num_jobs(self) -> int:
+        """That are to be submitted."""
+        return sum(len(array.jobs) for array in self.arrays)
+
+    def summary(self, submitted: str) -> str:
+        """How many parts and jobs there are, in a sentence."""
+        if len(self.done) == len(self.parts):
+            return "all is done, nothing is to be submitted"
+        jobs = f"{self.num_jobs} job{'s' * (self.num_jobs != 1)} {submitted}"
+        queued = len(self.queued - self.done)
+        counts = f"{len(self.done)} of {len(self.parts)} parts done, {queued} in the queue"
+        return f"{jobs if self.arrays else 'nothing is to be submitted'}; before, {counts}"
+
+    def text(self) -> str:
+        """The arrays, what they do and which wait for which, as a table."""
+        place = {n: i for i, a in enumerate(self.arrays, 1) for job in a.jobs for n in job}
+        rows = []
+        for i, array in enumerate(self.arrays, 1):
+            after = sorted({place[n] for n in array.needs if n in place})
+            words = [*map(str, after), *["the queue"] * bool(array.needs & self.queued)]
+            count = sum(map(len, array.jobs))
+            counts = (str(i), str(len(array.jobs)), str(count))
+            rows.append((self.what(array), *counts, ", ".join(words)))
+        return Table(("what", "array", "jobs", "parts", "after"), tuple(rows)).text()
+
+    def what(self, array: Array) -> str:
+        """What the jobs of an array do, in words."""
+        names = dict.fromkeys(graph.row_of(self.tasks[n]) for job in array.jobs for n in job)
+        shown = list(names)[:3]
+        return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def plan(spec: StudySpec, workdir: Path, resources: Resources) -> Plan:
+    """What is to be submitted of a study; nothing is written.
+
+    Raises:
+      ValueError: there is no Slurm here, or the workdir's jobs.json is damaged.
+    """
+    record = cluster.read(workdir) or cluster.new_record(spec.name)
+    limits, states = cluster.limits(), cluster.states(record)
+    tasks = files.tasks(spec, workdir)
+    parts, done = graph.parts(tasks), graph.done(tasks)
+    needs = {number: part.needs for number, part in enumerate(parts)}
+    queued = cluster.queued(states, record, needs, done)
+    job_of = record.job_of()
+    wanted = {job_of[number] for number in queued}
+    stale = {job for job, s in states.items() if s.state not in cluster.ENDED and job not in wanted}
+    todo = [n for n in range(len(parts)) if n not in done and n not in queued]
+    whole = jobs.arrays(parts, todo, queued - done, runs=resources.runs)
+    arrays = [array for one in whole for array in jobs.split(one, limits.jobs)]
+    return Plan(tasks, parts, done, queued, arrays, stale)
+
+
+def submit(
+    spec: StudySpec, workdir: Path, resources: Resources, *, tell: Callable[[str], None] = print
+) -> Plan:
+    """Submits what is neither done nor in the queue, and says what that was.
+
+    Computes nothing, and needs no accelerator. What was submitted is known even if this process is
+    killed while it submits.
+
+    Args:
+      spec: the study.
+      workdir: its folder, which all nodes see at this path.
+      resources: of each job.
+      tell: called with a line for each array.
+
+    Raises:
+      ImportError: submitit is missing.
+      ValueError: the workdir holds another study; there is no Slurm here; Slurm takes no more jobs.
+      tlx.checkpoints.owner.BusyError: another process runs or submits the study.
+    """
+    submitit = _submitit()
+    workdir = workdir.absolute()
+    files.claim(spec, workdir)
+    with owner.hold(workdir, tell=tell):
+        made = plan(spec, workdir, resources)
+        record = cluster.read(workdir) or cluster.new_record(spec.name)
+        cluster.write(workdir, record)  # before there are jobs of this name
+        cluster.cancel(made.stale)
+        digest = files.digest(made.tasks)
+        left = made.num_jobs
+        for array in made.arrays:
+            executor = submitit.SlurmExecutor(workdir / cluster.LOGS, max_num_timeout=REQUEUES)
+            executor.update_parameters(**_parameters(resources, record, array))
+            todo = [Job(str(workdir), numbers, resources.cpus, digest) for numbers in array.jobs]
+            try:
+                ids = [job.job_id for job in executor.submit_array(todo)]
+            except RuntimeError as error:
+                raise ValueError(_refused(made.num_jobs - left, left, workdir, error)) from error
+            submitted = Submitted(ids[0].partition("_")[0], array.jobs)
+            record = record._replace(arrays=(*record.arrays, submitted))
+            cluster.write(workdir, record)
+            left -= len(ids)
+            span = f"_[0-{len(ids) - 1}]" if len(ids) > 1 else ""
+            after = record.dependency(array.needs).replace("afterok:", ", after ")
+            tell(f"job {submitted.id}{span}: {made.what(array)}{after}")
+    return made
+
+
+def _submitit() -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise ImportError(
+            "jobs of a Slurm cluster are submitted by submitit, which is not installed: "
+            "pip install 'tlx-transfer[slurm]'"
+        ) from error
+    return submitit
+
+
+def _refused(taken: int, left: int, workdir: Path, error: Exception) -> str:
+    said = next((line for line in str(error).splitlines() if line.strip()), "no reason")
+    so_far = f"the {taken} before them are in the queue; " if taken else "nothing was submitted; "
+    return (
+        f"Slurm does not take the last {left} of {taken + left} jobs: {said.strip()}; {so_far}"
+        "where it allows a number of jobs at a time, give the command again when some are done, "
+        "which submits the rest, or have each job do more, by --slurm=runs=N"
+    )
+
+
+def _parameters(resources: Resources, record: Record, array: Array) -> dict[str, Any]:
+    """Those of submitit, for one array."""
+    more = {"kill-on-invalid-dep": "yes", "requeue": True}
+    if resources.reservation:
+        more["reservation"] = resources.reservation
+    named = ("partition", "account", "qos", "constraint", "mem")
+    return {
+        **{name: getattr(resources, name) or None for name in named},
+        "job_name": record.name,
+        "time": resources.time,
+        "signal_delay_s": resources.seconds_to_save,
+        "nodes": 1,
+        "ntasks_per_node": 1,
+        "cpus_per_task": resources.cpus,
+        "gpus_per_node": resources.gpus or None,
+        "array_parallelism": resources.parallel,
+        "dependency": record.dependency(array.needs) or None,
+        "stderr_to_stdout": True,
+        "wckey": None,  # submitit's own is none of this cluster's
+        "srun_args": [f"--cpus-per-task={resources.cpus}"],  # which srun does not take from sbatch
+        "additional_parameters": more,
+    }
+
+
+class Job:
+    """What a job does, as submitit wants it: called, and asked for what goes on when it stops.
+
+    Args:
+      workdir: the study's.
+      numbers: of its parts.
+      workers: processes that do them, where there is no accelerator.
+      digest: of the plan in which they have these numbers.
+    """
+
+    def __init__(self, workdir: str, numbers: Sequence[int], workers: int, digest: str) -> None:
+        self.workdir, self.numbers = workdir, tuple(numbers)
+        self.workers, self.digest = workers, digest
+
+    def __call__(self) -> None:
+        """Does the parts that are not done; when time is short, saves and is put into the queue."""
+        requeue = signal.getsignal(signal.SIGUSR2)  # submitit's: counts, puts it back, exits
+        is_short = list[bool]()
+
+        def stop(signum: int, frame: Any) -> None:
+            is_short.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)  # a run saves and stops
+
+        signal.signal(signal.SIGUSR2, stop)
+        try:
+            runner.run_some(
+                Path(self.workdir),
+                self.numbers,
+                workers=self.workers,
+                digest=self.digest,
+                job=_job_id(os.environ),
+            )
+        except stopping.Stopped as stopped:
+            signal.signal(signal.SIGUSR2, requeue)
+            if is_short:
+                self._again()
+            sys.exit(128 + stopped.signum)
+        finally:
+            signal.signal(signal.SIGUSR2, requeue)
+
+    def _again(self) -> None:
+        """Puts the job into the queue, as long as that is allowed; does not return."""
+        try:
+            signal.raise_signal(signal.SIGUSR2)
+        except RuntimeError:
+            error = ValueError(
+                f"its time was over {REQUEUES + 1} times; give the command again, which goes on "
+                "from here, with more time for each job by --slurm=time=…"
+            )
+            runner.mark_failed(Path(self.workdir), self.numbers, error, job=_job_id(os.environ))
+            raise
+
+    def checkpoint(self) -> Any:
+        """What goes on: the same, since what is done stands in the workdir."""
+        return _submitit().helpers.DelayedSubmission(self)
+
+
+def _job_id(environ: Mapping[str, str]) -> str:
+    """This job, as Slurm calls it."""
+    if "SLURM_ARRAY_JOB_ID" in environ:
+        return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    return environ.get("SLURM_JOB_ID", "")
