@@ -10,6 +10,7 @@ from tests.studies.tiny import tiny_study
 from tlx import cli, config, records
 from tlx.core import tree
 from tlx.studies import outline, runner
+from tlx.studies import workdir as files
 from tlx.studies.axes import Axes
 from tlx.studies.spec import StudySpec
 from tlx.train import importing
@@ -39,13 +40,13 @@ def test_the_outline_says_what_is_done_and_writes_nothing(tmp_path):
         "mistakes": (1, 0),
         "distances": (8, 0),
         "study": (1, 0),
+        "page": (1, 0),
     }
     assert before[0].steps == 4
     assert before[0].evaluations == 3
     workdir.mkdir()
-    work = runner._work(runner._tasks(study(), workdir))
-    for number in range(3):  # P and the first of each kind
-        work(number, lambda said: None)
+    for task in files.tasks(study(), workdir)[:3]:  # P and the first of each kind
+        task.do(lambda said: None)
     part = outline.rows(study(), workdir)
     assert counts(part)["train P-T"] == counts(part)["train RI-T"] == (2, 1)
     assert counts(part)["mistakes"] == (1, 0)

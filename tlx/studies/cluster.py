@@ -157,7 +157,7 @@ def states(record: Record) -> dict[str, State]:
     """
     said = ask("squeue", "--noheader", "--array", "--states=all", f"--name={record.name}",
                "--format=%i|%T|%r|%N")  # fmt: skip
-    lines = (line.split("|") for line in said.splitlines())
+    lines = (line.split("|") for line in _lines(said))
     found = {job: State(state, *rest) for job, state, *rest in lines}
     forgotten = {job for a in record.arrays for job in a.ids} - found.keys()
     return found | _accounted(forgotten)

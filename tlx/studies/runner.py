@@ -161,7 +161,7 @@ def run_one(
             f"those after step {trace.step}"
         )
     only = Training(Run(spec.name, spec.kind, 1, workdir, spec), tuple(log_to), trace)
-    shown = _shown([only], [0], workdir, progress)
+    shown = _Shown({0: only}, progress or Progress(only.weight), None)
     pool.run_here(graph.parts([only]), lambda: lambda number, tell: only.do(tell), shown)
     result = read_result(workdir)
     assert result is not None  # it is done

@@ -175,14 +175,10 @@ def _of_run(workdir: Path) -> Status:
     if lines:
         item = item._replace(detail=f"step {lines[-1]['step']} of {spec.num_steps}")
     by = owner.writer(workdir)
-    mark = marks.read(files.marks_of(workdir)).get(0)
     if run_files.read_result(workdir) is not None:
         item = item._replace(state="done")
     elif by is not None:
         item = item._replace(state="running", by=by)
-        item = _of_mark(item, task, mark) if mark and mark.detail else item
-    elif mark is not None and mark.error:
-        item = _of_mark(item, task, mark)
     return Status(spec.name, str(workdir), (item,))
 
 

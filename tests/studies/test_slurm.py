@@ -1,0 +1,351 @@
+"""A study submitted to a Slurm that only remembers: what it is told, and what comes of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.fake_slurm import FakeSlurm
+from tests.studies.tiny import tiny_study
+from tlx import cli
+from tlx.checkpoints import owner
+from tlx.studies import cluster, graph, marks, runner, slurm, status
+from tlx.studies import workdir as files
+from tlx.studies.axes import Axes
+from tlx.train import stopping
+
+pytest.importorskip("sklearn", reason="the tiny study trains on scikit-learn's digits")
+pytest.importorskip("submitit")
+
+STUDY = tiny_study(questions=("distances",), axes=Axes(), partial=())
+P, RUNS, PAGE = 0, range(5), 20  # P, two P-T and two RI-T; five curves and so on; the page
+GIVEN = slurm.parse(["partition=gpu,gpus=a100:2,cpus=4", "mem=16G,time=2:00:00"])
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    made = FakeSlurm(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", f"{made.folder}:{os.environ['PATH']}")
+    return made
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """The parts that are done, which a test changes."""
+    found = set()
+    monkeypatch.setattr(graph, "done", lambda tasks: set(found))
+    return found
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    return tmp_path / "study"
+
+
+def submit(workdir, given=GIVEN):
+    said = []
+    slurm.submit(STUDY, workdir, given, tell=said.append)
+    return said
+
+
+def parts_of(workdir):
+    """The parts of each job that was submitted last, by its id."""
+    record = cluster.read(workdir)
+    return {j: n for a in record.arrays for j, n in zip(a.ids, a.jobs, strict=True)}
+
+
+def test_every_part_is_submitted_once_with_what_it_waits_for(fake, done, workdir):
+    said = submit(workdir)
+    jobs, found = fake.jobs(), parts_of(workdir)
+    assert sorted(n for numbers in found.values() for n in numbers) == list(range(PAGE + 1))
+    runs, tuned = jobs["100"]["options"], jobs["101"]["options"]
+    assert [found[f"100_{i}"] for i in range(3)] == [(0,), (2,), (4,)]  # P and RI-T
+    assert [found[f"101_{i}"] for i in range(2)] == [(1,), (3,)]
+    assert runs["array"] == "0-2%3"
+    assert "dependency" not in runs
+    assert tuned["dependency"] == "afterok:100_0"
+    last = jobs[max(jobs)]["options"]
+    assert last["dependency"] == "afterok:" + ":".join(j for j in jobs if j != max(jobs))
+    for options in (runs, tuned, last):
+        assert {"kill-on-invalid-dep": "yes", "requeue": "", "signal": "USR2@120",
+                "partition": "gpu", "gpus-per-node": "a100:2", "cpus-per-task": "4",
+                "mem": "16G", "time": "120"}.items() <= options.items()  # fmt: skip
+        assert "wckey" not in options
+    assert said[:2] == [
+        "job 100_[0-2]: train P, train RI-T",
+        "job 101_[0-1]: train P-T, after 100_0",
+    ]
+
+
+def test_jobs_hold_numbers_and_a_place_alone(fake, done, workdir):
+    import submitit
+
+    submit(workdir)
+    pickle = workdir / "jobs" / "101_1_submitted.pkl"
+    assert pickle.stat().st_size < 1000
+    job = submitit.helpers.DelayedSubmission.load(pickle).function
+    digest = files.digest(files.tasks(STUDY, workdir))
+    assert vars(job) == {
+        "workdir": str(workdir),
+        "numbers": (3,),
+        "workers": 4,
+        "digest": digest,
+    }
+
+
+def test_again_submits_only_what_is_neither_done_nor_in_the_queue(fake, done, workdir):
+    submit(workdir)
+    before = fake.jobs()
+    assert submit(workdir) == []
+    assert fake.jobs() == before
+    # RI-T 2 fails, the rest of the runs is done, and what needs it is dropped by Slurm
+    done.update(set(RUNS) - {4})
+    fake.all_now("COMPLETED")
+    fake.now("100_2", "FAILED", "NonZeroExitCode")
+    needing = {j for j, n in parts_of(workdir).items() if set(n) - set(RUNS)}
+    for job in needing:
+        fake.now(job, "CANCELLED", "DependencyNeverSatisfied")
+    submit(workdir)
+    new = {j: o["options"] for j, o in fake.jobs().items() if j not in before}
+    first, second, *_ = new
+    job_of = cluster.read(workdir).job_of()
+    found = {job_of[number] for number in RUNS}
+    assert found == {"100_0", "100_1", f"{first}_0", "101_0", "101_1"}
+    assert "dependency" not in new[first]  # RI-T 2 and what is asked of the others
+    assert new[second]["dependency"] == f"afterok:{first}_0"
+    assert submit(workdir) == []
+    done.update(range(PAGE + 1))
+    assert submit(workdir) == []
+
+
+def test_what_waits_for_what_failed_is_cancelled_and_submitted_anew(fake, done, workdir):
+    submit(workdir)
+    fake.now("100", "COMPLETED")
+    done.update({0, 2, 4})
+    fake.now("101_0", "FAILED")
+    submit(workdir)  # before Slurm has looked at what depends
+    cancelled = set(fake.read()["cancelled"])
+    page = next(j for j, n in list(parts_of(workdir).items()) if PAGE in n)
+    assert page in cancelled
+    assert "101_1" not in cancelled
+    job_of = cluster.read(workdir).job_of()
+    assert job_of[PAGE] not in cancelled
+    assert int(job_of[1]) > int(page)
+
+
+def test_jobs_of_a_command_that_was_killed_are_not_there_twice(fake, done, workdir, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(workdir, record):
+        if record.arrays:
+            raise Killed
+        cluster_write(workdir, record)
+
+    cluster_write = cluster.write
+    monkeypatch.setattr(cluster, "write", killed)
+    with pytest.raises(Killed):
+        submit(workdir)
+    monkeypatch.setattr(cluster, "write", cluster_write)
+    assert list(fake.jobs()) == ["100"]  # in the queue, and in no file
+    submit(workdir)
+    assert sorted(fake.read()["cancelled"]) == ["100_0", "100_1", "100_2"]
+    queued = [s for job in fake.jobs().values() for s in job["states"].values()]
+    queued = [s for s in queued if s["state"] == "PENDING"]
+    assert len(queued) == len(parts_of(workdir))
+
+
+def test_arrays_are_no_longer_than_the_cluster_allows(fake, done, workdir):
+    fake.change(max_array_size=2)
+    submit(workdir)
+    counts = [len(job["states"]) for job in fake.jobs().values()]
+    assert max(counts) == 2
+    assert "101_0" not in parts_of(workdir)  # RI-T 2, alone
+    assert fake.jobs()["102"]["options"]["dependency"] == "afterok:100_0"
+
+
+def test_what_the_cluster_does_not_take_is_told_and_submitted_later(fake, done, workdir):
+    fake.change(most_jobs=4)
+    with pytest.raises(ValueError, match="Slurm does not take the last") as error:
+        submit(workdir)
+    assert "QOSMaxSubmitJobPerUserLimit; the 3 before them are in the queue" in str(error.value)
+    assert len(parts_of(workdir)) == 3
+    fake.change(most_jobs=1000)
+    submit(workdir)
+    assert "100" in fake.jobs()
+    found = parts_of(workdir)
+    assert sorted(n for numbers in found.values() for n in numbers) == list(range(PAGE + 1))
+
+
+def test_one_command_at_a_time(fake, done, workdir):
+    with owner.hold(workdir), pytest.raises(owner.BusyError):
+        submit(workdir)
+    submit(workdir)
+    with pytest.raises(ValueError, match=r"got \d+ in Slurm's queue .* scancel --name=tlx-tiny-"):
+        runner.run(STUDY, workdir)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("partitoin=gpu", "unknown resource 'partitoin'"),
+        ("time=yes,cpus=0", "time: expected minutes, H:MM:SS or D-H, got 'yes'; cpus: expected"),
+        ("cpus=2,cpus=3", "cpus: expected it once, got it again as '3'"),
+        ("gpus", "gpus: expected a number, or kind:number, got ''"),
+        ("time=0", "time: expected at least a minute"),
+    ],
+)
+def test_resources_that_make_no_sense_are_told_at_once(words, said):
+    with pytest.raises(ValueError, match="--slurm: ") as error:
+        slurm.parse([words])
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"), [("90", 90), ("1:30:00", 90), ("0:00:30", 1), ("1-2", 1560), ("0-0:5", 5)]
+)
+def test_times_are_in_slurms_words(text, minutes):
+    assert slurm._minutes(text) == minutes
+
+
+def test_without_slurm_it_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = ["study", "--config=configs/mini.py", f"--workdir={tmp_path / 'w'}", "--on=slurm"]
+    assert cli.main([*words, "--plan"]) == 1
+    assert "expected Slurm's scontrol on this machine, got none" in capsys.readouterr().err
+    assert cli.main([*words[:-1], "--slurm=cpus=2"]) == 1
+    assert "--slurm is for --on=slurm" in capsys.readouterr().err
+
+
+CHECKED = """
+import sys
+from pathlib import Path
+from tests.studies.test_slurm import GIVEN, STUDY
+from tlx.studies import slurm
+slurm.submit(STUDY, Path(sys.argv[1]), GIVEN)
+from jax._src import xla_bridge
+assert not xla_bridge.backends_are_initialized()
+"""
+
+
+def test_submitting_needs_no_device(fake, workdir):
+    done = subprocess.run([sys.executable, "-c", CHECKED, str(workdir)], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+class InJob:
+    """A job of the fake Slurm, done by this process."""
+
+    def __init__(self, workdir, monkeypatch, job):
+        base, _, index = job.partition("_")
+        there = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": base, "SLURM_ARRAY_TASK_ID": index}
+        for name, value in (there | {"SUBMITIT_EXECUTOR": "slurm"}).items():
+            monkeypatch.setenv(name, value)
+        self.folder = workdir / "jobs"
+
+    def __call__(self):
+        from submitit.core import submission
+
+        signals = (signal.SIGTERM, signal.SIGCONT, signal.SIGUSR2)
+        before = {each: signal.getsignal(each) for each in signals}
+        try:
+            submission.process_job(self.folder)
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
+def sent(signum):
+    """In a run's place: the signal comes, and the run saves and stops."""
+
+    def run_some(workdir, numbers, **_):
+        with stopping.raised():
+            os.kill(os.getpid(), signum)
+            signal.pause()
+
+    return run_some
+
+
+def test_a_job_whose_time_is_nearly_over_is_put_back_so_many_times(
+    fake, done, workdir, monkeypatch, capfd
+):
+    given = slurm.parse(["time=1"])
+    monkeypatch.setattr(slurm, "REQUEUES", 2)
+    submit(workdir, given)
+    job = InJob(workdir, monkeypatch, "100_0")
+    monkeypatch.setattr(runner, "run_some", sent(signal.SIGUSR2))
+    for time in (1, 2):
+        with pytest.raises(SystemExit):
+            job()
+        assert fake.read()["requeued"] == ["100_0"] * time
+    with pytest.raises(RuntimeError, match="timed-out too many times"):
+        job()
+    assert fake.read()["requeued"] == ["100_0"] * 2
+    assert "its time was over 3 times" in marks.read(workdir / "parts")[P].error
+    fake.now("100_0", "FAILED")
+    assert [i.state for i in status.of(workdir).items[:2]] == ["failed", "left"]
+
+
+def test_a_job_that_is_cancelled_is_not_put_back(fake, done, workdir, monkeypatch):
+    submit(workdir)
+    monkeypatch.setattr(runner, "run_some", sent(signal.SIGTERM))
+    with pytest.raises(SystemExit) as error:
+        InJob(workdir, monkeypatch, "100_0")()
+    assert error.value.code == 143
+    assert fake.read()["requeued"] == []
+
+
+def test_a_job_of_another_version_does_nothing(fake, done, workdir, monkeypatch):
+    submit(workdir)
+    monkeypatch.setattr(files, "digest", lambda tasks: "another")
+    with pytest.raises(ValueError, match="expected the tlx that submitted this job"):
+        InJob(workdir, monkeypatch, "100_0")()
+    assert "does the study in other parts" in marks.read(workdir / "parts")[P].error
+    assert not (workdir / "runs").exists()
+
+
+def test_how_it_is_with_jobs(fake, done, workdir, capsys):
+    submit(workdir)
+    assert {item.state for item in status.of(workdir).items} == {"waiting"}
+    fake.now("100", "RUNNING")
+    made = marks.Marks(workdir / "parts", job="100_0", now=iter([0, 0, 10, 10]).__next__)
+    made.begun(P)
+    made.told(P, 0.25, "step 1 of 4")
+    made.told(P, 0.5, "step 2 of 4")
+    found = status.of(workdir)
+    assert found.exit_status == 3
+    assert [item.state for item in found.items[:3]] == ["running", "waiting", "waiting"]
+    text = found.text()
+    assert "train P, step 2 of 4, 0.1 steps/s, about 20 s left, job 100_0 on n1" in text
+    fake.now("100_0", "TIMEOUT")
+    fake.now("100_1", "OUT_OF_MEMORY", forgotten=True)
+    fake.now("100_2", "FAILED")
+    made = marks.Marks(workdir / "parts", job="100_2")
+    made.failed(4, FloatingPointError("the loss of the batch of step 3 is not finite"))
+    (workdir / "jobs" / "100_1_0_log.out").write_text("one\nslurmstepd: error: oom_kill\n")
+    found = status.of(workdir)
+    assert found.exit_status == 1
+    text = found.text()
+    assert "train P: its time was over; ask for more by --slurm=time=…  [job 100_0]" in text
+    assert "train RI-T 1: it took more memory than it had asked for" in text
+    assert "(slurmstepd: error: oom_kill)  [job 100_1]" in text
+    assert "train RI-T 2: the loss of the batch of step 3 is not finite  [job 100_2," in text
+    assert {item.state for item in found.items[5:]} == {"left"}  # they wait for what failed
+    done.update(range(PAGE + 1))
+    assert cli.main(["status", f"--workdir={workdir}", "--json"]) == 0
+    items = json.loads(capsys.readouterr().out)["items"]
+    assert {item["state"] for item in items} == {"done"}
+
+
+def test_the_plan_of_jobs_is_a_table(fake, done, workdir):
+    made = slurm.plan(STUDY, workdir, GIVEN)
+    lines = made.text().splitlines()
+    assert lines[0].split() == ["what", "array", "jobs", "parts", "after"]
+    assert lines[2].split() == ["train", "P,", "train", "RI-T", "1", "3", "3"]
+    assert lines[3].split() == ["train", "P-T", "2", "2", "2", "1"]
+    assert not workdir.exists()
+    assert fake.jobs() == {}
+    assert GIVEN.text() == "partition gpu, gpus a100:2, cpus 4, mem 16G, 2:00 h at most"
