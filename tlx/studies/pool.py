@@ -222,7 +222,7 @@ class _Worker:
         self.part: int | None = None
         self.kinds: set[str] = set()
         self._process = context.Process(target=_serve, args=(theirs, make_work), daemon=True)
-        with _environ(environment), _kept_out():  # before the process imports anything
+        with _environ(environment), _deaf():  # before the process imports anything
             self._process.start()
         theirs.close()  # here, so that its messages end when the process does
 
@@ -244,8 +244,7 @@ class _Worker:
 
     def ask_to_end(self) -> None:
         """Has the process save what it is at, and end."""
-        if self._process.is_alive() and self._process.pid is not None:
-            os.kill(self._process.pid, signal.SIGUSR1)
+        self._process.terminate()
 
     def has_ended(self, *, patience: float) -> bool:
         """Whether it has, after at most so many seconds."""
@@ -276,26 +275,17 @@ def _environ(more: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _kept_out() -> Iterator[None]:
-    """What a process started now is not told by others: to stop, and that a time limit is near.
+def _deaf() -> Iterator[None]:
+    """A process started now does not hear SIGUSR2, which would end it.
 
-    A scheduler tells every process of a job, and then this process tells its own: to be asked twice
-    is to end at once.
+    By it a scheduler tells every process of a job that its time is nearly over; this process, which
+    it is meant for, then has its own save.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR2})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _asked_to_end(signum: int, frame: Any) -> None:
-    """Lets one SIGTERM in, which makes a run save."""
-    signal.raise_signal(signal.SIGTERM)
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 def _died(part: Part, tries: int, status: int) -> WorkerDiedError:
@@ -309,7 +299,6 @@ def _died(part: Part, tries: int, status: int) -> WorkerDiedError:
 def _serve(conn: connection.Connection, make_work: Callable[[], Work]) -> None:
     """What a process does: parts, until there are no more messages."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this one
-    signal.signal(signal.SIGUSR1, _asked_to_end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     work: Work | None = None
     for number in _messages(conn):

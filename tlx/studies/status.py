@@ -117,6 +117,13 @@ class _Found:
         self._is_held = owner.writer(workdir) is not None
         self._done = graph.done(tasks)  # last, since parts end meanwhile
         self._queued = cluster.queued(self._states, record, self._needs, self._done)
+        self._stuck = {self._job_of.get(n, "") for n in self._needs if self._is_stuck(n)}
+
+    def _is_stuck(self, number: int) -> bool:
+        """Whether a part waits for what nobody does."""
+        job = self._job_of.get(number)
+        others = (n for n in self._needs[number] if job is None or self._job_of.get(n) != job)
+        return not all(n in self._done or n in self._queued for n in others)
 
     def _asked(self, record: Record) -> Mapping[str, cluster.State]:
         if not record.arrays:
@@ -140,7 +147,7 @@ class _Found:
             if mark is None or mark.error:  # which is tried again
                 return item._replace(state="waiting")
             return _of_mark(item._replace(state="running"), task, mark)
-        if not all(need in self._done or need in self._queued for need in self._needs[number]):
+        if self._is_stuck(number) or (job and job in self._stuck):
             return item
         if mark is not None and mark.error:
             return _of_mark(item, task, mark)

@@ -1,0 +1,87 @@
+"""What grows with the number of runs and devices: `python -m tests.benchmarks.scale [NAME …]`.
+
+Prints a line of JSON for each figure: its name, its value, the aim, and what it was measured with.
+Names as arguments choose; without any all are measured.
+
+- `plan_of_1000_runs_seconds`: from the values of a config to the jobs of a cluster and what each
+  waits for, for a study of at least 1,000 runs, nothing of which is done; the median of five.
+  Beside it the seconds of a new process that does so once, imports included.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+PLANNED = """
+import json, time
+from pathlib import Path
+from tlx import config
+from tlx.studies import cluster, graph, jobs, workdir
+from tlx.studies.spec import StudySpec
+
+def planned(values):
+    spec = config.build(StudySpec, values)
+    tasks = workdir.tasks(spec, Path("/nonexistent/study"))
+    parts, done = graph.parts(tasks), graph.done(tasks)
+    todo = [number for number in range(len(parts)) if number not in done]
+    arrays = [a for one in jobs.arrays(parts, todo, ()) for a in jobs.split(one, 1001)]
+    record = cluster.Record("tlx")
+    for number, array in enumerate(arrays):  # as they are submitted
+        record.dependency(array.needs)
+        record = cluster.Record("tlx", (*record.arrays, cluster.Submitted(str(number), array.jobs)))
+    return tasks, arrays
+
+values = config.load("configs/mini.py", ["replicates=110"])
+times = []
+for _ in range(5):
+    start = time.perf_counter()
+    tasks, arrays = planned(values)
+    times.append(time.perf_counter() - start)
+runs = sum(isinstance(task, graph.Training) for task in tasks)
+counts = {"runs": runs, "parts": len(tasks), "arrays": len(arrays)}
+print(json.dumps({"times": times, "jobs": sum(len(a.jobs) for a in arrays), **counts}))
+"""
+
+
+def plan_of_1000_runs_seconds() -> dict[str, Any]:
+    """How long the jobs of a thousand runs take to be found."""
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", PLANNED], check=True, stdout=subprocess.PIPE, text=True
+    )
+    whole = time.perf_counter() - start
+    found = json.loads(done.stdout)
+    times = found.pop("times")
+    assert found["runs"] >= 1000
+    process = whole - sum(times[1:])
+    return {
+        "value": round(statistics.median(times), 3),
+        "aim": 1.0,
+        "first": round(times[0], 3),
+        "process_seconds": round(process, 2),
+        **found,
+    }
+
+
+FIGURES: tuple[Callable[[], dict[str, Any]], ...] = (plan_of_1000_runs_seconds,)
+
+
+def main() -> None:
+    """Prints the figures that the arguments name."""
+    known = {figure.__name__: figure for figure in FIGURES}
+    parser = argparse.ArgumentParser(description="What grows with runs and devices.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
+    names = parser.parse_args().names or list(known)
+    if unknown := sorted(set(names) - known.keys()):
+        parser.error(f"expected some of {', '.join(known)}, got {', '.join(unknown)}")
+    for name in names:
+        print(json.dumps({"name": name, **known[name]()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""A study on a real Slurm of one node: `python -m tests.clusters.study_trial [DIR]`, ten minutes.
+
+Starts a Slurm by `slurm_node.sh`, in DIR or a folder that is deleted after it. Does a small study
+twice on it, and once by a process of this machine. Nothing happens to the first; of the second, the
+command that submits is killed, then a job is killed, all are cancelled, all have to make room for
+others, and all have a minute each, which is less than P takes. Both have to end in a page, with the
+metrics and records of the study that was done here. Prints what happens, with `tlx status`; says at
+the end what was found equal.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tlx import records
+from tlx.records.schema import as_mapping
+from tlx.studies import cluster
+from tlx.train import metrics_log
+
+ROOT = Path(__file__).resolve().parents[2]
+NODE = "tests/clusters/slurm_node.sh"
+STEPS = 6000
+"""Of P, which take more than a minute with what comes before the first."""
+STUDY = (
+    "--config=configs/mini.py",
+    f"--config.pretrain.num_steps={STEPS}",
+    f"--config.pretrain.eval_every={STEPS // 4}",
+    *(f"--config.{run}.num_steps=20" for run in ("finetune", "scratch")),
+    *(f"--config.{run}.checkpoint.steps=()" for run in ("finetune", "scratch")),
+    "--config.replicates=2",
+    "--config.arms=('C-T',)",
+    "--config.forks=()",
+    "--config.axes.shuffle=()",
+    "--config.questions=('interpolation', 'distances')",
+)
+"""P, two P-T, RI-T and C-T each, which start from the mean of both P-T, and what is asked."""
+
+
+class Trial:
+    """One study on the Slurm whose commands are in the environment."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder, self.environment = folder, environment
+
+    def tlx(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of tlx, done."""
+        return subprocess.run(
+            [sys.executable, "-m", "tlx.cli", *words],
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def slurm(self, *words: str) -> str:
+        """What a command of Slurm says."""
+        return subprocess.run(
+            words, env=self.environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    def submit(self, given: str = "time=30") -> None:
+        """Submits what is neither done nor in the queue."""
+        workdir = f"--workdir={self.folder}"
+        done = self.tlx("study", *STUDY, workdir, "--on=slurm", f"--slurm={given}")
+        say(done.stdout.strip() or done.stderr.strip())
+        assert done.returncode == 0
+
+    def status(self, *, show: bool = False) -> dict:
+        """What `tlx status` says."""
+        words = ("status", f"--workdir={self.folder}")
+        if show:
+            say(self.tlx(*words).stdout.strip())
+        done = self.tlx(*words, "--json")
+        assert done.returncode in (0, 1, 3), done.stderr
+        return json.loads(done.stdout) | {"exit_status": done.returncode}
+
+    def wait(self, what: str, is_so: Callable[[dict], bool], seconds: float = 600) -> dict:
+        """Waits until the status is so."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            found = self.status()
+            if is_so(found):
+                say(f"… {what}")
+                return found
+            time.sleep(1)
+        self.status(show=True)
+        raise AssertionError(f"expected within {seconds:.0f} s: {what}")
+
+    def job_of(self, number: int) -> str:
+        """The job that does a part."""
+        record = cluster.read(self.folder)
+        assert record is not None
+        return record.job_of()[number]
+
+    def wait_for_idle(self) -> None:
+        """Waits until no job is in the queue."""
+        while self.slurm("squeue", "--noheader").strip():
+            time.sleep(0.5)
+
+
+def is_stepping(found: dict) -> bool:
+    """Whether P is at some step."""
+    first = found["items"][0]
+    return first["state"] == "running" and re.match(r"step [1-9]", first["detail"]) is not None
+
+
+def is_done(found: dict) -> bool:
+    """Whether all is done."""
+    return found["exit_status"] == 0
+
+
+def plain(trial: Trial) -> None:
+    """Nothing happens to it."""
+    trial.submit()
+    trial.wait("P trains", is_stepping)
+    trial.status(show=True)
+    trial.submit()  # nothing more
+    trial.wait("all is done", is_done)
+    trial.status(show=True)
+
+
+def troubled(trial: Trial) -> None:
+    """Everything happens to it."""
+    say("== the command that submits is killed")
+    words = ["study", *STUDY, f"--workdir={trial.folder}", "--on=slurm"]
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "tlx.cli", *words], env=trial.environment, cwd=ROOT,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert killed.stdout
+    say(killed.stdout.readline().strip())
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    trial.submit()
+    require_each_once(trial)
+    trial.wait("P trains", is_stepping)
+
+    say("== the processes of its job are killed")
+    trial.slurm("scancel", "--signal=KILL", trial.job_of(0))
+    found = trial.wait("P has failed", lambda found: found["items"][0]["state"] == "failed", 60)
+    assert found["exit_status"] == 1
+    trial.status(show=True)
+    trial.submit()
+    trial.wait("P goes on", is_stepping)
+
+    say("== all are cancelled")
+    record = cluster.read(trial.folder)
+    assert record is not None
+    trial.slurm("scancel", f"--name={record.name}")
+    trial.wait_for_idle()
+    trial.status(show=True)
+    trial.submit()
+    trial.wait("P goes on", is_stepping)
+
+    say("== another job takes the node")
+    trial.slurm("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null",
+                "--wrap=sleep 10")  # fmt: skip
+    trial.wait("P waits", lambda found: found["items"][0]["state"] == "waiting", 60)
+    trial.status(show=True)
+    trial.wait("P goes on", is_stepping)
+    require_restarts(trial, 1)
+    trial.slurm("scancel", f"--name={record.name}")
+    trial.wait_for_idle()
+
+    say("== a job has a minute")
+    trial.submit("time=1")
+    trial.wait("all is done", is_done, 1200)
+    require_restarts(trial, 1)
+    trial.status(show=True)
+
+
+def require_each_once(trial: Trial) -> None:
+    """Requires that every job in the queue is known, and does parts that no other one does."""
+    record = cluster.read(trial.folder)
+    assert record is not None
+    said = trial.slurm("squeue", "--noheader", "--array", f"--name={record.name}", "--format=%i")
+    jobs = set(said.split())
+    wanted = set(record.job_of().values())
+    assert jobs <= wanted, (jobs, wanted)
+    say(f"{len(jobs)} jobs in the queue, each part in one")
+
+
+def require_restarts(trial: Trial, least: int) -> None:
+    """Requires that P's job was put back into the queue, and says how often."""
+    said = trial.slurm("scontrol", "show", "job", trial.job_of(0))
+    found = re.search(r"Restarts=(\d+)", said)
+    assert found
+    assert int(found[1]) >= least
+    say(f"P's job was put back {found[1]} times")
+
+
+def equal(one: Path, other: Path) -> str:
+    """What two workdirs have in common, which is all but times."""
+    ours, theirs = (records.query(workdir / "records") for workdir in (one, other))
+    assert len(ours) == len(theirs)
+    for own in ours:
+        (same,) = (r for r in theirs if (r.question, r.inputs) == (own.question, own.inputs))
+        assert own.key == same.key
+        for name, value in as_mapping(own.results).items():
+            if name != "seconds":
+                np.testing.assert_array_equal(as_mapping(same.results)[name], value)
+    runs = sorted(path.name for path in (one / "runs").iterdir())
+    for name in runs:
+        assert metrics_log.read(one / "runs" / name) == metrics_log.read(other / "runs" / name)
+    assert (other / "report.html").exists()
+    return f"{len(runs)} runs and {len(ours)} records, equal to the bit, and a page"
+
+
+@contextlib.contextmanager
+def slurm(folder: Path) -> Iterator[dict[str, str]]:
+    """A Slurm in a folder, as the environment of commands."""
+    subprocess.run(["bash", NODE, "start", folder], cwd=ROOT, check=True)
+    try:
+        text = (folder / "env").read_text()
+        more = dict(re.findall(r"^export (\w+)=(.*)$", text, re.MULTILINE))
+        yield os.environ | more | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    finally:
+        subprocess.run(["bash", NODE, "stop", folder], cwd=ROOT, check=True)
+
+
+def say(text: str) -> None:
+    """Prints what happens, with the time."""
+    print("\n".join(f"{time.strftime('%H:%M:%S')}  {line}" for line in text.splitlines()))
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Tries it."""
+    parser = argparse.ArgumentParser(description="A study on a real Slurm of one node.")
+    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR")
+    folder = parser.parse_args().folder
+    with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
+        root = (folder or Path(temporary)).absolute()
+        root.mkdir(exist_ok=True)
+        environment = stack.enter_context(slurm(root / "slurm"))
+        say("=== here")
+        here = Trial(root / "here", environment)
+        done = here.tlx("study", *STUDY, f"--workdir={here.folder}", "--workers=2")
+        assert done.returncode == 0, done.stderr
+        for act in (plain, troubled):
+            say(f"=== {act.__name__}")
+            trial = Trial(root / act.__name__, environment)
+            act(trial)
+            say(f"{act.__name__}: {equal(here.folder, trial.folder)}")
+
+
+if __name__ == "__main__":
+    main()
