@@ -39,7 +39,7 @@ ALLOWED = {
 }
 # what the package imports without: its extras, and the frameworks that only adapters name
 OPTIONAL = {"equinox", "haiku", "matplotlib", "mlxtend", "sklearn", "tensorflow_datasets", "torch"}
-OPTIONAL |= {"tensorboardX", "wandb"}
+OPTIONAL |= {"submitit", "tensorboardX", "wandb"}
 NEEDS_OPTIONAL = {"tlx.adapters.equinox", "tlx.adapters.haiku"}
 
 # Imports the modules of one part, and forgets all of tlx where another package begins, so that no

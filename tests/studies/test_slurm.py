@@ -76,7 +76,7 @@ def test_every_part_is_submitted_once_with_what_it_waits_for(fake, done, workdir
         assert "wckey" not in options
     assert said[:2] == [
         "job 100_[0-2]: train P, train RI-T",
-        "job 101_[0-1]: train P-T, after 100_0",
+        "job 101_[0-1]: train P-T, after 100",
     ]
 
 

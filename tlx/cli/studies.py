@@ -135,9 +135,10 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
     Further arms (S-T: random weights with the statistics of P's; C-T: from the mean of the P-T),
     and steps at which copies of runs part:
       --config.arms="('S-T', 'C-T')" --config.forks="(0, 100)"
-    On a cluster, from its login node, which computes nothing; see tlx status. A job has one run, or
-    some questions; it waits for what it needs, is put back into the queue before its time is over,
-    and the command given again submits what is neither done nor in the queue:
+    On the login node of a Slurm cluster it can submit jobs, and ends; tlx status says how it is
+    with them. A job does one run or some questions, waits for what it needs, and is put back into
+    the queue before its time is over. The command given again submits what is neither done nor in
+    the queue; with --plan it says which jobs it would submit, and what they cost:
       --on=slurm --slurm=partition=gpu,gpus=1,cpus=8,mem=32G,time=2:00:00
     """
     from tlx import config

@@ -205,6 +205,11 @@ def require_idle(workdir: Path) -> None:
     record = read(workdir)
     if record is None:
         return
+    if shutil.which("squeue") is None:
+        raise ValueError(
+            f"jobs of Slurm were submitted from {workdir}, and there is no squeue here to ask "
+            f"whether they still do this study; delete {workdir / FILE} if they do not"
+        )
     waiting = sorted(job for job, state in states(record).items() if state.is_queued)
     if waiting:
         raise ValueError(

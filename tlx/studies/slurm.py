@@ -5,6 +5,7 @@ study.json when it starts, and what is done in the workdir. Before its time is o
 put back into the queue, `REQUEUES` times at most.
 """
 
+import logging
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tlx.checkpoints import owner
-from tlx.core import checks
+from tlx.core import checks, processor
 from tlx.report.words.table import Table
 from tlx.studies import cluster, graph, jobs, runner
 from tlx.studies import workdir as files
@@ -23,7 +24,7 @@ from tlx.studies.graph import Task
 from tlx.studies.jobs import Array
 from tlx.studies.pool import Part
 from tlx.studies.spec import StudySpec
-from tlx.train import stopping
+from tlx.train import initial, stopping
 
 REQUEUES = 10
 """How often a job whose time is over is put back into the queue."""
@@ -211,6 +212,8 @@ def submit(
       tlx.checkpoints.owner.BusyError: another process runs or submits the study.
     """
     submitit = _submitit()
+    if spec.pretrain.init_from is not None:
+        initial.find_origin(spec.pretrain.init_from)  # before anything is written
     workdir = workdir.absolute()
     files.claim(spec, workdir)
     with owner.hold(workdir, tell=tell):
@@ -227,15 +230,21 @@ def submit(
             try:
                 ids = [job.job_id for job in executor.submit_array(todo)]
             except RuntimeError as error:
-                raise ValueError(_refused(made.num_jobs - left, left, workdir, error)) from error
+                raise ValueError(_refused(made.num_jobs - left, left, error)) from error
             submitted = Submitted(ids[0].partition("_")[0], array.jobs)
             record = record._replace(arrays=(*record.arrays, submitted))
             cluster.write(workdir, record)
             left -= len(ids)
             span = f"_[0-{len(ids) - 1}]" if len(ids) > 1 else ""
-            after = record.dependency(array.needs).replace("afterok:", ", after ")
-            tell(f"job {submitted.id}{span}: {made.what(array)}{after}")
+            tell(f"job {submitted.id}{span}: {made.what(array)}{_after(record, array)}")
     return made
+
+
+def _after(record: Record, array: Array) -> str:
+    """Which jobs an array waits for, in words."""
+    job_of = record.job_of()
+    found = {job_of[number].partition("_")[0] for number in array.needs}
+    return f", after {', '.join(sorted(found, key=int))}" if found else ""
 
 
 def _submitit() -> Any:
@@ -249,7 +258,7 @@ def _submitit() -> Any:
     return submitit
 
 
-def _refused(taken: int, left: int, workdir: Path, error: Exception) -> str:
+def _refused(taken: int, left: int, error: Exception) -> str:
     said = next((line for line in str(error).splitlines() if line.strip()), "no reason")
     so_far = f"the {taken} before them are in the queue; " if taken else "nothing was submitted; "
     return (
@@ -299,6 +308,8 @@ class Job:
 
     def __call__(self) -> None:
         """Does the parts that are not done; when time is short, saves and is put into the queue."""
+        processor.tune()
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs each file
         requeue = signal.getsignal(signal.SIGUSR2)  # submitit's: counts, puts it back, exits
         is_short = list[bool]()
 
