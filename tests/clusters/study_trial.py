@@ -3,9 +3,9 @@
 Starts a Slurm by `slurm_node.sh`, in DIR or a folder that is deleted after it. Does a small study
 twice on it, and once by a process of this machine. Nothing happens to the first; of the second, the
 command that submits is killed, then a job is killed, all are cancelled, one has to make room for
-another, and each is given a minute, which is less than P takes. Both have to end in a page, with the
-metrics and records of the study that was done here. Prints what happens, with `tlx status`, and at
-the end what was found equal.
+another, and each is given a minute, which is less than P takes. Both have to end in a page, with
+the metrics and records of the study that was done here. Prints what happens, with `tlx status`,
+and at the end what was found equal.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import numpy as np
 
 from tlx import records
 from tlx.records.schema import as_mapping
-from tlx.studies import cluster
+from tlx.studies import cluster, marks
 from tlx.train import metrics_log
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,8 +152,8 @@ def troubled(trial: Trial) -> None:
     require_each_once(trial)
     trial.wait("P trains", is_stepping)
 
-    say("== the processes of its job are killed")
-    trial.slurm("scancel", "--signal=KILL", trial.job_of(0))
+    say("== the process of its job is killed")
+    os.kill(int(marks.read(trial.folder / "parts")[0].process.split()[1]), signal.SIGKILL)
     found = trial.wait("P has failed", lambda found: found["items"][0]["state"] == "failed", 60)
     assert found["exit_status"] == 1
     trial.status(show=True)

@@ -84,7 +84,7 @@ def test_of_a_run(tmp_path, capsys):
     assert cli.main(["status", f"--workdir={workdir}"]) == 0
     assert capsys.readouterr().out == "all is done\n"
     (workdir / "result.json").unlink()
-    assert status.of(workdir).items[0][2:4] == ("left", "step 4 of 4")
+    assert "stopped:\n  train RI-T, step 4 of 4\n\nnobody is at it" in status.of(workdir).text()
     with owner.hold(workdir):
         assert status.of(workdir).items[0].state == "running"
     assert cli.main(["status", f"--workdir={tmp_path}"]) == 1

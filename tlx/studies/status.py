@@ -4,7 +4,7 @@ Reads what is in the workdir and, where jobs were submitted, asks Slurm; writes 
 """
 
 import collections
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,12 +79,10 @@ class Status(NamedTuple):
         blocks = [f"{self.name} in {self.workdir}: {count}"] if len(self.items) > 1 else []
         if len(self.items) > 1:
             blocks.append(_counts(self.items))
-        for state, shown in (("running", _under_way), ("failed", _failures)):
-            lines = list(shown(of[state]))
-            more = [f"  and {len(lines) - MOST_SHOWN} more (--json lists all)"]
-            if lines:
-                lines = lines[:MOST_SHOWN] + more * (len(lines) > MOST_SHOWN)
-                blocks.append("\n".join([f"{state}:", *lines]))
+        stopped = [item for item in of["left"] if item.detail]
+        blocks += _block("running", _under_way(of["running"]))
+        blocks += _block("stopped", _under_way(stopped))
+        blocks += _block("failed", _failures(of["failed"]))
         return "\n\n".join([*blocks, *self.notes, _next(of, self)])
 
 
@@ -152,11 +150,11 @@ class _Found:
         if mark is not None and mark.error:
             return _of_mark(item, task, mark)
         if job and not self.notes:
-            why = self._states.get(job, cluster.State("", "")).why()
-            log = cluster.log_of(self._workdir, job)
-            said = f" ({last_line(log)})" if last_line(log) else ""
-            return item._replace(state="failed", detail=f"{why}{said}", by=f"job {job}")
-        return item
+            state = self._states.get(job, cluster.State(""))
+            said = "" if state.state == "CANCELLED" else _last_line(self._workdir, job)
+            why = state.why() + (f" ({said})" if said else "")
+            return item._replace(state="failed", detail=why, by=f"job {job}")
+        return item if mark is None else item._replace(detail=mark.detail)
 
     def _of_job(self, item: Item, task: Task, mark: Mark | None, job: str) -> Item:
         state = self._states[job]
@@ -189,10 +187,11 @@ def _of_run(workdir: Path) -> Status:
     return Status(spec.name, str(workdir), (item,))
 
 
-def last_line(log: Path) -> str:
+def _last_line(workdir: Path, job: str) -> str:
     """The last line that a job said; "" where there is none."""
     try:
-        lines = log.read_text(errors="replace").strip().splitlines()
+        log = cluster.log_of(workdir, job).read_text(errors="replace")
+        lines = log.strip().splitlines()
     except OSError:
         return ""
     return lines[-1].strip() if lines else ""
@@ -211,12 +210,20 @@ def _counts(items: Sequence[Item]) -> str:
     return Table(("what", "parts", *shown), tuple(rows)).text()
 
 
+def _block(title: str, found: Iterable[str]) -> list[str]:
+    """Lines under a title; none where there are none."""
+    lines = list(found)
+    more = [f"  and {len(lines) - MOST_SHOWN} more (--json lists all)"] * (len(lines) > MOST_SHOWN)
+    return ["\n".join([f"{title}:", *lines[:MOST_SHOWN], *more])] if lines else []
+
+
 def _under_way(items: Sequence[Item]) -> Iterator[str]:
     for item in items:
         rate = f"{item.rate:.3g} steps/s" if item.rate else ""
         left = item.seconds_left
         about = "" if left is None else f"about {progress.clock(left)} left"
-        words = (item.name, " ".join(item.detail.split()), rate, about, item.by)
+        how_far = ", ".join(word.strip() for word in item.detail.split("  ") if word)
+        words = (item.name, how_far, rate, about, item.by)
         yield f"  {', '.join(filter(None, words))}"
 
 
