@@ -31,7 +31,9 @@ class Stopping(Progress):
 
 
 def times(folder):
-    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    """When each file was written, but for the marks of what is under way."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p.parent.name != "parts")
+    return {path: path.stat().st_mtime_ns for path in files}
 
 
 STUDY = tiny_study(arms=("S-T",), forks=(1,))

@@ -8,10 +8,11 @@ import re
 import secrets
 import shutil
 import subprocess
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tlx.studies.pool import Part
 from tlx.train import metrics_log
 
 FILE = "jobs.json"
@@ -155,8 +156,8 @@ def states(record: Record) -> dict[str, State]:
     Raises:
       ValueError: there is no Slurm here, or it does not answer.
     """
-    said = ask("squeue", "--noheader", "--array", "--states=all", f"--name={record.name}",
-               "--format=%i|%T|%r|%N")  # fmt: skip
+    shown = ("--noheader", "--array", "--states=all", "--format=%i|%T|%r|%N")
+    said = ask("squeue", *shown, f"--name={record.name}")
     lines = (line.split("|") for line in _lines(said))
     found = {job: State(state, *rest) for job, state, *rest in lines}
     forgotten = {job for a in record.arrays for job in a.ids} - found.keys()
@@ -168,31 +169,37 @@ def _accounted(jobs: Collection[str]) -> dict[str, State]:
     if not jobs or shutil.which("sacct") is None:
         return {}
     wanted = ",".join(sorted({job.partition("_")[0] for job in jobs}))
-    words = ("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State",
-             f"--jobs={wanted}")  # fmt: skip
+    shown = ("--noheader", "--parsable2", "--allocations", "--format=JobID,State")
+    words = ["sacct", *shown, f"--jobs={wanted}"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     pairs = (line.partition("|") for line in done.stdout.splitlines() if not done.returncode)
     # "CANCELLED by 1000"
     return {job: State(state.split()[0]) for job, _, state in pairs if job in jobs and state}
 
 
-def queued(states: Mapping[str, State], record: Record, needs: Mapping[int, Collection[int]],
-           done: Collection[int]) -> set[int]:  # fmt: skip
-    """The parts that jobs in the queue will do; not those whose jobs wait for what nobody does.
+def queued(
+    record: Record,
+    states: Mapping[str, State],
+    parts: Sequence[Part],
+    done: Collection[int],
+) -> set[int]:
+    """The numbers of parts that jobs in the queue do; not of jobs that wait for what nobody does.
 
     Args:
-      states: of the jobs.
       record: what was submitted.
-      needs: numbers of the parts that each part waits for, which are smaller than its own.
+      states: of the jobs.
+      parts: all of the study.
       done: numbers of those that are done.
     """
     job_of = record.job_of()
     found = set[int]()
-    for number in sorted(job_of):
-        state = states.get(job_of[number])
-        is_possible = all(need in done or need in found for need in needs.get(number, ()))
-        if state is not None and state.is_queued and is_possible:
-            found.add(number)
+    for array in record.arrays:
+        for job, numbers in zip(array.ids, array.jobs, strict=True):
+            state, known = states.get(job), found.union(done, numbers)
+            if state is None or not state.is_queued:
+                continue
+            if state.is_running or all(parts[n].needs <= known for n in numbers):
+                found.update(number for number in numbers if job_of[number] == job)
     return found
 
 
@@ -219,18 +226,8 @@ def require_idle(workdir: Path) -> None:
         )
 
 
-class Limits(NamedTuple):
-    """What a cluster allows.
-
-    Attributes:
-      jobs: in one array.
-    """
-
-    jobs: int
-
-
-def limits() -> Limits:
-    """What this cluster allows, by its own words.
+def most_jobs() -> int:
+    """How many jobs one array may have on this cluster, by its own words.
 
     Raises:
       ValueError: there is no Slurm here, or it does not answer.
@@ -238,7 +235,7 @@ def limits() -> Limits:
     said = ask("scontrol", "show", "config")
     patterns = (r"^MaxArraySize\s*=\s*(\d+)", r"^SchedulerParameters.*max_array_tasks=(\d+)")
     found = [int(m[1]) for p in patterns if (m := re.search(p, said, re.MULTILINE))]
-    return Limits(max(1, min(found, default=1)))
+    return max(1, min(found, default=1))
 
 
 def cancel(jobs: Collection[str]) -> None:

@@ -178,17 +178,16 @@ def plan(spec: StudySpec, workdir: Path, resources: Resources) -> Plan:
       ValueError: there is no Slurm here, or the workdir's jobs.json is damaged.
     """
     record = cluster.read(workdir) or cluster.new_record(spec.name)
-    limits, states = cluster.limits(), cluster.states(record)
+    most, states = cluster.most_jobs(), cluster.states(record)
     tasks = files.tasks(spec, workdir)
     parts, done = graph.parts(tasks), graph.done(tasks)
-    needs = {number: part.needs for number, part in enumerate(parts)}
-    queued = cluster.queued(states, record, needs, done)
+    queued = cluster.queued(record, states, parts, done)
     job_of = record.job_of()
     wanted = {job_of[number] for number in queued}
     stale = {job for job, s in states.items() if s.state not in cluster.ENDED and job not in wanted}
     todo = [n for n in range(len(parts)) if n not in done and n not in queued]
     whole = jobs.arrays(parts, todo, queued - done, runs=resources.runs)
-    arrays = [array for one in whole for array in jobs.split(one, limits.jobs)]
+    arrays = [array for one in whole for array in jobs.split(one, most)]
     return Plan(tasks, parts, done, queued, arrays, stale)
 
 

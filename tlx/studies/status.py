@@ -108,19 +108,20 @@ class _Found:
     def __init__(self, workdir: Path, tasks: Sequence[Task]) -> None:
         self._workdir, self._tasks, self.notes = workdir, tasks, list[str]()
         self._marks = marks.read(files.marks_of(workdir))
-        self._needs = {n: part.needs for n, part in enumerate(graph.parts(tasks))}
+        self._parts = graph.parts(tasks)
         record = cluster.read(workdir) or Record("")
         self._states = self._asked(record)
         self._job_of = record.job_of()
         self._is_held = owner.writer(workdir) is not None
         self._done = graph.done(tasks)  # last, since parts end meanwhile
-        self._queued = cluster.queued(self._states, record, self._needs, self._done)
-        self._stuck = {self._job_of.get(n, "") for n in self._needs if self._is_stuck(n)}
+        self._queued = cluster.queued(record, self._states, self._parts, self._done)
+        self._stuck = {job for number, job in self._job_of.items() if self._is_stuck(number)}
 
     def _is_stuck(self, number: int) -> bool:
         """Whether a part waits for what nobody does."""
         job = self._job_of.get(number)
-        others = (n for n in self._needs[number] if job is None or self._job_of.get(n) != job)
+        needs = self._parts[number].needs
+        others = (n for n in needs if job is None or self._job_of.get(n) != job)
         return not all(n in self._done or n in self._queued for n in others)
 
     def _asked(self, record: Record) -> Mapping[str, cluster.State]:
