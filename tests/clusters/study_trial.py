@@ -30,12 +30,8 @@ from tlx.train import metrics_log
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = "tests/clusters/slurm_node.sh"
-STEPS = 10000
-"""Of P, which take more than a minute on two cores."""
 STUDY = (
     "--config=configs/mini.py",
-    f"--config.pretrain.num_steps={STEPS}",
-    f"--config.pretrain.eval_every={STEPS // 4}",
     *(f"--config.{run}.num_steps=20" for run in ("finetune", "scratch")),
     *(f"--config.{run}.checkpoint.steps=()" for run in ("finetune", "scratch")),
     "--config.replicates=2",
@@ -48,10 +44,13 @@ STUDY = (
 
 
 class Trial:
-    """One study on the Slurm whose commands are in the environment."""
+    """One study on the Slurm whose commands are in the environment; `steps` of P."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], steps: int) -> None:
         self.folder, self.environment = folder, environment
+        of_p = ("num_steps", steps), ("eval_every", steps // 4)
+        self.study = ("study", *STUDY, *(f"--config.pretrain.{name}={n}" for name, n in of_p))
+        self.study += (f"--workdir={folder}",)
 
     def tlx(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A command of tlx, done."""
@@ -72,8 +71,7 @@ class Trial:
 
     def submit(self, given: str = "time=30") -> None:
         """Submits what is neither done nor in the queue."""
-        workdir = f"--workdir={self.folder}"
-        done = self.tlx("study", *STUDY, workdir, "--on=slurm", f"--slurm={given}")
+        done = self.tlx(*self.study, "--on=slurm", f"--slurm={given}")
         say(done.stdout.strip() or done.stderr.strip())
         assert done.returncode == 0
 
@@ -129,7 +127,7 @@ def plain(trial: Trial) -> None:
     trial.submit()  # nothing more
     trial.wait("all is done", is_done)
     trial.status(show=True)
-    done = trial.tlx("study", *STUDY, f"--workdir={trial.folder}", "--workers=1")
+    done = trial.tlx(*trial.study, "--workers=1")
     assert done.returncode == 0, done.stderr
     found = [line for line in done.stderr.splitlines() if "    done  " in line]
     say(f"a process of this machine finds {len(found)} kinds of parts done, and draws the page")
@@ -139,7 +137,7 @@ def plain(trial: Trial) -> None:
 def troubled(trial: Trial) -> None:
     """Everything happens to it."""
     say("== the command that submits is killed")
-    words = ["study", *STUDY, f"--workdir={trial.folder}", "--on=slurm"]
+    words = [*trial.study, "--on=slurm"]
     killed = subprocess.Popen(
         [sys.executable, "-m", "tlx.cli", *words], env=trial.environment, cwd=ROOT,
         stdout=subprocess.PIPE, text=True,
@@ -169,14 +167,14 @@ def troubled(trial: Trial) -> None:
     trial.submit()
     trial.wait("P goes on", is_stepping)
 
-    say("== another job takes the node")
-    trial.slurm("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null",
-                "--wrap=sleep 10")  # fmt: skip
-    trial.wait("P waits", lambda found: found["items"][0]["state"] == "waiting", 60)
-    trial.status(show=True)
-    trial.wait("P goes on", is_stepping)
-    say(f"P's job was put back {restarts(trial)} times")
-    assert restarts(trial) == 1
+    for count, grace in enumerate((0, 60), 1):
+        say(f"== another job takes the node, with {grace} s of grace")
+        trial.slurm("scontrol", "update", "PartitionName=main", f"GraceTime={grace}")
+        wanted = ("--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 5")
+        trial.slurm("sbatch", *wanted)
+        trial.wait("P's job is put back", lambda found, count=count: restarts(trial) == count)
+        trial.wait("P goes on", is_stepping)
+    trial.slurm("scontrol", "update", "PartitionName=main", "GraceTime=0")
     trial.slurm("scancel", f"--name={record.name}")
     trial.wait_for_idle()
 
@@ -256,19 +254,22 @@ def say(text: str) -> None:
 def main() -> None:
     """Tries it."""
     parser = argparse.ArgumentParser(description="A study on a real Slurm of one node.")
-    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR")
-    folder = parser.parse_args().folder
+    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="what is kept")
+    parser.add_argument(
+        "--steps", type=int, default=10000, help="of P, for which a minute is too little (10000)"
+    )
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
-        root = (folder or Path(temporary)).absolute()
+        root = (args.folder or Path(temporary)).absolute()
         root.mkdir(exist_ok=True)
         environment = stack.enter_context(slurm(root / "slurm"))
         say("=== here")
-        here = Trial(root / "here", environment)
-        done = here.tlx("study", *STUDY, f"--workdir={here.folder}", "--workers=2")
+        here = Trial(root / "here", environment, args.steps)
+        done = here.tlx(*here.study, "--workers=2")
         assert done.returncode == 0, done.stderr
         for act in (plain, troubled):
             say(f"=== {act.__name__}")
-            trial = Trial(root / act.__name__, environment)
+            trial = Trial(root / act.__name__, environment, args.steps)
             act(trial)
             say(f"{act.__name__}: {equal(here.folder, trial.folder)}")
 

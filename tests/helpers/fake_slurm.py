@@ -28,7 +28,7 @@ class FakeSlurm:
         self.folder = folder
         folder.mkdir()
         self.state = folder / "state.json"
-        facts = {"next": 100, "jobs": {}, "cancelled": [], "requeued": []}
+        facts = {"next": 100, "jobs": {}, "cancelled": [], "requeued": [], "preempted": "None"}
         limits = {"max_array_size": max_array_size, "most_jobs": most_jobs}
         self.state.write_text(json.dumps(facts | limits))
         for name in COMMANDS:
@@ -118,6 +118,8 @@ def scontrol(facts: dict, words: list[str]) -> str:
     if words[0] == "requeue":
         facts["requeued"].append(words[1])
         return ""
+    if words[0] == "show" and words[1] == "job":
+        return f"JobId={words[2]}\n   PreemptTime={facts['preempted']} AccrueTime=Unknown"
     return f"KillWait                = 30 sec\nMaxArraySize            = {facts['max_array_size']}"
 
 

@@ -289,13 +289,19 @@ def test_a_job_whose_time_is_nearly_over_is_put_back_so_many_times(
     assert [i.state for i in status.of(workdir).items[:2]] == ["failed", "left"]
 
 
-def test_a_job_that_is_cancelled_is_not_put_back(fake, done, workdir, monkeypatch):
+def test_a_job_is_put_back_where_it_has_to_make_room_and_not_where_it_is_cancelled(
+    fake, done, workdir, monkeypatch
+):
     submit(workdir)
     monkeypatch.setattr(runner, "run_some", sent(signal.SIGTERM))
     with pytest.raises(SystemExit) as error:
         InJob(workdir, monkeypatch, "100_0")()
     assert error.value.code == 143
     assert fake.read()["requeued"] == []
+    fake.change(preempted="2026-01-01T00:00:00")  # such a one Slurm puts back only if it kills it
+    with pytest.raises(SystemExit):
+        InJob(workdir, monkeypatch, "100_0")()
+    assert fake.read()["requeued"] == ["100_0"]
 
 
 def test_a_job_of_another_version_does_nothing(fake, done, workdir, monkeypatch):

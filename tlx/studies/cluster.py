@@ -238,6 +238,14 @@ def most_jobs() -> int:
     return max(1, min(found, default=1))
 
 
+def is_preempted(job: str) -> bool:
+    """Whether Slurm takes away what a job has; if it ends by itself then, it counts as failed."""
+    try:
+        return re.search(r"\bPreemptTime=\d", ask("scontrol", "show", "job", job)) is not None
+    except ValueError:
+        return False
+
+
 def cancel(jobs: Collection[str]) -> None:
     """Has Slurm drop jobs; those that are no more do not matter."""
     if jobs:

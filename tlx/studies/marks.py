@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,10 +106,10 @@ def read(folder: Path) -> dict[int, Mark]:
     return found
 
 
-def forget_running(folder: Path) -> None:
-    """Deletes the marks of parts that processes of before were at when they ended."""
+def forget_running(folder: Path, numbers: Collection[int] | None = None) -> None:
+    """Deletes the marks of parts, of all where None, whose processes have ended or will now."""
     for number, mark in read(folder).items():
-        if not mark.error:
+        if not mark.error and (numbers is None or number in numbers):
             path(folder, number).unlink(missing_ok=True)
 
 

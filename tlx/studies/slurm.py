@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 from tlx.checkpoints import owner
 from tlx.core import checks, processor
 from tlx.report.words.table import Table
-from tlx.studies import cluster, graph, jobs, runner
+from tlx.studies import cluster, graph, jobs, marks, runner
 from tlx.studies import workdir as files
 from tlx.studies.cluster import Record, Submitted
 from tlx.studies.graph import Task
@@ -327,16 +328,19 @@ class Job:
             )
         except stopping.Stopped as stopped:
             signal.signal(signal.SIGUSR2, requeue)
-            if is_short:
+            if is_short or cluster.is_preempted(_job_id(os.environ)):
                 self._again()
             sys.exit(128 + stopped.signum)
         finally:
             signal.signal(signal.SIGUSR2, requeue)
 
     def _again(self) -> None:
-        """Puts the job into the queue, as long as that is allowed; does not return."""
+        """Puts the job into the queue and ends it, as long as that is allowed."""
+        marks.forget_running(files.marks_of(Path(self.workdir)), self.numbers)
         try:
             signal.raise_signal(signal.SIGUSR2)
+        except subprocess.CalledProcessError:  # it is there: Slurm was faster
+            return
         except RuntimeError:
             error = ValueError(
                 f"its time was over {REQUEUES + 1} times; give the command again, which goes on "
