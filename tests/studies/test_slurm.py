@@ -12,7 +12,7 @@ from tests.helpers.fake_slurm import FakeSlurm
 from tests.studies.tiny import tiny_study
 from tlx import cli
 from tlx.checkpoints import owner
-from tlx.studies import cluster, graph, marks, runner, slurm, status
+from tlx.studies import cluster, graph, marks, outline, runner, slurm, status
 from tlx.studies import workdir as files
 from tlx.studies.axes import Axes
 from tlx.train import stopping
@@ -218,6 +218,28 @@ def test_without_slurm_it_says_so(tmp_path, monkeypatch, capsys):
     assert "expected Slurm's scontrol on this machine, got none" in capsys.readouterr().err
     assert cli.main([*words[:-1], "--slurm=cpus=2"]) == 1
     assert "--slurm is for --on=slurm" in capsys.readouterr().err
+
+
+def test_at_the_command_line(fake, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(outline, "pace", lambda spec: outline.Pace(0.01, 1.0))
+    few = ["--config.questions=('distances',)", "--config.replicates=2", "--config.forks=()"]
+    words = ["study", "--config=configs/mini.py", f"--workdir={tmp_path / 'w'}", "--on=slurm"]
+    words += ["--slurm=partition=none,gpus=1", *few]
+    assert cli.main([*words, "--plan"]) == 0
+    said = capsys.readouterr().out
+    assert "each job: partition none, gpus 1, cpus 1, 4:00 h at most\nabout 0." in said
+    assert "device-hours" in said
+    assert "jobs to be submitted; before, 0 of" in said
+    assert not (tmp_path / "w").exists()
+    assert cli.main(words) == 1
+    said = capsys.readouterr().err
+    assert "error: invalid partition specified: none; nothing was submitted" in said
+    assert cli.main([*words, "--slurm=time=1:00"]) == 1
+    assert "time: expected minutes, H:MM:SS or D-H, got '1:00'" in capsys.readouterr().err
+    assert cli.main([word.replace("none", "gpu") for word in words]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("job 100_[0-")
+    assert said[-1].endswith(f"0 in the queue; tlx status --workdir={tmp_path / 'w'}")
 
 
 CHECKED = """
