@@ -10,7 +10,6 @@ and at the end what was found equal.
 
 import argparse
 import contextlib
-import json
 import os
 import re
 import signal
@@ -25,7 +24,8 @@ import numpy as np
 
 from tlx import records
 from tlx.records.schema import as_mapping
-from tlx.studies import cluster, marks
+from tlx.studies import cluster, marks, status
+from tlx.studies.status import Status
 from tlx.train import metrics_log
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,25 +75,20 @@ class Trial:
         say(done.stdout.strip() or done.stderr.strip())
         assert done.returncode == 0
 
-    def status(self, *, show: bool = False) -> dict:
-        """What `tlx status` says."""
-        words = ("status", f"--workdir={self.folder}")
-        if show:
-            say(self.tlx(*words).stdout.strip())
-        done = self.tlx(*words, "--json")
-        assert done.returncode in (0, 1, 3), done.stderr
-        return json.loads(done.stdout) | {"exit_status": done.returncode}
+    def show(self) -> None:
+        """Prints what `tlx status` says."""
+        say(self.tlx("status", f"--workdir={self.folder}").stdout.strip())
 
-    def wait(self, what: str, is_so: Callable[[dict], bool], seconds: float = 600) -> dict:
+    def wait(self, what: str, is_so: Callable[[Status], bool], seconds: float = 1200) -> Status:
         """Waits until the status is so."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            found = self.status()
+            found = status.of(self.folder)  # here, where the imports are done
             if is_so(found):
                 say(f"… {what}")
                 return found
             time.sleep(1)
-        self.status(show=True)
+        self.show()
         raise AssertionError(f"expected within {seconds:.0f} s: {what}")
 
     def job_of(self, number: int) -> str:
@@ -108,25 +103,25 @@ class Trial:
             time.sleep(0.5)
 
 
-def is_stepping(found: dict) -> bool:
+def is_stepping(found: Status) -> bool:
     """Whether P is at some step."""
-    first = found["items"][0]
-    return first["state"] == "running" and re.match(r"step [1-9]", first["detail"]) is not None
+    first = found.items[0]
+    return first.state == "running" and re.match(r"step [1-9]", first.detail) is not None
 
 
-def is_done(found: dict) -> bool:
+def is_done(found: Status) -> bool:
     """Whether all is done."""
-    return found["exit_status"] == 0
+    return found.exit_status == 0
 
 
 def plain(trial: Trial) -> None:
     """Nothing happens to it."""
     trial.submit()
     trial.wait("P trains", is_stepping)
-    trial.status(show=True)
+    trial.show()
     trial.submit()  # nothing more
     trial.wait("all is done", is_done)
-    trial.status(show=True)
+    trial.show()
     done = trial.tlx(*trial.study, "--workers=1")
     assert done.returncode == 0, done.stderr
     found = [line for line in done.stderr.splitlines() if "    done  " in line]
@@ -152,9 +147,9 @@ def troubled(trial: Trial) -> None:
 
     say("== the process of its job is killed")
     os.kill(int(marks.read(trial.folder / "parts")[0].process.split()[1]), signal.SIGKILL)
-    found = trial.wait("P has failed", lambda found: found["items"][0]["state"] == "failed", 60)
-    assert found["exit_status"] == 1
-    trial.status(show=True)
+    found = trial.wait("P has failed", lambda found: found.items[0].state == "failed")
+    assert found.exit_status == 1
+    trial.show()
     trial.submit()
     trial.wait("P goes on", is_stepping)
 
@@ -163,7 +158,7 @@ def troubled(trial: Trial) -> None:
     assert record is not None
     trial.slurm("scancel", f"--name={record.name}")
     trial.wait_for_idle()
-    trial.status(show=True)
+    trial.show()
     trial.submit()
     trial.wait("P goes on", is_stepping)
 
@@ -181,12 +176,12 @@ def troubled(trial: Trial) -> None:
     say("== each job has a minute")
     trial.submit("time=1")
     trial.wait("P's job was put back", lambda found: restarts(trial) >= 1)
-    trial.status(show=True)
+    trial.show()
     for job in queue_of(trial):  # as this machine may be too busy for anything in a minute
         trial.slurm("scontrol", "update", f"JobId={job}", "TimeLimit=30")
-    trial.wait("all is done", is_done, 1200)
+    trial.wait("all is done", is_done)
     say(f"P's job was put back {restarts(trial)} times")
-    trial.status(show=True)
+    trial.show()
 
 
 def require_each_once(trial: Trial) -> None:
@@ -235,12 +230,13 @@ def equal(one: Path, other: Path) -> str:
 
 @contextlib.contextmanager
 def slurm(folder: Path) -> Iterator[dict[str, str]]:
-    """A Slurm in a folder, as the environment of commands."""
+    """A Slurm in a folder, as the environment of commands, of this process too."""
     subprocess.run(["bash", NODE, "start", folder], cwd=ROOT, check=True)
     try:
         text = (folder / "env").read_text()
         more = dict(re.findall(r"^export (\w+)=(.*)$", text, re.MULTILINE))
-        yield os.environ | more | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+        os.environ.update(more, PYTHONPATH=str(ROOT), JAX_PLATFORMS="cpu")
+        yield dict(os.environ)
     finally:
         subprocess.run(["bash", NODE, "stop", folder], cwd=ROOT, check=True)
 
