@@ -97,6 +97,11 @@ class Trial:
         assert record is not None
         return record.job_of()[number]
 
+    def process(self) -> int:
+        """The process of the job that does P, or did; 0 where none is known."""
+        mark = marks.read(self.folder / "parts").get(0)
+        return 0 if mark is None else int(mark.process.split()[1])
+
     def wait_for_idle(self) -> None:
         """Waits until no job is in the queue."""
         while self.slurm("squeue", "--noheader").strip():
@@ -146,7 +151,7 @@ def troubled(trial: Trial) -> None:
     trial.wait("P trains", is_stepping)
 
     say("== the process of its job is killed")
-    os.kill(int(marks.read(trial.folder / "parts")[0].process.split()[1]), signal.SIGKILL)
+    os.kill(trial.process(), signal.SIGKILL)
     found = trial.wait("P has failed", lambda found: found.items[0].state == "failed")
     assert found.exit_status == 1
     trial.show()
@@ -165,9 +170,13 @@ def troubled(trial: Trial) -> None:
     for count, grace in enumerate((0, 60), 1):
         say(f"== another job takes the node, with {grace} s of grace")
         trial.slurm("scontrol", "update", "PartitionName=main", f"GraceTime={grace}")
+        before = trial.process()
         wanted = ("--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 5")
         trial.slurm("sbatch", *wanted)
         trial.wait("P's job is put back", lambda found, count=count: restarts(trial) == count)
+        trial.wait(
+            "another process is at it", lambda found, of=before: trial.process() not in (0, of)
+        )
         trial.wait("P goes on", is_stepping)
     trial.slurm("scontrol", "update", "PartitionName=main", "GraceTime=0")
     trial.slurm("scancel", f"--name={record.name}")

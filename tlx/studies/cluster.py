@@ -103,8 +103,8 @@ class State(NamedTuple):
 
     @property
     def is_running(self) -> bool:
-        """Whether it runs."""
-        return self.is_queued and self.state not in ("PENDING", "REQUEUED", "REQUEUE_HOLD")
+        """Whether it runs; not while it is being ended."""
+        return self.state in ("RUNNING", "SUSPENDED", "STOPPED")
 
     def why(self) -> str:
         """Why it ended, in words."""
@@ -198,7 +198,7 @@ def queued(
             state, known = states.get(job), found.union(done, numbers)
             if state is None or not state.is_queued:
                 continue
-            if state.is_running or all(parts[n].needs <= known for n in numbers):
+            if state.state != "PENDING" or all(parts[n].needs <= known for n in numbers):
                 found.update(number for number in numbers if job_of[number] == job)
     return found
 
