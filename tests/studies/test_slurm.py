@@ -93,6 +93,7 @@ def test_jobs_hold_numbers_and_a_place_alone(fake, done, workdir):
         "numbers": (3,),
         "workers": 4,
         "digest": digest,
+        "log_to": (),
     }
 
 

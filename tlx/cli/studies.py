@@ -180,7 +180,7 @@ def _submit(spec: Any, args: argparse.Namespace) -> None:
     if args.workers is not None:
         raise ValueError("--workers is for --on=here; with --on=slurm say --slurm=cpus=N")
     if not args.plan:
-        made = slurm.submit(spec, args.workdir, given)
+        made = slurm.submit(spec, args.workdir, given, log_to=args.log_to)
         print(f"{made.summary('submitted')}; tlx status --workdir={args.workdir}")
         return
     made = slurm.plan(spec, args.workdir, given)

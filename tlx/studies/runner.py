@@ -91,7 +91,13 @@ def run(
 
 
 def run_some(
-    workdir: Path, numbers: Sequence[int], *, workers: int, digest: str, job: str = ""
+    workdir: Path,
+    numbers: Sequence[int],
+    *,
+    workers: int,
+    digest: str,
+    log_to: Sequence[str] = (),
+    job: str = "",
 ) -> None:
     """Does some parts of a study, those that they need being done: what a job of a cluster does.
 
@@ -103,6 +109,7 @@ def run_some(
       numbers: of the parts, see `tlx.studies.workdir.tasks`.
       workers: as in `run`; where there is an accelerator this process does all.
       digest: of the tasks that have these numbers.
+      log_to: as in `run`.
       job: of the scheduler, which `tlx status` names.
 
     Raises:
@@ -112,7 +119,7 @@ def run_some(
     with stopping.raised():
         try:
             spec = files.read(workdir)
-            tasks = files.tasks(spec, workdir)
+            tasks = files.tasks(spec, workdir, log_to=log_to)
             if files.digest(tasks) != digest:
                 raise ValueError(
                     "expected the tlx that submitted this job, got another, which does the study "
@@ -122,7 +129,7 @@ def run_some(
             mark_failed(workdir, numbers, error, job=job)
             raise
         shown = _shown(tasks, numbers, workdir, None, job=job)
-        _do(_Chosen(spec, workdir, tuple(numbers)), tasks, shown, workers)
+        _do(_Chosen(spec, workdir, tuple(numbers), tuple(log_to)), tasks, shown, workers)
 
 
 def mark_failed(workdir: Path, numbers: Sequence[int], error: Exception, *, job: str) -> None:

@@ -25,7 +25,7 @@ from tlx.studies.graph import Task
 from tlx.studies.jobs import Array
 from tlx.studies.pool import Part
 from tlx.studies.spec import StudySpec
-from tlx.train import initial, stopping
+from tlx.train import initial, stopping, trackers
 
 REQUEUES = 10
 """How often a job whose time is over is put back into the queue."""
@@ -193,7 +193,12 @@ def plan(spec: StudySpec, workdir: Path, resources: Resources) -> Plan:
 
 
 def submit(
-    spec: StudySpec, workdir: Path, resources: Resources, *, tell: Callable[[str], None] = print
+    spec: StudySpec,
+    workdir: Path,
+    resources: Resources,
+    *,
+    log_to: Sequence[str] = (),
+    tell: Callable[[str], None] = print,
 ) -> Plan:
     """Submits what is neither done nor in the queue, and says what that was.
 
@@ -204,6 +209,7 @@ def submit(
       spec: the study.
       workdir: its folder, which all nodes see at this path.
       resources: of each job.
+      log_to: as `tlx.studies.runner.run` takes it.
       tell: called with a line for each array.
 
     Raises:
@@ -212,6 +218,7 @@ def submit(
       tlx.checkpoints.owner.BusyError: another process runs or submits the study.
     """
     submitit = _submitit()
+    trackers.require(log_to)
     if spec.pretrain.init_from is not None:
         initial.find_origin(spec.pretrain.init_from)  # before anything is written
     workdir = workdir.absolute()
@@ -226,7 +233,8 @@ def submit(
         for array in made.arrays:
             executor = submitit.SlurmExecutor(workdir / cluster.LOGS, max_num_timeout=REQUEUES)
             executor.update_parameters(**_parameters(resources, record, array))
-            todo = [Job(str(workdir), numbers, resources.cpus, digest) for numbers in array.jobs]
+            given = resources.cpus, digest, tuple(log_to)
+            todo = [Job(str(workdir), numbers, *given) for numbers in array.jobs]
             try:
                 ids = [job.job_id for job in executor.submit_array(todo)]
             except RuntimeError as error:
@@ -300,10 +308,18 @@ class Job:
       numbers: of its parts.
       workers: processes that do them, where there is no accelerator.
       digest: of the plan in which they have these numbers.
+      log_to: where the numbers of runs go besides.
     """
 
-    def __init__(self, workdir: str, numbers: Sequence[int], workers: int, digest: str) -> None:
-        self.workdir, self.numbers = workdir, tuple(numbers)
+    def __init__(
+        self,
+        workdir: str,
+        numbers: Sequence[int],
+        workers: int,
+        digest: str,
+        log_to: tuple[str, ...],
+    ) -> None:  # each is a fact of the job's file
+        self.workdir, self.numbers, self.log_to = workdir, tuple(numbers), log_to
         self.workers, self.digest = workers, digest
 
     def __call__(self) -> None:
@@ -324,6 +340,7 @@ class Job:
                 self.numbers,
                 workers=self.workers,
                 digest=self.digest,
+                log_to=self.log_to,
                 job=_job_id(os.environ),
             )
         except stopping.Stopped as stopped:
