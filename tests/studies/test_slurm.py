@@ -12,7 +12,7 @@ from tests.helpers.fake_slurm import FakeSlurm
 from tests.studies.tiny import tiny_study
 from tlx import cli
 from tlx.checkpoints import owner
-from tlx.studies import cluster, graph, marks, outline, runner, slurm, status
+from tlx.studies import cluster, graph, marks, outline, resources, runner, slurm, status
 from tlx.studies import workdir as files
 from tlx.studies.axes import Axes
 from tlx.train import stopping
@@ -279,6 +279,17 @@ class InJob:
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)
+
+
+def test_a_job_does_its_parts(fake, workdir, monkeypatch):
+    monkeypatch.setattr(resources, "workers", lambda: None)  # in this process
+    submit(workdir)
+    InJob(workdir, monkeypatch, "100_1")()
+    assert (workdir / "runs" / "ri-t_1" / "result.json").exists()
+    assert [path.name for path in (workdir / "runs").iterdir()] == ["ri-t_1"]
+    assert not (workdir / "parts").exists()
+    fake.now("100_1", "COMPLETED")
+    assert [item.state for item in status.of(workdir).items[:3]] == ["waiting", "waiting", "done"]
 
 
 def sent(signum):
