@@ -47,7 +47,7 @@ def by_time(*_):
 def done(tmp_path_factory):
     """A study that was stopped twice, and then done; on CPU without choices by time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "_auto_chunk", by_time)
+        patch.setattr(evaluation, "_auto_width", by_time)
         return finished(tmp_path_factory.mktemp("study"))
 
 
