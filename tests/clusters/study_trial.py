@@ -17,19 +17,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from tests.clusters.node import ROOT, say, started
 from tlx import records
 from tlx.records.schema import as_mapping
 from tlx.studies import cluster, marks, status
 from tlx.studies.status import Status
 from tlx.train import metrics_log
 
-ROOT = Path(__file__).resolve().parents[2]
-NODE = "tests/clusters/slurm_node.sh"
 STUDY = (
     "--config=configs/mini.py",
     *(f"--config.{run}.num_steps=20" for run in ("finetune", "scratch")),
@@ -237,25 +236,6 @@ def equal(one: Path, other: Path) -> str:
     return f"{len(runs)} runs and {len(ours)} records, equal to the bit, and a page"
 
 
-@contextlib.contextmanager
-def slurm(folder: Path) -> Iterator[dict[str, str]]:
-    """A Slurm in a folder, as the environment of commands, of this process too."""
-    subprocess.run(["bash", NODE, "start", folder], cwd=ROOT, check=True)
-    try:
-        text = (folder / "env").read_text()
-        more = dict(re.findall(r"^export (\w+)=(.*)$", text, re.MULTILINE))
-        os.environ.update(more, PYTHONPATH=str(ROOT), JAX_PLATFORMS="cpu")
-        yield dict(os.environ)
-    finally:
-        subprocess.run(["bash", NODE, "stop", folder], cwd=ROOT, check=True)
-
-
-def say(text: str) -> None:
-    """Prints what happens, with the time."""
-    print("\n".join(f"{time.strftime('%H:%M:%S')}  {line}" for line in text.splitlines()))
-    sys.stdout.flush()
-
-
 def main() -> None:
     """Tries it."""
     parser = argparse.ArgumentParser(description="A study on a real Slurm of one node.")
@@ -267,7 +247,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         root = (args.folder or Path(temporary)).absolute()
         root.mkdir(exist_ok=True)
-        environment = stack.enter_context(slurm(root / "slurm"))
+        environment = stack.enter_context(started(root / "slurm")) | {"PYTHONPATH": str(ROOT)}
+        os.environ.update(environment)  # the status is asked for here
         say("=== here")
         here = Trial(root / "here", environment, args.steps)
         done = here.tlx(*here.study, "--workers=2")
