@@ -11,7 +11,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tests.helpers import compiled
+from tlx.analyses.features.similarity import _cka_sums, cka_matrix, kernels
 from tlx.analyses.landscape import _mean_loss, _operator
+from tlx.analyses.landscape.modules import criticality
 from tlx.core import _chunks, evaluate, evaluate_path, evaluation, metrics, paths, sharding, streams
 
 WIDTH, DEPTH = 128, 12
@@ -140,6 +142,45 @@ def test_the_distance_of_models_that_are_split_moves_no_weights():
     program = jax.jit(lambda a, b: distances.by_module(a, b, modules)[1:]).lower(a, b).compile()
     assert all(max(c.sizes) <= 8 * DEPTH for c in compiled.collectives(program))
     assert compiled.peak_bytes(program) < 1.5 * MODEL_BYTES  # of one device 2 and what it sums
+
+
+def test_similarity_exchanges_shares_of_features():
+    def layers(params, inputs):
+        found = {}
+        for name, kernel in params.items():
+            inputs = found[name] = jnp.tanh(inputs @ kernel)
+        return found
+
+    mesh, stream = sharding.make_mesh(model=2), make_stream(num=64, batch_size=32)
+    x, y = (dict(list(make_params(seed).items())[:3]) for seed in (0, 1))
+    placed = [sharding.place(params, mesh) for params in (x, y)]
+    expected = cka_matrix.cka_matrix(layers, x, layers, y, stream)
+    found = cka_matrix.cka_matrix(layers, placed[0], layers, placed[1], stream)
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-4)
+
+    a, batch = sharding.replicate(x, mesh), sharding.place_rows(next(iter(stream())), mesh)
+    fold = _cka_sums.metric(
+        tuple(a), None, _cka_sums.Options(kernels.linear(), "flatten", mesh=mesh)
+    )
+    one = _chunks.Chunk(1, mesh)
+    program = evaluation._update.lower(layers, fold, one, fold.init(), a, batch).compile()
+    found = compiled.collectives(program)
+    # of each layer a share, and sums of Gram matrices: nowhere a layer of all rows
+    assert all(sum(c.sizes) < 32 * WIDTH for c in found if c.kind != "all-reduce")
+    assert all(max(c.sizes) <= 3 * 32**2 for c in found if c.kind == "all-reduce")
+
+
+def test_noise_is_the_same_and_is_split_as_the_parameters_are(monkeypatch):
+    key, at_once = jax.random.key(3), paths.standard_normal(jax.random.key(3), make_params())
+    monkeypatch.setattr(paths, "ALONE", WIDTH**2)
+    placed = sharding.place(make_params(), sharding.make_mesh(model=4))
+    none, places = frozenset(), sharding.places(placed)
+    program = criticality._noise.lower(key, placed, none, places).compile()
+    drawn = criticality._noise(key, placed, none, places)
+    for name, leaf in drawn.items():
+        assert leaf.sharding == placed[name].sharding
+        np.testing.assert_array_equal(leaf, at_once[name])
+    assert program.memory_analysis().output_size_in_bytes < 0.3 * MODEL_BYTES
 
 
 def test_points_are_shared_out():

@@ -26,6 +26,9 @@ __dir__ = public.names(__name__)
 ROW = 256
 """Numbers that are drawn from one key where noise is added to parameters."""
 
+ALONE = 2**24
+"""Leaves of as many numbers are drawn by themselves: no two of them need be whole at a time."""
+
 
 def line(params_a: Params, params_b: Params) -> PathFn:
     """The straight line: coordinate t ↦ (1 − t)·a + t·b, exact at 0 and 1.
@@ -304,16 +307,17 @@ def _noisy(path_fn: PathFn, coordinate: tuple[Any, Any, Any]) -> Params:
 def _standard_normal(key: Any, params: Params) -> dict[str, Array]:
     """Noise for the `reals` of each floating leaf by name.
 
-    Drawn in rows of `ROW` numbers for all leaves at once, each row from its leaf's key and its
-    index: XLA takes a fifth of a second to compile each separate draw.
+    Drawn in rows of `ROW` numbers, each row from its leaf's key and its index; for all leaves at
+    once but those of `ALONE`: XLA takes a fifth of a second to compile each separate draw.
     """
-    by_dtype: dict[Any, dict[str, Any]] = {}
+    together: dict[Any, dict[str, Any]] = {}
     for name, leaf in tree.named_leaves(params).items():
         if tree.is_inexact(leaf):
             numbers = jax.eval_shape(tree.reals, leaf)
-            by_dtype.setdefault(numbers.dtype, {})[name] = numbers
+            alone = name if numbers.size >= ALONE else None
+            together.setdefault((numbers.dtype, alone), {})[name] = numbers
     noise: dict[str, Array] = {}
-    for dtype, leaves in by_dtype.items():
+    for (dtype, _), leaves in together.items():
         rows = [-(-leaf.size // ROW) for leaf in leaves.values()]
         names = np.repeat([zlib.crc32(name.encode()) for name in leaves], rows)
         numbers = np.concatenate([np.arange(n) for n in rows])

@@ -184,6 +184,21 @@ def constrain(tree: T, mesh: Mesh | None, spec: PartitionSpec | None = None) -> 
     return place(tree, mesh, lambda shape, mesh: spec or PartitionSpec())
 
 
+def places(tree: Any) -> tuple[NamedSharding, ...]:
+    """Where each leaf is on a mesh, to compile with; none on one device."""
+    if mesh_of(tree) is None:
+        return ()
+    return tuple(leaf.sharding for leaf in jax.tree.leaves(tree))
+
+
+def at_places(tree: T, of: tuple[NamedSharding, ...]) -> T:
+    """Within compiled code: the leaves at `places`, of a tree like this one."""
+    leaves, treedef = jax.tree.flatten(tree)
+    placed = map(put, leaves, of) if of else leaves
+    found: T = jax.tree.unflatten(treedef, placed)
+    return found
+
+
 def to_host(tree: Any) -> Any:
     """The arrays as numpy's; in all processes alike, of those that are split over processes too."""
 

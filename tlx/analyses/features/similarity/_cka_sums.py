@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from tlx.analyses.features.similarity import _features, _hsic
 from tlx.analyses.features.similarity._features import Spatial
 from tlx.analyses.features.similarity.kernels import Kernel
-from tlx.core import scale
+from tlx.core import scale, sharding
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, Metric
 
@@ -34,6 +35,7 @@ class Options(NamedTuple):
       corrected: whether the norms corrected for sampled features are needed.
       num_resamples: of the bootstrap, R; 0 for none. Batches then carry a `KEY`.
       key_kind: the name of the kind of that key.
+      mesh: where the parameters are; None: on one device.
     """
 
     kernel: Kernel
@@ -41,6 +43,7 @@ class Options(NamedTuple):
     corrected: bool = False
     num_resamples: int = 0
     key_kind: str = ""
+    mesh: Mesh | None = None
 
 
 class Resampled(NamedTuple):
@@ -194,6 +197,8 @@ def _of_rows(
 
     def side(layers: Sequence[_Layer]) -> _hsic.Grams | _hsic.Rows:
         matrices = [rows for rows, _ in layers]
+        if form is _hsic.grams:
+            matrices = [_by_columns(rows, options.mesh) for rows in matrices]
         return form(options.kernel, matrices, layers[0][1], options.corrected)
 
     own = side(x)
@@ -209,6 +214,20 @@ def _of_rows(
         used=zero,
         left_out=zero,
     )
+
+
+def _by_columns(rows: Array, mesh: Mesh | None) -> Array:
+    """Features that are split by row, split by column, where the devices divide both.
+
+    For its Gram matrix a device then receives its share of the columns and a sum of B·B numbers;
+    with rows of its own it would receive all features of all layers.
+    """
+    axes = sharding.row_axes(mesh) if mesh is not None else ()
+    parts = math.prod(sharding.size(mesh, axis) for axis in axes)
+    if parts == 1 or any(size % parts for size in rows.shape):
+        return rows
+    rows = sharding.constrain(rows, mesh, PartitionSpec(axes))  # else XLA gathers them to cut them
+    return sharding.constrain(rows, mesh, PartitionSpec(None, axes))
 
 
 def _by_length(x: Sequence[_Layer], y: Sequence[_Layer], options: Options) -> State:

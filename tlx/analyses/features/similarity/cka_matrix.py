@@ -28,6 +28,7 @@ from tlx.core import (
     host,
     intervals,
     public,
+    sharding,
     shown,
     streams,
     tree,
@@ -182,6 +183,7 @@ def cka_matrix(
     if not 0 < confidence < 1:
         raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")
     options = _options(estimator, kernel or kernels.linear(), spatial, num_resamples, key)
+    options = options._replace(mesh=sharding.mesh_of((params_x, params_y)))
     first, stream = streams.peek(stream)
     if key is not None and num_resamples:
         stream = _with_key(stream, key)

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, Int
 
 from tlx.analyses.landscape import _checks, _losses
 from tlx.analyses.landscape.modules import _module_sweep
 from tlx.core import batch_statistics as statistics_lib
-from tlx.core import checks, contracts, host, paths, public, shown, streams, tree
+from tlx.core import checks, contracts, host, paths, public, sharding, shown, streams, tree
 from tlx.core.types import ApplyFn, Labels, Params, PathFn, PerExampleFn, Stream
 
 __dir__ = public.names(__name__)
@@ -125,9 +126,9 @@ def surface(
         apply_fn, metric, path_fn, jnp.ones(1), stream, source=statistics
     )
     grid = [jnp.asarray(x, float).ravel() for x in np.meshgrid(alphas, sigmas, indexing="ij")]
-    draws = []
+    draws, places = [], sharding.places(trained)
     for i, of_draw in enumerate(jax.random.split(key, num_draws)):
-        noise = _noise(of_draw, trained, still)
+        noise = _noise(of_draw, trained, still, places)
         found, _ = _module_sweep.along(
             apply_fn, metric, paths.shifted(path_fn, noise), tuple(grid), trained, stream,
             labels=labels, modules=chosen, statistics=statistics, chunk=chunk,
@@ -259,10 +260,13 @@ def _grid(alphas: Any, sigmas: Any, num_draws: int) -> tuple[np.ndarray, np.ndar
     return alphas, sigmas
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _noise(key: Array, params: Params, still: frozenset[str]) -> Params:
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _noise(
+    key: Array, params: Params, still: frozenset[str], places: tuple[NamedSharding, ...]
+) -> Params:
     drawn = paths.standard_normal(key, params)
-    return tree.map_named(lambda name, x: jnp.zeros_like(x) if name in still else x, drawn)
+    drawn = tree.map_named(lambda name, x: jnp.zeros_like(x) if name in still else x, drawn)
+    return sharding.at_places(drawn, places)
 
 
 def _members(
