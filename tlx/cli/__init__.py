@@ -58,6 +58,7 @@ REMEDIES = {
     errno.EACCES: "its permissions forbid it; name a place that you may write to",
     errno.EROFS: "name a place that can be written to",
     errno.ENOSPC: "free some space and give the command again, which then goes on",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) and give the command again",
     errno.EDQUOT: "free some space and give the command again, which then goes on",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
