@@ -14,7 +14,7 @@ from typing import Any
 from tests.faults import lives, subjects
 from tests.faults.story import Story
 
-SHARES = {"run": 0.75, "study": 0.15, "processes": 0.10, "term": 0.15}
+SHARES = {"run": 0.85, "study": 0.08, "processes": 0.07, "term": 0.15}
 """Of the strikes that are asked for; those by SIGTERM and SIGINT come on top."""
 
 SUBJECTS = {

@@ -79,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if other:
         _parser().error(f"unknown arguments: {' '.join(other)}; see tlx {args.command} --help")
     processor.tune()
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs each file, and what it raises
+    for name in ("absl", "asyncio"):  # orbax logs each file, and what it raises
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         if getattr(args, "out", None) is not None and not args.out.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "no such folder", str(args.out.parent))

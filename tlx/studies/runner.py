@@ -198,7 +198,8 @@ class _Chosen(NamedTuple):
 
     def work(self) -> pool.Work:
         """What does them, in a process of its own."""
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax raises, the parent tells
+        for name in ("absl", "asyncio"):  # what orbax raises, the parent tells
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         return self.work_of(files.tasks(self.spec, self.workdir, log_to=self.log_to))
 
     def work_of(self, tasks: Sequence[Task]) -> pool.Work:

@@ -82,6 +82,8 @@ def train(
     resuming.require_same(workdir, origin)
     done = workdir_lib.read_result(workdir)
     if done is not None:
+        if not (workdir / workdir_lib.CONFIG_FILE).exists():  # it was damaged, and deleted
+            workdir_lib.write_config(workdir, spec)
         _tidy(workdir, spec)
         return done
     job = job_lib.make_job(spec, workdir, mesh or sharding.make_mesh(), origin)
