@@ -31,8 +31,8 @@ def main() -> int:
     parser.add_argument(
         "--kind",
         choices=tuple(campaign.SHARES),
-        help="a run, a study with two worker processes, a run of two processes, or any of them "
-        "asked to stop by SIGTERM and SIGINT (all, in their shares)",
+        help="a run, a study with two worker processes, a run of two processes, or one of these "
+        "that is asked to stop by SIGTERM and SIGINT (all, in their shares)",
     )
     parser.add_argument("--jobs", type=int, default=2, help="stories at a time (2)")
     parser.add_argument("--folder", type=Path, help="of the campaign (one in the temporary folder)")
@@ -43,9 +43,14 @@ def main() -> int:
     os.environ |= subjects.environment(folder.absolute())
     subjects.load()
     wanted = campaign.quotas(given.kills, given.kind)
-    told = campaign.Campaign(
+    whole = campaign.Campaign(
         folder.absolute(), given.seed, wanted, lambda line: print(line, flush=True)
-    ).run(given.jobs)
+    )
+    try:
+        told = whole.run(given.jobs)
+    except KeyboardInterrupt:
+        told = whole.log
+        print("stopped; the same command goes on from here")
     print(campaign.table(told))
     failed = [entry for entry in told if entry["problems"]]
     for entry in failed:

@@ -14,15 +14,16 @@ from typing import Any
 from tests.faults import lives, subjects
 from tests.faults.story import Story
 
-SHARES = {"run": 0.85, "study": 0.08, "processes": 0.07, "term": 0.15}
-"""Of the strikes that are asked for; those by SIGTERM and SIGINT come on top."""
-
-SUBJECTS = {
-    "run": ("run",),
-    "study": ("study",),
-    "processes": ("processes",),
-    "term": ("run", "run", "study", "processes"),
+SHARES = {
+    "run": 0.85,
+    "study": 0.08,
+    "processes": 0.07,
+    "run-term": 0.1,
+    "study-term": 0.02,
+    "processes-term": 0.02,
 }
+"""Of the kills that are asked for: a subject that is killed, or that is asked to stop, on top."""
+
 LOG = "log.jsonl"
 
 Log = list[dict[str, Any]]
@@ -57,12 +58,17 @@ class Campaign:
 
     def run(self, jobs: int) -> Log:
         """Tells stories, so many at a time; all that were told, those of before included."""
-        for name in dict.fromkeys(n for kind in self._wanted for n in SUBJECTS[kind]):
+        for name in dict.fromkeys(kind.removesuffix("-term") for kind in self._wanted):
             self._wholes[name] = lives.whole(self._subjects[name], self._folder / "whole" / name)
             self._tell(f"{name}: {self._wholes[name].seconds:.1f} s, when nothing stops it")
         with futures.ThreadPoolExecutor(jobs) as pool:
-            for done in [pool.submit(self._tell_stories) for _ in range(jobs)]:
-                done.result()
+            under_way = [pool.submit(self._tell_stories) for _ in range(jobs)]
+            try:
+                for done in under_way:
+                    done.result()
+            except BaseException:
+                lives.STOP.set()
+                raise
         return self.log
 
     def _tell_stories(self) -> None:
@@ -70,10 +76,14 @@ class Campaign:
             kind, number = chosen
             name = f"{kind}-{number}"
             rng = random.Random(f"{self._seed} {name}")
-            subject = rng.choice(SUBJECTS[kind])
+            subject = kind.removesuffix("-term")
             folder = self._folder / "stories" / name
             story = Story(kind, self._subjects[subject], self._wholes[subject], folder, rng)
-            self._note({"story": name, "seed": self._seed, **story.tell()})
+            try:
+                told = story.tell()
+            except lives.Interrupted:
+                return
+            self._note({"story": name, "seed": self._seed, **told})
 
     def _choose(self) -> tuple[str, int] | None:
         """The kind that lacks most, and the number of a story that was not told."""
@@ -151,10 +161,10 @@ def table(log: Log) -> str:
     first = [name for name in ("stories", "starts", "failed stories", "strikes") if name in rows]
     order = [*first, *sorted(name for name in rows if name not in first)]
     width = max(map(len, order), default=0)
-    lines = ["".join([" " * width, *(f"{kind:>11}" for kind in (*kinds, "all"))])]
+    lines = ["".join([" " * width, *(f"{kind:>16}" for kind in (*kinds, "all"))])]
     for name in order:
         values = [rows[name][kind] for kind in kinds]
-        lines.append("".join([f"{name:<{width}}", *(f"{n:>11}" for n in (*values, sum(values)))]))
+        lines.append("".join([f"{name:<{width}}", *(f"{n:>16}" for n in (*values, sum(values)))]))
     return "\n".join(lines)
 
 

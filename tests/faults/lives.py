@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,14 @@ from tests.faults.subjects import Process, Subject
 
 SECONDS = 300.0
 """The most that a life may take."""
+
+
+STOP = threading.Event()
+"""Set where the campaign is to stop."""
+
+
+class Interrupted(Exception):
+    """The campaign is stopped; what is under way does not count."""
 
 
 class Whole(NamedTuple):
@@ -65,14 +74,14 @@ def drawn(rng: random.Random, subject: Subject, kind: str) -> Strike:
     share = rng.random() ** 2  # so that a workdir sees several
     signums: tuple[signal.Signals, ...] = (signal.SIGKILL,)
     targets = ["all"]
-    if kind == "term":
+    if kind.endswith("-term"):
         term, interrupt = signal.SIGTERM, signal.SIGINT
         bursts = [(term,), (term, term), (term, signal.SIGKILL)]
         if at != "start":  # Python itself answers Ctrl-C while it imports
             bursts += [(interrupt,), (interrupt, term), (term, interrupt, signal.SIGKILL)]
         signums = rng.choice(bursts)
-    if kind != "run" and (subject.processes > 1 or subject.command == "study"):
-        targets += ["first"] if kind == "term" else ["first", "other"]
+    if subject.processes > 1 or subject.command == "study":
+        targets += ["first"] if kind.endswith("-term") else ["first", "other"]
     delay = rng.choice((0.0, rng.random() * 0.005))
     return Strike(at, share, delay, signums, rng.random() ** 3, rng.choice(targets))
 
@@ -95,6 +104,8 @@ class Life:
     def wait(self, strike: Strike, whole: Whole, changes: Changes) -> bool:
         """Waits for the moment of a strike; False where the end came first."""
         while not self.is_over():
+            if STOP.is_set():
+                raise Interrupted
             if time.monotonic() - self._begun > SECONDS:
                 return True
             found, now = changes.wait(0.002), time.monotonic()
@@ -147,7 +158,8 @@ class Life:
         """Waits for the end of all; how many had to be ended after so many seconds."""
         begun = time.monotonic()
         while (left := self.left()) and time.monotonic() - begun < seconds:
-            time.sleep(0.01)
+            if STOP.wait(0.01):
+                raise Interrupted
         for pid in left:
             send(pid, signal.SIGKILL)
         for process in self.processes:

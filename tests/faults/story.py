@@ -23,8 +23,8 @@ they are ended, as launchers do it."""
 FORKED = 0.8
 """The share of lives of runs that begin without having to load JAX, which is half of the time."""
 
-PATIENCE = 90.0
-"""Seconds that anything else has to end."""
+PATIENCE = 300.0
+"""Seconds that anything else has to end: where the machine is busy, Python begins that slowly."""
 
 _WRONG = re.compile(
     r"Traceback \(most recent|is damaged|its last good one|[Ss]egmentation|leaked|[Ww]arning"
@@ -38,7 +38,7 @@ class Story:
     """What happens to one workdir, by a random number.
 
     Args:
-      kind: "run", "study", "processes": what is killed; "term": any of them, asked to stop.
+      kind: what is killed, or with "-term" asked to stop.
       subject: what is done in it.
       whole: the same, when nothing stops it.
       folder: of this story alone.
@@ -73,7 +73,6 @@ class Story:
             self.problems += remains.differences(self._whole.workdir, self._workdir)
         return {
             "kind": self._kind,
-            "subject": self._subject.command + " in 2" * (self._subject.processes > 1),
             "strikes": self.strikes,
             "survivors": self.survivors,
             "lives": self.lives,

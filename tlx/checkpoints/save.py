@@ -244,8 +244,13 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Closes the writer; what was saved before an error stays."""
-        self.close()
+        """Closes the writer; what was saved before an error stays.
+
+        With several processes a save is finished by all of them, one of which may be gone: after an
+        error it is not waited for.
+        """
+        if jax.process_count() == 1 or not isinstance(error, Exception):
+            self.close()
 
 
 def _delete(workdir: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 import tlx
@@ -90,11 +91,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 141
-    except OSError as error:
-        print(f"tlx {args.command}: {_told(error)}", file=sys.stderr)
-        return 1
-    except (ValueError, ImportError, FloatingPointError) as error:
-        print(f"tlx {args.command}: {error}", file=sys.stderr)
+    except (OSError, ValueError, ImportError, FloatingPointError) as error:
+        told = _told(error) if isinstance(error, OSError) else error
+        print(f"tlx {args.command}: {told}", file=sys.stderr)
+        _leave()
         return 1
     except KeyboardInterrupt as error:
         where = getattr(error, "where", "")
@@ -102,7 +102,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"\nstopped{where and f' {where}'}; the same command goes on from here", file=sys.stderr
         )
         return 128 + getattr(error, "signum", signal.SIGINT)
+    except Exception:
+        _leave(traceback.format_exc())
+        raise
     return status
+
+
+def _leave(said: str = "") -> None:
+    """Ends a process that failed, if it is one of several of a run."""
+    if "jax" in sys.modules:  # else it is none
+        from tlx.train import distributed
+
+        distributed.leave(1, said)
 
 
 def _told(error: OSError) -> str:

@@ -69,6 +69,7 @@ def train(
         tracker that is not installed. Before any training.
       NonFiniteLossError: the loss became NaN or infinite; says at which step, and which
         checkpoint is the last good one, which stays.
+      tlx.train.distributed.PeerError: another process of a distributed run has ended.
       tlx.train.stopping.Stopped: SIGTERM or SIGINT asked to stop, to the main thread; the run was
         saved after the step it was at, in all processes the same. A KeyboardInterrupt.
 
@@ -88,6 +89,7 @@ def train(
         return done
     job = job_lib.make_job(spec, workdir, mesh or sharding.make_mesh(), origin)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(distributed.peers())
         asked = stack.enter_context(stopping.noted())
         held = stack.enter_context(owner.hold(workdir)) if distributed.is_primary() else None
         result = _trained(job, start, held, asked)
