@@ -218,6 +218,12 @@ class Writer:
         folder = str(self._workdir / select.FOLDER)
         try:
             yield
+        except TimeoutError as error:  # orbax goes by the time of day
+            raise TimeoutError(
+                f"expected a checkpoint to be written to {folder} within minutes ({error}); the "
+                "disk stands still, or this machine's clock has jumped: give the command again, "
+                "which goes on from the checkpoint before"
+            ) from error
         except OSError as error:
             if error.errno is not None:  # else it says by itself what it means
                 error.filename = error.filename or folder
