@@ -25,6 +25,8 @@ SHARES = {
 """Of the kills that are asked for: a subject that is killed, or that is asked to stop, on top."""
 
 LOG = "log.jsonl"
+MOST_STRIKES = 12
+"""In one workdir."""
 
 Log = list[dict[str, Any]]
 
@@ -73,20 +75,21 @@ class Campaign:
 
     def _tell_stories(self) -> None:
         while (chosen := self._choose()) is not None:
-            kind, number = chosen
+            kind, number, left = chosen
             name = f"{kind}-{number}"
             rng = random.Random(f"{self._seed} {name}")
             subject = kind.removesuffix("-term")
             folder = self._folder / "stories" / name
-            story = Story(kind, self._subjects[subject], self._wholes[subject], folder, rng)
+            most = min(left, MOST_STRIKES)
+            story = Story(kind, self._subjects[subject], self._wholes[subject], folder, rng, most)
             try:
                 told = story.tell()
             except lives.Interrupted:
                 return
             self._note({"story": name, "seed": self._seed, **told})
 
-    def _choose(self) -> tuple[str, int] | None:
-        """The kind that lacks most, and the number of a story that was not told."""
+    def _choose(self) -> tuple[str, int, int] | None:
+        """The kind that lacks most, the number of a story that was not told, and what is left."""
         with self._lock:
             there = counts(self.log)
             lacks = {
@@ -99,7 +102,7 @@ class Campaign:
             while f"{kind}-{self._next[kind]}" in told:
                 self._next[kind] += 1
             self._next[kind] += 1
-            return kind, self._next[kind] - 1
+            return kind, self._next[kind] - 1, self._wanted[kind] - there[kind]
 
     def _note(self, entry: dict[str, Any]) -> None:
         folder = self._folder / "stories" / entry["story"]

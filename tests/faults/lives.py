@@ -63,9 +63,9 @@ class Strike(NamedTuple):
     target: str
 
     @property
-    def is_kill(self) -> bool:
-        """Whether nothing can be saved."""
-        return self.signums == (signal.SIGKILL,)
+    def ends_at_once(self) -> bool:
+        """Whether those that are struck may end without having told the others."""
+        return signal.SIGKILL in self.signums or len(self.signums) > 1
 
 
 def drawn(rng: random.Random, subject: Subject, kind: str) -> Strike:

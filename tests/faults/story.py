@@ -13,9 +13,6 @@ from tests.faults.changes import Changes
 from tests.faults.lives import Life, Strike, Whole
 from tests.faults.subjects import Subject
 
-MOST_STRIKES = 12
-"""In one workdir; then it is left alone until it is done."""
-
 ALONE = 6.0
 """Seconds that the processes of a run have to end by themselves when another one was killed; then
 they are ended, as launchers do it."""
@@ -43,6 +40,7 @@ class Story:
       whole: the same, when nothing stops it.
       folder: of this story alone.
       rng: decides all.
+      most: strikes; then it is left alone until it is done.
     """
 
     def __init__(
@@ -52,7 +50,9 @@ class Story:
         whole: Whole,
         folder: Path,
         rng: random.Random,
+        most: int,
     ) -> None:
+        self._most = most
         self._kind, self._subject, self._whole, self._rng = kind, subject, whole, rng
         self._folder, self._workdir = folder, folder / "at" / "w"
         self.strikes: list[dict[str, Any]] = []
@@ -84,6 +84,7 @@ class Story:
         """One life; whether it came to the end."""
         out = self._folder / "said" / f"{self.lives}.txt"
         with Changes(self._folder / "at") as changes:
+            out.touch()
             is_forked = self._rng.random() < FORKED
             life = Life(self._subject, self._workdir, out, is_forked=is_forked)
             self.lives += 1
@@ -92,7 +93,7 @@ class Story:
             finally:
                 life.end(0.0)
         codes = [process.returncode for process in life.processes]
-        is_split = self._subject.processes > 1 and any(s.is_kill for s in struck)
+        is_split = self._subject.processes > 1 and any(s.ends_at_once for s in struck)
         text = out.read_text(errors="replace")
         if not is_split:  # else JAX tells of the dead one as it does
             self._check_said(out, text)
@@ -103,7 +104,7 @@ class Story:
     def _strike(self, life: Life, changes: Changes) -> list[Strike]:
         """Strikes until it ends."""
         struck: list[Strike] = []
-        while not life.is_over() and len(self.strikes) < MOST_STRIKES:
+        while not life.is_over() and len(self.strikes) < self._most:
             strike = lives.drawn(self._rng, self._subject, self._kind)
             if not life.wait(strike, self._whole, changes):
                 break
@@ -125,7 +126,7 @@ class Story:
 
     def _end(self, life: Life, strike: Strike) -> None:
         """Waits for the end after a strike."""
-        is_split = self._subject.processes > 1 and strike.is_kill and strike.target != "all"
+        is_split = self._subject.processes > 1 and strike.ends_at_once and strike.target != "all"
         begun = time.monotonic()
         ended = life.end(ALONE if is_split else PATIENCE)
         if is_split:

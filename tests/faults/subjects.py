@@ -67,9 +67,9 @@ def _command(words: Sequence[str], out: Path, environ: dict[str, str]) -> None:
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.environ.update(environ)
-    from tlx.cli import main
+    from tlx.cli import run
 
-    sys.exit(main(words))
+    sys.exit(run(words))
 
 
 class Subject(NamedTuple):

@@ -66,6 +66,14 @@ REMEDIES = {
 """What to do about an error of the operating system."""
 
 
+def run(argv: Sequence[str] | None = None) -> int:
+    """As `main`, for a process that ends then: Ctrl-C while it does so is no traceback."""
+    try:
+        return main(argv)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit status, which `tlx --help` explains.
 
