@@ -30,9 +30,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
     parser.add_argument(
         "--kind",
+        action="append",
         choices=tuple(campaign.SHARES),
-        help="a run, a study with two worker processes, a run of two processes, or one of these "
-        "that is asked to stop by SIGTERM and SIGINT (all, in their shares)",
+        metavar="KIND",
+        help="run, study (with two worker processes) or processes (a run of two), or one of these "
+        "with -term, asked to stop by SIGTERM and SIGINT; may be given several times (all)",
     )
     parser.add_argument("--jobs", type=int, default=2, help="stories at a time (2)")
     parser.add_argument("--folder", type=Path, help="of the campaign (one in the temporary folder)")
@@ -42,7 +44,7 @@ def main() -> int:
     folder = given.folder or Path(tempfile.gettempdir()) / f"tlx-faults-{given.seed}"
     os.environ |= subjects.environment(folder.absolute())
     subjects.load()
-    wanted = campaign.quotas(given.kills, given.kind)
+    wanted = campaign.quotas(given.kills, given.kind or tuple(campaign.SHARES))
     whole = campaign.Campaign(
         folder.absolute(), given.seed, wanted, lambda line: print(line, flush=True)
     )

@@ -6,7 +6,7 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,16 @@ MOST_STRIKES = 12
 Log = list[dict[str, Any]]
 
 
-def quotas(kills: int, kind: str | None) -> dict[str, int]:
-    """The strikes of each kind: all of one, or the usual shares."""
-    if kind is not None:
-        return {kind: kills}
-    return {name: round(share * kills) for name, share in SHARES.items()}
+def quotas(kills: int, kinds: Sequence[str]) -> dict[str, int]:
+    """The strikes of each kind, in their shares: so many kills, and those that ask to stop.
+
+    >>> quotas(20, ("run", "run-term"))
+    {'run': 20, 'run-term': 2}
+    """
+    shares = {kind: SHARES[kind] for kind in kinds}
+    total = sum(share for kind, share in shares.items() if not kind.endswith("-term"))
+    total = total or sum(shares.values())
+    return {kind: max(1, round(kills * share / total)) for kind, share in shares.items()}
 
 
 class Campaign:
