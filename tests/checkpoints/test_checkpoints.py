@@ -99,6 +99,15 @@ def test_an_interrupted_save_does_not_count(tmp_path: Path) -> None:
     assert checkpoints.steps(tmp_path) == (0, 1)
 
 
+def test_steps_that_were_being_dropped_are(tmp_path: Path) -> None:
+    fill(tmp_path, {0: 0.1, 1: 0.2})
+    dropped = tmp_path / "checkpoints" / checkpoints.DROPPED
+    (dropped / "5" / "meta").mkdir(parents=True)  # killed in the middle
+    checkpoints.tidy(tmp_path, scheduled=frozenset({0, 1}))
+    assert not dropped.exists()
+    assert checkpoints.steps(tmp_path) == (0, 1)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("where", ["weights", "resume"])
 def test_nothing_non_finite_is_saved(value: float, where: str, tmp_path: Path) -> None:

@@ -154,3 +154,20 @@ def test_a_full_disk_is_said_with_its_place_and_leaves_nothing(
         pass
     assert found.value.filename == str(tmp_path / owner.FILE)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_killed_claimers_left_is_removed(tmp_path: Path) -> None:
+    for name, text in (("a", json.dumps(owner._this()._asdict())), ("b", '{"tok')):
+        (tmp_path / f"{owner.FILE}.{name}").write_text(text)
+    with owner.hold(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [owner.FILE]
+
+
+def test_a_folder_that_is_gone_is_why_something_was_raised(tmp_path: Path) -> None:
+    def work() -> None:
+        with owner.hold(tmp_path / "held"):
+            (tmp_path / "held").rename(tmp_path / "moved")
+            raise RuntimeError("no such file")
+
+    with pytest.raises(owner.LostError, match=r"held to stay .* was moved or deleted"):
+        work()

@@ -1,5 +1,6 @@
 """A record is there whole or not at all, once, and opens with numpy and json alone."""
 
+import errno
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tlx.records import find, load, make_record, query, record_digest, save, scan
+from tlx.records import find, load, make_record, query, record_digest, save, scan, sweep
 
 RESULTS = {
     "alphas": np.linspace(0, 1, 5, dtype=np.float32),
@@ -142,7 +143,7 @@ def test_a_damaged_record_says_so_and_is_redone(tmp_path, damage, message):
 
 def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
@@ -175,6 +176,8 @@ def test_a_killed_writer_leaves_whole_records_only(tmp_path, after):
         process.kill()
         process.stdout.read()
     found, problems = scan(tmp_path)
+    sweep(tmp_path)
+    assert {path.suffix for path in (tmp_path / "killed").iterdir()} <= {".json", ".npz"}
     assert problems == []
     assert {r.inputs["i"] for r in found} >= set(range(last + 1))
     for r in found:

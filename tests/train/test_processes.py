@@ -139,8 +139,17 @@ def test_the_second_signal_ends_a_run_at_once(tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGINT
 
 
-def test_all_processes_of_a_run_stop_after_the_same_step(tmp_path: Path) -> None:
-    finish(*joined(tmp_path / "whole", processes=2, devices=2, variants=["long"]))
+@pytest.fixture(scope="module")
+def whole_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two processes that nothing has stopped."""
+    folder = tmp_path_factory.mktemp("whole_of_two")
+    finish(*joined(folder, processes=2, devices=2, variants=["long"]))
+    return folder / "long"
+
+
+def test_all_processes_of_a_run_stop_after_the_same_step(
+    whole_of_two: Path, tmp_path: Path
+) -> None:
     both = joined(tmp_path / "cut", processes=2, devices=2, variants=["long"], delay=0.2)
     wait_for_step(both[0], 6)
     both[1].send_signal(signal.SIGTERM)
@@ -149,7 +158,22 @@ def test_all_processes_of_a_run_stop_after_the_same_step(tmp_path: Path) -> None
     steps = {re.search(r"stopped by SIGTERM after step (\d+)", text)[1] for text in said}  # type: ignore[index]
     assert [checkpoints.steps(tmp_path / "cut" / "long")[-1]] == [int(step) for step in steps]
     finish(*joined(tmp_path / "cut", processes=2, devices=2, variants=["long"]))
-    assert_same_bits(tmp_path / "whole" / "long", tmp_path / "cut" / "long")
+    assert_same_bits(whole_of_two, tmp_path / "cut" / "long")
+
+
+def test_when_one_process_dies_the_others_end_and_are_started_again(
+    whole_of_two: Path, tmp_path: Path
+) -> None:
+    both = joined(tmp_path, processes=2, devices=2, variants=["long"], delay=0.1)
+    wait_for_step(both[0], 6)
+    both[1].send_signal(signal.SIGKILL)
+    said, _ = both[0].communicate(timeout=60)  # at jax's own end it would wait for 100 s
+    both[1].communicate()
+    assert both[0].returncode == 1, said
+    assert "expected all processes of the run to go on, but one has ended" in said
+    assert "Traceback" not in said
+    finish(*joined(tmp_path, processes=2, devices=2, variants=["long"]))
+    assert_same_bits(whole_of_two, tmp_path / "long")
 
 
 @pytest.mark.parametrize(

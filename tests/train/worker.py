@@ -25,7 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    from tlx.train.distributed import initialize_if_cluster
+    from tlx.train.distributed import initialize_if_cluster, leave
 
     initialize_if_cluster()
     from tests.train.tiny import make_spec
@@ -41,6 +41,9 @@ def main() -> None:
     for variant in sys.argv[4:]:
         try:
             print(train(make_spec(**VARIANTS[variant]), root / variant, progress=progress))
+        except OSError as error:
+            leave(1, f"{error}\n")
+            raise
         except Stopped as stopped:
             print(stopped, flush=True)
             sys.exit(128 + stopped.signum)

@@ -9,10 +9,11 @@ from tlx.checkpoints.restore import (
     restore_resume,
     step_path,
 )
-from tlx.checkpoints.save import NonFiniteError, Writer, keep_first, tidy
+from tlx.checkpoints.save import DROPPED, NonFiniteError, Writer, keep_first, tidy
 from tlx.checkpoints.select import scheduled, steps
 
 __all__ = [
+    "DROPPED",
     "DamagedError",
     "NonFiniteError",
     "Origin",

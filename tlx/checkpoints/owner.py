@@ -32,7 +32,7 @@ class BusyError(ValueError):
 
 
 class LostError(BusyError):
-    """The folder has another owner now, since this process stood still for too long."""
+    """The folder is gone, or another's, since this process stood still for too long."""
 
 
 class Owner(NamedTuple):
@@ -66,11 +66,16 @@ class Held:
           LostError: another one does.
         """
         there = _read(self._path)
-        if there is None or there.token != self._owner.token:
-            by = "nobody" if there is None else _named(there)
+        if there is None:
             raise LostError(
-                f"{self._path.parent} is written by {by} now, since this process stood still for "
-                "more than a minute; nothing more is written here"
+                f"expected {self._path.parent} to stay while it is written, but it was moved or "
+                "deleted, or another process has taken it over and ended; nothing more is written. "
+                "Give the command again, to go on with what is there then"
+            )
+        if there.token != self._owner.token:
+            raise LostError(
+                f"{self._path.parent} is written by {_named(there)} now, since this process "
+                "stood still for more than a minute; nothing more is written here"
             )
 
 
@@ -87,6 +92,7 @@ def hold(
 
     Raises:
       BusyError: another process writes there.
+      LostError: something was raised within the context, and the folder is not this process's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, owner = folder / FILE, _this()
@@ -95,11 +101,16 @@ def hold(
         if there is not None:
             _require_gone(path, there, tell, patience)
             _put_away(path, there)
+    _sweep(path, owner)
     stop = threading.Event()
     beats = threading.Thread(target=_beat, args=(path, owner, stop), daemon=True, name="tlx owner")
     beats.start()
+    held = Held(path, owner)
     try:
-        yield Held(path, owner)
+        yield held
+    except Exception:  # of whatever kind, where the folder is another's or gone that is why
+        held.require()
+        raise
     finally:
         stop.set()
         there = _read(path)
@@ -149,7 +160,7 @@ def _claimed(path: Path, owner: Owner) -> bool:
         new.write_text(text)
         try:
             os.link(new, path)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # `_sweep` of a new owner takes ours
             return False
         except OSError:  # a file system without links
             return _made(path, text)
@@ -221,6 +232,14 @@ def _put_away(path: Path, owner: Owner) -> None:
             with contextlib.suppress(FileExistsError):
                 os.link(aside, path)
         aside.unlink(missing_ok=True)
+
+
+def _sweep(path: Path, owner: Owner) -> None:
+    """Removes what killed processes have left that were claiming the folder."""
+    for other in path.parent.glob(f"{FILE}.*"):
+        there = _read(other)
+        if there is not None and there.token != owner.token:
+            other.unlink(missing_ok=True)
 
 
 def _beat(path: Path, owner: Owner, stop: threading.Event) -> None:

@@ -86,6 +86,7 @@ def keep_first(workdir: str | Path, last: int) -> None:
 
 def tidy(workdir: str | Path, *, scheduled: frozenset[int], keep_best: bool = True) -> None:
     """Keeps only the scheduled steps, the last and the best of a run that is done."""
+    _drop(workdir, [])  # what was left by a kill here
     there = select.steps(workdir)
     resumable = [path for step in there if (path := step_path(workdir, step) / "resume").is_dir()]
     if not resumable:
@@ -99,6 +100,7 @@ def tidy(workdir: str | Path, *, scheduled: frozenset[int], keep_best: bool = Tr
 
 def _drop(workdir: str | Path, steps: Sequence[int]) -> None:
     dropped = Path(workdir).absolute() / select.FOLDER / DROPPED
+    shutil.rmtree(dropped, ignore_errors=True)
     for step in steps:
         dropped.mkdir(exist_ok=True)
         step_path(workdir, step).rename(dropped / str(step))
@@ -213,15 +215,25 @@ class Writer:
     @contextlib.contextmanager
     def _system_errors(self) -> Iterator[None]:
         """Raises what the operating system refuses as an OSError with its place."""
+        folder = str(self._workdir / select.FOLDER)
         try:
             yield
+        except TimeoutError as error:  # orbax goes by the time of day
+            raise TimeoutError(
+                f"expected a checkpoint to be written to {folder} within minutes ({error}); the "
+                "disk stands still, or this machine's clock has jumped: give the command again, "
+                "which goes on from the checkpoint before"
+            ) from error
+        except OSError as error:
+            if error.errno is not None:  # else it says by itself what it means
+                error.filename = error.filename or folder
+            raise
         except ValueError as error:
             found = _SYSTEM_ERROR.search(str(error))
             if found is None:
                 raise
             code = int(found[1])
-            folder = self._workdir / select.FOLDER
-            raise OSError(code, os.strerror(code), str(folder)) from error
+            raise OSError(code, os.strerror(code), folder) from error
 
     def close(self) -> None:
         """Waits, and frees the threads."""
@@ -238,8 +250,13 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Closes the writer; what was saved before an error stays."""
-        self.close()
+        """Closes the writer; what was saved before an error stays.
+
+        With several processes a save is finished by all of them, one of which may be gone: after an
+        error it is not waited for.
+        """
+        if jax.process_count() == 1 or not isinstance(error, Exception):
+            self.close()
 
 
 def _delete(workdir: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 import tlx
@@ -58,10 +59,19 @@ REMEDIES = {
     errno.EACCES: "its permissions forbid it; name a place that you may write to",
     errno.EROFS: "name a place that can be written to",
     errno.ENOSPC: "free some space and give the command again, which then goes on",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) and give the command again",
     errno.EDQUOT: "free some space and give the command again, which then goes on",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 """What to do about an error of the operating system."""
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """As `main`, for a process that ends then: Ctrl-C while it does so is no traceback."""
+    try:
+        return main(argv)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if other:
         _parser().error(f"unknown arguments: {' '.join(other)}; see tlx {args.command} --help")
     processor.tune()
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs each file, and what it raises
+    for name in ("absl", "asyncio"):  # orbax logs each file, and what it raises
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         if getattr(args, "out", None) is not None and not args.out.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "no such folder", str(args.out.parent))
@@ -88,11 +99,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 141
-    except OSError as error:
-        print(f"tlx {args.command}: {_told(error)}", file=sys.stderr)
-        return 1
-    except (ValueError, ImportError, FloatingPointError) as error:
-        print(f"tlx {args.command}: {error}", file=sys.stderr)
+    except (OSError, ValueError, ImportError, FloatingPointError) as error:
+        told = _told(error) if isinstance(error, OSError) else error
+        print(f"tlx {args.command}: {told}", file=sys.stderr)
+        _leave()
         return 1
     except KeyboardInterrupt as error:
         where = getattr(error, "where", "")
@@ -100,7 +110,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"\nstopped{where and f' {where}'}; the same command goes on from here", file=sys.stderr
         )
         return 128 + getattr(error, "signum", signal.SIGINT)
+    except Exception:
+        _leave(traceback.format_exc())
+        raise
     return status
+
+
+def _leave(said: str = "") -> None:
+    """Ends a process that failed, if it is one of several of a run."""
+    if "jax" in sys.modules:  # else it is none
+        from tlx.train import distributed
+
+        distributed.leave(1, said)
 
 
 def _told(error: OSError) -> str:

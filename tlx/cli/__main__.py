@@ -2,7 +2,7 @@
 
 import sys
 
-from tlx.cli import main
+from tlx.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -13,7 +13,7 @@ What a record of each kind holds is in `tlx.records.results`; `make_record` and 
 from tlx.records.query import query, scan
 from tlx.records.results import KINDS, incomplete
 from tlx.records.schema import Record, canonical_json, digest, make_record, plain, record_digest
-from tlx.records.store import find, load, outdated, save, set_aside
+from tlx.records.store import find, load, outdated, save, set_aside, sweep
 
 __all__ = [
     "KINDS",
@@ -31,4 +31,5 @@ __all__ = [
     "save",
     "scan",
     "set_aside",
+    "sweep",
 ]

@@ -132,6 +132,12 @@ def outdated(
     return found
 
 
+def sweep(root: str | os.PathLike[str]) -> None:
+    """Removes the temporary files that killed writers have left, where nobody writes now."""
+    for path in Path(root).glob("*/.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def set_aside(path: Path) -> None:
     """Moves a record to where nothing reads it; its files stay as they are.
 
@@ -230,8 +236,10 @@ def _write(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk does not say where
+            error.filename = error.filename or str(path)
         raise
     if os.name == "posix":  # the rename is on disk once its folder is
         folder = os.open(path.parent, os.O_RDONLY)

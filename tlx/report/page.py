@@ -57,8 +57,13 @@ def replace(path: str | os.PathLike[str], text: str) -> Path:
     out = Path(path)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, out)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, out)
+    except OSError as error:  # a full disk does not say where
+        temporary.unlink(missing_ok=True)
+        error.filename = error.filename or str(out)
+        raise
     return out
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tlx import records
 from tlx.checkpoints import owner
 from tlx.report import page
 from tlx.studies import cluster, graph, marks, pool, resources
@@ -75,16 +76,18 @@ def run(
     trackers.require(log_to)
     if spec.pretrain.init_from is not None:
         initial.find_origin(spec.pretrain.init_from)  # before anything is written
-    files.claim(spec, workdir)
     tasks = files.tasks(spec, workdir, asks=distributed.is_primary(), log_to=log_to)
     with contextlib.ExitStack() as stack:
         stack.enter_context(stopping.raised())
         if distributed.is_primary():
             stack.enter_context(owner.hold(workdir, tell=logging.getLogger("tlx").warning))
+            files.claim(spec, workdir)
             cluster.require_idle(workdir)
             marks.forget_running(files.marks_of(workdir))
         shown = _shown(tasks, range(len(tasks)), workdir, progress)
         _do(_Chosen(spec, workdir, tuple(range(len(tasks))), tuple(log_to)), tasks, shown, workers)
+        if distributed.is_primary():
+            records.sweep(files.records_of(workdir))
     distributed.wait_for_all("study done")
     seconds = time.perf_counter() - started
     return StudyResult(files.page_of(workdir), files.records_of(workdir), seconds)
@@ -195,7 +198,8 @@ class _Chosen(NamedTuple):
 
     def work(self) -> pool.Work:
         """What does them, in a process of its own."""
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what orbax raises, the parent tells
+        for name in ("absl", "asyncio"):  # what orbax raises, the parent tells
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         return self.work_of(files.tasks(self.spec, self.workdir, log_to=self.log_to))
 
     def work_of(self, tasks: Sequence[Task]) -> pool.Work:

@@ -222,8 +222,8 @@ def submit(
     if spec.pretrain.init_from is not None:
         initial.find_origin(spec.pretrain.init_from)  # before anything is written
     workdir = workdir.absolute()
-    files.claim(spec, workdir)
     with owner.hold(workdir, tell=tell):
+        files.claim(spec, workdir)
         made = plan(spec, workdir, resources)
         record = cluster.read(workdir) or cluster.new_record(spec.name)
         cluster.write(workdir, record)  # before there are jobs of this name

@@ -1,7 +1,10 @@
 """Joining the processes of one run, where there are several."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Iterator, Mapping
 
 import jax
 from jax.experimental import multihost_utils
@@ -10,6 +13,17 @@ _COUNTS = {  # set by launchers for each process they start
     "slurm": "SLURM_STEP_NUM_TASKS",
     "openmpi": "OMPI_COMM_WORLD_SIZE",
 }
+
+
+_GONE = re.compile(r"Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|heartbeat|Connection (closed|reset)")
+"""What jax says when another process has ended."""
+
+_joined: list[str] = []
+"""What has connected this process with others."""
+
+
+class PeerError(ConnectionError):
+    """Another process of a run has ended; all of them are to be started again."""
 
 
 def detect(environ: Mapping[str, str]) -> str | None:
@@ -66,7 +80,42 @@ def initialize_if_cluster() -> str | None:
         )
     elif found:
         jax.distributed.initialize()
+    _joined.extend(filter(None, [found]))
     return found
+
+
+def leave(status: int, said: str = "") -> None:
+    """Ends this process, if it is one of several; to be called where it has failed.
+
+    At the usual end jax waits for all others, minutes long if one of them is dead or waits for
+    this one. When this one ends, so do they.
+
+    Args:
+      status: its exit status.
+      said: last, on standard error.
+    """
+    if _joined:
+        sys.stdout.flush()
+        print(said, end="", file=sys.stderr, flush=True)
+        os._exit(status)
+
+
+@contextlib.contextmanager
+def peers() -> Iterator[None]:
+    """What jax says when another process is gone is raised as a `PeerError` within this context.
+
+    Where the first process is gone jax ends the others itself, by SIGABRT, with words of its own.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not is_shared() or not _GONE.search(str(error)):
+            raise
+        said = str(error).splitlines()[0]
+        raise PeerError(
+            "expected all processes of the run to go on, but one has ended, or cannot be reached "
+            f"({said}); start all of them again: they go on from the last checkpoint"
+        ) from error
 
 
 def is_shared() -> bool:

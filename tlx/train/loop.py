@@ -69,6 +69,7 @@ def train(
         tracker that is not installed. Before any training.
       NonFiniteLossError: the loss became NaN or infinite; says at which step, and which
         checkpoint is the last good one, which stays.
+      tlx.train.distributed.PeerError: another process of a distributed run has ended.
       tlx.train.stopping.Stopped: SIGTERM or SIGINT asked to stop, to the main thread; the run was
         saved after the step it was at, in all processes the same. A KeyboardInterrupt.
 
@@ -82,10 +83,13 @@ def train(
     resuming.require_same(workdir, origin)
     done = workdir_lib.read_result(workdir)
     if done is not None:
+        if not (workdir / workdir_lib.CONFIG_FILE).exists():  # it was damaged, and deleted
+            workdir_lib.write_config(workdir, spec)
         _tidy(workdir, spec)
         return done
     job = job_lib.make_job(spec, workdir, mesh or sharding.make_mesh(), origin)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(distributed.peers())
         asked = stack.enter_context(stopping.noted())
         held = stack.enter_context(owner.hold(workdir)) if distributed.is_primary() else None
         result = _trained(job, start, held, asked)

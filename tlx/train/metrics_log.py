@@ -7,10 +7,11 @@ n-th update and the loss is that before it.
 The file contains no times, so a run that was stopped and continued leaves the same file.
 """
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -55,28 +56,30 @@ class MetricsLog:
 
     def __init__(self, workdir: str | Path, *, last_step: int) -> None:
         self.lines = read(workdir, last_step=last_step)
-        self._file = None
+        self._file, self._path = None, Path(workdir) / FILE
         if distributed.is_primary():
-            path = Path(workdir) / FILE
-            replace_text(path, "".join(_text(line) for line in self.lines))
-            self._file = path.open("a")
+            replace_text(self._path, "".join(_text(line) for line in self.lines))
+            self._file = self._path.open("a")
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Appends a line of finite numbers and str."""
         self.lines.append(dict(line))
         if self._file:
-            self._file.write(_text(line))
-            self._file.flush()
+            with _placed(self._path):
+                self._file.write(_text(line))
+                self._file.flush()
 
     def sync(self) -> None:
         """Waits until the lines are on disk."""
         if self._file:
-            os.fsync(self._file.fileno())
+            with _placed(self._path):
+                os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Closes the file."""
         if self._file:
-            self._file.close()
+            with _placed(self._path):  # what could not be written is tried once more
+                self._file.close()
 
     def __enter__(self) -> "MetricsLog":
         """The log."""
@@ -88,13 +91,30 @@ class MetricsLog:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a file completely or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    """Writes a file completely or not at all; of one writer at a time.
+
+    A kill may leave the file of the name that is the same for each, which the next one replaces.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with _placed(path), temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _placed(path: Path) -> Iterator[None]:
+    """What the system refuses is told with its place: a full disk does not say where."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def score(line: Line) -> float | None:

@@ -12,6 +12,8 @@ from tlx.train.spec import RunSpec, digest, without_places
 CONFIG_FILE = "config.json"
 RESULT_FILE = "result.json"
 
+_REWRITE = "delete {} and give the command again, which writes it anew"
+
 
 class RunResult(NamedTuple):
     """The result of a run.
@@ -105,11 +107,12 @@ def _read(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(
-            f"{path}: expected JSON, got a damaged file ({error}); delete {path.parent} to train "
-            "anew"
+            f"{path}: expected JSON, got a damaged file ({error}); {_REWRITE.format(path)}"
         ) from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a JSON object, got another value; delete {path.parent}")
+        raise ValueError(
+            f"{path}: expected a JSON object, got another value; {_REWRITE.format(path)}"
+        )
     return values
 
 
