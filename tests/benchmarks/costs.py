@@ -305,7 +305,7 @@ def main() -> None:
         prog="python -m tests.benchmarks.costs",
         description="What analyses cost on 8 to 4,096 devices, by formulas: the tables of "
         "docs/guides/scale.md. With --check the formulas beside programs that are compiled for "
-        "1 to 8 simulated devices and not run, which takes about an hour on two cores.",
+        "1 to 8 simulated devices and not run, some of which take minutes.",
     )
     parser.add_argument("--check", nargs="*", metavar="NET", help="all networks, or these")
     given = parser.parse_args()
