@@ -262,7 +262,7 @@ def _grid(alphas: Any, sigmas: Any, num_draws: int) -> tuple[np.ndarray, np.ndar
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _noise(
-    key: Array, params: Params, still: frozenset[str], places: tuple[NamedSharding, ...]
+    key: Array, params: Params, still: frozenset[str], places: tuple[NamedSharding, ...] = ()
 ) -> Params:
     drawn = paths.standard_normal(key, params)
     drawn = tree.map_named(lambda name, x: jnp.zeros_like(x) if name in still else x, drawn)
