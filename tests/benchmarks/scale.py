@@ -7,6 +7,8 @@ Names as arguments choose; without any all are measured.
   waits for, for a study of at least 1,000 runs, nothing of which is done; the median of five.
   Beside it the processor's time, where others share the cores, and the seconds of a new process
   that does so once, imports included.
+- `devices_2_over_1_step`, which `tests.benchmarks.scaling` measures, and `checkpoint_share_of_step`
+  and `goodput_under_kills`, which `tests.benchmarks.goodput` does; the last takes six minutes.
 """
 
 import argparse
@@ -72,7 +74,36 @@ def plan_of_1000_runs_seconds() -> dict[str, Any]:
     }
 
 
-FIGURES: tuple[Callable[[], dict[str, Any]], ...] = (plan_of_1000_runs_seconds,)
+def printed_by(module: str, *arguments: str) -> dict[str, Any]:
+    """The figure that another benchmark prints, from a process of its own."""
+    command = [sys.executable, "-m", f"tests.benchmarks.{module}", *arguments]
+    text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, Any] = json.loads(text.splitlines()[-1])
+    del found["name"]
+    return found
+
+
+def devices_2_over_1_step() -> dict[str, Any]:
+    """See `tests.benchmarks.scaling`."""
+    return printed_by("scaling", "devices_2_over_1_step")
+
+
+def checkpoint_share_of_step() -> dict[str, Any]:
+    """See `tests.benchmarks.goodput`."""
+    return printed_by("goodput", "--only", "checkpoint_share_of_step")
+
+
+def goodput_under_kills() -> dict[str, Any]:
+    """See `tests.benchmarks.goodput`; the share that is lost."""
+    return printed_by("goodput", "--only", "goodput_under_kills")
+
+
+FIGURES: tuple[Callable[[], dict[str, Any]], ...] = (
+    plan_of_1000_runs_seconds,
+    devices_2_over_1_step,
+    checkpoint_share_of_step,
+    goodput_under_kills,
+)
 
 
 def main() -> None:
