@@ -65,7 +65,7 @@ MUTATIONS = (
       "core/test_evaluate_paths.py"),
     M("core/sweeps.py", "states[i][j] = new if old is None else _merged(metric, of, old, new)",
       "states[i][j] = new", "core/test_sweeps.py"),
-    M("core/sharding.py", "is_split = contracts.num_rows(batch[\"inputs\"]) % parts == 0",
+    M("core/sharding.py", "is_split = contracts.num_rows(batch[\"inputs\"]) % row_parts(mesh) == 0",
       "is_split = True", "core/test_sharding.py"),
     M("core/sharding.py", "if parts == 1 or not fitting or np.prod(shape) < SMALL:",
       "if True:", "core/test_sharding.py"),

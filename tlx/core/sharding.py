@@ -8,6 +8,7 @@ on a mesh of one's own, stay as they are.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -157,6 +158,11 @@ def row_axes(mesh: Mesh) -> tuple[str, ...]:
     return tuple(name for name in ("data", "model") if name in _automatic(mesh))
 
 
+def row_parts(mesh: Mesh) -> int:
+    """The parts into which rows of batches are split."""
+    return math.prod(mesh.shape[name] for name in row_axes(mesh))
+
+
 def place_rows(batch: Batch, mesh: Mesh | None) -> dict[str, Any]:
     """A batch whose rows are split over the mesh, if its devices divide them; else whole on each.
 
@@ -165,8 +171,7 @@ def place_rows(batch: Batch, mesh: Mesh | None) -> dict[str, Any]:
     """
     if mesh is None:
         return dict(batch)
-    parts = int(np.prod([mesh.shape[name] for name in row_axes(mesh)]))
-    is_split = contracts.num_rows(batch["inputs"]) % parts == 0
+    is_split = contracts.num_rows(batch["inputs"]) % row_parts(mesh) == 0
 
     def placed(leaf: Any) -> Any:
         if isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1:
@@ -230,9 +235,7 @@ def shard_batch(batch: Batch, mesh: Mesh) -> dict[str, Any]:
     Raises:
       ValueError: if the devices do not divide the rows.
     """
-    axes = row_axes(mesh)
-    parts = int(np.prod([mesh.shape[name] for name in axes]))
-    split = NamedSharding(mesh, PartitionSpec(axes))
+    parts, split = row_parts(mesh), NamedSharding(mesh, PartitionSpec(row_axes(mesh)))
     rows = contracts.num_rows(batch["inputs"]) * jax.process_count()
     if rows % parts:
         raise ValueError(

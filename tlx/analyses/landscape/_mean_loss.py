@@ -130,8 +130,8 @@ def make(
     mesh = sharding.mesh_of(params)
     batches, count = _read(stream, functools.partial(check, params), mesh)
     leaves = _moving(chosen, params)
-    places = () if mesh is None else tuple(leaf.sharding for leaf in leaves)
-    return MeanLoss(Static(apply_fn, loss, chosen, places), params, leaves, batches, count)
+    static = Static(apply_fn, loss, chosen, sharding.places(leaves))
+    return MeanLoss(static, params, leaves, batches, count)
 
 
 def sum_of_losses(static: Static, outputs: Any, batch: Batch) -> Float[Array, ""]:
@@ -159,9 +159,7 @@ def write(chosen: tuple[bool, ...], params: Params, moving: list[Array]) -> Para
 
 def placed(static: Static, leaves: list[Array]) -> list[Array]:
     """Derivatives in the chosen leaves, split as these are; within compiled code."""
-    if not static.places:
-        return leaves
-    return [jax.lax.with_sharding_constraint(*x) for x in zip(leaves, static.places, strict=True)]
+    return sharding.at_places(leaves, static.places)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -222,10 +222,10 @@ def _by_columns(rows: Array, mesh: Mesh | None) -> Array:
     For its Gram matrix a device then receives its share of the columns and a sum of B·B numbers;
     with rows of its own it would receive all features of all layers.
     """
-    axes = sharding.row_axes(mesh) if mesh is not None else ()
-    parts = math.prod(sharding.size(mesh, axis) for axis in axes)
-    if parts == 1 or any(size % parts for size in rows.shape):
+    parts = 1 if mesh is None else sharding.row_parts(mesh)
+    if mesh is None or parts == 1 or any(size % parts for size in rows.shape):
         return rows
+    axes = sharding.row_axes(mesh)
     rows = sharding.constrain(rows, mesh, PartitionSpec(axes))  # else XLA gathers them to cut them
     return sharding.constrain(rows, mesh, PartitionSpec(None, axes))
 
