@@ -5,11 +5,12 @@ Prints a line of JSON for each: its name, the value, the aim, and what it was me
 - `watching_over_step`: the processor time of steps that are watched over that of the same steps
   unwatched, in turns in one process; and the microseconds of a watched step that computes nothing.
 - `checkpoint_share_of_step`: the share of training in which it stands still to save, every 100
-  steps.
+  steps; not the wait for the last checkpoint at the end, which is printed beside it, as is what
+  all of training takes over training that saves nothing: writing goes on behind the steps.
 - `goodput_under_kills`: the share of the time since the first start that is not in steps which were
   kept, of a run that is killed (SIGKILL) a minute after each start and started again at once.
 
-The first two take a minute each, the last one a minute a kill.
+The first two take a minute or two each, the last one a minute a kill.
 """
 
 import argparse
@@ -120,23 +121,47 @@ def _processor_seconds(call: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def checkpoint_share_of_step(name: str = CONFIG, *, saves: int = 10) -> dict[str, Any]:
+def checkpoint_share_of_step(
+    name: str = CONFIG, *, saves: int = 20, turns: int = 4
+) -> dict[str, Any]:
     """The share of training that saving takes, in the steps after the first two checkpoints."""
-    spec = config.build(RunSpec, config.load(name, _overrides(EVERY * (saves + 2))))
-    with tempfile.TemporaryDirectory() as folder:
-        train(spec, folder)
-        lines = telemetry.read(folder)[4:]  # the start, and the first saves, which are slower
-    found = telemetry.spent(lines)
-    steps = sum(line["steps"] for line in lines)
+    words = _overrides(EVERY * (saves + 2))
+    specs = [
+        config.build(RunSpec, config.load(name, [*words, f"checkpoint.resume_every={every}"]))
+        for every in (EVERY, 0)
+    ]
+    saved, over_unsaved, ends = list[telemetry.Line](), [], []
+    for turn in range(turns):
+        order = (0, 1) if turn % 2 else (1, 0)
+        found = {number: _lines(specs[number]) for number in order}
+        saved += [line for line in found[0][:-1] if line["from_step"] >= 2 * EVERY]
+        ends.append(found[0][-1]["checkpoint_seconds"])
+        over_unsaved.append(_seconds(found[0][:-1]) / _seconds(found[1][:-1]))
+    steps = sum(line["steps"] for line in saved)
+    stopped = sum(line["checkpoint_seconds"] for line in saved)
     return {
         "name": "checkpoint_share_of_step",
-        "value": round(found.checkpoint / (found.steps + found.data + found.checkpoint), 4),
+        "value": round(stopped / _seconds(saved), 4),
         "aim": 0.02,
         "every": EVERY,
-        "seconds_per_step": round(found.steps / steps, 5),
-        "seconds_per_save": round(found.checkpoint * EVERY / steps, 5),
-        **_where(spec),
+        "seconds_per_step": round(sum(line["step_seconds"] for line in saved) / steps, 5),
+        "seconds_per_save": round(stopped * EVERY / steps, 5),
+        "seconds_at_the_end": round(statistics.median(ends), 4),
+        "time_over_unsaved": sorted(round(ratio, 3) for ratio in over_unsaved),
+        **_where(specs[0]),
     }
+
+
+def _lines(spec: RunSpec) -> list[telemetry.Line]:
+    """Of the telemetry of a run, but for its start; the last one is that of the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        train(spec, folder)
+        return telemetry.read(folder)[1:]
+
+
+def _seconds(lines: list[telemetry.Line]) -> float:
+    """In training, and in which it stood still to save."""
+    return sum(line["training_seconds"] + line["checkpoint_seconds"] for line in lines)
 
 
 def goodput_under_kills(
@@ -149,8 +174,7 @@ def goodput_under_kills(
         workdir = Path(folder) / "run"
         command = [sys.executable, "-m", "tlx.cli", "train", f"--config={name}"]
         command += [f"--workdir={workdir}", *(f"--config.{word}" for word in words)]
-        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "programs")}
-        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        environment = {**os.environ, "XDG_CACHE_HOME": folder}  # nothing is compiled before
         for _ in range(kills):
             started = subprocess.Popen(
                 command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

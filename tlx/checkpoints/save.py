@@ -10,13 +10,14 @@ import contextlib
 import os
 import re
 import shutil
-import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationContext, PreservationPolicy
 
@@ -139,9 +140,9 @@ class Writer:
                 preservation_policy=policy,
             ),
         )
-
-        self._deleting = threading.Thread()
-        self._deleting.start()
+        # what is done while the run goes on: orbax's own part of a save, and deleting
+        self._behind = futures.ThreadPoolExecutor(1, "checkpoints")
+        self._jobs: list[futures.Future[None]] = []
 
     @property
     def last(self) -> int | None:
@@ -157,6 +158,9 @@ class Writer:
         resume: Any = None,
     ) -> None:
         """Saves a step, unless it exists; done when the arrays are copied.
+
+        All else is done while the run goes on. Of several processes each hands its part to orbax
+        before this returns, since they do it together, in one order with what else they do.
 
         Args:
           step: above all steps saved before.
@@ -175,22 +179,32 @@ class Writer:
             return
         if self.last is not None and step < self.last:
             raise ValueError(f"expected a step above {self.last}, the newest saved, got {step}")
-        items, layout, digests = {}, {}, {}
-        for item, values in (("weights", variables), ("resume", resume)):
-            if values is None:
-                continue
-            leaves = packing.to_host(values)
+        found = {
+            item: packing.to_host(values)
+            for item, values in (("weights", variables), ("resume", resume))
+            if values is not None
+        }
+        for leaves in found.values():
             _require_finite(leaves, step)
-            arrays, layout[item] = packing.pack(leaves)
-            digests[item] = packing.digest(leaves)
-            items[item] = ocp.args.PyTreeSave(arrays)
         self._settle()
         self._scores[step] = origin["score"]
+        if jax.process_count() == 1:
+            self._jobs.append(self._behind.submit(self._write, step, origin, found))
+        else:
+            self._write(step, origin, found)
+
+    def _write(
+        self, step: int, origin: provenance.Origin, found: Mapping[str, dict[str, np.ndarray]]
+    ) -> None:
+        """Has orbax write the leaves of each item."""
+        items, layout = {}, {}
+        for item, leaves in found.items():
+            arrays, layout[item] = packing.pack(leaves)
+            items[item] = ocp.args.PyTreeSave(arrays)
+        digests = {item: packing.digest(leaves) for item, leaves in found.items()}
         own = {**origin, "weights": digests["weights"]}
-        meta = ocp.args.JsonSave(
-            packing.signed({"origin": own, "layout": layout, "digests": digests})
-        )
-        args = ocp.args.Composite(**items, meta=meta)
+        meta = packing.signed({"origin": own, "layout": layout, "digests": digests})
+        args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(meta))
         with self._system_errors():
             saved = self._manager.save(step, args=args, force=True)
         if not saved:
@@ -199,18 +213,23 @@ class Writer:
     def wait(self) -> None:
         """Waits until the last save is on disk, and what is not needed any more is deleted."""
         self._settle()
-        self._deleting.join()
+        self._finish_jobs()
         if jax.process_index() == 0:
             shutil.rmtree(self._workdir / select.FOLDER / DROPPED, ignore_errors=True)
 
     def _settle(self) -> None:
-        """Waits until the last save is on disk; a thread deletes what is not needed any more."""
-        self._deleting.join()
+        """Waits until the last save is on disk; then what is not needed any more is deleted."""
+        self._finish_jobs()
         with self._system_errors():
             self._manager.wait_until_finished()
         if jax.process_index() == 0:
-            self._deleting = threading.Thread(target=_delete, args=(self._workdir,), daemon=True)
-            self._deleting.start()
+            self._jobs.append(self._behind.submit(_delete, self._workdir))
+
+    def _finish_jobs(self) -> None:
+        """Waits for what is done behind the run, and raises what it raised, once."""
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            job.result()
 
     @contextlib.contextmanager
     def _system_errors(self) -> Iterator[None]:
@@ -237,7 +256,10 @@ class Writer:
 
     def close(self) -> None:
         """Waits, and frees the threads."""
-        self.wait()
+        try:
+            self.wait()
+        finally:
+            self._behind.shutdown()
         self._manager.close()
 
     def __enter__(self) -> "Writer":
