@@ -372,7 +372,7 @@ def test_classes_of_other_splits_are_content(tmp_path):
     assert json.loads(json.dumps(after)) == after
 
 
-def test_no_more_folders_are_remembered_than_said(tmp_path, monkeypatch):
+def test_no_more_folders_are_remembered_than_said(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(identity, "MOST_FOLDERS", 3)
     monkeypatch.setattr(identity, "RACY_NS", 0)
     for number in range(6):
@@ -381,4 +381,4 @@ def test_no_more_folders_are_remembered_than_said(tmp_path, monkeypatch):
         (folder / "a").write_bytes(b"a")
         os.utime(folder / "a", (1, 1))
         identity.of_files(folder, ["a"])
-    assert len(list(identity.cache_folder().glob("*.1"))) == 3
+    assert len(list(cache.glob("*.1"))) == 3

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tlx.core import processor
 from tlx.studies import resources
 
 MEMINFO = "MemTotal:       24000000 kB\nMemFree:  100 kB\nMemAvailable:   8000000 kB\n"
@@ -69,38 +68,8 @@ def test_one_thread_is_what_xla_has():
     assert found.stdout == "1\n"
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
+def test_what_is_compiled_is_kept_for_the_next_process(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    return tmp_path / "tlx" / "programs"
-
-
-def test_programs_are_kept_in_a_folder_of_the_users_own(cache):
-    assert resources.environment()["JAX_COMPILATION_CACHE_DIR"] == str(cache)
-    assert cache.stat().st_mode & 0o777 == 0o700
-    cache.chmod(0o777)  # whoever may write there may have code run
-    resources.environment()
-    assert cache.stat().st_mode & 0o777 == 0o700
-
-
-def test_a_folder_of_somebody_else_is_not_used(cache, monkeypatch):
-    resources.environment()
-    monkeypatch.setattr(os, "getuid", lambda: cache.stat().st_uid + 1)
-    assert resources.environment() == processor.environment() | resources.ONE_THREAD
-
-
-def test_the_users_own_place_is_left(cache, monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-    assert resources.environment() == processor.environment() | resources.ONE_THREAD
-    assert not cache.exists()
-
-
-def test_the_oldest_programs_go_first(cache, monkeypatch):
-    resources.environment()
-    for i, name in enumerate("cab"):
-        (cache / name).write_bytes(bytes(10))
-        os.utime(cache / name, (i, i))
-    monkeypatch.setattr(resources, "CACHE_BYTES", 20)
-    resources.environment()
-    assert sorted(path.name for path in cache.iterdir()) == ["a", "b"]
+    folder = Path(resources.environment()["JAX_COMPILATION_CACHE_DIR"])
+    assert folder.parent == tmp_path / "tlx" / "programs"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.cli import _commands
+from tlx.core import cache
 
 
 def add(commands: Any) -> None:
@@ -141,6 +142,8 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
     the queue; with --plan it says which jobs it would submit, and what they cost:
       --on=slurm --slurm=partition=gpu,gpus=1,cpus=8,mem=32G,time=2:00:00
     """
+    if args.on == "here" and not args.plan:
+        cache.keep_programs()
     from tlx import config
     from tlx.report import summary
     from tlx.studies import progress, resources, runner
@@ -220,6 +223,7 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
       tlx train --config=configs/mini.py:scratch --workdir=runs/scratch --log-to=tensorboard
       tlx train --config=configs/mini.py:scratch --workdir=runs/traced --trace=50:5
     """
+    cache.keep_programs()
     from tlx import config
     from tlx.studies import runner
     from tlx.train import distributed, telemetry, tracing

@@ -24,6 +24,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tlx.core import cache
+
 ABSENT = "absent"
 """The digest of a file that does not exist or cannot be read."""
 
@@ -135,30 +137,8 @@ def _is_racy(of: os.stat_result, now: int) -> bool:
     return of.st_ctime_ns > now - RACY_NS or abs(now - of.st_mtime_ns) < RACY_NS
 
 
-def cache_folder(name: str = "files") -> Path | None:
-    """A folder in the user's cache, private to the user; None if there can be none.
-
-    Args:
-      name: of the folder: "files", where digests are, or another.
-    """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-        folder = root / "tlx" / name
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-        own = getattr(os, "getuid", lambda: found.st_uid)()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != own:
-            return None
-        if found.st_mode & 0o077:
-            folder.chmod(0o700)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
-        return None
-    return folder
-
-
 def _place(root: str) -> Path | None:
-    folder = cache_folder()
+    folder = cache.folder("files")
     name = hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
     return None if folder is None else folder / f"{name}.{_FORMAT}"
 

@@ -1,14 +1,12 @@
 """How many processes a study has room for on this machine, and what they share."""
 
-import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 
-from tlx.core import processor
-from tlx.data import identity
+from tlx.core import cache, processor
 from tlx.train import distributed
 
 MOST_WORKERS = 16
@@ -30,45 +28,13 @@ not depend on the number of cores. And two processes of one thread each are fast
 study of nine runs took 204 s against 230 on two cores, 279 in one process.
 """
 
-CACHE_BYTES = 2 * 2**30
-"""Compiled programs that are kept; above, those that were written longest ago go first."""
-
-
 def environment() -> dict[str, str]:
     """What the processes of a study have besides the environment of the one that starts them.
 
     What the processor asks for, `ONE_THREAD`, and a place where JAX keeps what it has compiled, so
-    that no process compiles what another one has, today or before: a folder of the user's cache,
-    which nobody else may write to, since what is found there is executed. Where
-    JAX_COMPILATION_CACHE_DIR is set, that is the place (empty: none).
+    that no process compiles what another one has, today or before (`tlx.core.cache.programs`).
     """
-    found = processor.environment() | dict(ONE_THREAD)
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return found
-    folder = identity.cache_folder("programs")
-    if folder is None:
-        return found
-    _prune(folder, CACHE_BYTES)
-    return found | {
-        "JAX_COMPILATION_CACHE_DIR": str(folder),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-    }
-
-
-def _prune(folder: Path, most_bytes: int) -> None:
-    """Deletes the files that were written longest ago, until the rest has so many bytes."""
-    found = []
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):  # another process has deleted it
-            stat = path.stat()
-            found.append((stat.st_mtime, stat.st_size, path))
-    left = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
-        if left <= most_bytes:
-            break
-        path.unlink(missing_ok=True)
-        left -= size
+    return processor.environment() | dict(ONE_THREAD) | cache.programs()
 
 
 def workers() -> int | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tlx.checkpoints import owner
-from tlx.core import checks, processor
+from tlx.core import cache, checks, processor
 from tlx.report.words.table import Table
 from tlx.studies import cluster, graph, jobs, marks, runner
 from tlx.studies import workdir as files
@@ -325,6 +325,7 @@ class Job:
     def __call__(self) -> None:
         """Does the parts that are not done; when time is short, saves and is put into the queue."""
         processor.tune()
+        cache.keep_programs()
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs each file
         requeue = signal.getsignal(signal.SIGUSR2)  # submitit's: counts, puts it back, exits
         is_short = list[bool]()
