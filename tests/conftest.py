@@ -30,7 +30,9 @@ os.environ["TLX_FASHION_MNIST"] = os.environ["TFDS_DATA_DIR"] = "/nonexistent"
 # digests of the files that tests make are not for the user's cache
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tlx-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
-jax.config.update("jax_enable_compilation_cache", False)  # of this process: no order decides
+# Nor is what this process compiles, so that no order of tests decides what it finds.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    jax.config.update("jax_enable_compilation_cache", False)
 
 # A shell that starts this in the background has it ignore Ctrl-C, which tests send to themselves.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -1,5 +1,7 @@
+import errno
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,39 @@ def test_a_save_does_not_see_later_changes(tmp_path: Path) -> None:
         small += 1
     for found in jax.tree.leaves(checkpoints.restore(tmp_path)):
         assert not found.any()
+
+
+def test_a_save_is_written_behind_what_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed, digest = threading.Event(), packing.digest
+
+    def held(leaves: Any) -> str:
+        assert followed.wait(10)
+        return digest(leaves)
+
+    monkeypatch.setattr(packing, "digest", held)
+    with checkpoints.Writer(tmp_path, scheduled=frozenset()) as writer:
+        writer.save(0, variables(0), origin=ORIGIN)
+        assert checkpoints.steps(tmp_path) == ()
+        followed.set()
+    assert checkpoints.steps(tmp_path) == (0,)
+
+
+def test_what_fails_behind_is_raised_once_by_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(leaves: Any) -> str:
+        raise OSError(errno.ENOSPC, "full")
+
+    with checkpoints.Writer(tmp_path, scheduled=frozenset()) as writer:
+        with monkeypatch.context() as patch:
+            patch.setattr(packing, "digest", full)
+            writer.save(0, variables(0), origin=ORIGIN)
+            with pytest.raises(OSError, match="full"):
+                writer.save(1, variables(1), origin=ORIGIN)
+        writer.wait()
+    assert checkpoints.steps(tmp_path) == ()
 
 
 def test_errors_name_what_is_there(tmp_path: Path) -> None:
