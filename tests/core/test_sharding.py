@@ -50,8 +50,13 @@ def test_a_mesh_has_three_axes_of_automatic_type(points, model, data):
 
 @pytest.mark.parametrize(("points", "model"), [(3, 1), (0, 1), (4, 2)])
 def test_a_mesh_that_the_devices_do_not_fill(points, model):
-    with pytest.raises(ValueError, match=rf"divides 4 devices, got {points} and {model}"):
+    with pytest.raises(ValueError, match=rf"got 4 devices, {points} and {model}"):
         sharding.make_mesh(points=points, model=model)
+
+
+def test_a_mesh_needs_devices():
+    with pytest.raises(ValueError, match="got 0 devices"):
+        sharding.make_mesh([])
 
 
 def test_leaves_are_split_along_their_longest_axis_that_can_be():
@@ -63,6 +68,7 @@ def test_leaves_are_split_along_their_longest_axis_that_can_be():
         "prime": np.zeros((4099, 3)),
         "bias": np.zeros(64),
         "key": jax.random.key(0),
+        "scalar": 1.0,
     }
     placed = sharding.place(params, mesh)
     specs = {name: leaf.sharding.spec for name, leaf in placed.items()}
@@ -74,6 +80,7 @@ def test_leaves_are_split_along_their_longest_axis_that_can_be():
         "prime": whole,
         "bias": whole,
         "key": whole,
+        "scalar": whole,
     }
     assert placed["kernel"].addressable_data(0).shape == (3, 3, 32, 16)
     assert all(leaf.is_fully_replicated for leaf in sharding.replicate(params, mesh).values())

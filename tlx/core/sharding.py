@@ -44,13 +44,13 @@ def make_mesh(
       model: devices over which each leaf of the parameters is split; `data` has the rest.
 
     Raises:
-      ValueError: if points times model does not divide the number of devices.
+      ValueError: if there are no devices, or points times model does not divide their number.
     """
     devices = jax.devices() if devices is None else list(devices)
-    if min(points, model) < 1 or len(devices) % (points * model):
+    if not devices or min(points, model) < 1 or len(devices) % (points * model):
         raise ValueError(
-            f"expected points and model of at least 1 whose product divides {len(devices)} "
-            f"devices, got {points} and {model}"
+            f"expected devices, and points and model of at least 1 whose product divides their "
+            f"number, got {len(devices)} devices, {points} and {model}"
         )
     shape = (len(devices) // (points * model), points, model)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
@@ -87,7 +87,7 @@ def place(tree: T, mesh: Mesh, rule: Rule = largest_axis) -> T:
     >>> placed["kernel"].sharding.spec[-1]
     'model'
     """
-    return jax.tree.map(lambda leaf: put(leaf, NamedSharding(mesh, rule(leaf.shape, mesh))), tree)
+    return jax.tree.map(lambda x: put(x, NamedSharding(mesh, rule(np.shape(x), mesh))), tree)
 
 
 def replicate(tree: T, mesh: Mesh) -> T:
@@ -102,7 +102,7 @@ def put(leaf: Any, where: NamedSharding) -> jax.Array:
     is_global = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
     if is_global or where.is_fully_addressable:
         return jax.device_put(leaf, where)
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = put(jax.random.key_data(leaf), where)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     value = np.asarray(leaf)

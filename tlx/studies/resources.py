@@ -28,6 +28,7 @@ not depend on the number of cores. And two processes of one thread each are fast
 study of nine runs took 204 s against 230 on two cores, 279 in one process.
 """
 
+
 def environment() -> dict[str, str]:
     """What the processes of a study have besides the environment of the one that starts them.
 
