@@ -3,10 +3,15 @@
 import os
 import signal
 import threading
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
-from tlx.train import stopping
+from tests.train import tiny
+from tlx import checkpoints
+from tlx.train import stopping, workdir
+from tlx.train.loop import train
 
 
 def kill(signum: int) -> None:
@@ -75,3 +80,20 @@ def test_another_thread_is_left_alone() -> None:
     thread.start()
     thread.join()
     assert found == [None, signal.getsignal(signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("at", [6, 12])
+def test_a_run_is_saved_where_it_stops_and_done_where_that_is_its_end(
+    at: int, tmp_path: Path
+) -> None:
+    spec = tiny.make_spec(checkpoint={"rule": "none", "keep_best": False})
+
+    def progress(step: int, num_steps: int, numbers: Mapping[str, float]) -> None:
+        if step == at:
+            kill(signal.SIGTERM)
+
+    with pytest.raises(stopping.Stopped):
+        train(spec, tmp_path, progress=progress)
+    # the signal comes with the progress that is shown before the next step
+    assert at <= checkpoints.steps(tmp_path)[-1] <= at + 1
+    assert (workdir.read_result(tmp_path) is not None) == (at == spec.num_steps)
