@@ -16,9 +16,11 @@ from tlx.train.step import StepInputs
 ROW = 8 * 8  # numbers in an image
 
 
-def compiled_step(workdir: Path, mesh: jax.sharding.Mesh, batch_size: int) -> tuple[object, int]:
+def compiled_step(
+    workdir: Path, mesh: jax.sharding.Mesh, batch_size: int, accumulate: int = 1
+) -> tuple[object, int]:
     """The program, and the number of weights."""
-    spec = make_spec(data={"batch_size": batch_size})
+    spec = make_spec(data={"batch_size": batch_size}, accumulate=accumulate)
     job = job_lib.make_job(spec, workdir, mesh, resuming.origin_of(spec))
     state = job_lib.new_state(job)
     hyper = sharding.replicate(optim.hyper_of(spec.optim), mesh)
@@ -27,11 +29,12 @@ def compiled_step(workdir: Path, mesh: jax.sharding.Mesh, batch_size: int) -> tu
     return lowered.compile(), sum(x.size for x in jax.tree.leaves(state.params))
 
 
-@pytest.mark.parametrize("batch_size", [64, 256])
+# the parts of an accumulated batch are a loop, whose body the text has once
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(64, 1), (256, 1), (256, 4)])
 def test_one_all_reduce_of_the_gradients_and_none_of_activations(
-    batch_size: int, tmp_path: Path
+    batch_size: int, accumulate: int, tmp_path: Path
 ) -> None:
-    step, num_weights = compiled_step(tmp_path, sharding.make_mesh(), batch_size)
+    step, num_weights = compiled_step(tmp_path, sharding.make_mesh(), batch_size, accumulate)
     found = compiled.collectives(step)
     gradients = [one for one in found if sum(one.sizes) >= num_weights]
     assert [one.kind for one in gradients] == ["all-reduce"]
