@@ -380,6 +380,20 @@ def test_how_it_is_with_jobs(fake, done, workdir, capsys):
     assert {item["state"] for item in items} == {"done"}
 
 
+def test_what_another_job_was_at_is_not_running(fake, done, workdir):
+    submit(workdir)
+    marks.Marks(workdir / "parts", job="99").begun(P)  # whose node has failed
+    fake.now("100", "RUNNING")
+    assert status.of(workdir).items[P].state == "waiting"
+
+
+def test_a_job_that_can_never_begin_is_in_nobodys_way(fake, done, workdir):
+    submit(workdir)
+    for job in fake.jobs():
+        fake.now(job, "PENDING", cluster.NEVER)
+    cluster.require_idle(workdir)
+
+
 def test_the_plan_of_jobs_is_a_table(fake, done, workdir):
     made = slurm.plan(STUDY, workdir, GIVEN)
     lines = made.text().splitlines()
