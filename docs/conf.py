@@ -208,7 +208,7 @@ def tree_of(app: Sphinx, page: str, depth: int) -> list[str]:
     """A line for a page and for each one below it."""
     name = app.env.titles[page].astext()
     first = next(iter(app.env.get_doctree(page).findall(is_prose)), None)
-    about = f": {' '.join(first.astext().split())[:300]}" if first is not None else ""
+    about = f": {beginning(first.astext())}" if first is not None else ""
     lines = [f"{'  ' * depth}- [{name}]({page}.html){about}"]
     for below in app.env.toctree_includes.get(page, ()):
         lines += tree_of(app, below, depth + 1)
@@ -216,8 +216,20 @@ def tree_of(app: Sphinx, page: str, depth: int) -> list[str]:
 
 
 def is_prose(node: nodes.Node) -> bool:
-    """Whether it says more than a name."""
-    return isinstance(node, nodes.paragraph) and len(node.astext()) > 60
+    """Whether it says more than a name, from the beginning of a sentence on."""
+    text = node.astext() if isinstance(node, nodes.paragraph) else ""
+    return len(text) > 60 and text[0].isupper() and not text.startswith("Open in Colab")
+
+
+def beginning(text: str) -> str:
+    """Whole sentences of up to 300 characters, or the first one."""
+    sentences = re.split(r"(?<=[.:?]) (?=[A-Z])", " ".join(text.split()))
+    found = sentences[0]
+    for sentence in sentences[1:]:
+        if len(found) + len(sentence) >= 300:
+            break
+        found += f" {sentence}"
+    return found
 
 
 SECTION = re.compile(r"(Numerics|Cost|Memory|References|Interpretation): (\S.*)")
