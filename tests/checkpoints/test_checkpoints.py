@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlx import checkpoints
-from tlx.checkpoints import packing, select
+from tlx.checkpoints import owner, packing, select
 
 ORIGIN = checkpoints.make_origin("run", "P", "d" * 64, None)
 
@@ -157,20 +157,97 @@ def test_a_save_is_written_behind_what_follows(
     assert checkpoints.steps(tmp_path) == (0,)
 
 
-def test_what_fails_behind_is_raised_once_by_the_next_call(
+def full(leaves: Any) -> str:
+    """In place of what is done while a step is written."""
+    raise OSError(errno.ENOSPC, "full")
+
+
+def test_what_fails_behind_is_raised_once_and_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(leaves: Any) -> str:
-        raise OSError(errno.ENOSPC, "full")
-
-    with checkpoints.Writer(tmp_path, scheduled=frozenset()) as writer:
+    with checkpoints.Writer(tmp_path, scheduled=frozenset({0})) as writer:
+        writer.save(0, variables(0), origin=ORIGIN)
+        writer.wait()
         with monkeypatch.context() as patch:
             patch.setattr(packing, "digest", full)
-            writer.save(0, variables(0), origin=ORIGIN)
+            writer.save(1, variables(1), origin=ORIGIN)
             with pytest.raises(OSError, match="full"):
-                writer.save(1, variables(1), origin=ORIGIN)
+                writer.save(2, variables(2), origin=ORIGIN)
+        assert writer.last == 0
         writer.wait()
-    assert checkpoints.steps(tmp_path) == ()
+        writer.save(1, variables(1), origin=ORIGIN)  # now there is room
+    assert checkpoints.steps(tmp_path) == (0, 1)
+
+
+def test_what_fails_behind_is_seen_by_a_check_without_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "digest", full)
+    with checkpoints.Writer(tmp_path, scheduled=frozenset()) as writer:
+        writer.check()
+        writer.save(0, variables(0), origin=ORIGIN)
+
+        def until_it_has_failed() -> None:
+            while True:
+                writer.check()
+
+        with pytest.raises(OSError, match="full"):
+            until_it_has_failed()
+        writer.check()
+
+
+def test_the_error_of_a_run_is_not_hidden_by_that_of_its_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "digest", full)
+    writer = checkpoints.Writer(tmp_path, scheduled=frozenset())
+
+    def go() -> None:
+        with writer:
+            writer.save(0, variables(0), origin=ORIGIN)
+            raise KeyError("of the run")
+
+    with pytest.raises(KeyError) as error:
+        go()
+    assert error.value.__notes__ == [
+        "and the last checkpoint could not be written: [Errno 28] full"
+    ]
+    with pytest.raises(ValueError, match="one that was closed"):
+        writer.save(0, variables(0), origin=ORIGIN)
+
+
+def test_nothing_is_written_into_a_folder_that_was_lost_meanwhile(tmp_path: Path) -> None:
+    is_lost = False
+
+    def require() -> None:
+        if is_lost:
+            raise owner.LostError("lost")
+
+    def go() -> None:
+        nonlocal is_lost
+        with checkpoints.Writer(tmp_path, scheduled=frozenset(), require=require) as writer:
+            writer.save(0, variables(0), origin=ORIGIN)
+            writer.wait()
+            is_lost = True
+            writer.save(1, variables(1), origin=ORIGIN)
+
+    with pytest.raises(owner.LostError):
+        go()
+    assert checkpoints.steps(tmp_path) == (0,)
+
+
+def test_a_program_that_closes_no_writer_is_told_what_it_lost(tmp_path: Path) -> None:
+    code = f"""
+import numpy as np
+from tlx import checkpoints
+writer = checkpoints.Writer({str(tmp_path)!r}, scheduled=frozenset())
+origin = checkpoints.make_origin("run", "P", "d" * 64, None)
+for step in range(2):
+    writer.save(step, {{"params": {{"w": np.ones(2**20)}}}}, origin=origin)
+"""
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert checkpoints.steps(tmp_path) == (0, 1) or "its last save is lost" in out.stderr
 
 
 def test_errors_name_what_is_there(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from tlx.checkpoints.restore import (
     restore_resume,
     step_path,
 )
-from tlx.checkpoints.save import DROPPED, NonFiniteError, Writer, keep_first, tidy
+from tlx.checkpoints.save import DROPPED, NonFiniteError, Writer, is_tidy, keep_first, tidy
 from tlx.checkpoints.select import scheduled, steps
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "at",
     "chain",
     "identity",
+    "is_tidy",
     "keep_first",
     "make_origin",
     "origin",

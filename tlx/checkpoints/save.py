@@ -6,11 +6,13 @@ run needs to continue), so that one is left if the other is damaged. It appears 
 at all.
 """
 
+import atexit
 import contextlib
+import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 from types import TracebackType
@@ -85,6 +87,12 @@ def keep_first(workdir: str | Path, last: int) -> None:
     _drop(workdir, [step for step in select.steps(workdir) if step > last])
 
 
+def is_tidy(workdir: str | Path) -> bool:
+    """Whether `tidy` has nothing to do, but for steps that are not wanted."""
+    folder = Path(workdir) / select.FOLDER
+    return not (folder / DROPPED).exists() and not any(folder.glob("*/resume"))
+
+
 def tidy(workdir: str | Path, *, scheduled: frozenset[int], keep_best: bool = True) -> None:
     """Keeps only the scheduled steps, the last and the best of a run that is done."""
     _drop(workdir, [])  # what was left by a kill here
@@ -111,18 +119,26 @@ def _drop(workdir: str | Path, steps: Sequence[int]) -> None:
 class Writer:
     """Saves the steps of one run; a context manager, which waits for the last save.
 
-    All processes of a distributed run make one and call the same methods; the first writes.
+    All processes of a distributed run make one and call the same methods; the first writes. A
+    program that ends without `close` may lose the last save, and is told so.
 
     Args:
       workdir: of the run; made if absent.
       scheduled: steps that stay. Others stay while they are of the newest two or the best.
       keep_best: whether the step with the highest score stays.
+      require: called before anything is written or deleted; raises where the workdir is no more
+        this process's (`tlx.checkpoints.owner.Held.require`).
     """
 
     def __init__(
-        self, workdir: str | Path, *, scheduled: frozenset[int], keep_best: bool = True
+        self,
+        workdir: str | Path,
+        *,
+        scheduled: frozenset[int],
+        keep_best: bool = True,
+        require: Callable[[], None] = lambda: None,
     ) -> None:
-        self._workdir = Path(workdir).absolute()
+        self._workdir, self._require = Path(workdir).absolute(), require
         self._scores = _scores(self._workdir)
         policy = _Keep(scheduled, self._scores if keep_best else None)
         self._manager = ocp.CheckpointManager(
@@ -140,13 +156,15 @@ class Writer:
                 preservation_policy=policy,
             ),
         )
-        # what is done while the run goes on: orbax's own part of a save, and deleting
+        # what is done while the run goes on, one thing at a time
         self._behind = futures.ThreadPoolExecutor(1, "checkpoints")
-        self._jobs: list[futures.Future[None]] = []
+        self._job: futures.Future[None] | None = None
+        self._is_closed = False
+        atexit.register(self._tell_lost)
 
     @property
     def last(self) -> int | None:
-        """The newest step saved; None if there is none."""
+        """The newest step saved, or being saved; None if there is none."""
         return max(self._scores, default=None)
 
     def save(
@@ -171,10 +189,13 @@ class Writer:
         Raises:
           NonFiniteError: something to save is NaN or infinite; names the leaves. Nothing is
             written.
-          ValueError: a newer step is there.
-          OSError: an earlier step could not be written: the disk is full, say. `wait` and `close`
-            raise it too. What is there stays.
+          ValueError: a newer step is there, or the writer is closed.
+          OSError: an earlier step could not be written: the disk is full, say. `check`, `wait` and
+            `close` raise it too, whichever is called first. What is there stays, and that step
+            counts as not saved.
         """
+        if self._is_closed:
+            raise ValueError(f"expected an open writer of {self._workdir}, got one that was closed")
         if step == self.last:
             return
         if self.last is not None and step < self.last:
@@ -189,9 +210,35 @@ class Writer:
         self._settle()
         self._scores[step] = origin["score"]
         if jax.process_count() == 1:
-            self._jobs.append(self._behind.submit(self._write, step, origin, found))
+            self._job = self._behind.submit(self._written, step, origin, found)
         else:
-            self._write(step, origin, found)
+            with self._forgetting():
+                self._write(step, origin, found)
+
+    def check(self) -> None:
+        """Raises what a save behind the run has raised, without waiting for one; microseconds.
+
+        Of several processes nothing: that one of them has failed is seen where all wait for it.
+        """
+        if jax.process_count() == 1 and self._job is not None and self._job.done():
+            self._settle()
+
+    def wait(self) -> None:
+        """Waits until the last save is on disk, and what is not needed any more is deleted."""
+        self._settle()
+        if self._job is not None:
+            self._job.result()
+        if jax.process_index() == 0:
+            shutil.rmtree(self._workdir / select.FOLDER / DROPPED, ignore_errors=True)
+
+    def _written(
+        self, step: int, origin: provenance.Origin, found: Mapping[str, dict[str, np.ndarray]]
+    ) -> None:
+        """Writes a step, by one process, and deletes what is not needed any more."""
+        self._write(step, origin, found)
+        with self._system_errors():
+            self._manager.wait_until_finished()
+        self._delete()
 
     def _write(
         self, step: int, origin: provenance.Origin, found: Mapping[str, dict[str, np.ndarray]]
@@ -205,31 +252,55 @@ class Writer:
         own = {**origin, "weights": digests["weights"]}
         meta = packing.signed({"origin": own, "layout": layout, "digests": digests})
         args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(meta))
+        self._require()
         with self._system_errors():
             saved = self._manager.save(step, args=args, force=True)
         if not saved:
             raise RuntimeError(f"orbax did not save step {step} in {self._workdir}")
 
-    def wait(self) -> None:
-        """Waits until the last save is on disk, and what is not needed any more is deleted."""
-        self._settle()
-        self._finish_jobs()
-        if jax.process_index() == 0:
-            shutil.rmtree(self._workdir / select.FOLDER / DROPPED, ignore_errors=True)
+    def _delete(self) -> None:
+        """Deletes dropped steps, and what older ones hold to go on from.
+
+        Not the folder of what is dropped: the next step may just be moved there.
+        """
+        self._require()
+        with contextlib.suppress(OSError):  # the next start deletes what is left
+            for path in (self._workdir / select.FOLDER / DROPPED).iterdir():
+                shutil.rmtree(path, ignore_errors=True)
+        for step in select.steps(self._workdir)[:-NUM_RESUMABLE]:
+            shutil.rmtree(step_path(self._workdir, step) / "resume", ignore_errors=True)
 
     def _settle(self) -> None:
-        """Waits until the last save is on disk; then what is not needed any more is deleted."""
-        self._finish_jobs()
-        with self._system_errors():
-            self._manager.wait_until_finished()
-        if jax.process_index() == 0:
-            self._jobs.append(self._behind.submit(_delete, self._workdir))
+        """Waits until the last save is on disk; of several processes, the first deletes then."""
+        job, self._job = self._job, None
+        with self._forgetting():
+            if job is not None:
+                job.result()
+            with self._system_errors():
+                self._manager.wait_until_finished()
+        if jax.process_count() > 1 and jax.process_index() == 0:
+            self._job = self._behind.submit(self._delete)
 
-    def _finish_jobs(self) -> None:
-        """Waits for what is done behind the run, and raises what it raised, once."""
-        jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            job.result()
+    @contextlib.contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        """Steps that are not there after an error do not count as saved."""
+        try:
+            yield
+        except BaseException:
+            for step in set(self._scores).difference(select.steps(self._workdir)):
+                del self._scores[step]
+            raise
+
+    def _tell_lost(self) -> None:
+        """At the end of a program that has not closed this."""
+        error = self._job.exception() if self._job is not None and self._job.done() else None
+        if error is not None:
+            logging.getLogger("tlx").error(
+                "expected the writer of checkpoints in %s to be closed, or used by `with`, got the "
+                "end of the program; its last save is lost (%s)",
+                self._workdir,
+                error,
+            )
 
     @contextlib.contextmanager
     def _system_errors(self) -> Iterator[None]:
@@ -257,10 +328,13 @@ class Writer:
     def close(self) -> None:
         """Waits, and frees the threads."""
         try:
-            self.wait()
+            if not self._is_closed:
+                self.wait()
         finally:
+            self._is_closed = True
+            atexit.unregister(self._tell_lost)
             self._behind.shutdown()
-        self._manager.close()
+            self._manager.close()
 
     def __enter__(self) -> "Writer":
         """The writer."""
@@ -272,25 +346,18 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Closes the writer; what was saved before an error stays.
+        """Closes the writer; what was saved before an error stays, and that error is raised.
 
         With several processes a save is finished by all of them, one of which may be gone: after an
         error it is not waited for.
         """
-        if jax.process_count() == 1 or not isinstance(error, Exception):
+        if not isinstance(error, Exception):
             self.close()
-
-
-def _delete(workdir: Path) -> None:
-    """Deletes dropped steps, and what older ones hold to go on from.
-
-    Not the folder of what is dropped: the next step may just be moved there.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        for path in (workdir / select.FOLDER / DROPPED).iterdir():
-            shutil.rmtree(path, ignore_errors=True)
-    for step in select.steps(workdir)[:-NUM_RESUMABLE]:
-        shutil.rmtree(step_path(workdir, step) / "resume", ignore_errors=True)
+        elif jax.process_count() == 1:
+            try:
+                self.close()
+            except Exception as later:
+                error.add_note(f"and the last checkpoint could not be written: {later}")
 
 
 def _require_finite(leaves: Any, step: int) -> None:
