@@ -77,25 +77,40 @@ def train(
     """
     start = watch_lib.Start(progress, log_to=log_to, trace=trace)
     spec_lib.require_valid(spec)
-    workdir = Path(workdir)
-    workdir_lib.require_same(workdir, spec)
-    origin = resuming.origin_of(spec)
-    resuming.require_same(workdir, origin)
-    done = workdir_lib.read_result(workdir)
+    workdir, origin = Path(workdir), resuming.origin_of(spec)
+    done = _result_there(workdir, spec, origin)
     if done is not None:
-        if not (workdir / workdir_lib.CONFIG_FILE).exists():  # it was damaged, and deleted
-            workdir_lib.write_config(workdir, spec)
-        _tidy(workdir, spec)
+        _complete(workdir, spec)
         return done
     job = job_lib.make_job(spec, workdir, mesh or sharding.make_mesh(), origin)
     with contextlib.ExitStack() as stack:
         stack.enter_context(distributed.peers())
         asked = stack.enter_context(stopping.noted())
         held = stack.enter_context(owner.hold(workdir)) if distributed.is_primary() else None
-        result = _trained(job, start, held, asked)
-    _tidy(workdir, spec)
+        distributed.wait_for_all("the workdir is held")
+        done = _result_there(workdir, spec, origin)  # another process may have been there since
+        result = done or _trained(job, start, held, asked)
+        _tidy(workdir, spec)
     distributed.wait_for_all("result written")  # the next run may start from this one
     return result
+
+
+def _result_there(workdir: Path, spec: RunSpec, origin: checkpoints.Origin) -> RunResult | None:
+    """The result that a workdir holds, if any; raises where what it holds is of another run."""
+    workdir_lib.require_same(workdir, spec)
+    resuming.require_same(workdir, origin)
+    return workdir_lib.read_result(workdir)
+
+
+def _complete(workdir: Path, spec: RunSpec) -> None:
+    """What a run that is done lacks or has too much, since it was killed at its end, or damaged."""
+    has_config = (workdir / workdir_lib.CONFIG_FILE).exists()
+    if not distributed.is_primary() or (has_config and checkpoints.is_tidy(workdir)):
+        return
+    with contextlib.suppress(owner.BusyError), owner.hold(workdir):  # who holds it does the same
+        if not has_config:
+            workdir_lib.write_config(workdir, spec)
+        _tidy(workdir, spec)
 
 
 def _trained(
@@ -108,7 +123,10 @@ def _trained(
         watch_lib.Watch(job, begun, held, start) as watch,
         metrics_log.MetricsLog(workdir, last_step=-1 if begun is None else begun) as log,
         checkpoints.Writer(
-            workdir, scheduled=_scheduled(spec), keep_best=spec.checkpoint.keep_best
+            workdir,
+            scheduled=_scheduled(spec),
+            keep_best=spec.checkpoint.keep_best,
+            require=(lambda: None) if held is None else held.require,
         ) as writer,
     ):
         if begun is None or begun < spec.num_steps:
@@ -164,6 +182,7 @@ class _Run:
             batch, numbers = self._watch.batch(batches), StepInputs(rate, self._hyper)
             state, metrics = self._job.step_fn(state, batch, numbers)
             self._watch.stepped(step + 1, metrics, state, batch, numbers)
+            self._writer.check()
             if spec.log_every and (step + 1) % spec.log_every == 0:
                 self._flush()
                 self._pending = {"step": step + 1, "rate": float(rate), **metrics}
@@ -248,14 +267,20 @@ class _Run:
 
     def _stop(self, step: int, what: str | None = None) -> None:
         """Raises, after the checkpoints written so far are on disk."""
-        self._writer.wait()
+        unsaved: OSError | None = None
+        try:
+            self._writer.wait()
+        except OSError as error:
+            unsaved = error
         spec, last = self._spec, self._writer.last
         good = "there is no good checkpoint"
         if last is not None:
             good = f"the last good checkpoint is {checkpoints.step_path(self._job.workdir, last)}"
+        if unsaved is not None:
+            good += f", since a later one could not be written ({unsaved})"
         what = what or f"the loss of the batch of step {step} is not finite"
         raise NonFiniteLossError(
             f"run {spec.name!r} stopped: {what}; {good}. Lower optim.rate (now "
             f"{spec.optim.rate:g}), or add optim.warmup_steps (now {spec.optim.warmup_steps}) or "
             "optim.grad_clip, and train in another workdir; the same config would stop again."
-        )
+        ) from unsaved

@@ -30,7 +30,7 @@ class TrainState:
       collections: the model's other collections ("batch_stats"); {} where it has none.
       opt_state: state of the optimiser, for the modules that are trained.
       key: typed PRNG key of the run; each step folds its number in.
-      bad_step: int32, the first step with a loss or gradient that was not finite, or `NEVER`.
+      bad_step: int32, the first step with a loss that was not finite, or `NEVER`.
       average: the moving average of the variables; None where none is kept.
     """
 
