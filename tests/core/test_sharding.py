@@ -57,6 +57,8 @@ def test_a_mesh_that_the_devices_do_not_fill(points, model):
 def test_a_mesh_needs_devices():
     with pytest.raises(ValueError, match="got 0 devices"):
         sharding.make_mesh([])
+    with pytest.raises(ValueError, match="each device once"):
+        sharding.make_mesh([jax.devices()[0]] * 2)
 
 
 def test_leaves_are_split_along_their_longest_axis_that_can_be():

@@ -56,20 +56,33 @@ def start(model: str) -> Any:
 
 
 @functools.cache
-def compiled(model: str, mixup: float, processes: int, loss: str) -> Any:
-    config = StepConfig(MODELS[model], loss, mixup, STATIC, num_processes=processes)
+def compiled(
+    model: str, mixup: float, processes: tuple[int, ...], loss: str, accumulate: int
+) -> Any:
+    config = StepConfig(
+        MODELS[model], loss, mixup, STATIC, row_processes=processes, accumulate=accumulate
+    )
     return jax.jit(functools.partial(step, config))
 
 
 def run(
-    batch: dict[str, Any], model: str, *, mixup: float = 0.7, processes: int = 1,
-    loss: str = "softmax",
+    batch: dict[str, Any], model: str, *, mixup: float = 0.7, processes: tuple[int, ...] = (),
+    loss: str = "softmax", accumulate: int = 1,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """All that a step leaves, by name; rows are given in the order of one process."""
-    order = np.concatenate([np.arange(p, len(batch["mask"]), processes) for p in range(processes)])
+    """All that a step leaves, by name; rows are given in the order of one process.
+
+    They come to the step as the devices have them, whose processes are named: process p of P reads
+    rows p, p + P, … and puts them on its devices one after another.
+    """
+    order, num = np.arange(len(batch["mask"])), max(processes, default=0) + 1
+    if processes:
+        each = len(order) // len(processes)
+        read = {p: iter(order[p::num]) for p in range(num)}
+        order = np.array([next(read[p]) for p in processes for _ in range(each)])
     given = {name: np.asarray(x)[order] for name, x in batch.items()}
     numbers = StepInputs(np.float32(0.1), optim.hyper_of(OptimSpec(rate=0.1)))
-    after, found = compiled(model, mixup, processes, loss)(start(model), given, numbers)
+    fn = compiled(model, mixup, processes, loss, accumulate)
+    after, found = fn(start(model), given, numbers)
     kept = {"params": after.params, "collections": after.collections, "opt": after.opt_state}
     return {n: np.asarray(x) for n, x in {**tree.named_leaves(kept), **found}.items()}
 
@@ -107,10 +120,12 @@ MASKS = st.lists(st.booleans(), min_size=ROWS, max_size=ROWS).map(lambda x: np.a
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize(("processes", "mixup"), [(1, 0.0), (1, 0.7), (2, 0.7)])
+@pytest.mark.parametrize(("processes", "mixup"), [((), 0.0), ((), 0.7), ((0, 1), 0.7)])
 @FEW
 @given(mask=MASKS, seed=st.integers(0, 99))
-def test_content(model: str, mixup: float, processes: int, mask: np.ndarray, seed: int) -> None:
+def test_content(
+    model: str, mixup: float, processes: tuple[int, ...], mask: np.ndarray, seed: int
+) -> None:
     batch = a_batch(seed, mask)
     options: Any = {"mixup": mixup, "processes": processes}
     assert_same(run(batch, model, **options), run(spoilt(batch, seed), model, **options))
@@ -123,13 +138,22 @@ def test_content_with_several_labels(mask: np.ndarray, seed: int) -> None:
     assert_same(*found)
 
 
-@pytest.mark.parametrize("mixup", [0.7])
+@pytest.mark.parametrize("processes", [(0, 1), (1, 0, 1, 0)])
+@pytest.mark.parametrize(("mixup", "accumulate"), [(0.7, 1), (0.0, 2)])
 @pytest.mark.parametrize("model", MODELS)
 @FEW
 @given(mask=MASKS, seed=st.integers(0, 99))
-def test_number_of_processes(model: str, mixup: float, mask: np.ndarray, seed: int) -> None:
+def test_number_and_order_of_processes(
+    model: str,
+    mixup: float,
+    accumulate: int,
+    processes: tuple[int, ...],
+    mask: np.ndarray,
+    seed: int,
+) -> None:
     batch = spoilt(a_batch(seed, mask), seed)
-    one, two = (run(batch, model, mixup=mixup, processes=p) for p in (1, 2))
+    options: Any = {"mixup": mixup, "accumulate": accumulate}
+    one, two = (run(batch, model, processes=p, **options) for p in ((), processes))
     for name, value in one.items():
         np.testing.assert_allclose(value, two[name], rtol=1e-4, atol=1e-6, err_msg=name)
 

@@ -17,6 +17,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "all": {
         "mixup": 0.7,
+        "accumulate": 2,
         "data": {"augment": ("flip", "crop:1")},
         "model": {"options": {"normalise": True}},
     },

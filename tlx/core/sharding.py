@@ -52,6 +52,8 @@ def make_mesh(
             f"expected devices, and points and model of at least 1 whose product divides their "
             f"number, got {len(devices)} devices, {points} and {model}"
         )
+    if len(set(devices)) < len(devices):
+        raise ValueError(f"expected each device once, got {devices}")
     shape = (len(devices) // (points * model), points, model)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
@@ -233,9 +235,15 @@ def shard_batch(batch: Batch, mesh: Mesh) -> dict[str, Any]:
       Arrays [B_local · processes, ...], split along the first axis.
 
     Raises:
-      ValueError: if the devices do not divide the rows.
+      ValueError: if the devices do not divide the rows, or the mesh does not split them over all
+        processes.
     """
     parts, split = row_parts(mesh), NamedSharding(mesh, PartitionSpec(row_axes(mesh)))
+    if jax.process_count() > 1 and parts != mesh.size:
+        raise ValueError(
+            "expected a mesh that splits rows over all its devices, since each process has others, "
+            f"got {dict(mesh.shape)}; make it by make_mesh, without points"
+        )
     rows = contracts.num_rows(batch["inputs"]) * jax.process_count()
     if rows % parts:
         raise ValueError(

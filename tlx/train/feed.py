@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tlx.core import sharding, streams
 from tlx.core.types import Batch, Stream
@@ -21,10 +21,12 @@ def require_divisible(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
     Raises:
       ValueError: naming the numbers.
     """
-    if mesh.shape.get("points", 1) > 1:
+    if sharding.row_parts(mesh) != mesh.size:
+        axes = zip(mesh.shape.items(), mesh.axis_types, strict=True)
+        said = ", ".join(f"{name} of {size} ({kind})" for (name, size), kind in axes)
         raise ValueError(
-            f"expected a mesh to train on without an axis of points, got {dict(mesh.shape)}; "
-            "leave points out of make_mesh"
+            "expected a mesh to train on whose axes are data and model, of automatic type, got "
+            f"{said}; make it by tlx.core.sharding.make_mesh, without points"
         )
     if batch_size % (mesh.size * parts):
         of = f" times accumulate ({parts})" if parts > 1 else ""
@@ -32,6 +34,14 @@ def require_divisible(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
             f"data.batch_size: expected a multiple of the {mesh.size} devices{of}, got "
             f"{batch_size}; change it, or train on fewer devices (mesh=make_mesh(devices[:n]))"
         )
+
+
+def row_processes(mesh: Mesh) -> tuple[int, ...]:
+    """The process of each of the parts into which rows are split, in their order."""
+    where = NamedSharding(mesh, PartitionSpec(sharding.row_axes(mesh)))
+    places = where.devices_indices_map((sharding.row_parts(mesh),))
+    found: list[Any] = sorted(places, key=lambda device: places[device][0].start or 0)
+    return tuple(device.process_index for device in found)
 
 
 def train_feed(batches: Iterator[Batch], mesh: Mesh) -> Iterator[dict[str, Any]]:
@@ -44,7 +54,8 @@ def train_feed(batches: Iterator[Batch], mesh: Mesh) -> Iterator[dict[str, Any]]
       mesh: from `make_mesh`.
 
     Returns:
-      The same without what a step does not use. Row order: those of process 0, of 1, ….
+      The same without what a step does not use. Rows are in the order of the mesh's devices, those
+      of a process in its own order (`row_processes`).
     """
     for batch in batches:
         used = {name: batch[name] for name in USED}

@@ -114,12 +114,13 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh, origin: checkpoints.Origi
     examples.log_left_out(spec.data)
     splits = [name for name in examples.SPLITS if name != "valid" or spec.data.valid_size]
     data = {split: examples.load(spec.data, split) for split in splits}
+    is_shared, is_of_rows = jax.process_count() > 1, spec.mixup or spec.accumulate > 1
     config = StepConfig(
         module=module,
         loss=spec.loss,
         mixup=float(spec.mixup),
         optim=optim.static_of(spec.optim),
-        num_processes=jax.process_count() if spec.mixup else 1,
+        row_processes=feed.row_processes(mesh) if is_shared and is_of_rows else (),
         label_smoothing=float(spec.label_smoothing),
         accumulate=spec.accumulate,
         ema=float(spec.ema),

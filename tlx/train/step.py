@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array
@@ -29,7 +30,8 @@ class StepConfig:
       loss: name in `losses.LOSSES`.
       mixup: parameter of mixup's Beta distribution; 0: none.
       optim: static part of the optimiser.
-      num_processes: of the run, if there is mixup; 1 otherwise.
+      row_processes: of each part of the rows, in their order (`tlx.train.feed.row_processes`), if
+        it matters which rows a batch has next to each other; () if it does not, or for one process.
       label_smoothing: the share of each target that all classes get.
       accumulate: parts of a batch, one after another.
       ema: decay of the average of the variables; 0: none is kept.
@@ -39,7 +41,7 @@ class StepConfig:
     loss: str
     mixup: float
     optim: optim.Static
-    num_processes: int = 1
+    row_processes: tuple[int, ...] = ()
     label_smoothing: float = 0.0
     accumulate: int = 1
     ema: float = 0.0
@@ -156,9 +158,10 @@ def _averaged(decay: float, average: Params, state: TrainState) -> Params:
 def _prepared(config: StepConfig, state: TrainState, batch: Batch) -> tuple[Array, Array, Array]:
     """Inputs, targets and mask, mixed with a key of this step if the config has mixup."""
     loss = losses.make_loss(config.loss)
-    parts = config.num_processes if config.mixup else 1
+    # which rows are mixed, and of which statistics are taken, is not to depend on processes
+    is_of_rows = bool(config.mixup) or (config.accumulate > 1 and bool(state.collections))
     given = jnp.asarray(batch["inputs"]), jnp.asarray(batch["labels"]), mask_of(batch)
-    inputs, labels, mask = (_in_order(x, parts) for x in given)
+    inputs, labels, mask = (_in_order(x, config.row_processes if is_of_rows else ()) for x in given)
     inputs, labels = (_filled(x, mask) for x in (inputs, labels))
     targets = loss.targets(labels, config.module.num_classes)
     if config.mixup:
@@ -180,14 +183,23 @@ def _filled(rows: Array, mask: Array) -> Array:
     return jnp.where(of_rows, rows, jnp.where(jnp.any(mask), first, jnp.ones_like(first)))
 
 
-def _in_order(rows: Array, parts: int) -> Array:
+def _in_order(rows: Array, processes: tuple[int, ...]) -> Array:
     """Rows in the order that one process would have them.
 
-    Process p of P holds rows p, p + P, …; partners of mixup are drawn by row number.
+    Process p of P holds rows p, p + P, …, on its devices one after another; partners of mixup are
+    drawn by row number.
+
+    Args:
+      rows: [B, …], in the order of the devices.
+      processes: of each device, in the same order; () for one process.
     """
-    if parts == 1:
+    if not processes:
         return rows
-    grid = rows.reshape(parts, rows.shape[0] // parts, *rows.shape[1:])
+    order = np.argsort(processes, kind="stable")
+    if (order != np.arange(len(order))).any():
+        blocks = rows.reshape(len(processes), -1, *rows.shape[1:])
+        rows = jnp.take(blocks, order, axis=0).reshape(rows.shape)
+    grid = rows.reshape(len(set(processes)), -1, *rows.shape[1:])
     return jnp.swapaxes(grid, 0, 1).reshape(rows.shape)
 
 
