@@ -159,7 +159,7 @@ class ForkSpec:
         """Every problem with the values, in words."""
         found = check.integer("step", self.step, low=0)
         found += check.integer("seed", self.seed, low=0, high=2**31 - 1)
-        return found + check.number("noise", self.noise, low=0)
+        return found + check.single("noise", self.noise, low=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,11 +214,11 @@ class RunSpec:
         found = check.text("name", self.name) + check.text("kind", self.kind)
         found += check.integer("seed", self.seed, low=0, high=2**31 - 1)
         found += check.choice("loss", self.loss, LOSSES)
-        found += check.number("mixup", self.mixup, low=0)
-        found += check.number(
+        found += check.single("mixup", self.mixup, low=0)
+        found += check.single(
             "label_smoothing", self.label_smoothing, low=0, high=1, open_high=True
         )
-        found += check.number("ema", self.ema, low=0, high=1, open_high=True)
+        found += check.single("ema", self.ema, low=0, high=1, open_high=True)
         found += check.integer("accumulate", self.accumulate, low=1)
         found += check.integer("num_steps", self.num_steps, low=0)
         found += check.integer("eval_every", self.eval_every, low=1)
