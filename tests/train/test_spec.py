@@ -95,6 +95,16 @@ def test_numbers_of_a_run_that_float32_cannot_hold() -> None:
     assert make_spec(ema=1 - 1e-7, optim={"rate": 1e-37, "weight_decay": 1}).problems() == []
 
 
+def test_modules_of_a_model_that_names_none() -> None:
+    start = InitFrom(workdir="P", modules=("stem",))
+    found = make_spec(optim={"freeze": ("stem",)}, init_from=start).problems()
+    assert found == [
+        f"{field}: expected none of model 'tiny', which has no `module_names` (a tuple, of the "
+        "first level of its parameter tree), got ('stem',)"
+        for field in ("init_from.modules", "optim.freeze")
+    ]
+
+
 def test_problems_of_a_run_are_told_together_with_their_fields() -> None:
     spec = make_spec(eval_every=0, optim={"rate": -1}, data={"shuffle": "block:5"})
     found = "\n".join(spec.problems())

@@ -280,7 +280,16 @@ class RunSpec:
         if not (taken or self.optim.freeze):
             return []
         options = tuples(self.model.options)
-        known = models.make(self.model.name, num_classes=2, **options).module_names
+        model = models.make(self.model.name, num_classes=2, **options)
+        known = getattr(model, "module_names", None)
+        if known is None:
+            fields = {"init_from.modules": taken, "optim.freeze": self.optim.freeze}
+            return [
+                f"{field}: expected none of model {self.model.name!r}, which has no "
+                f"`module_names` (a tuple, of the first level of its parameter tree), got {names!r}"
+                for field, names in fields.items()
+                if names
+            ]
         found = check.known("init_from.modules", taken, known)
         found += check.known("optim.freeze", self.optim.freeze, known)
         if set(known) <= set(self.optim.freeze):
