@@ -12,7 +12,13 @@ from tlx.core import cache, processor
 def home(tmp_path, monkeypatch):
     """Where programs are kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    least = "JAX_PERSISTENT_CACHE_MIN_"
+    for name in (
+        "JAX_COMPILATION_CACHE_DIR",
+        f"{least}COMPILE_TIME_SECS",
+        f"{least}ENTRY_SIZE_BYTES",
+    ):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path / "tlx" / "programs"
 
 
@@ -70,3 +76,25 @@ print(any(hits))
     found = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2)]
     assert [one.stdout for one in found] == ["False\n", "True\n"]
     assert any(home.rglob("*-cache"))
+
+
+@pytest.mark.parametrize("imported", ["", "import jax"])
+def test_what_the_user_has_set_is_left(home, monkeypatch, imported):
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "7.5")
+    code = f"""
+{imported}
+from tlx.core import cache
+cache.keep_programs()
+import jax
+print(jax.config.jax_persistent_cache_min_compile_time_secs)
+print(jax.config.jax_persistent_cache_min_entry_size_bytes)
+print(jax.config.jax_compilation_cache_dir)
+"""
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds, size, place = found.stdout.split()
+    assert (seconds, size) == ("7.5", "0")
+    assert Path(place).parent == home
+    assert "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in cache.programs()
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "9")
+    assert list(cache.programs()) == ["JAX_COMPILATION_CACHE_DIR"]

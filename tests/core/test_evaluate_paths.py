@@ -228,12 +228,15 @@ def test_a_key_leaf_is_kept():
     [
         (jnp.zeros(0), 1, "at least one point, got shapes"),
         ((jnp.zeros(2), jnp.zeros(3)), 1, "one leading axis of at least one point"),
-        (jnp.zeros(2), 0, "expected chunk to be 'auto' or at least 1, got 0"),
+        (jnp.zeros(2), 0, "expected chunk to be 'auto' or an integer of at least 1, got 0"),
+        (jnp.zeros(2), "Auto", "expected chunk to be 'auto' or an integer of at least 1, got 'A"),
+        (jnp.zeros(2), None, "expected chunk to be 'auto' or an integer of at least 1, got None"),
+        (jnp.zeros(2), 1.5, "expected chunk to be 'auto' or an integer of at least 1, got 1.5"),
     ],
 )
 def test_bad_input(coordinates, chunk, message):
     stream = streams.from_arrays(*make_data(4), batch_size=4)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError if isinstance(chunk, int | str) else TypeError, match=message):
         evaluate_path(
             apply_fn, metrics.classification(), PATHS["line"][0], coordinates, stream, chunk=chunk
         )

@@ -143,8 +143,10 @@ def test_nothing_is_traced_again():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="expected chunk to be at least 1, got 0"):
-        _swept(chunk=0)
+    for chunk, kind in ((0, ValueError), ("auto", ValueError), (2.0, TypeError)):
+        expected = f"^expected chunk to be an integer of at least 1, got {chunk!r}$"
+        with pytest.raises(kind, match=expected):
+            _swept(chunk=chunk)
     with pytest.raises(ValueError, match="unknown label 'haed'; did you mean 'head'"):
         _swept(modules=["haed"])
     with pytest.raises(ValueError, match="at least one point"):

@@ -140,6 +140,24 @@ def test_several_labels_an_image(monkeypatch):
     np.testing.assert_array_equal(batch["labels"], labels[batch["index"]])
 
 
+@pytest.mark.parametrize("max_bytes", [0, 2**30])
+def test_a_class_that_is_not_whole(max_bytes):
+    class Halves(TinySource):
+        fingerprint = "halves"  # of its own, or what is held of the other serves
+
+        def __init__(self, split):
+            self._count, self._split = 7, split
+
+        def __getitem__(self, index):
+            return super().__getitem__(index) | {"label": np.float32(index + 0.5)}
+
+    register_source("halves", Halves)
+    spec = dataclasses.replace(SPEC, name="halves")
+    message = r"tiny, example \d+: expected a whole number as label, got .*\.5"
+    with pytest.raises(ValueError, match=message):
+        list(eval_stream(spec, "test", data=load(spec, "test", max_bytes=max_bytes))())
+
+
 def test_transform_normalises_then_shuffles():
     images = load_arrays(SPEC, "train").images
     out = transform(SHUFFLED, None, images)

@@ -265,3 +265,10 @@ def test_array_source_checks_its_arrays():
         ArraySource("x", "train", images, labels[:2], 3)
     with pytest.raises(ValueError, match=where + "expected labels in 0 to 1, got 0 to 2"):
         ArraySource("x", "train", images, labels, 2)
+    halves = labels.astype(np.float32) + 0.5
+    message = r"expected labels that are whole numbers, got 0\.5; give the number of each"
+    with pytest.raises(ValueError, match=where + message):
+        ArraySource("x", "train", images, halves, 4)
+    assert len(ArraySource("x", "train", images, labels.astype(np.float32), 3)) == 3
+    assert len(ArraySource("x", "train", images, labels > 0, 2)) == 3
+    assert len(ArraySource("x", "train", images, np.eye(3, dtype=np.float32), 3)) == 3

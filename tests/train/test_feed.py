@@ -15,3 +15,12 @@ def test_every_pass_over_a_set_is_whole(kept_bytes, monkeypatch):
     fed = feed.eval_feed(stream, sharding.make_mesh())
     for _ in range(3):
         np.testing.assert_array_equal(np.concatenate([b["inputs"] for b in fed()]), inputs)
+
+
+def test_two_passes_at_a_time_leave_a_third_whole():
+    labels = np.arange(24, dtype=np.int32)
+    stream = streams.from_arrays(labels.astype(np.float32)[:, None], labels, batch_size=8)
+    fed = feed.eval_feed(stream, sharding.make_mesh())
+    for seen in zip(fed(), fed(), strict=True):
+        np.testing.assert_array_equal(*(batch["labels"] for batch in seen))
+    np.testing.assert_array_equal(np.concatenate([b["labels"] for b in fed()]), labels)

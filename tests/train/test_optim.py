@@ -96,6 +96,33 @@ def test_three_steps_are_those_of_pytorch(changes: dict[str, Any]) -> None:
         np.testing.assert_array_equal(after["stem"]["kernel"], params["stem"]["kernel"])
 
 
+def clipped(grads: dict[str, Any], limit: float = 1.0) -> dict[str, Any]:
+    """Gradients after clipping alone: what is taken off the weights at a rate of 1."""
+    spec = OptimSpec(rate=1.0, momentum=0.0, weight_decay=0.0, grad_clip=limit)
+    made = optim.make_optimizer(spec, optim.make_labels((), grads))
+    params = jax.tree.map(jnp.ones_like, grads)
+    updates, _ = made.update(grads, made.init(params), params, learning_rate=jnp.float32(1))
+    return jax.tree.map(lambda u: np.asarray(-u, np.float64), updates)
+
+
+@pytest.mark.parametrize("size", [1e-37, 1e-20, 3.0, 1e20, 3e38])
+def test_a_gradient_of_any_size_is_clipped(size: float) -> None:
+    found = clipped({name: jnp.full((), size, jnp.float32) for name in "abc"})
+    expected = min(size, 3**-0.5)
+    np.testing.assert_allclose(list(found.values()), expected, rtol=1e-6)
+
+
+def test_clipping_of_zeros_of_other_types_and_of_what_is_not_finite() -> None:
+    zeros = {"a": jnp.zeros(3), "none": jnp.zeros((0, 2))}
+    jax.tree.map(np.testing.assert_array_equal, clipped(zeros), zeros)
+    mixed = {"a": jnp.full(3, 1e20, jnp.bfloat16), "b": jnp.float32(1e20)}
+    with jax.numpy_dtype_promotion("standard"):  # optax's momentum has none of strict promotion
+        np.testing.assert_allclose(np.hstack([*clipped(mixed).values()]), 0.5, rtol=4e-3)
+    for bad in (np.inf, -np.inf, np.nan):
+        found = clipped({"a": jnp.float32(bad), "b": jnp.float32(0.1)})
+        assert not np.isfinite(list(found.values())).any()
+
+
 def adaptive(
     spec: OptimSpec, params: dict[str, np.ndarray], grads: list[dict[str, np.ndarray]], rate: float
 ) -> dict[str, np.ndarray]:

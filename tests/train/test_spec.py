@@ -62,6 +62,49 @@ def test_problems(part: Any, changes: dict[str, Any], problem: str) -> None:
     assert problem in found[0]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "became"),
+    [
+        ("rate", 1e39, "inf"),
+        ("rate", 10**400, "inf"),
+        ("rate", 1e-46, "0"),
+        ("rate", 1e-40, "0"),  # XLA takes what is below the smallest normal number as 0
+        ("momentum", 1 - 1e-9, "1"),
+        ("beta2", 1 - 1e-9, "1"),
+        ("epsilon", 1e-50, "0"),
+        ("weight_decay", 1e39, "inf"),
+        ("l2_to_init", 1e-50, "0"),
+        ("grad_clip", 1e-50, "0"),
+        ("rules", (("bias", 1e-50),), "0"),
+    ],
+    ids=lambda value: f"{value!s:.12}",
+)
+def test_numbers_that_float32_cannot_hold(field: str, value: Any, became: str) -> None:
+    (said,) = OptimSpec(**{"rate": 0.1, field: value}).problems()
+    assert said.startswith(field)
+    assert "expected a number that float32 can hold" in said
+    assert f"which becomes {became}; give " in said
+
+
+def test_numbers_of_a_run_that_float32_cannot_hold() -> None:
+    (said,) = make_spec(ema=1 - 1e-9).problems()
+    assert said == (
+        "ema: expected a number that float32 can hold, got 0.999999999, which becomes 1; give one "
+        "further from 1"
+    )
+    assert make_spec(ema=1 - 1e-7, optim={"rate": 1e-37, "weight_decay": 1}).problems() == []
+
+
+def test_modules_of_a_model_that_names_none() -> None:
+    start = InitFrom(workdir="P", modules=("stem",))
+    found = make_spec(optim={"freeze": ("stem",)}, init_from=start).problems()
+    assert found == [
+        f"{field}: expected none of model 'tiny', which has no `module_names` (a tuple, of the "
+        "first level of its parameter tree), got ('stem',)"
+        for field in ("init_from.modules", "optim.freeze")
+    ]
+
+
 def test_problems_of_a_run_are_told_together_with_their_fields() -> None:
     spec = make_spec(eval_every=0, optim={"rate": -1}, data={"shuffle": "block:5"})
     found = "\n".join(spec.problems())

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -293,6 +294,43 @@ def test_a_trace_that_cannot_be_written_is_left_out(tmp_path: Path, caplog: Any)
     assert caplog.messages == [
         "trace: RuntimeError: Profile has already been started.; training goes on without it"
     ]
+
+
+@pytest.mark.parametrize(
+    ("trace", "message"),
+    [
+        (tracing.Trace(1, 0), "trace.steps: expected an integer of at least 1, got 0"),
+        (tracing.Trace(-1, 2), "trace.step: expected an integer of at least 0, got -1"),
+        (tracing.Trace(1.5, 1), "trace.step: expected an integer of at least 0, got 1.5"),  # type: ignore[arg-type]
+        ((1, 2), "trace: expected Trace(step, steps) or None, got (1, 2)"),
+    ],
+    ids=str,
+)
+def test_a_trace_of_no_steps_stops_a_run_before_anything(
+    trace: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        run(make_spec(), tmp_path / "run", trace=trace)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("step", "begun", "is_reached"),
+    [(100, None, False), (99, None, True), (0, 99, False), (0, 98, True)],
+)
+def test_a_trace_that_a_run_does_not_reach_is_left_out(
+    step: int, begun: int | None, is_reached: bool, tmp_path: Path, caplog: Any
+) -> None:
+    with caplog.at_level(logging.WARNING, "tlx"):
+        watched = Run(tmp_path, Clock(), begun, trace=tracing.Trace(step, 2)).watch
+    assert watched._tracing.is_due(99) == is_reached
+    assert caplog.messages == ([] if is_reached else [WARNED.format(step, (begun or 0) + 1)])
+
+
+WARNED = (
+    "trace: expected steps after the first of this start ({1}) and up to num_steps (100), got "
+    "those after step {0}; training goes on without it"
+)
 
 
 def test_unknown_trackers_stop_a_run_before_anything(tmp_path: Path):

@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tlx.core import checks
 
 
@@ -36,11 +38,40 @@ def number(
     right = "below" if open_high else "at most"
     wanted = f"a number {left}" + ("" if high == math.inf else f" and {right} {high:g}")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
+    if not is_number or not -math.inf < value < math.inf:  # an int may exceed all floats
         return [f"{field}: expected {wanted}, got {value!r}"]
     if value < low or value > high or (open_low and value == low) or (open_high and value == high):
         return [f"{field}: expected {wanted}, got {value!r}"]
     return []
+
+
+def single(
+    field: str, value: Any, *, low: float, high: float = math.inf, **opens: bool
+) -> list[str]:
+    """As `number`, of a value that is computed with in float32: there it must not become another.
+
+    That is a bound, 0 (as what is below the smallest normal number does in XLA) or infinity.
+    """
+    found = number(field, value, low=low, high=high, **opens)
+    if found:
+        return found
+    became = _in_float32(value)
+    if became == value or became not in (0.0, low, high, math.inf):
+        return []
+    remedy = "a smaller one" if became == math.inf else f"one further from {became:g}"
+    return [
+        f"{field}: expected a number that float32 can hold, got {value!r}, which becomes "
+        f"{became:g}; give {remedy}"
+    ]
+
+
+def _in_float32(value: float) -> float:
+    try:
+        with np.errstate(over="ignore"):
+            found = float(np.float32(value))
+    except OverflowError:  # of an int
+        return math.inf
+    return found if abs(found) >= np.finfo(np.float32).tiny else 0.0
 
 
 def integer(field: str, value: Any, *, low: int, high: int | None = None) -> list[str]:
@@ -109,7 +140,7 @@ def rules(field: str, value: Any) -> list[str]:
         if not (isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[0], str)):
             found.append(f"{field}[{i}]: expected a pair of {wanted}, got {rule!r}")
             continue
-        found += number(f"{field}[{i}]", rule[1], low=0)
+        found += single(f"{field}[{i}]", rule[1], low=0)
         try:
             re.compile(rule[0])
         except re.error as error:

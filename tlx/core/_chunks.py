@@ -1,8 +1,9 @@
 """Chunks: the points of a path whose parameters are formed and applied together."""
 
 import functools
+import operator
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,27 @@ class Chunk(NamedTuple):
     def parts(self) -> int:
         """The devices, or groups of them, among which the points are shared out."""
         return sharding.size(self.mesh, "points") if self.width > 1 else 1
+
+
+def asked(chunk: Any, *, or_auto: bool) -> int | Literal["auto"]:
+    """The points that a caller wants together, as an int; or "auto", where that is allowed.
+
+    Raises:
+      ValueError: below 1, or another string.
+      TypeError: no integer.
+    """
+    if or_auto and isinstance(chunk, str) and chunk == "auto":
+        return "auto"
+    wanted = "'auto' or an integer of at least 1" if or_auto else "an integer of at least 1"
+    message = f"expected chunk to be {wanted}, got {chunk!r}"
+    try:
+        number = operator.index(chunk)
+    except TypeError:
+        kind = ValueError if isinstance(chunk, str) else TypeError
+        raise kind(message) from None
+    if number < 1:
+        raise ValueError(message)
+    return number
 
 
 def mapped(fn: Callable[..., Any], chunk: Chunk, moving: Any, *shared: Any) -> Any:

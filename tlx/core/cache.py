@@ -16,6 +16,12 @@ __dir__ = public.names(__name__)
 PROGRAMS_BYTES = 2 * 2**30
 """Compiled programs that are kept; above, those that were written longest ago go first."""
 
+_LEAST: dict[str, type[float] | type[int]] = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": float,
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": int,
+}
+"""What JAX keeps nothing below, and of which kind."""
+
 
 def folder(name: str) -> Path | None:
     """A folder in the user's cache, private to the user; None if there can be none.
@@ -46,7 +52,8 @@ def programs() -> dict[str, str]:
 
     In a folder of the user's cache, which nobody else may write to, since what is found there is
     executed; and one for each kind of processor and version of jaxlib, since a home may be seen
-    from several machines. {} where JAX_COMPILATION_CACHE_DIR is set: that is the place (empty:
+    from several machines. However little time or space a program takes, unless JAX's variables for
+    the least of them are set. {} where JAX_COMPILATION_CACHE_DIR is set: that is the place (empty:
     none).
     """
     root = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else folder("programs")
@@ -56,11 +63,9 @@ def programs() -> dict[str, str]:
         _prune(root, PROGRAMS_BYTES)
     version, machine = metadata.version("jaxlib"), platform.machine()
     kind = " ".join([version, machine, *sorted(processor.cpu_features())])
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(root / hashlib.sha256(kind.encode()).hexdigest()[:16]),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-    }
+    place = str(root / hashlib.sha256(kind.encode()).hexdigest()[:16])
+    least = {name: "0" for name in _LEAST if name not in os.environ}
+    return {"JAX_COMPILATION_CACHE_DIR": place, **least}
 
 
 def keep_programs() -> None:
@@ -74,8 +79,9 @@ def keep_programs() -> None:
         import jax
 
         jax.config.update("jax_compilation_cache_dir", found["JAX_COMPILATION_CACHE_DIR"])
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+        for name, kind in _LEAST.items():
+            if name in found:
+                jax.config.update(name.lower(), kind(found[name]))
 
 
 def _prune(root: Path, most_bytes: int) -> None:

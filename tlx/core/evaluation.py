@@ -119,8 +119,8 @@ def evaluate_path(
       The metric's results stacked on a leading axis [K, ...].
 
     Raises:
-      ValueError: if there are no coordinates, their lengths differ, or chunk is not positive;
-        and as `evaluate`.
+      ValueError: if there are no coordinates, their lengths differ, or chunk is neither "auto" nor
+        positive; TypeError for one that is no integer; and as `evaluate`.
 
     Cost: K forward passes a batch; the parameters of a point are formed once for each group
     of batches (`GROUP_BYTES`). Memory: one group, and the parameters of two chunks.
@@ -141,8 +141,7 @@ def evaluate_path(
     contracts.metric(metric)
     num_points = chunks.count_points(coordinates)
     coordinates = jax.tree.map(jnp.asarray, coordinates)
-    if chunk != "auto" and chunk < 1:
-        raise ValueError(f"expected chunk to be 'auto' or at least 1, got {chunk}")
+    chunk = chunks.asked(chunk, or_auto=True)
     chunk_of = functools.partial(_chunk, apply_fn, metric, path_fn, coordinates, chunk)
     mesh = sharding.mesh_of((paths.arrays(path_fn), coordinates))
     states: list[Any] = []
@@ -180,7 +179,7 @@ def _chunk(
     parts = sharding.size(mesh, "points")
     most = -(-chunks.count_points(coordinates) // parts)
     if chunk != "auto":
-        width = min(-(-int(chunk) // parts), most)
+        width = min(-(-chunk // parts), most)
     elif most == 1 or (mesh is not None and mesh.is_multi_process):
         width = 1  # what processes measure differs
     else:

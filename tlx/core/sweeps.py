@@ -16,6 +16,7 @@ from tlx.core import contracts, host, paths, public, sharding, streams, tree
 from tlx.core import labels as labels_lib
 from tlx.core._chunks import (
     Chunk,
+    asked,
     count_points,
     form,
     initial,
@@ -69,8 +70,8 @@ def evaluate_modules(
     Raises:
       ValueError: if there are no coordinates or their lengths differ, chunk is not positive,
         a module is not known, `labels` has another structure than `base`, or the path gives
-        leaves of other names, shapes or dtypes than `base` has (each one named); and as
-        `evaluate`.
+        leaves of other names, shapes or dtypes than `base` has (each one named); TypeError for
+        a chunk that is no integer; and as `evaluate`.
 
     Cost: for each batch one forward pass, K points of the path, and for each module K times what
     depends on it. Memory: beside `base` and the path, for one batch the values that the modules
@@ -90,8 +91,7 @@ def evaluate_modules(
     {'body': [1.0, 1.0], 'head': [0.0, 1.0]}
     """
     num_points = count_points(coordinates)
-    if chunk < 1:
-        raise ValueError(f"expected chunk to be at least 1, got {chunk}")
+    together = int(asked(chunk, or_auto=False))
     chosen = labels_lib.unique(labels) if modules is None else tuple(dict.fromkeys(modules))
     names = tuple(tree.names(labels_lib.select(base, labels, module)) for module in chosen)
     coordinates = jax.tree.map(jnp.asarray, coordinates)
@@ -101,7 +101,7 @@ def evaluate_modules(
     point = jax.eval_shape(path_fn, first) if isinstance(path_fn, Partial) else path_fn(first)
     tree.same_structure(base, point, ("base", "a point of the path"))
     parallel = sharding.size(mesh, "points")
-    of = Chunk(parallel * min(-(-chunk // parallel), -(-num_points // parallel)), mesh)
+    of = Chunk(parallel * min(-(-together // parallel), -(-num_points // parallel)), mesh)
     rows = list(split(coordinates, num_points, of.width))
     states: list[list[Any]] = [[None] * len(rows) for _ in chosen]
     contracts.metric(metric)

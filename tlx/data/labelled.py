@@ -59,12 +59,13 @@ class ArraySource:
       name: what to call it.
       split: the name of this part.
       images: uint8 [N, H, W, C].
-      labels: integers [N], or 0/1 numbers [N, num_classes] for several a image.
+      labels: whole numbers [N], or 0/1 numbers [N, num_classes] for several a image.
       num_classes: C.
       class_names: of the classes, if they have names.
 
     Raises:
-      ValueError: if dtype, shapes or lengths are others, or a label is out of range.
+      ValueError: if dtype, shapes or lengths are others, or a label is out of range or
+        not whole.
     """
 
     name: str
@@ -96,6 +97,11 @@ class ArraySource:
             raise ValueError(
                 f"{where}: expected labels in 0 to {self.num_classes - 1}, got "
                 f"{labels.min()} to {labels.max()}"
+            )
+        elif (labels % 1 != 0).any():
+            raise ValueError(
+                f"{where}: expected labels that are whole numbers, got "
+                f"{labels[labels % 1 != 0][0]}; give the number of each image's class"
             )
 
     @cached_property

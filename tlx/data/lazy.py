@@ -84,7 +84,7 @@ class Lazy:
           cannot be read: zeros, its index all the same, and a mask of False.
 
         Raises:
-          ValueError: if more images are bad than the spec allows.
+          ValueError: if more images are bad than the spec allows, or a class is not whole.
         """
         try:
             example = self.source[int(self.numbers[index])]
@@ -95,7 +95,7 @@ class Lazy:
         image = prepare(np.asarray(example["image"]), spec, rng)
         return {
             "images": image,
-            "labels": _label(example["label"]),
+            "labels": self._label(example["label"], index),
             "index": np.int32(index),
             "mask": np.bool_(True),
         }
@@ -115,12 +115,23 @@ class Lazy:
             "mask": np.bool_(False),
         }
 
+    def _label(self, label: Any, index: int) -> np.ndarray:
+        value = np.asarray(label)
+        if value.ndim:
+            return value.astype(np.float32)
+        if not float(value).is_integer():
+            raise ValueError(
+                f"{self.source.name}, example {self.numbers[index]}: expected a whole number as "
+                f"label, got {label!r}; give the number of its class"
+            )
+        return value.astype(np.int32)
+
     @cached_property
     def _a_label(self) -> np.ndarray:
         """The label of the first image that can be read: its shape is that of all."""
         for index, number in enumerate(self.numbers):
             try:
-                return _label(self.source[int(number)]["label"])
+                return self._label(self.source[int(number)]["label"], index)
             except BadImage as error:
                 self.bad.add(index, error)
         raise ValueError(
@@ -145,8 +156,3 @@ def prepare(image: np.ndarray, spec: DataSpec, rng: np.random.Generator | None) 
     if image.dtype == np.float32:  # of the spec's size, as its check says
         return to_channels(image, spec.channels)
     return fit(image, spec.image_size, spec.channels)
-
-
-def _label(label: Any) -> np.ndarray:
-    value = np.asarray(label)
-    return value.astype(np.int32 if value.ndim == 0 else np.float32)

@@ -107,7 +107,7 @@ class StudySpec(Questions):
         problems += check.integer("replicates", self.replicates, low=1)
         problems += check.integer("most_compared", self.most_compared, low=2)
         problems += check.flag("shuffle_by_seed", self.shuffle_by_seed)
-        problems += check.number("fork_noise", self.fork_noise, low=0)
+        problems += check.single("fork_noise", self.fork_noise, low=0)
         for arm in self.arms:
             if arm not in ARMS:
                 problems.append(f"arms: {checks.unknown('arm', arm, ARMS)}")

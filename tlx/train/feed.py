@@ -71,24 +71,25 @@ def eval_feed(stream: Stream, mesh: Mesh) -> Stream:
     Rows are padded to a multiple of the devices. Small sets are placed once and kept
     (`KEPT_BYTES`).
     """
-    kept: list[dict[str, Any]] = []
-    is_complete = [False]
+    kept: list[Batch] | None = None
 
     def start() -> Iterator[Batch]:
-        if is_complete[0]:
+        nonlocal kept
+        if kept is not None:
             yield from kept
             return
-        kept.clear()
+        own: list[Batch] = []  # passes may be under way at the same time
         size = 0
         for batch in stream():
             placed = sharding.place_rows(_padded(batch, mesh), mesh)
             size += sum(leaf.nbytes for leaf in jax.tree.leaves(placed)) // jax.process_count()
             if size <= KEPT_BYTES:
-                kept.append(placed)
+                own.append(placed)
             else:
-                kept.clear()
+                own.clear()
             yield placed
-        is_complete[0] = 0 < size <= KEPT_BYTES
+        if 0 < size <= KEPT_BYTES:
+            kept = own
 
     return start
 

@@ -174,10 +174,20 @@ def _freeze(labels: Labels) -> optax.GradientTransformationExtraArgs:
 
 
 def _clip() -> optax.GradientTransformationExtraArgs:
+    # norms are of shares of the largest number, since squares overflow where numbers do not
     def clip(updates: Any, params: Any, extra: Any) -> Any:
         limit = extra["hyper"].grad_clip
-        scale = limit / jnp.maximum(optax.tree.norm(updates), limit)
-        return jax.tree.map(lambda g: g * scale.astype(g.dtype), updates)
+        wide = jax.tree.map(lambda g: g.astype(jnp.float32), updates)
+        highest = [jnp.max(jnp.abs(g), initial=0.0) for g in jax.tree.leaves(wide)]
+        largest = jnp.max(jnp.stack(highest), initial=jnp.finfo(jnp.float32).tiny)
+        shares = jax.tree.map(lambda g: g / largest, wide)
+        norm = jnp.maximum(optax.tree.norm(shares), 1.0)  # below it only of zeros
+        is_within = largest * norm <= limit  # False for NaN, which all numbers become then
+
+        def one(g: Any, share: Any) -> Any:
+            return jnp.where(is_within, g, (share * (limit / norm)).astype(g.dtype))
+
+        return jax.tree.map(one, updates, shares)
 
     return _stateless(clip)
 

@@ -72,11 +72,11 @@ class OptimSpec:
 
     def problems(self) -> list[str]:
         """Every problem with the values, in words."""
-        found = check.number("rate", self.rate, low=0, open_low=True)
+        found = check.single("rate", self.rate, low=0, open_low=True)
         found += check.choice("name", self.name, OPTIMIZERS)
-        found += check.number("momentum", self.momentum, low=0, high=1)
-        found += check.number("beta2", self.beta2, low=0, high=1)
-        found += check.number("epsilon", self.epsilon, low=0, open_low=True)
+        found += check.single("momentum", self.momentum, low=0, high=1)
+        found += check.single("beta2", self.beta2, low=0, high=1)
+        found += check.single("epsilon", self.epsilon, low=0, open_low=True)
         found += check.flag("nesterov", self.nesterov)
         if not found and self.name != "sgd":
             decays = {"momentum": self.momentum, "beta2": self.beta2}
@@ -87,15 +87,15 @@ class OptimSpec:
             ]
             if self.nesterov:
                 found.append(f"nesterov: expected False for {self.name!r}, got True")
-        found += check.number("weight_decay", self.weight_decay, low=0)
+        found += check.single("weight_decay", self.weight_decay, low=0)
         found += check.choice("weight_decay_on", self.weight_decay_on, DECAY_ON)
         found += check.choice("schedule", self.schedule, SCHEDULES)
         found += check.increasing("boundaries", self.boundaries, low=1)
         found += check.number("factor", self.factor, low=0)
         found += check.integer("warmup_steps", self.warmup_steps, low=0)
-        found += check.number("l2_to_init", self.l2_to_init, low=0)
+        found += check.single("l2_to_init", self.l2_to_init, low=0)
         if self.grad_clip is not None:
-            found += check.number("grad_clip", self.grad_clip, low=0, open_low=True)
+            found += check.single("grad_clip", self.grad_clip, low=0, open_low=True)
         if self.schedule == "step" and not self.boundaries:
             found.append(
                 "boundaries: expected at least one step for schedule 'step', got none; "

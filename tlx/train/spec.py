@@ -159,7 +159,7 @@ class ForkSpec:
         """Every problem with the values, in words."""
         found = check.integer("step", self.step, low=0)
         found += check.integer("seed", self.seed, low=0, high=2**31 - 1)
-        return found + check.number("noise", self.noise, low=0)
+        return found + check.single("noise", self.noise, low=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,11 +214,11 @@ class RunSpec:
         found = check.text("name", self.name) + check.text("kind", self.kind)
         found += check.integer("seed", self.seed, low=0, high=2**31 - 1)
         found += check.choice("loss", self.loss, LOSSES)
-        found += check.number("mixup", self.mixup, low=0)
-        found += check.number(
+        found += check.single("mixup", self.mixup, low=0)
+        found += check.single(
             "label_smoothing", self.label_smoothing, low=0, high=1, open_high=True
         )
-        found += check.number("ema", self.ema, low=0, high=1, open_high=True)
+        found += check.single("ema", self.ema, low=0, high=1, open_high=True)
         found += check.integer("accumulate", self.accumulate, low=1)
         found += check.integer("num_steps", self.num_steps, low=0)
         found += check.integer("eval_every", self.eval_every, low=1)
@@ -280,7 +280,16 @@ class RunSpec:
         if not (taken or self.optim.freeze):
             return []
         options = tuples(self.model.options)
-        known = models.make(self.model.name, num_classes=2, **options).module_names
+        model = models.make(self.model.name, num_classes=2, **options)
+        known = getattr(model, "module_names", None)
+        if known is None:
+            fields = {"init_from.modules": taken, "optim.freeze": self.optim.freeze}
+            return [
+                f"{field}: expected none of model {self.model.name!r}, which has no "
+                f"`module_names` (a tuple, of the first level of its parameter tree), got {names!r}"
+                for field, names in fields.items()
+                if names
+            ]
         found = check.known("init_from.modules", taken, known)
         found += check.known("optim.freeze", self.optim.freeze, known)
         if set(known) <= set(self.optim.freeze):

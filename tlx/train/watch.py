@@ -32,7 +32,7 @@ from typing import Any
 import jax
 
 from tlx.checkpoints import owner
-from tlx.train import costs, distributed, telemetry, trackers
+from tlx.train import costs, distributed, telemetry, tracing, trackers
 from tlx.train.hooks import Clock, Progress, no_progress
 from tlx.train.job import Job
 from tlx.train.step_times import Dispatched, Steps, StepTimes
@@ -57,7 +57,7 @@ class Start:
       time_of_day: seconds since 1970.
 
     Raises:
-      ValueError: a tracker is not known or not installed.
+      ValueError: a tracker is not known or not installed, or a trace of no steps.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Start:
         time_of_day: Callable[[], float] = time.time,
     ) -> None:
         trackers.require(log_to)
+        tracing.require(trace)
         self.progress, self.log_to, self.trace = progress or no_progress, log_to, trace
         self.now, self.time_of_day = now, time_of_day
         self.began, self.began_time, self.compiled = now(), time_of_day(), costs.compile_seconds()
@@ -98,7 +99,10 @@ class Watch:
         peak = costs.peak(job.mesh.devices.flat[0], job.spec.model.dtype)
         self._peak = None if peak is None else peak * job.mesh.size
         self._flops = _known_flops(telemetry.read(job.workdir))
-        self._clock, self._tracing = Clock(start.now), Tracing(start.trace, job.workdir)
+        self._clock = Clock(start.now)
+        self._tracing = Tracing(
+            start.trace, job.workdir, begun=begun or 0, num_steps=job.spec.num_steps
+        )
         # of this interval: when and after which step it began, what was spent in it on what, and
         # compilation until then
         self._marked, self._mark = start.began, begun or 0
