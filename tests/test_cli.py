@@ -242,7 +242,27 @@ def test_a_damaged_study(text, capsys, tmp_path):
     (tmp_path / "study.json").write_text(text)
     message = told(capsys, "report", f"--workdir={tmp_path}")
     assert "study.json is not the config of a study (" in message
-    assert "delete it, and give tlx study the config again" in message
+    assert "study.json and give tlx study the config again" in message
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "remedy"),
+    [
+        ("config.json", "{}", "and give the command again that trains"),
+        ("config.json", '{"title": "x"}', "and give the command again that trains"),
+        ("study.json", '{"title": "x"}', "and give tlx study the config again"),
+    ],
+)
+def test_a_config_that_lacks_fields_is_named(file, text, remedy, capsys, tmp_path):
+    path = tmp_path / file
+    path.write_text(text)
+    message = told(capsys, "status", f"--workdir={tmp_path}")
+    assert message.startswith(f"tlx status: {path}: expected the config of a ")
+    assert "problem(s):\n" in message
+    assert message.endswith(
+        f"\nIf it is damaged or of another version of tlx, delete {path} {remedy}, "
+        "which writes it anew.\n"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no archive"])
