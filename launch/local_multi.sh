@@ -8,7 +8,8 @@
 # Each line that process k prints begins with [k]. TERM and Ctrl-C reach all of them: they save and
 # stop after the same step, and the same command goes on from there. When one dies, the others are
 # given ten seconds, then killed, since a run cannot go on without it; with --restarts=N all are
-# started again, N times at most, and go on from the last checkpoint.
+# started again, N times at most, and go on from the last checkpoint; not after status 2, which says
+# that tlx cannot read the command, and would not then.
 #
 # With GPUs, as many processes as GPUs: process k has the k-th. Tried on processors alone.
 set -euo pipefail
@@ -22,14 +23,13 @@ while [ $# -gt 0 ]; do
     --processes=*) processes=${1#*=} ;;
     --restarts=*) restarts=${1#*=} ;;
     --dry-run) DRY_RUN=1 ;;
+    -*) die "expected --processes=N, --restarts=N or --dry-run before the command, got $1" ;;
     *) break ;;
   esac
   shift
 done
-for number in "$processes" "$restarts"; do
-  [[ $number =~ ^[0-9]+$ ]] || die "expected a whole number, got $number"
-done
-[ "$processes" -gt 0 ] || die "expected --processes of 1 at least, got $processes"
+[[ $processes =~ ^[1-9][0-9]*$ ]] || die "expected --processes=N of 1 at least, got $processes"
+[[ $restarts =~ ^(0|[1-9][0-9]*)$ ]] || die "expected --restarts=N of 0 at least, got $restarts"
 [ $# -gt 0 ] || die "say what to run, as in: bash launch/local_multi.sh train --config=… --workdir=…"
 
 # Becomes process RANK of the run whose coordinator listens on PORT.
@@ -102,6 +102,7 @@ for ((attempt = 0; ; attempt++)); do
   wait_for_all
   case "$asked$code" in
     0 | 130 | 143 | yes*) exit "$code" ;; # done, or stopped
+    2) break ;;
   esac
   if [ "$attempt" -ge "$restarts" ]; then break; fi
   say "a process ended with status $code: starting all again ($((attempt + 1)) of $restarts)"

@@ -9,6 +9,10 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
+case "${1:-}" in
+  -h | --help) show_header "${BASH_SOURCE[0]}" && exit ;;
+esac
+
 # The report page is opened in a browser by one test, which skips where there is none.
 ensure_chromium() {
   local name log

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.train.tiny import make_spec
 from tlx import cli, config
 from tlx.cli import data as data_commands
 from tlx.config import serial
@@ -242,7 +243,50 @@ def test_a_damaged_study(text, capsys, tmp_path):
     (tmp_path / "study.json").write_text(text)
     message = told(capsys, "report", f"--workdir={tmp_path}")
     assert "study.json is not the config of a study (" in message
-    assert "delete it, and give tlx study the config again" in message
+    assert "study.json and give tlx study the config again" in message
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "remedy"),
+    [
+        ("config.json", "{}", "and give the command again that trains"),
+        ("config.json", '{"title": "x"}', "and give the command again that trains"),
+        ("study.json", '{"title": "x"}', "and give tlx study the config again"),
+    ],
+)
+def test_a_config_that_lacks_fields_is_named(file, text, remedy, capsys, tmp_path):
+    path = tmp_path / file
+    path.write_text(text)
+    message = told(capsys, "status", f"--workdir={tmp_path}")
+    assert message.startswith(f"tlx status: {path}: expected the config of a ")
+    assert "problem(s):\n" in message
+    assert message.endswith(
+        f"\nIf it is damaged or of another version of tlx, delete {path} {remedy}, "
+        "which writes it anew.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "trace", ["5", "5:", "1:0", "²:1", "1:²", "٣:1", "-1:2", f"{'9' * 5000}:1"]
+)
+def test_steps_of_a_trace_are_numbers(trace, capsys, tmp_path):
+    words = ["train", "--config=configs/mini.py:scratch", f"--workdir={tmp_path / 'run'}"]
+    with pytest.raises(SystemExit) as error:
+        cli.main([*words, f"--trace={trace}"])
+    assert error.value.code == 2
+    assert f"expected STEP:STEPS, as 100:5, got {trace!r}" in capsys.readouterr().err
+
+
+def test_a_run_that_is_done_is_not_traced(capsys, tmp_path):
+    saved = tmp_path / "config.json"
+    saved.write_text(json.dumps(serial.to_dict(make_spec(num_steps=4))))
+    words = ["train", f"--config={saved}", f"--workdir={tmp_path / 'run'}"]
+    assert cli.main([*words, "--trace=1:1"]) == 0
+    assert f"the trace: {tmp_path}/run/trace\n" in capsys.readouterr().out
+    assert cli.main([*words, "--trace=1:1"]) == 0
+    said = capsys.readouterr().out
+    assert "the run was done before, so nothing was traced; choose another --workdir" in said
+    assert "the trace: " not in said
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no archive"])

@@ -123,6 +123,27 @@ def test_local_passes_arguments_on_from_any_folder(clone: Path, tmp_path: Path):
     assert done.stdout == "tlx ran: study --config=configs/mini.py --workdir=runs/mini\n"
 
 
+@pytest.mark.parametrize("script", ["local.sh", "test.sh"])
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_is_the_header_and_installs_nothing(script: str, word: str, clone: Path):
+    env = {"PYTHON": str(clone.parent / "python3")}
+    done = bash(clone / "launch" / script, word, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"bash launch/{script} " in done.stdout
+    assert "#" not in done.stdout
+    assert "set -e" not in done.stdout
+    assert not (clone / ".venv").exists()
+
+
+def test_local_tells_its_commands_in_a_dry_run(clone: Path):
+    env = {"PYTHON": str(clone.parent / "python3")}
+    done = bash(clone / "launch/local.sh", "--dry-run", "train", "--config=x", env=env)
+    assert done.returncode == 0
+    tlx = str(clone / ".venv/bin/tlx").replace(" ", "\\ ")
+    assert done.stdout == f"ensure_env demo \nexec {tlx} train --config=x \n"
+    assert not (clone / ".venv").exists()
+
+
 def test_missing_python_is_a_sentence(clone: Path, tmp_path: Path):
     done = bash(clone / "launch/local.sh", env={"PYTHON": "/nowhere/python"})
     assert done.returncode == 1

@@ -86,6 +86,10 @@ def test_slurm_array_takes_its_line_of_a_sweep(tmp_path: Path):
     assert step[3:] == ["train", "--config=c.py", "--workdir=tw o", "--config.axes=('a', 'b')"]
     done = bash(ROOT / "launch/slurm.sbatch", *words, env={"SLURM_ARRAY_TASK_ID": "3"})
     assert f"expected line 3 in {sweep}, got none" in done.stderr
+    for order in ((words[0], "--dry-run"), ("--dry-run", words[0])):  # of a dry run the first line
+        done = bash(ROOT / "launch/slurm.sbatch", *order, *words[1:])
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("/tlx train --config=c.py --workdir=one \n")
     assert "--sweep needs an array" in bash(ROOT / "launch/slurm.sbatch", *words).stderr
 
 
@@ -166,7 +170,24 @@ def test_local_multi():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("number", ["--processes=two", "--restarts=-1", "--processes=0"])
+@pytest.mark.parametrize(
+    ("script", "word"),
+    [
+        ("local_multi.sh", "--processes"),
+        ("local_multi.sh", "--workdir=x"),
+        ("slurm.sbatch", "--sweep"),
+    ],
+)
+def test_an_unknown_option_before_the_command_is_named(script: str, word: str):
+    done = bash(ROOT / "launch" / script, "--dry-run", word, "2", "train")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"\[tlx\] expected --.* before the command, got {word}\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["--processes=two", "--restarts=-1", "--restarts=09", "--processes=0", "--processes=08"],
+)
 def test_local_multi_wants_numbers(number: str):
     done = bash(ROOT / "launch/local_multi.sh", number, "train")
     assert done.returncode == 1

@@ -74,6 +74,15 @@ def test_two_processes_are_one_run_which_is_stopped_and_loses_one(clone: Path, t
     tiny.assert_close_metrics(tmp_path / "one/long", tmp_path / "two/long")
 
 
+def test_a_command_that_cannot_be_read_is_not_started_again(tmp_path: Path):
+    clones.make_clone(tmp_path / "clone", "exit 2")
+    done = start(tmp_path / "clone", "--processes=2", "--restarts=3", "train")
+    said, _ = done.communicate(timeout=300)
+    assert done.returncode == 2
+    assert "starting all again" not in said
+    assert said.endswith("[tlx] a process ended with status 2\n")
+
+
 def test_the_status_is_that_of_a_process_that_failed(tmp_path: Path):
     clones.make_clone(tmp_path / "clone", 'test "$JAX_PROCESS_ID" = 1 || sleep 1; exit 7')
     done = start(tmp_path / "clone", "--processes=2", "--restarts=1", "train")

@@ -2,7 +2,7 @@
 
 Prints a line of JSON for each benchmark and net: the ratio of times (median of interleaved
 pairs), its aim, and the seconds of both sides. With PyTorch
-(`pip install 'tlx-transfer[benchmark]'`) also our nets against the same nets in PyTorch.
+(`pip install '.[benchmark]'`) also our nets against the same nets in PyTorch.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Prints a line of JSON for each benchmark: a ratio (median of interleaved pairs), its aim, and the
 seconds of both sides. On an accelerator a line's also has the share of the device's peak, which a
 large matrix product measures in the same run. With PyTorch
-(`pip install 'tlx-transfer[benchmark]'`) the line is also made the authors' way: load a state dict
+(`pip install '.[benchmark]'`) the line is also made the authors' way: load a state dict
 for each point, pass over the data.
 """
 
@@ -193,7 +193,7 @@ def against_torch(setting: Setting, repeats: int) -> None:
 
         from tests.benchmarks import torch_line
     except ImportError:
-        print("skipped: pip install 'tlx-transfer[benchmark]' for PyTorch", file=sys.stderr)
+        print("skipped: pip install '.[benchmark]' for PyTorch", file=sys.stderr)
         return
     encoded = [png(image) for image in setting.pixels]
     alphas = np.linspace(0, 1, POINTS, dtype=np.float32)

@@ -46,8 +46,7 @@ def _torch() -> Any:
         import torch
     except ImportError as error:
         raise ImportError(
-            "this benchmark compares with PyTorch; install it with: "
-            "pip install 'tlx-transfer[benchmark]'"
+            "this benchmark compares with PyTorch; install it with: pip install '.[benchmark]'"
         ) from error
     return torch
 

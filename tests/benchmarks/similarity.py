@@ -12,7 +12,7 @@ Prints a line of JSON for each benchmark: a ratio, its aim, and what was compare
 - `published`: the two set-ups that pytorch-cka publishes for an H100, random images for
   CIFAR-10's. On an accelerator, or where asked for; on CPU with a tenth of the images.
 
-The packages come with `pip install 'tlx-transfer[benchmark]'`. `--quick` only shows that all of it
+The packages come with `pip install '.[benchmark]'`. `--quick` only shows that all of it
 runs. Where other work shares the cores, times say little.
 """
 
@@ -251,7 +251,7 @@ def _torch_packages():
 
         del cka, torch_cka
     except ImportError as error:
-        print(f"skipped: {error}; pip install 'tlx-transfer[benchmark]'", file=sys.stderr)
+        print(f"skipped: {error}; pip install '.[benchmark]'", file=sys.stderr)
         return None
     if torch.cuda.is_available() != (jax.default_backend() != "cpu"):
         print("skipped: PyTorch and JAX are not on the same kind of device", file=sys.stderr)

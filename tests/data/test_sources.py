@@ -116,7 +116,7 @@ def test_missing_package_says_the_command(monkeypatch, name, package, extra):
     monkeypatch.setattr(importlib.util, "find_spec", hidden)
     message = (
         f"the source {name!r} needs the package {package}, which is not installed; run: "
-        f"pip install 'tlx-transfer[{extra}]'"
+        f"pip install '.[{extra}]' in the clone of tlx"
     )
     with pytest.raises(ValueError) as error:  # noqa: PT011 - compared whole
         open_source(name, "train")

@@ -85,7 +85,7 @@ def test_axes_have_units(records):
             "matplotlib",
             "import tlx.report.page, tlx.report.figures as f\n"
             "try: f.interpolation(sys.argv[1])\n"
-            "except ImportError as e: assert \"pip install 'tlx-transfer[report]'\" in str(e), e\n"
+            "except ImportError as e: assert \"pip install '.[report]'\" in str(e), e\n"
             "else: raise SystemExit('no error')",
             id="without matplotlib it says the command",
         ),

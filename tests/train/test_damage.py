@@ -1,6 +1,8 @@
 """Damaged files of a run: the last good checkpoint is taken, or a sentence says what to do."""
 
 import dataclasses
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,40 @@ def test_a_damaged_file_of_a_run_is_named(file: str, tmp_path: Path) -> None:
     (tmp_path / file).write_text((tmp_path / file).read_text()[:40])
     with pytest.raises(ValueError, match=rf"{file}: expected JSON, .*delete {tmp_path}"):
         run(make_spec(num_steps=1), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"test": {}}, "test {}"),
+        ({"test": {"loss": 1.0, "accuracy": "high", "count": 3}}, "test {'loss': 1.0, 'accuracy'"),
+        ({"step": "x"}, "step 'x'"),
+        ({"step": True, "seconds": None}, "step True, seconds None"),
+        ({"best_test": [], "origin": {"run": "tiny"}}, "best_test [], origin {'run': 'tiny'}"),
+        ({"speed": 3}, "speed 3"),
+        (None, "no name, no step, no train, no test, "),
+    ],
+)
+def test_a_result_of_another_content_is_no_result(
+    changes: dict[str, Any] | None,
+    told: str,
+    stopped: tuple[RunSpec, Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spec, _, whole = stopped
+    shutil.copytree(whole, tmp_path / "run")
+    path = tmp_path / "run/result.json"
+    values = {} if changes is None else json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(values))
+    said = re.escape(f"{path}: expected the result of a run, got one with {told}")
+    with pytest.raises(ValueError, match=rf"^{said}.*; delete {path} and give the command again"):
+        run(spec, tmp_path / "run")
+    assert cli.main(["status", f"--workdir={tmp_path / 'run'}"]) == 1
+    assert told in capsys.readouterr().err
+    path.unlink()
+    run(spec, tmp_path / "run")
+    assert_same_files(tmp_path / "run", whole)
 
 
 def cut(file: Path) -> None:

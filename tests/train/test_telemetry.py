@@ -112,6 +112,16 @@ def test_other_things_in_the_file_are_no_lines(tmp_path: Path):
     assert telemetry.read(tmp_path) == [KILLED[0]]
 
 
+@pytest.mark.parametrize("name", ["event", "step", "time", "step_seconds", "images"])
+def test_what_is_added_up_is_a_number(name: str, tmp_path: Path):
+    whole = {**NOTHING, **KILLED[1]}
+    wrong = {key: value for key, value in whole.items() if key != name}
+    if name != "event":
+        wrong[name] = "3"
+    (tmp_path / telemetry.FILE).write_text(f"{json.dumps(wrong)}\n{json.dumps(whole)}\n")
+    assert telemetry.read(tmp_path) == [whole]
+
+
 def test_what_follows_from_the_times_of_steps():
     seconds = [0.1, 0.2, 0.4, 0.1]
     options: dict[str, Any] = {"waited": 0.25, "batch_size": 8, "flops": 5e6}
@@ -140,3 +150,27 @@ def test_the_summary_is_two_lines():
         "goodput 14%: 5.5 s in steps of 38.0 s since the first start, 2 starts; stopped 53%, "
         "compiling 13%, other 9%, repeated after a stop 5%",
     ]
+    for name in ("images", "steps", "training_seconds"):  # a line that lacks one is of no step
+        less = [*lines, {key: value for key, value in lines[4].items() if key != name}]
+        assert telemetry.summary(less).startswith("60 images/s, 91.7 ms a step, 6.2% of training ")
+
+
+def test_there_is_no_summary_before_any_time_has_passed():
+    of_a_step = {"steps": 1, "images": 8, "training_seconds": 0.5}
+    assert telemetry.summary([start(0, 9.0), {**line((0, 1), 9.0, 0.0), **of_a_step}]) == ""
+    of_a_step["training_seconds"] = 0.0
+    assert telemetry.summary([start(0, 9.0), {**line((0, 1), 9.0, 3.0), **of_a_step}]) == ""
+
+
+def test_the_code_of_the_guide_reads_a_file_that_a_kill_cut_off(tmp_path: Path, monkeypatch):
+    pytest.importorskip("pandas")
+    guide = (Path(__file__).parents[2] / "docs/guides/time.md").read_text()
+    code = guide.partition("```python\n")[2].partition("lines[lines.event")[0]
+    monkeypatch.chdir(tmp_path)
+    folder = Path("runs/scratch")
+    folder.mkdir(parents=True)
+    whole = "".join(json.dumps(each) + "\n" for each in KILLED)
+    (folder / telemetry.FILE).write_text(whole[:-30])
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert list(names["lines"].event) == [each["event"] for each in KILLED[:-1]]

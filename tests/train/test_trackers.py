@@ -140,6 +140,12 @@ def test_a_tracker_that_fails_does_not_stop_training(tmp_path: Path, monkeypatch
     ]
 
 
+def test_a_tracker_that_is_not_installed_says_the_command(monkeypatch):
+    monkeypatch.setitem(trackers.PACKAGES, "wandb", "no_such_package")
+    with pytest.raises(ValueError, match=r"pip install '\.\[wandb\]' in the clone of tlx$"):
+        trackers.require(["wandb"])
+
+
 def test_a_tracker_that_cannot_begin_does_not_stop_training(tmp_path: Path, monkeypatch, caplog):
     pytest.importorskip("tensorboardX")
     (tmp_path / "tensorboard").write_text("no folder")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -115,10 +116,10 @@ def _trace(text: str) -> Any:
     """The steps that --trace names."""
     from tlx.train.tracing import Trace
 
-    step, colon, steps = text.partition(":")
-    if not (colon and step.isdigit() and steps.isdigit() and int(steps)):
+    found = re.fullmatch("([0-9]{1,18}):([0-9]{1,18})", text)
+    if found is None or not int(found[2]):
         raise argparse.ArgumentTypeError(f"expected STEP:STEPS, as 100:5, got {text!r}")
-    return Trace(int(step), int(steps))
+    return Trace(int(found[1]), int(found[2]))
 
 
 def _study(args: argparse.Namespace, overrides: list[str]) -> None:
@@ -228,6 +229,7 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
     from tlx.studies import runner
     from tlx.train import distributed, telemetry, tracing
     from tlx.train.spec import RunSpec
+    from tlx.train.workdir import RESULT_FILE
 
     values = config.load(args.config, overrides)
     if "pretrain" in values:
@@ -237,6 +239,7 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
         )
     spec = config.build(RunSpec, values)
     distributed.initialize_if_cluster()
+    was_done = (args.workdir / RESULT_FILE).exists()
     result = runner.run_one(spec, args.workdir, log_to=args.log_to, trace=args.trace)
     if not distributed.is_primary():
         return
@@ -246,7 +249,11 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
     )
     if told := telemetry.summary(telemetry.read(args.workdir)):
         print(told)
-    if args.trace is not None and (args.workdir / tracing.FOLDER).exists():
+    if args.trace is not None and was_done:
+        print(
+            "the run was done before, so nothing was traced; choose another --workdir to trace it"
+        )
+    elif args.trace is not None and (args.workdir / tracing.FOLDER).exists():
         print(f"the trace: {args.workdir / tracing.FOLDER}")
 
 

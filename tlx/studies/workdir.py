@@ -16,6 +16,8 @@ from tlx.train import metrics_log
 CONFIG_FILE = "study.json"
 PAGE_FILE = "report.html"
 
+_REWRITE = "delete {} and give tlx study the config again, which writes it anew"
+
 
 def tasks(
     spec: StudySpec, workdir: Path, *, asks: bool = True, log_to: Sequence[str] = ()
@@ -83,9 +85,17 @@ def read(workdir: Path) -> StudySpec:
     """The study that a workdir was made with.
 
     Raises:
-      ValueError: there is none, or it cannot be done here: its data are not there, say.
+      ValueError: there is none, it is damaged or of another version of tlx, or it cannot be done
+        here: its data are not there, say.
     """
-    return typed.build(StudySpec, read_config(workdir))
+    try:
+        return typed.build(StudySpec, read_config(workdir))
+    except typed.ConfigError as error:
+        path = workdir / CONFIG_FILE
+        raise typed.ConfigError(
+            f"{path}: expected the config of a study that can be done here, but {error}\n"
+            f"If it is damaged or of another version of tlx, {_REWRITE.format(path)}."
+        ) from error
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
@@ -104,10 +114,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
         reason = "it lacks the title"
     except ValueError as error:
         reason = str(error)
-    raise ValueError(
-        f"{path} is not the config of a study ({reason}); delete it, and give tlx study the "
-        "config again"
-    )
+    raise ValueError(f"{path} is not the config of a study ({reason}); {_REWRITE.format(path)}")
 
 
 def _saved(spec: StudySpec) -> dict[str, Any]:

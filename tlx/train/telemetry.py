@@ -31,6 +31,10 @@ Line: TypeAlias = dict[str, Any]
 KINDS = ("data", "evaluation", "checkpoint", "compile", "start")
 """What time goes to besides steps; a line has the seconds of each."""
 
+_PLACE = ("step", "from_step", "time", "seconds")
+_TIMED = ("steps", "images", "training_seconds", "step_seconds", "data_seconds")
+_NUMBERS = (*_PLACE, *_TIMED, *(f"{kind}_seconds" for kind in KINDS))
+
 
 def read(workdir: str | Path) -> list[Line]:
     """The lines of a run that are whole; none without the file.
@@ -46,12 +50,18 @@ def read(workdir: str | Path) -> list[Line]:
             line = json.loads(text)
         except json.JSONDecodeError:
             continue
-        if (
-            isinstance(line, dict)
-            and {"event", "step", "from_step", "time", "seconds"} <= line.keys()
-        ):
+        if _is_line(line):
             found.append(line)
     return found
+
+
+def _is_line(line: Any) -> bool:
+    """Whether it says what it is of and when, and what is added up are numbers."""
+    return (
+        isinstance(line, dict)
+        and {"event", *_PLACE} <= line.keys()
+        and all(type(line[name]) in (int, float) for name in _NUMBERS if name in line)
+    )
 
 
 def append(workdir: str | Path, line: Mapping[str, Any]) -> None:
@@ -206,16 +216,15 @@ def goodput(lines: Iterable[Line]) -> float:
 
 
 def summary(lines: Iterable[Line]) -> str:
-    """What there is to say of a run's time, in two lines; "" where no step was timed."""
+    """What there is to say of a run's time, in two lines; "" where no time of a step is known."""
     lines = list(lines)
-    timed = [line for line in lines if line.get("steps")]
-    if not timed:
-        return ""
+    timed = [line for line in lines if line.keys() >= set(_TIMED) and line["steps"]]
+    steps, images, training, stepping, waited = (
+        math.fsum(line[name] for line in timed) for name in _TIMED
+    )
     found = spent(lines)
-    steps, images = (sum(line[name] for line in timed) for name in ("steps", "images"))
-    training = math.fsum(line["training_seconds"] for line in timed)
-    waited = math.fsum(line["data_seconds"] for line in timed)
-    each = math.fsum(line["step_seconds"] for line in timed) / steps
+    if min(steps, training, found.wall) <= 0:
+        return ""
     parts = {
         "repeated after a stop": found.repeated,
         "waiting for data": found.data,
@@ -231,8 +240,8 @@ def summary(lines: Iterable[Line]) -> str:
     rest = ", ".join(f"{name} {shares[name]:.0%}" for name in largest if shares[name] >= 0.005)
     starts = f", {found.starts} starts" if found.starts > 1 else ""
     return (
-        f"{images / training:,.0f} images/s, {1000 * each:.3g} ms a step, {waited / training:.1%} "
-        f"of training waiting for data, {found.compile:.1f} s compiling\n"
+        f"{images / training:,.0f} images/s, {1000 * stepping / steps:.3g} ms a step, "
+        f"{waited / training:.1%} of training waiting for data, {found.compile:.1f} s compiling\n"
         f"goodput {found.goodput:.0%}: {found.steps:.1f} s in steps of {found.wall:.1f} s since "
         f"the first start{starts}{rest and f'; {rest}'}"
     )

@@ -54,7 +54,7 @@ def require(names: Sequence[str]) -> None:
         if importlib.util.find_spec(PACKAGES[name]) is None:
             raise ValueError(
                 f"log_to: {name!r} needs the package {PACKAGES[name]}, which is not installed; "
-                f"run: pip install 'tlx-transfer[{name}]'"
+                f"run: pip install '.[{name}]' in the clone of tlx"
             )
 
 

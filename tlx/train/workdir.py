@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from tlx import checkpoints
 from tlx.config import serial, typed
@@ -12,7 +12,7 @@ from tlx.train.spec import RunSpec, digest, without_places
 CONFIG_FILE = "config.json"
 RESULT_FILE = "result.json"
 
-_REWRITE = "delete {} and give the command again, which writes it anew"
+_REWRITE = "delete {} and give the command again that trains, which writes it anew"
 
 
 class RunResult(NamedTuple):
@@ -89,12 +89,18 @@ def read_config(workdir: str | Path) -> RunSpec:
     """The spec that a workdir was made with.
 
     Raises:
-      ValueError: there is no config.json.
+      ValueError: there is no config.json, or it is damaged or of another version of tlx.
     """
     path = Path(workdir) / CONFIG_FILE
     if not path.exists():
         raise ValueError(f"expected the workdir of a run that was started, but there is no {path}")
-    return typed.build(RunSpec, _read(path))
+    try:
+        return typed.build(RunSpec, _read(path))
+    except typed.ConfigError as error:
+        raise typed.ConfigError(
+            f"{path}: expected the config of a run, but {error}\n"
+            f"If it is damaged or of another version of tlx, {_REWRITE.format(path)}."
+        ) from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -117,18 +123,38 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def read_result(workdir: str | Path) -> RunResult | None:
-    """The result of a run, or None if it is not done."""
+    """The result of a run, or None if it is not done.
+
+    Raises:
+      ValueError: it is damaged or of another version of tlx; says what of it.
+    """
     path = Path(workdir) / RESULT_FILE
     if not path.exists():
         return None
     values = _read(path)
-    wanted = [name for name in RunResult._fields if name != "workdir"]
-    if sorted(values) != sorted(wanted):
+    kinds = {name: kind for name, kind in get_type_hints(RunResult).items() if name != "workdir"}
+    wrong = [f"no {name}" for name in kinds if name not in values]
+    wrong += [
+        f"{name} {value!r:.40}"
+        for name, value in values.items()
+        if name not in kinds or not _fits(value, kinds[name])
+    ]
+    if wrong:
         raise ValueError(
-            f"{path}: expected the fields {', '.join(wanted)}, got {', '.join(values)}, of "
-            "another version of tlx; choose another workdir, or delete that one to train anew"
+            f"{path}: expected the result of a run, got one with {', '.join(wrong)}, which is "
+            f"damaged or of another version of tlx; {_REWRITE.format(path)}"
         )
     return RunResult(workdir=str(workdir), **values)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value of result.json is of its field's kind, with the keys that are read."""
+    if kind == dict[str, float]:
+        is_whole = isinstance(value, dict) and {"loss", "accuracy", "count"} <= value.keys()
+        return is_whole and all(_fits(number, float) for number in value.values())
+    if kind == dict[str, Any]:
+        return isinstance(value, dict) and {"digest", "init_from"} <= value.keys()
+    return type(value) in ((int, float) if kind is float else (kind,))
 
 
 def write_result(

@@ -58,7 +58,7 @@ def needs(package: str, extra: str) -> Callable[[str], str | None]:
             return None
         return (
             f"the source {name!r} needs the package {package}, which is not installed; run: "
-            f"pip install 'tlx-transfer[{extra}]'"
+            f"pip install '.[{extra}]' in the clone of tlx"
         )
 
     return lacks

@@ -19,7 +19,7 @@ def matplotlib(name: str) -> Any:
         return importlib.import_module(f"matplotlib.{name}" if name else "matplotlib")
     except ImportError as error:
         raise ImportError(
-            f"figures need matplotlib ({error}): pip install 'tlx-transfer[report]'"
+            f"figures need matplotlib ({error}): pip install '.[report]' in the clone of tlx"
         ) from error
 
 
