@@ -3,12 +3,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
 from tests.train.tiny import make_spec
 from tlx.config import serial, typed
 from tlx.data.spec import DataSpec
 from tlx.train import hooks, workdir
+from tlx.train.loop import train
 from tlx.train.spec import CheckpointSpec, InitFrom, ModelSpec, OptimSpec, RunSpec, digest
 
 
@@ -193,3 +195,10 @@ def test_a_workdir_of_an_earlier_version_holds_the_same_run(tmp_path: Path) -> N
     (tmp_path / "config.json").write_text(json.dumps(values | {"strange": 1}))
     with pytest.raises(ValueError, match="strange: 1 there, absent here"):
         workdir.require_same(tmp_path, spec)
+
+
+def test_what_is_no_spec_or_mesh_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="expected a RunSpec, got dict"):
+        train({}, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"expected a mesh, .*, got list"):
+        train(make_spec(), tmp_path, mesh=jax.devices())  # type: ignore[arg-type]

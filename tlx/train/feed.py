@@ -19,8 +19,13 @@ def require_divisible(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
     """Raises unless the devices divide each of the parts of a training batch, and all have rows.
 
     Raises:
-      ValueError: naming the numbers.
+      TypeError: it is no mesh.
+      ValueError: naming the axes or the numbers.
     """
+    if not isinstance(mesh, Mesh):
+        raise TypeError(
+            "expected a mesh, made by tlx.core.sharding.make_mesh, got " + type(mesh).__name__
+        )
     if sharding.row_parts(mesh) != mesh.size:
         axes = zip(mesh.shape.items(), mesh.axis_types, strict=True)
         said = ", ".join(f"{name} of {size} ({kind})" for (name, size), kind in axes)

@@ -63,6 +63,7 @@ def train(
 
     Raises:
       tlx.checkpoints.owner.BusyError: another process trains in the workdir.
+      TypeError: a spec that is no `RunSpec`, or a mesh that is none.
       ValueError: problems of the spec, all at once; a workdir that holds another config, with
         the fields that differ, or the same run on other data or from another start, with what is
         there and here; data, model or `init_from` that do not fit; no undamaged checkpoint; a

@@ -301,8 +301,13 @@ def require_valid(spec: RunSpec) -> None:
     """Raises unless the spec has no problems.
 
     Raises:
+      TypeError: it is no spec.
       ValueError: listing all problems.
     """
+    if not isinstance(spec, RunSpec):
+        raise TypeError(
+            f"expected a RunSpec, got {type(spec).__name__}; tlx.config.build makes one of a config"
+        )
     found = spec.problems()
     if found:
         name = spec.name
