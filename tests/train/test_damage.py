@@ -58,6 +58,18 @@ def test_a_result_of_another_content_is_no_result(
     assert_same_files(tmp_path / "run", whole)
 
 
+def test_an_area_under_the_curve_that_is_not_defined_is_no_damage(
+    stopped: tuple[RunSpec, Path, Path], tmp_path: Path
+) -> None:
+    spec, _, whole = stopped
+    shutil.copytree(whole, tmp_path / "run")
+    path = tmp_path / "run/result.json"
+    values = json.loads(path.read_text())
+    values["test"]["auc"] = None
+    path.write_text(json.dumps(values))
+    assert run(spec, tmp_path / "run").test == values["test"]
+
+
 def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
