@@ -56,6 +56,9 @@ def test_the_oldest_programs_go_first(home, monkeypatch):
         (home / name).write_bytes(bytes(10))
         os.utime(home / name, (i, i))
     monkeypatch.setattr(cache, "PROGRAMS_BYTES", 20)
+    cache.programs()  # not a day later
+    assert {path.name for path in home.rglob("?")} == {"a", "b", "c"}
+    os.utime(home / "looked", (0, 0))
     cache.programs()
     assert {path.name for path in home.rglob("?")} == {"a", "b"}
 

@@ -6,6 +6,7 @@ import os
 import platform
 import stat
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -21,6 +22,10 @@ _LEAST: dict[str, type[float] | type[int]] = {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": int,
 }
 """What JAX keeps nothing below, and of which kind."""
+
+
+LOOK_SECONDS = 86_400.0
+"""Between two looks at how many there are: thousands of files in a home far away take a while."""
 
 
 def folder(name: str) -> Path | None:
@@ -60,7 +65,10 @@ def programs() -> dict[str, str]:
     if root is None:
         return {}
     with contextlib.suppress(OSError):  # another process deletes what is oldest, too
-        _prune(root, PROGRAMS_BYTES)
+        looked = root / "looked"
+        if not looked.exists() or time.time() - looked.stat().st_mtime > LOOK_SECONDS:
+            looked.touch()
+            _prune(root, PROGRAMS_BYTES)
     version, machine = metadata.version("jaxlib"), platform.machine()
     kind = " ".join([version, machine, *sorted(processor.cpu_features())])
     place = str(root / hashlib.sha256(kind.encode()).hexdigest()[:16])
