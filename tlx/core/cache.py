@@ -23,7 +23,6 @@ _LEAST: dict[str, type[float] | type[int]] = {
 }
 """What JAX keeps nothing below, and of which kind."""
 
-
 LOOK_SECONDS = 86_400.0
 """Between two looks at how many there are: thousands of files in a home far away take a while."""
 
