@@ -74,6 +74,20 @@ def test_the_time_is_that_of_the_steps_and_evaluations_left():
     assert "about 55 s by 2 processes, compiling not counted" in text
 
 
+def test_a_plan_refuses_what_the_study_would(tmp_path, capsys):
+    pytest.importorskip("sklearn")
+    words = ["study", "--config=configs/mini.py", f"--workdir={tmp_path}", "--plan"]
+    for workers in ("-1", "0"):
+        assert cli.main([*words, f"--workers={workers}"]) == 1
+        assert f"--workers: expected at least 1 process, got {workers}" in capsys.readouterr().err
+    files.claim(study(), tmp_path)
+    before = (tmp_path / files.CONFIG_FILE).read_text()
+    assert cli.main(words) == 1
+    assert "holds a study with another config; differing:" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [files.CONFIG_FILE]
+    assert (tmp_path / files.CONFIG_FILE).read_text() == before
+
+
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     """Two folders of small pictures, of stripes and of dots."""

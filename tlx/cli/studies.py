@@ -160,9 +160,13 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
     if args.on == "slurm":
         _submit(spec, args)
         return
+    if args.workers is not None and args.workers < 1:
+        raise ValueError(f"--workers: expected at least 1 process, got {args.workers}")
     if args.plan:
         from tlx.studies import outline
+        from tlx.studies import workdir as files
 
+        files.require(spec, args.workdir)
         found = outline.rows(spec, args.workdir)
         left = any(row.done < row.number for row in found)
         pace = outline.pace(spec) if left else outline.Pace(0.0, 0.0)

@@ -64,13 +64,22 @@ def claim(spec: StudySpec, workdir: Path) -> None:
     Raises:
       ValueError: it holds a study with another config, with the fields that differ.
     """
+    require(spec, workdir)
     path = workdir / CONFIG_FILE
-    ours = _saved(spec)
     if not path.exists():
         workdir.mkdir(parents=True, exist_ok=True)
-        metrics_log.replace_text(path, json.dumps(ours, indent=2) + "\n")
+        metrics_log.replace_text(path, json.dumps(_saved(spec), indent=2) + "\n")
+
+
+def require(spec: StudySpec, workdir: Path) -> None:
+    """Checks that the workdir is this study's, or nobody's; writes nothing.
+
+    Raises:
+      ValueError: as `claim`.
+    """
+    if not (workdir / CONFIG_FILE).exists():
         return
-    theirs = read_config(workdir)
+    theirs, ours = read_config(workdir), _saved(spec)
     whole = typed.completed(StudySpec, theirs)
     differing = serial.differences(theirs if whole is None else _saved(whole), ours)
     if differing:
