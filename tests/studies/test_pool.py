@@ -129,6 +129,13 @@ def test_a_part_that_kills_every_process_is_named(tmp_path):
     assert seen.of("died") == [1]
 
 
+def test_what_gives_a_part_more_memory_is_what_started_it(tmp_path):
+    for more, said in (({}, "--workers=1"), ({"more_memory": "--slurm=mem=…"}, "--slurm=mem=…")):
+        with pytest.raises(pool.WorkerDiedError) as error:
+            pool.run(parts(()), make(tmp_path, part_0="die"), Seen(), 1, **more)
+        assert str(error.value).endswith(f"with {said} if memory is short")
+
+
 def started(tmp_path, act):
     """A process that has two others do this each."""
     code = (

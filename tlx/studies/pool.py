@@ -101,6 +101,7 @@ def run(
     num_workers: int,
     *,
     environment: Mapping[str, str] | None = None,
+    more_memory: str = "--workers=1",
 ) -> None:
     """Does all parts in other processes, each part when those that it needs are done.
 
@@ -114,6 +115,7 @@ def run(
       watcher: is told what happens.
       num_workers: processes, at least 1.
       environment: variables that they have besides those of this process.
+      more_memory: what gives a part more, for messages.
 
     Raises:
       WorkerDiedError: processes died of one part `ATTEMPTS` times.
@@ -139,7 +141,7 @@ def run(
                 if number is None:  # it was waiting for a part that can be begun
                     continue
                 if said == "ended" and tries[number] >= ATTEMPTS:
-                    said, value = "failed", _died(parts[number], tries[number], value)
+                    said, value = "failed", _died(parts[number], tries[number], value, more_memory)
                 if said == "ended":
                     watcher.died(number, value)
                     todo.put_back(number)
@@ -288,11 +290,11 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _died(part: Part, tries: int, status: int) -> WorkerDiedError:
+def _died(part: Part, tries: int, status: int, more_memory: str) -> WorkerDiedError:
     return WorkerDiedError(
         f"expected {part.name} to be done, got a process that died of it {tries} times, the "
         f"last time with exit status {status} (-9: killed, often for want of memory); what "
-        "was done before is kept: give the command again, with --workers=1 if memory is short"
+        f"was done before is kept: give the command again, with {more_memory} if memory is short"
     )
 
 

@@ -132,7 +132,8 @@ def run_some(
             mark_failed(workdir, numbers, error, job=job)
             raise
         shown = _shown(tasks, numbers, workdir, None, job=job)
-        _do(_Chosen(spec, workdir, tuple(numbers), tuple(log_to)), tasks, shown, workers)
+        chosen = _Chosen(spec, workdir, tuple(numbers), tuple(log_to))
+        _do(chosen, tasks, shown, workers, more_memory="--slurm=mem=…" if job else "--workers=1")
 
 
 def mark_failed(workdir: Path, numbers: Sequence[int], error: Exception, *, job: str) -> None:
@@ -207,12 +208,22 @@ class _Chosen(NamedTuple):
         return lambda number, tell: tasks[self.numbers[number]].do(tell)
 
 
-def _do(chosen: _Chosen, tasks: Sequence[Task], shown: "_Shown", workers: int | None) -> None:
+def _do(
+    chosen: _Chosen,
+    tasks: Sequence[Task],
+    shown: "_Shown",
+    workers: int | None,
+    *,
+    more_memory: str = "--workers=1",
+) -> None:
     parts = graph.only(graph.parts(tasks), chosen.numbers)
     if workers is None or resources.workers() is None:
         pool.run_here(parts, functools.partial(chosen.work_of, tasks), shown)
     else:
-        pool.run(parts, chosen.work, shown, workers, environment=resources.environment())
+        environment = resources.environment()
+        pool.run(
+            parts, chosen.work, shown, workers, environment=environment, more_memory=more_memory
+        )
 
 
 def _shown(
