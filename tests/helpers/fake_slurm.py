@@ -13,6 +13,16 @@ from pathlib import Path
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct", "srun")
 IN_QUEUE = ("PENDING", "RUNNING")
+OPTION_OF = {
+    "ARRAY_INX": "array",
+    "JOB_NAME": "job-name",
+    "NO_REQUEUE": "no-requeue",
+    "PARTITION": "partition",
+    "QOS": "qos",
+    "SIGNAL": "signal",
+    "TIMELIMIT": "time",
+}
+"""Variables of sbatch that beat what a script says."""
 
 
 class FakeSlurm:
@@ -69,6 +79,9 @@ def sbatch(facts: dict, words: list[str]) -> str:
     script = Path(words[-1]).read_text()
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", script, re.MULTILINE))
     options = {name: value.strip("'\"") for name, value in options.items()}
+    for variable, option in OPTION_OF.items():  # which win
+        if f"SBATCH_{variable}" in os.environ:
+            options[option] = os.environ[f"SBATCH_{variable}"]
     count = 1
     if "array" in options:
         count = int(re.match(r"0-(\d+)", options["array"])[1]) + 1
@@ -94,12 +107,14 @@ def _listed(facts: dict, *, forgotten: bool):
 
 def squeue(facts: dict, words: list[str]) -> str:
     name = next(word for word in words if word.startswith("--name=")).removeprefix("--name=")
-    jobs = _listed(facts, forgotten=False)
-    return "\n".join(
-        f"{job}|{found['state']}|{found['reason']}|{'n1' * (found['state'] == 'RUNNING')}"
-        for job, options, found in jobs
-        if options["job-name"] == name
-    )
+    form = next(word for word in words if word.startswith("--format=")).removeprefix("--format=")
+    lines = ["a banner of the site | which is about | another | thing"]
+    for job, options, found in _listed(facts, forgotten=False):
+        if options["job-name"] == name:
+            node = "n1" * (found["state"] == "RUNNING")
+            values = {"%i": job, "%T": found["state"], "%r": found["reason"], "%N": node}
+            lines.append("|".join(values[letter] for letter in form.split("|")))
+    return "\n".join(lines)
 
 
 def sacct(facts: dict, words: list[str]) -> str:
@@ -110,7 +125,9 @@ def scancel(facts: dict, words: list[str]) -> str:
     for job in words[1:]:
         base, _, index = job.partition("_")
         facts["cancelled"].append(job)
-        facts["jobs"][base]["states"][index].update(state="CANCELLED", reason="None")
+        found = facts["jobs"][base]["states"][index]
+        runs = found["state"] == "RUNNING"  # and saves, until it is killed
+        found.update(state="COMPLETING" if runs else "CANCELLED", reason="None")
     return ""
 
 

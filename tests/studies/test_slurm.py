@@ -1,6 +1,5 @@
 """A study submitted to a Slurm that only remembers: what it is told, and what comes of it."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,11 +7,10 @@ import sys
 
 import pytest
 
-from tests.helpers.fake_slurm import FakeSlurm
 from tests.studies.tiny import tiny_study
 from tlx import cli
 from tlx.checkpoints import owner
-from tlx.studies import cluster, graph, marks, outline, resources, runner, slurm, status
+from tlx.studies import cluster, marks, outline, resources, runner, slurm, status
 from tlx.studies import workdir as files
 from tlx.studies.axes import Axes
 from tlx.train import stopping
@@ -23,26 +21,6 @@ pytest.importorskip("submitit")
 STUDY = tiny_study(questions=("distances",), axes=Axes(), partial=())
 P, RUNS, PAGE = 0, range(5), 20  # P, two P-T and two RI-T; five curves and so on; the page
 GIVEN = slurm.parse(["partition=gpu,gpus=a100:2,cpus=4", "mem=16G,time=2:00:00"])
-
-
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
-    made = FakeSlurm(tmp_path / "slurm")
-    monkeypatch.setenv("PATH", f"{made.folder}:{os.environ['PATH']}")
-    return made
-
-
-@pytest.fixture
-def done(monkeypatch):
-    """The parts that are done, which a test changes."""
-    found = set()
-    monkeypatch.setattr(graph, "done", lambda tasks: set(found))
-    return found
-
-
-@pytest.fixture
-def workdir(tmp_path):
-    return tmp_path / "study"
 
 
 def submit(workdir, given=GIVEN):
@@ -345,53 +323,6 @@ def test_a_job_of_another_version_does_nothing(fake, done, workdir, monkeypatch)
         InJob(workdir, monkeypatch, "100_0")()
     assert "does the study in other parts" in marks.read(workdir / "parts")[P].error
     assert not (workdir / "runs").exists()
-
-
-def test_how_it_is_with_jobs(fake, done, workdir, capsys):
-    submit(workdir)
-    assert {item.state for item in status.of(workdir).items} == {"waiting"}
-    fake.now("100", "RUNNING")
-    made = marks.Marks(workdir / "parts", job="100_0", now=iter([0, 0, 10, 10]).__next__)
-    made.begun(P)
-    made.told(P, 0.25, "step 1 of 4")
-    made.told(P, 0.5, "step 2 of 4")
-    found = status.of(workdir)
-    assert found.exit_status == 3
-    assert [item.state for item in found.items[:3]] == ["running", "waiting", "waiting"]
-    text = found.text()
-    assert "train P, step 2 of 4, 0.1 steps/s, about 20 s left, job 100_0 on n1" in text
-    fake.now("100_0", "TIMEOUT")
-    fake.now("100_1", "OUT_OF_MEMORY", forgotten=True)
-    fake.now("100_2", "FAILED")
-    made = marks.Marks(workdir / "parts", job="100_2")
-    made.failed(4, FloatingPointError("the loss of the batch of step 3 is not finite"))
-    (workdir / "jobs" / "100_1_0_log.out").write_text("one\nslurmstepd: error: oom_kill\n")
-    found = status.of(workdir)
-    assert found.exit_status == 1
-    text = found.text()
-    assert "train P: its time was over; ask for more by --slurm=time=…  [job 100_0]" in text
-    assert "train RI-T 1: it took more memory than it had asked for" in text
-    assert "(slurmstepd: error: oom_kill)  [job 100_1]" in text
-    assert "train RI-T 2: the loss of the batch of step 3 is not finite  [job 100_2," in text
-    assert {item.state for item in found.items[5:]} == {"left"}  # they wait for what failed
-    done.update(range(PAGE + 1))
-    assert cli.main(["status", f"--workdir={workdir}", "--json"]) == 0
-    items = json.loads(capsys.readouterr().out)["items"]
-    assert {item["state"] for item in items} == {"done"}
-
-
-def test_what_another_job_was_at_is_not_running(fake, done, workdir):
-    submit(workdir)
-    marks.Marks(workdir / "parts", job="99").begun(P)  # whose node has failed
-    fake.now("100", "RUNNING")
-    assert status.of(workdir).items[P].state == "waiting"
-
-
-def test_a_job_that_can_never_begin_is_in_nobodys_way(fake, done, workdir):
-    submit(workdir)
-    for job in fake.jobs():
-        fake.now(job, "PENDING", cluster.NEVER)
-    cluster.require_idle(workdir)
 
 
 def test_the_plan_of_jobs_is_a_table(fake, done, workdir):

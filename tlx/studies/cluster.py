@@ -35,6 +35,7 @@ ENDED = {
 
 UNKNOWN = "it is in the queue no more, and Slurm does not remember why"
 NEVER = "DependencyNeverSatisfied"
+_HOLDS = ("REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 
 
 class Submitted(NamedTuple):
@@ -106,6 +107,13 @@ class State(NamedTuple):
         """Whether it runs; not while it is being ended."""
         return self.state in ("RUNNING", "SUSPENDED", "STOPPED")
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits for somebody to release it."""
+        if self.state in _HOLDS:
+            return True
+        return self.state == "PENDING" and re.search("held|hold", self.reason.lower()) is not None
+
     def why(self) -> str:
         """Why it ended, in words."""
         if self.reason == NEVER:
@@ -129,13 +137,47 @@ def read(workdir: Path) -> Record | None:
         return None
     try:
         values: Any = json.loads(path.read_text())
-        arrays = (Submitted(a["id"], tuple(map(tuple, a["jobs"]))) for a in values["arrays"])
-        return Record(values["name"], tuple(arrays))
+        name, arrays = values["name"], tuple(_submitted(each) for each in values["arrays"])
+        if not (isinstance(name, str) and re.fullmatch(r"tlx-[A-Za-z0-9_.-]+", name)):
+            raise ValueError(f"name {name!r}")
+        return Record(name, arrays)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: expected the jobs of a study, got a damaged file ({error}); cancel them by "
             "scancel if there are any, and delete it"
         ) from error
+
+
+def _submitted(value: Any) -> Submitted:
+    """Jobs as the file has them.
+
+    Raises:
+      ValueError: they are not in this form; KeyError and TypeError, too.
+    """
+    number, jobs = value["id"], value["jobs"]
+    if not (isinstance(number, str) and re.fullmatch(r"[0-9]+", number)):
+        raise ValueError(f"id {number!r}")
+    lists = [jobs, *jobs] if isinstance(jobs, list) else [None]
+    if not all(isinstance(each, list) and each for each in lists):
+        raise ValueError(f"jobs {jobs!r}")
+    if not all(type(part) is int and part >= 0 for job in jobs for part in job):
+        raise ValueError(f"jobs {jobs!r}")
+    return Submitted(number, tuple(map(tuple, jobs)))
+
+
+def require_parts(workdir: Path, record: Record, count: int) -> None:
+    """Raises where jobs do parts that a study of so many has not.
+
+    Raises:
+      ValueError: they do.
+    """
+    most = max(record.job_of(), default=-1)
+    if most >= count:
+        raise ValueError(
+            f"{workdir / FILE}: expected jobs of the study's {count} parts, got one of part "
+            f"{most + 1}: another version of tlx made it, which does the study in other parts; "
+            f"cancel its jobs (scancel --name={record.name}) and delete the file"
+        )
 
 
 def log_of(workdir: Path, job: str) -> Path:
@@ -156,10 +198,11 @@ def states(record: Record) -> dict[str, State]:
     Raises:
       ValueError: there is no Slurm here, or it does not answer.
     """
-    shown = ("--noheader", "--array", "--states=all", "--format=%i|%T|%r|%N")
+    shown = ("--noheader", "--array", "--states=all", "--format=%i|%T|%N|%r")
     said = ask("squeue", *shown, f"--name={record.name}")
-    lines = (line.split("|") for line in _lines(said))
-    found = {job: State(state, *rest) for job, state, *rest in lines}
+    ours = (line for line in _lines(said) if re.match(r"[0-9]+(_[0-9]+)?\|(.*\|){2}", line))
+    rows = (line.split("|", 3) for line in ours)  # a reason may have any letters
+    found = {job: State(state, reason, node) for job, state, node, reason in rows}
     forgotten = {job for a in record.arrays for job in a.ids} - found.keys()
     return found | _accounted(forgotten)
 
@@ -173,8 +216,9 @@ def _accounted(jobs: Collection[str]) -> dict[str, State]:
     words = ["sacct", *shown, f"--jobs={wanted}"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     pairs = (line.partition("|") for line in done.stdout.splitlines() if not done.returncode)
-    # "CANCELLED by 1000"
-    return {job: State(state.split()[0]) for job, _, state in pairs if job in jobs and state}
+    words_of = {job: state.split()[:1] for job, _, state in pairs}  # "CANCELLED by 1000"
+    # one that only the accounts call running is lost: the controller, which was asked, knows better
+    return {job: State(*w) for job, w in words_of.items() if job in jobs and ENDED.keys() & w}
 
 
 def queued(

@@ -176,12 +176,14 @@ def plan(spec: StudySpec, workdir: Path, resources: Resources) -> Plan:
     """What is to be submitted of a study; nothing is written.
 
     Raises:
-      ValueError: there is no Slurm here, or the workdir's jobs.json is damaged.
+      ValueError: there is no Slurm here, or the workdir's jobs.json is damaged or of another
+        version.
     """
     record = cluster.read(workdir) or cluster.new_record(spec.name)
     most, states = cluster.most_jobs(), cluster.states(record)
     tasks = files.tasks(spec, workdir)
     parts, done = graph.parts(tasks), graph.done(tasks)
+    cluster.require_parts(workdir, record, len(parts))
     queued = cluster.queued(record, states, parts, done)
     job_of = record.job_of()
     wanted = {job_of[number] for number in queued}

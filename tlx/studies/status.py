@@ -23,6 +23,11 @@ STATES = ("done", "running", "waiting", "failed", "left")
 MOST_SHOWN = 12
 """Lines about parts that are running, or that failed."""
 
+ORDINARY = ("", "None", "Dependency", "Priority", "Resources", "JobArrayTaskLimit")
+"""Reasons of jobs that wait, in Slurm's words, which pass by themselves."""
+
+_RELEASE = "scontrol release"
+
 
 class Item(NamedTuple):
     """A part.
@@ -32,7 +37,7 @@ class Item(NamedTuple):
       row: what it is counted among.
       state: "done"; "running"; "waiting" for a process that will do it; "failed"; "left", where
         nobody will.
-      detail: how far it is, or why it failed.
+      detail: how far it is, or why it waits, failed or was stopped.
       by: which job or process does it, or failed.
       rate: steps a second of a run; 0 where it is not known.
       seconds_left: until it is done; None where that is not known.
@@ -82,7 +87,9 @@ class Status(NamedTuple):
         stopped = [item for item in of["left"] if item.detail]
         blocks += _block("running", _under_way(of["running"]))
         blocks += _block("stopped", _under_way(stopped))
-        blocks += _block("failed", _failures(of["failed"]))
+        waiting = [item for item in of["waiting"] if item.detail not in ORDINARY]
+        blocks += _block("waiting", _by_reason(waiting))
+        blocks += _block("failed", _by_reason(of["failed"]))
         return "\n\n".join([*blocks, *self.notes, _next(of, self)])
 
 
@@ -113,6 +120,7 @@ class _Found:
         self._states = self._asked(record)
         self._job_of = record.job_of()
         self._is_held = owner.writer(workdir) is not None
+        cluster.require_parts(workdir, record, len(tasks))
         self._done = graph.done(tasks)  # last, since parts end meanwhile
         self._queued = cluster.queued(record, self._states, self._parts, self._done)
         self._stuck = {job for number, job in self._job_of.items() if self._is_stuck(number)}
@@ -152,7 +160,11 @@ class _Found:
             return _of_mark(item, task, mark)
         if job and not self.notes:
             state = self._states.get(job, cluster.State(""))
-            said = "" if state.state == "CANCELLED" else _last_line(self._workdir, job)
+            if state.state == "CANCELLED":  # as Ctrl-C does: nothing is to be mended
+                so_far = "" if mark is None else mark.detail
+                detail = ", ".join(filter(None, (so_far, state.why())))
+                return item._replace(detail=detail, by=f"job {job}")
+            said = _last_line(self._workdir, job)
             why = state.why() + (f" ({said})" if said else "")
             return item._replace(state="failed", detail=why, by=f"job {job}")
         return item if mark is None else item._replace(detail=mark.detail)
@@ -160,9 +172,20 @@ class _Found:
     def _of_job(self, item: Item, task: Task, mark: Mark | None, job: str) -> Item:
         state = self._states[job]
         if mark is None or mark.job != job or not state.is_running:
-            return item._replace(state="waiting", by=f"job {job}", detail=state.reason)
+            return item._replace(state="waiting", by=f"job {job}", detail=_reason(state, job))
         found = _of_mark(item._replace(state="running"), task, mark)
         return found._replace(by=f"job {job} on {state.node}")
+
+
+def _reason(state: cluster.State, job: str) -> str:
+    """Why a job waits, and what has it go on where that does not come by itself."""
+    if not state.is_held:
+        return state.reason
+    named = ", ".join(
+        word for word in (state.state, state.reason) if word not in ("PENDING", *ORDINARY)
+    )
+    who = " by an administrator of the cluster" if state.reason == "JobHeldAdmin" else ""
+    return f"{named}: it is held until {_RELEASE} {job}{who}; or scancel {job}, and tlx study again"
 
 
 def _of_mark(item: Item, task: Task, mark: Mark) -> Item:
@@ -228,8 +251,8 @@ def _under_way(items: Sequence[Item]) -> Iterator[str]:
         yield f"  {', '.join(filter(None, words))}"
 
 
-def _failures(items: Sequence[Item]) -> Iterator[str]:
-    """One line for all that failed of the same."""
+def _by_reason(items: Sequence[Item]) -> Iterator[str]:
+    """One line for all that wait for, or failed of, the same."""
     names: dict[tuple[str, str], list[str]] = {}
     for item in items:
         names.setdefault((item.detail, item.by), []).append(item.name)
@@ -243,8 +266,15 @@ def _next(of: Mapping[str, Collection[Item]], status: Status) -> str:
     """What to do, or to wait for."""
     if status.exit_status == 0:
         return "all is done"
+    if status.notes and (of["failed"] or of["left"]):
+        return (
+            "whether somebody is at it is not known here: ask again on a login node of the cluster "
+            "before anything is done about it"
+        )
     if of["failed"]:
         return "mend the cause, and give the command again: what is done stays"
     if of["left"] and not (of["running"] or of["waiting"]):
         return "nobody is at it: give the command again, which goes on from here"
+    if any(_RELEASE in item.detail for item in of["waiting"]):
+        return "what is held waits until it is released, and what needs it; the rest goes on"
     return "it goes on"
