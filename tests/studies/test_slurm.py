@@ -10,7 +10,7 @@ import pytest
 from tests.studies.tiny import tiny_study
 from tlx import cli
 from tlx.checkpoints import owner
-from tlx.studies import cluster, marks, outline, resources, runner, slurm, status
+from tlx.studies import cluster, marks, outline, pool, resources, runner, sbatch, slurm, status
 from tlx.studies import workdir as files
 from tlx.studies.axes import Axes
 from tlx.train import stopping
@@ -20,7 +20,8 @@ pytest.importorskip("submitit")
 
 STUDY = tiny_study(questions=("distances",), axes=Axes(), partial=())
 P, RUNS, PAGE = 0, range(5), 20  # P, two P-T and two RI-T; five curves and so on; the page
-GIVEN = slurm.parse(["partition=gpu,gpus=a100:2,cpus=4", "mem=16G,time=2:00:00"])
+GIVEN = sbatch.parse(["partition=gpu,gpus=a100:2,cpus=4", "mem=16G,time=2:00:00"])
+CPUS = sbatch.parse(["cpus=4,runs=1"])
 
 
 def submit(workdir, given=GIVEN):
@@ -72,6 +73,7 @@ def test_jobs_hold_numbers_and_a_place_alone(fake, done, workdir):
         "workers": 4,
         "digest": digest,
         "log_to": (),
+        "has_gpus": True,
     }
 
 
@@ -130,11 +132,33 @@ def test_jobs_of_a_command_that_was_killed_are_not_there_twice(fake, done, workd
         submit(workdir)
     monkeypatch.setattr(cluster, "write", cluster_write)
     assert list(fake.jobs()) == ["100"]  # in the queue, and in no file
-    submit(workdir)
+    fake.now("100_1", "RUNNING")  # it saves when it is cancelled, and holds its folder until then
+    assert submit(workdir)[0].startswith("jobs that nobody needs are cancelled; the new ones begin")
+    options = [job["options"] for job in fake.jobs().values()][1:]
+    assert options[0]["dependency"] == "afterany:100_1"
+    assert options[1]["dependency"] == "afterok:101_0,afterany:100_1"
     assert sorted(fake.read()["cancelled"]) == ["100_0", "100_1", "100_2"]
     queued = [s for job in fake.jobs().values() for s in job["states"].values()]
     queued = [s for s in queued if s["state"] == "PENDING"]
     assert len(queued) == len(parts_of(workdir))
+
+
+@pytest.mark.parametrize("given", [GIVEN, sbatch.parse([])], ids=["given", "default"])
+def test_variables_of_sbatch_do_not_undo_what_is_decided(fake, done, workdir, monkeypatch, given):
+    variables = {"JOB_NAME": "mine", "ARRAY_INX": "7", "SIGNAL": "KILL@1", "NO_REQUEUE": "1",
+                 "TIMELIMIT": "1", "PARTITION": "slow", "QOS": "long"}  # fmt: skip
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SBATCH_{name}", value)
+    said = submit(workdir, given)
+    options = fake.jobs()["100"]["options"]
+    assert options["job-name"] == cluster.read(workdir).name
+    assert options["array"] == f"0-{len(fake.jobs()['100']['states']) - 1}%3"
+    assert (options["signal"], options["time"]) == ("USR2@120", str(given.time))
+    assert "no-requeue" not in options
+    assert (options["partition"], options["qos"]) == (given.partition or "slow", "long")
+    assert said[0].startswith("not taken from the environment: SBATCH_JOB_NAME, SBATCH_ARRAY_INX")
+    assert os.environ["SBATCH_JOB_NAME"] == "mine"
+    assert submit(workdir, given)[1:] == []  # they are found by their name
 
 
 def test_arrays_are_no_longer_than_the_cluster_allows(fake, done, workdir):
@@ -159,35 +183,21 @@ def test_what_the_cluster_does_not_take_is_told_and_submitted_later(fake, done, 
     assert sorted(n for numbers in found.values() for n in numbers) == list(range(PAGE + 1))
 
 
+@pytest.mark.parametrize("name", ["100%", "a\nb", "a\\b"])
+def test_a_folder_whose_name_sbatch_misreads_is_refused(fake, tmp_path, name):
+    workdir = tmp_path / name
+    for act in (submit, lambda workdir: slurm.plan(STUDY, workdir, GIVEN)):
+        with pytest.raises(ValueError, match="workdir: expected a path without %"):
+            act(workdir)
+    assert not workdir.exists()
+
+
 def test_one_command_at_a_time(fake, done, workdir):
     with owner.hold(workdir), pytest.raises(owner.BusyError):
         submit(workdir)
     submit(workdir)
     with pytest.raises(ValueError, match=r"got \d+ in Slurm's queue .* scancel --name=tlx-tiny-"):
         runner.run(STUDY, workdir)
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("partitoin=gpu", "unknown resource 'partitoin'"),
-        ("time=yes,cpus=0", "time: expected minutes, H:MM:SS or D-H, got 'yes'; cpus: expected"),
-        ("cpus=2,cpus=3", "cpus: expected it once, got it again as '3'"),
-        ("gpus", "gpus: expected a number, or kind:number, got ''"),
-        ("time=0", "time: expected at least a minute"),
-    ],
-)
-def test_resources_that_make_no_sense_are_told_at_once(words, said):
-    with pytest.raises(ValueError, match="--slurm: ") as error:
-        slurm.parse([words])
-    assert said in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "minutes"), [("90", 90), ("1:30:00", 90), ("0:00:30", 1), ("1-2", 1560), ("0-0:5", 5)]
-)
-def test_times_are_in_slurms_words(text, minutes):
-    assert slurm._minutes(text) == minutes
 
 
 def test_without_slurm_it_says_so(tmp_path, monkeypatch, capsys):
@@ -197,6 +207,9 @@ def test_without_slurm_it_says_so(tmp_path, monkeypatch, capsys):
     assert "expected Slurm's scontrol on this machine, got none" in capsys.readouterr().err
     assert cli.main([*words[:-1], "--slurm=cpus=2"]) == 1
     assert "--slurm is for --on=slurm" in capsys.readouterr().err
+    assert cli.main(words) == 1
+    assert "expected Slurm's scontrol" in capsys.readouterr().err
+    assert not (tmp_path / "w").exists()  # so other values may follow
 
 
 def test_at_the_command_line(fake, tmp_path, monkeypatch, capsys):
@@ -212,9 +225,18 @@ def test_at_the_command_line(fake, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "w").exists()
     assert cli.main(words) == 1
     said = capsys.readouterr().err
-    assert "error: invalid partition specified: none; nothing was submitted" in said
+    assert "error: invalid partition specified: none; nothing was submitted; mend " in said
+    assert "runs=N" not in said
+    assert list((tmp_path / "w" / "jobs").iterdir()) == []
+    other = [word.replace("replicates=2", "replicates=3") for word in words]
+    for more in (["--plan"], []):
+        assert cli.main([*other, *more]) == 1
+        assert "replicates: 2 there, 3 here" in capsys.readouterr().err
     assert cli.main([*words, "--slurm=time=1:00"]) == 1
-    assert "time: expected minutes, H:MM:SS or D-H, got '1:00'" in capsys.readouterr().err
+    assert (
+        "time: expected minutes, H:MM:SS, D-H, D-H:MM or D-H:MM:SS, got '1:00'"
+        in capsys.readouterr().err
+    )
     assert cli.main([word.replace("none", "gpu") for word in words]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("job 100_[0-")
@@ -261,13 +283,21 @@ class InJob:
 
 def test_a_job_does_its_parts(fake, workdir, monkeypatch):
     monkeypatch.setattr(resources, "workers", lambda: None)  # in this process
-    submit(workdir)
+    submit(workdir, CPUS)
     InJob(workdir, monkeypatch, "100_1")()
     assert (workdir / "runs" / "ri-t_1" / "result.json").exists()
     assert [path.name for path in (workdir / "runs").iterdir()] == ["ri-t_1"]
     assert not (workdir / "parts").exists()
     fake.now("100_1", "COMPLETED")
     assert [item.state for item in status.of(workdir).items[:3]] == ["waiting", "waiting", "done"]
+
+
+def test_a_job_says_what_gives_it_more_memory(fake, workdir, monkeypatch):
+    found = {}
+    monkeypatch.setattr(pool, "run", lambda *_, **more: found.update(more))
+    submit(workdir, CPUS)
+    InJob(workdir, monkeypatch, "100_1")()
+    assert found["more_memory"] == "--slurm=mem=…"
 
 
 def sent(signum):
@@ -284,7 +314,7 @@ def sent(signum):
 def test_a_job_whose_time_is_nearly_over_is_put_back_so_many_times(
     fake, done, workdir, monkeypatch, capfd
 ):
-    given = slurm.parse(["time=1"])
+    given = sbatch.parse(["time=1"])
     monkeypatch.setattr(slurm, "REQUEUES", 2)
     submit(workdir, given)
     job = InJob(workdir, monkeypatch, "100_0")
@@ -304,7 +334,7 @@ def test_a_job_whose_time_is_nearly_over_is_put_back_so_many_times(
 def test_a_job_is_put_back_where_it_has_to_make_room_and_not_where_it_is_cancelled(
     fake, done, workdir, monkeypatch
 ):
-    submit(workdir)
+    submit(workdir, CPUS)
     monkeypatch.setattr(runner, "run_some", sent(signal.SIGTERM))
     with pytest.raises(SystemExit) as error:
         InJob(workdir, monkeypatch, "100_0")()
@@ -316,8 +346,16 @@ def test_a_job_is_put_back_where_it_has_to_make_room_and_not_where_it_is_cancell
     assert fake.read()["requeued"] == ["100_0"]
 
 
-def test_a_job_of_another_version_does_nothing(fake, done, workdir, monkeypatch):
+def test_a_job_that_was_given_gpus_does_not_compute_without(fake, done, workdir, monkeypatch):
     submit(workdir)
+    with pytest.raises(ValueError, match="expected JAX to compute on the GPUs"):
+        InJob(workdir, monkeypatch, "100_0")()
+    assert "pip install 'jax[cuda13]'" in marks.read(workdir / "parts")[P].error
+    assert not (workdir / "runs").exists()
+
+
+def test_a_job_of_another_version_does_nothing(fake, done, workdir, monkeypatch):
+    submit(workdir, CPUS)
     monkeypatch.setattr(files, "digest", lambda tasks: "another")
     with pytest.raises(ValueError, match="expected the tlx that submitted this job"):
         InJob(workdir, monkeypatch, "100_0")()

@@ -84,9 +84,9 @@ def add(commands: Any) -> None:
                 action="append",
                 default=[],
                 metavar="KEY=VALUE,…",
-                help="of each job: partition, account, qos, constraint, reservation, time "
-                "(4:00:00), gpus (none), cpus (1), mem; runs that it does (1); jobs of one array "
-                "that run in parallel (256)",
+                help="of each job: partition, account, qos, constraint, reservation, exclude, "
+                "nodelist, time (4:00:00), gpus (none), cpus (1), mem; runs that it does (1, "
+                "without gpus as many as cpus); jobs of one array that run in parallel (256)",
             )
     command = _commands.command(
         commands, "status", _status, "what of a study or a run is done, running, waiting, failed"
@@ -138,9 +138,10 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
     and steps at which copies of runs part:
       --config.arms="('S-T', 'C-T')" --config.forks="(0, 100)"
     On the login node of a Slurm cluster it can submit jobs, and ends; tlx status says how it is
-    with them. A job does one run or some questions, waits for what it needs, and is put back into
-    the queue before its time is over. The command given again submits what is neither done nor in
-    the queue; with --plan it says which jobs it would submit, and what they cost:
+    with them. A job does one run (without gpus as many as its cpus) or some questions, waits for
+    what it needs, and is put back into the queue before its time is over. The command given again
+    submits what is neither done nor in the queue; with --plan it says which jobs it would submit,
+    and what they cost:
       --on=slurm --slurm=partition=gpu,gpus=1,cpus=8,mem=32G,time=2:00:00
     """
     if args.on == "here" and not args.plan:
@@ -182,9 +183,9 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _submit(spec: Any, args: argparse.Namespace) -> None:
-    from tlx.studies import outline, slurm
+    from tlx.studies import outline, sbatch, slurm
 
-    given = slurm.parse(args.slurm)
+    given = sbatch.parse(args.slurm)
     if args.workers is not None:
         raise ValueError("--workers is for --on=here; with --on=slurm say --slurm=cpus=N")
     if not args.plan:

@@ -33,6 +33,9 @@ ENDED = {
 }
 """States of jobs that are no more in the queue, and what they mean where a part is not done."""
 
+_REFUSED = r"\.submission_file_[0-9a-f]+\.sh|[0-9a-f]{32}\.pkl"
+"""What submitit calls the files of jobs that have no number yet."""
+
 UNKNOWN = "it is in the queue no more, and Slurm does not remember why"
 NEVER = "DependencyNeverSatisfied"
 _HOLDS = ("REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
@@ -290,10 +293,26 @@ def is_preempted(job: str) -> bool:
         return False
 
 
-def cancel(jobs: Collection[str]) -> None:
-    """Has Slurm drop jobs; those that are no more do not matter."""
-    if jobs:
-        ask("scancel", "--quiet", *sorted(jobs))
+def cancel(record: Record, jobs: Collection[str]) -> str:
+    """Has Slurm drop jobs; those that are no more do not matter.
+
+    Returns:
+      what Slurm calls waiting until they have ended, since those that run save first; "" where
+      none does.
+    """
+    if not jobs:
+        return ""
+    ask("scancel", "--quiet", *sorted(jobs))
+    found = states(record)  # which may have begun meanwhile
+    ending = [j for j in sorted(jobs) if j in found and found[j].state not in (*ENDED, "PENDING")]
+    return "afterany:" + ":".join(ending) if ending else ""
+
+
+def forget_refused(workdir: Path) -> None:
+    """Deletes the files of jobs that Slurm did not take; as the one that submits."""
+    for path in (workdir / LOGS).iterdir():
+        if not path.is_symlink() and re.fullmatch(_REFUSED, path.name):
+            path.unlink(missing_ok=True)
 
 
 def ask(*words: str) -> str:

@@ -7,7 +7,6 @@ put back into the queue, `REQUEUES` times at most.
 
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,108 +14,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from tlx.checkpoints import owner
-from tlx.core import cache, checks, processor
+from tlx.core import cache, processor
 from tlx.report.words.table import Table
-from tlx.studies import cluster, graph, jobs, marks, runner
+from tlx.studies import cluster, graph, jobs, marks, runner, sbatch
 from tlx.studies import workdir as files
 from tlx.studies.cluster import Record, Submitted
 from tlx.studies.graph import Task
 from tlx.studies.jobs import Array
 from tlx.studies.pool import Part
+from tlx.studies.sbatch import Resources
 from tlx.studies.spec import StudySpec
 from tlx.train import initial, stopping, trackers
 
 REQUEUES = 10
 """How often a job whose time is over is put back into the queue."""
-
-
-class Resources(NamedTuple):
-    """What each job is given; "" is what the cluster gives.
-
-    Attributes:
-      partition: of the cluster.
-      account: that pays.
-      qos: quality of service.
-      constraint: on nodes, in Slurm's words.
-      reservation: of nodes.
-      time: a job's most minutes, at least 1.
-      gpus: of one node: a number, or kind:number.
-      cpus: of one node. Without GPUs as many runs of a job go side by side.
-      mem: of one node, in Slurm's words.
-      runs: that a job does.
-      parallel: jobs of one array that run at once, at most.
-    """
-
-    partition: str = ""
-    account: str = ""
-    qos: str = ""
-    constraint: str = ""
-    reservation: str = ""
-    time: int = 240
-    gpus: str = ""
-    cpus: int = 1
-    mem: str = ""
-    runs: int = 1
-    parallel: int = 256
-
-    @property
-    def seconds_to_save(self) -> int:
-        """How long before its time is over a job is told."""
-        return max(30, min(120, 6 * self.time))
-
-    def text(self) -> str:
-        """What each job is given, in words."""
-        given = {n: v for n, v in self._asdict().items() if n not in ("time", "runs", "parallel")}
-        words = [f"{name} {value}" for name, value in given.items() if value]
-        return ", ".join([*words, f"{self.time // 60}:{self.time % 60:02d} h at most"])
-
-
-_PATTERNS = {
-    "time": (r"\d+|\d+:\d\d:\d\d|\d+-\d+(:\d\d(:\d\d)?)?", "minutes, H:MM:SS or D-H"),
-    "gpus": (r"([\w.-]+:)?\d+", "a number, or kind:number"),
-    "cpus": (r"[1-9]\d*", "a number from 1"),
-    "mem": (r"\d+[KMGT]?", "a size like 32G"),
-    "runs": (r"[1-9]\d*", "a number from 1"),
-    "parallel": (r"[1-9]\d*", "a number from 1"),
-}
-
-
-def parse(words: Sequence[str]) -> Resources:
-    """What jobs are given, from words like "partition=gpu,time=4:00:00".
-
-    Raises:
-      ValueError: listing all that is wrong.
-    """
-    problems, values = [], dict[str, Any]()
-    for pair in ",".join(words).split(",") if words else ():
-        name, equals, value = pair.partition("=")
-        form, meaning = _PATTERNS.get(name, (r"\S+", "a word"))
-        if name not in Resources._fields:
-            problems.append(checks.unknown("resource", name, Resources._fields))
-        elif name in values:
-            problems.append(f"{name}: expected it once, got it again as {value!r}")
-        elif not equals or not re.fullmatch(form, value):
-            problems.append(f"{name}: expected {meaning}, got {value!r}")
-        else:
-            values[name] = value
-    if not problems and "time" in values:
-        values["time"] = _minutes(values["time"])
-        problems += ["time: expected at least a minute, got 0"] * (values["time"] < 1)
-    if problems:
-        raise ValueError("--slurm: " + "; ".join(problems))
-    values |= {name: int(values[name]) for name in ("cpus", "runs", "parallel") if name in values}
-    return Resources(**values)
-
-
-def _minutes(text: str) -> int:
-    """Slurm's ways to write a time, rounded up."""
-    days, _, clock = text.rpartition("-")
-    fields = [int(field) for field in clock.split(":")]
-    if not days and len(fields) == 1:
-        return fields[0]
-    hours, minutes, seconds = (*fields, 0, 0)[:3]
-    return (int(days or 0) * 24 + hours) * 60 + minutes + (seconds > 0)
 
 
 class Plan(NamedTuple):
@@ -176,12 +90,12 @@ def plan(spec: StudySpec, workdir: Path, resources: Resources) -> Plan:
     """What is to be submitted of a study; nothing is written.
 
     Raises:
-      ValueError: there is no Slurm here, or the workdir's jobs.json is damaged or of another
-        version.
+      ValueError: there is no Slurm here, the workdir holds another study, its jobs.json is damaged
+        or of another version, or sbatch would misread its name.
     """
+    most = _most_jobs(spec, workdir)
     record = cluster.read(workdir) or cluster.new_record(spec.name)
-    most, states = cluster.most_jobs(), cluster.states(record)
-    tasks = files.tasks(spec, workdir)
+    states, tasks = cluster.states(record), files.tasks(spec, workdir)
     parts, done = graph.parts(tasks), graph.done(tasks)
     cluster.require_parts(workdir, record, len(parts))
     queued = cluster.queued(record, states, parts, done)
@@ -192,6 +106,13 @@ def plan(spec: StudySpec, workdir: Path, resources: Resources) -> Plan:
     whole = jobs.arrays(parts, todo, queued - done, runs=resources.runs)
     arrays = [array for one in whole for array in jobs.split(one, most)]
     return Plan(tasks, parts, done, queued, arrays, stale)
+
+
+def _most_jobs(spec: StudySpec, workdir: Path) -> int:
+    """How many jobs an array may have; raises where none can be submitted, writing nothing."""
+    sbatch.require_plain(workdir.absolute())
+    files.require(spec, workdir)
+    return cluster.most_jobs()
 
 
 def submit(
@@ -216,7 +137,7 @@ def submit(
 
     Raises:
       ImportError: submitit is missing.
-      ValueError: the workdir holds another study; there is no Slurm here; Slurm takes no more jobs.
+      ValueError: as `plan`, before anything is written; Slurm takes no more jobs.
       tlx.checkpoints.owner.BusyError: another process runs or submits the study.
     """
     submitit = _submitit()
@@ -224,23 +145,29 @@ def submit(
     if spec.pretrain.init_from is not None:
         initial.find_origin(spec.pretrain.init_from)  # before anything is written
     workdir = workdir.absolute()
-    with owner.hold(workdir, tell=tell):
+    _most_jobs(spec, workdir)
+    with sbatch.environment(resources, tell), owner.hold(workdir, tell=tell):
         files.claim(spec, workdir)
         made = plan(spec, workdir, resources)
         record = cluster.read(workdir) or cluster.new_record(spec.name)
         cluster.write(workdir, record)  # before there are jobs of this name
-        cluster.cancel(made.stale)
+        ending = cluster.cancel(record, made.stale)
+        if ending:
+            tell("jobs that nobody needs are cancelled; the new ones begin when those have saved")
         digest = files.digest(made.tasks)
         left = made.num_jobs
         for array in made.arrays:
             executor = submitit.SlurmExecutor(workdir / cluster.LOGS, max_num_timeout=REQUEUES)
-            executor.update_parameters(**_parameters(resources, record, array))
-            given = resources.cpus, digest, tuple(log_to)
+            waits = ",".join(filter(None, (record.dependency(array.needs), ending)))
+            executor.update_parameters(**sbatch.parameters(resources, record.name, waits))
+            given = resources.cpus, digest, tuple(log_to), bool(resources.gpus)
             todo = [Job(str(workdir), numbers, *given) for numbers in array.jobs]
             try:
                 ids = [job.job_id for job in executor.submit_array(todo)]
             except RuntimeError as error:
-                raise ValueError(_refused(made.num_jobs - left, left, error)) from error
+                cluster.forget_refused(workdir)
+                said = sbatch.refused(made.num_jobs - left, left, str(error))
+                raise ValueError(said) from error
             submitted = Submitted(ids[0].partition("_")[0], array.jobs)
             record = record._replace(arrays=(*record.arrays, submitted))
             cluster.write(workdir, record)
@@ -263,43 +190,9 @@ def _submitit() -> Any:
     except ImportError as error:
         raise ImportError(
             "jobs of a Slurm cluster are submitted by submitit, which is not installed: "
-            "pip install 'tlx-transfer[slurm]'"
+            "pip install '.[slurm]' in the folder of tlx"
         ) from error
     return submitit
-
-
-def _refused(taken: int, left: int, error: Exception) -> str:
-    said = next((line for line in str(error).splitlines() if line.strip()), "no reason")
-    so_far = f"the {taken} before them are in the queue; " if taken else "nothing was submitted; "
-    return (
-        f"Slurm does not take the last {left} of {taken + left} jobs: {said.strip()}; {so_far}"
-        "where it allows a number of jobs at a time, give the command again when some are done, "
-        "which submits the rest, or have each job do more, by --slurm=runs=N"
-    )
-
-
-def _parameters(resources: Resources, record: Record, array: Array) -> dict[str, Any]:
-    """Those of submitit, for one array."""
-    more = {"kill-on-invalid-dep": "yes", "requeue": True}
-    if resources.reservation:
-        more["reservation"] = resources.reservation
-    named = ("partition", "account", "qos", "constraint", "mem")
-    return {
-        **{name: getattr(resources, name) or None for name in named},
-        "job_name": record.name,
-        "time": resources.time,
-        "signal_delay_s": resources.seconds_to_save,
-        "nodes": 1,
-        "ntasks_per_node": 1,
-        "cpus_per_task": resources.cpus,
-        "gpus_per_node": resources.gpus or None,
-        "array_parallelism": resources.parallel,
-        "dependency": record.dependency(array.needs) or None,
-        "stderr_to_stdout": True,
-        "wckey": None,  # submitit's own is none of this cluster's
-        "srun_args": [f"--cpus-per-task={resources.cpus}"],  # which srun does not take from sbatch
-        "additional_parameters": more,
-    }
 
 
 class Job:
@@ -311,6 +204,7 @@ class Job:
       workers: processes that do them, where there is no accelerator.
       digest: of the plan in which they have these numbers.
       log_to: where the numbers of runs go besides.
+      has_gpus: whether it was given GPUs.
     """
 
     def __init__(
@@ -320,9 +214,10 @@ class Job:
         workers: int,
         digest: str,
         log_to: tuple[str, ...],
+        has_gpus: bool,
     ) -> None:  # each is a fact of the job's file
         self.workdir, self.numbers, self.log_to = workdir, tuple(numbers), log_to
-        self.workers, self.digest = workers, digest
+        self.workers, self.digest, self.has_gpus = workers, digest, has_gpus
 
     def __call__(self) -> None:
         """Does the parts that are not done; when time is short, saves and is put into the queue."""
@@ -338,6 +233,7 @@ class Job:
 
         signal.signal(signal.SIGUSR2, stop)
         try:
+            self._require_gpus()
             runner.run_some(
                 Path(self.workdir),
                 self.numbers,
@@ -353,6 +249,17 @@ class Job:
             sys.exit(128 + stopped.signum)
         finally:
             signal.signal(signal.SIGUSR2, requeue)
+
+    def _require_gpus(self) -> None:
+        """Raises where the job was given GPUs that JAX cannot use, and would do without them."""
+        if self.has_gpus and jax.default_backend() == "cpu":
+            error = ValueError(
+                "expected JAX to compute on the GPUs that were asked for, got none that it can "
+                "use; install it with CUDA in this environment (pip install 'jax[cuda13]') or "
+                "leave out gpus in --slurm, cancel the jobs by scancel and give the command again"
+            )
+            runner.mark_failed(Path(self.workdir), self.numbers, error, job=_job_id(os.environ))
+            raise error
 
     def _again(self) -> None:
         """Puts the job into the queue and ends it, as long as that is allowed."""
