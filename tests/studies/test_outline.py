@@ -79,7 +79,7 @@ def test_a_plan_refuses_what_the_study_would(tmp_path, capsys):
     words = ["study", "--config=configs/mini.py", f"--workdir={tmp_path}", "--plan"]
     for workers in ("-1", "0"):
         assert cli.main([*words, f"--workers={workers}"]) == 1
-        assert f"--workers: expected at least 1 process, got {workers}" in capsys.readouterr().err
+        assert f"workers: expected at least 1 process, got {workers}" in capsys.readouterr().err
     files.claim(study(), tmp_path)
     before = (tmp_path / files.CONFIG_FILE).read_text()
     assert cli.main(words) == 1

@@ -162,7 +162,7 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
         _submit(spec, args)
         return
     if args.workers is not None and args.workers < 1:
-        raise ValueError(f"--workers: expected at least 1 process, got {args.workers}")
+        raise ValueError(f"workers: expected at least 1 process, got {args.workers}")
     if args.plan:
         from tlx.studies import outline
         from tlx.studies import workdir as files
