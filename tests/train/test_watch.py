@@ -339,6 +339,6 @@ def test_unknown_trackers_stop_a_run_before_anything(tmp_path: Path):
     assert not (tmp_path / "run").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(trackers.PACKAGES, "wandb", "no_such_package")
-        with pytest.raises(ValueError, match=r"pip install 'tlx-transfer\[wandb\]'"):
+        with pytest.raises(ValueError, match=r"pip install '\.\[wandb\]'"):
             run(make_spec(), tmp_path / "run", log_to=("wandb",))
     assert not (tmp_path / "run").exists()
