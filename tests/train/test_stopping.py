@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,6 +59,24 @@ def test_a_signal_is_raised_where_no_loop_takes_it() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         work()
+
+
+def test_a_signal_whose_exception_is_dropped_comes_again() -> None:
+    hook = sys.unraisablehook
+
+    class Deleted:
+        def __del__(self) -> None:
+            kill(signal.SIGTERM)
+
+    def work() -> None:
+        with stopping.raised():
+            Deleted()  # Python drops what is raised in it
+            time.sleep(60)
+            raise AssertionError("it goes on")
+
+    with pytest.raises(stopping.Stopped):
+        work()
+    assert sys.unraisablehook is hook
 
 
 def test_a_signal_that_is_ignored_still_is() -> None:

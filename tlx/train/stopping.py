@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -42,15 +43,38 @@ class Stopped(KeyboardInterrupt):
         return f"stopped by {signal.Signals(self.signum).name}{self.where and f' {self.where}'}"
 
 
+AGAIN_SECONDS = 0.05
+"""After which a signal comes again whose exception was dropped."""
+
+
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
-    """A signal raises `Stopped` within this context, where it is entered in the main thread."""
+    """A signal raises `Stopped` within this context, where it is entered in the main thread.
+
+    Where Python drops exceptions, as in JAX's callback of the garbage collector, the signal is sent
+    again a moment later.
+    """
 
     def stop(signum: int) -> None:
         raise Stopped(signum)
 
-    with _handled(stop):
-        yield
+    with _handled(stop) as rearm:
+        before = sys.unraisablehook
+
+        def dropped(told: Any) -> None:
+            if not isinstance(told.exc_value, Stopped):
+                before(told)
+                return
+            rearm()
+            again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), told.exc_value.signum))
+            again.daemon = True
+            again.start()
+
+        sys.unraisablehook = dropped
+        try:
+            yield
+        finally:
+            sys.unraisablehook = before
 
 
 @contextlib.contextmanager
@@ -90,12 +114,17 @@ def noted() -> Iterator[Asked]:
 
 
 @contextlib.contextmanager
-def _handled(handler: Callable[[int], None], signums: Sequence[int] = SIGNALS) -> Iterator[None]:
+def _handled(
+    handler: Callable[[int], None], signums: Sequence[int] = SIGNALS
+) -> Iterator[Callable[[], None]]:
     """With a handler of the first signal; those that this process ignores it still does.
 
     From the first on a SIGTERM does nothing and a SIGINT what the system does, it ends the process.
 
     In any other thread than the main one, where Python allows none, nothing is handled.
+
+    Yields:
+      what makes the next signal the first again.
     """
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -107,10 +136,13 @@ def _handled(handler: Callable[[int], None], signums: Sequence[int] = SIGNALS) -
             signal.signal(each, signal.SIG_DFL if each == signal.SIGINT else _nothing)
         handler(signum)
 
-    for signum in before:
-        signal.signal(signum, first)
+    def arm() -> None:
+        for signum in before:
+            signal.signal(signum, first)
+
+    arm()
     try:
-        yield
+        yield arm
     finally:
         for signum, found in before.items():
             signal.signal(signum, found)
