@@ -1,5 +1,6 @@
 """Signals that ask to stop: taken note of where a loop saves, raised elsewhere."""
 
+import importlib
 import os
 import signal
 import sys
@@ -77,6 +78,26 @@ def test_a_signal_whose_exception_is_dropped_comes_again() -> None:
     with pytest.raises(stopping.Stopped):
         work()
     assert sys.unraisablehook is hook
+
+
+def test_a_signal_while_a_module_is_imported_comes_again_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What raises while jaxlib is imported ends the process by SIGSEGV."""
+    (tmp_path / "module_that_is_hit.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\nfor _ in range(9): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def work() -> None:
+        with stopping.raised():
+            importlib.import_module("module_that_is_hit")
+            time.sleep(60)
+            raise AssertionError("it goes on")
+
+    with pytest.raises(stopping.Stopped):
+        work()
+    assert "module_that_is_hit" in sys.modules  # whole
 
 
 def test_a_signal_that_is_ignored_still_is() -> None:

@@ -44,37 +44,53 @@ class Stopped(KeyboardInterrupt):
 
 
 AGAIN_SECONDS = 0.05
-"""After which a signal comes again whose exception was dropped."""
+"""After which a signal that came at a bad moment is sent again."""
 
 
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
     """A signal raises `Stopped` within this context, where it is entered in the main thread.
 
-    Where Python drops exceptions, as in JAX's callback of the garbage collector, the signal is sent
-    again a moment later.
+    Where nothing can be raised the signal is sent again a moment later: while a module is being
+    imported, since those of jaxlib end the process by SIGSEGV or SIGABRT then, and where Python
+    drops exceptions, as in JAX's callback of the garbage collector.
     """
 
-    def stop(signum: int) -> None:
-        raise Stopped(signum)
+    def stop(signum: int, frame: Any, arm: Callable[[], None]) -> None:
+        if not _is_importing(frame):
+            raise Stopped(signum)
+        _send_again(signum, arm)
 
-    with _handled(stop) as rearm:
+    with _handled(stop) as arm:
         before = sys.unraisablehook
 
         def dropped(told: Any) -> None:
-            if not isinstance(told.exc_value, Stopped):
+            if isinstance(told.exc_value, Stopped):
+                _send_again(told.exc_value.signum, arm)
+            else:
                 before(told)
-                return
-            rearm()
-            again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), told.exc_value.signum))
-            again.daemon = True
-            again.start()
 
         sys.unraisablehook = dropped
         try:
             yield
         finally:
             sys.unraisablehook = before
+
+
+def _is_importing(frame: Any) -> bool:
+    """Whether a frame is of what runs while a module is imported."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(signum: int, arm: Callable[[], None]) -> None:
+    arm()
+    timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signum))
+    timer.daemon = True
+    timer.start()
 
 
 @contextlib.contextmanager
@@ -92,7 +108,7 @@ def noted() -> Iterator[Asked]:
 
     is_shared, seen = distributed.is_shared(), list[int]()
 
-    def note(signum: int) -> None:
+    def note(signum: int, frame: Any, arm: Callable[[], None]) -> None:
         logging.getLogger("tlx").warning(
             "%s: stopping after the step under way; the next Ctrl-C ends at once",
             signal.Signals(signum).name,
@@ -115,13 +131,17 @@ def noted() -> Iterator[Asked]:
 
 @contextlib.contextmanager
 def _handled(
-    handler: Callable[[int], None], signums: Sequence[int] = SIGNALS
+    handler: Callable[[int, Any, Callable[[], None]], None], signums: Sequence[int] = SIGNALS
 ) -> Iterator[Callable[[], None]]:
     """With a handler of the first signal; those that this process ignores it still does.
 
     From the first on a SIGTERM does nothing and a SIGINT what the system does, it ends the process.
 
     In any other thread than the main one, where Python allows none, nothing is handled.
+
+    Args:
+      handler: of the signal, the frame that it interrupts, and what is yielded.
+      signums: the signals.
 
     Yields:
       what makes the next signal the first again.
@@ -134,7 +154,7 @@ def _handled(
     def first(signum: int, frame: Any) -> None:
         for each in before:
             signal.signal(each, signal.SIG_DFL if each == signal.SIGINT else _nothing)
-        handler(signum)
+        handler(signum, frame, arm)
 
     def arm() -> None:
         for signum in before:
