@@ -100,6 +100,18 @@ def test_a_signal_while_a_module_is_imported_comes_again_after_it(
     assert "module_that_is_hit" in sys.modules  # whole
 
 
+def test_a_signal_in_a_program_that_runs_while_it_is_imported_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "program_that_is_imported.py").write_text(
+        "import os, signal\nfrom tlx.train import stopping\n"
+        "with stopping.raised():\n    os.kill(os.getpid(), signal.SIGTERM)\n    went_on = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(stopping.Stopped):
+        importlib.import_module("program_that_is_imported")
+
+
 def test_a_signal_that_is_ignored_still_is() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -55,9 +55,10 @@ def raised() -> Iterator[None]:
     imported, since those of jaxlib end the process by SIGSEGV or SIGABRT then, and where Python
     drops exceptions, as in JAX's callback of the garbage collector.
     """
+    outside = _num_imports(sys._getframe())  # of a program that calls this while it is imported
 
     def stop(signum: int, frame: Any, arm: Callable[[], None]) -> None:
-        if not _is_importing(frame):
+        if _num_imports(frame) <= outside:
             raise Stopped(signum)
         _send_again(signum, arm)
 
@@ -77,13 +78,13 @@ def raised() -> Iterator[None]:
             sys.unraisablehook = before
 
 
-def _is_importing(frame: Any) -> bool:
-    """Whether a frame is of what runs while a module is imported."""
+def _num_imports(frame: Any) -> int:
+    """How many frames of importing a module there are around a frame."""
+    found = 0
     while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            return True
+        found += frame.f_code.co_filename == "<frozen importlib._bootstrap>"
         frame = frame.f_back
-    return False
+    return found
 
 
 def _send_again(signum: int, arm: Callable[[], None]) -> None:
