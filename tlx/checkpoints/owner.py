@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tlx.core import files
+
 FILE = ".writer"
 BEAT = 10.0
 """Seconds between two touches."""
@@ -157,16 +159,14 @@ def _claimed(path: Path, owner: Owner) -> bool:
     text = json.dumps(owner._asdict())
     new = path.with_name(f"{FILE}.{owner.token}")
     try:
-        new.write_text(text)
-        try:
-            os.link(new, path)
-        except (FileExistsError, FileNotFoundError):  # `_sweep` of a new owner takes ours
-            return False
-        except OSError:  # a file system without links
-            return _made(path, text)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not say where
-        raise
+        with files.placed(path):
+            new.write_text(text)
+            try:
+                os.link(new, path)
+            except (FileExistsError, FileNotFoundError):  # `_sweep` of a new owner takes ours
+                return False
+            except OSError:  # a file system without links
+                return _made(path, text)
     finally:
         new.unlink(missing_ok=True)
     return True

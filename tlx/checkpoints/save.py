@@ -26,6 +26,7 @@ from orbax.checkpoint.checkpoint_managers import PreservationContext, Preservati
 from tlx.checkpoints import packing, provenance, select
 from tlx.checkpoints.restore import DamagedError, step_path
 from tlx.checkpoints.restore import origin as read_origin
+from tlx.core import files
 from tlx.core.types import Params
 
 DROPPED = "dropped"
@@ -307,17 +308,14 @@ class Writer:
         """Raises what the operating system refuses as an OSError with its place."""
         folder = str(self._workdir / select.FOLDER)
         try:
-            yield
+            with files.placed(folder):
+                yield
         except TimeoutError as error:  # orbax goes by the time of day
             raise TimeoutError(
                 f"expected a checkpoint to be written to {folder} within minutes ({error}); the "
                 "disk stands still, or this machine's clock has jumped: give the command again, "
                 "which goes on from the checkpoint before"
             ) from error
-        except OSError as error:
-            if error.errno is not None:  # else it says by itself what it means
-                error.filename = error.filename or folder
-            raise
         except ValueError as error:
             found = _SYSTEM_ERROR.search(str(error))
             if found is None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tlx.core import files
 from tlx.records.schema import (
     Record,
     as_mapping,
@@ -231,15 +232,13 @@ def _write(path: Path, data: bytes) -> None:
     """Writes `path` so that it holds all of `data` or is not there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "xb") as file:
+        with files.placed(path), open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException as error:
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # a full disk does not say where
-            error.filename = error.filename or str(path)
         raise
     if os.name == "posix":  # the rename is on disk once its folder is
         folder = os.open(path.parent, os.O_RDONLY)

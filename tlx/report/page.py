@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tlx.core import files
 from tlx.records import Record, record_digest, scan
 from tlx.report import section as sections
 from tlx.report import summary
@@ -58,11 +59,11 @@ def replace(path: str | os.PathLike[str], text: str) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with files.placed(out):
+            temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, out)
-    except OSError as error:  # a full disk does not say where
+    except OSError:
         temporary.unlink(missing_ok=True)
-        error.filename = error.filename or str(out)
         raise
     return out
 

@@ -7,15 +7,15 @@ n-th update and the loss is that before it.
 The file contains no times, so a run that was stopped and continued leaves the same file.
 """
 
-import contextlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from tlx.checkpoints import select
+from tlx.core import files
 from tlx.train import distributed
 
 FILE = "metrics.jsonl"
@@ -65,20 +65,20 @@ class MetricsLog:
         """Appends a line of finite numbers and str."""
         self.lines.append(dict(line))
         if self._file:
-            with _placed(self._path):
+            with files.placed(self._path):
                 self._file.write(_text(line))
                 self._file.flush()
 
     def sync(self) -> None:
         """Waits until the lines are on disk."""
         if self._file:
-            with _placed(self._path):
+            with files.placed(self._path):
                 os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Closes the file."""
         if self._file:
-            with _placed(self._path):  # what could not be written is tried once more
+            with files.placed(self._path):  # what could not be written is tried once more
                 self._file.close()
 
     def __enter__(self) -> "MetricsLog":
@@ -97,7 +97,7 @@ def replace_text(path: Path, text: str) -> None:
     """
     temporary = path.with_name(f".{path.name}.new")
     try:
-        with _placed(path), temporary.open("w") as file:
+        with files.placed(path), temporary.open("w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -105,16 +105,6 @@ def replace_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
         raise
     temporary.replace(path)
-
-
-@contextlib.contextmanager
-def _placed(path: Path) -> Iterator[None]:
-    """What the system refuses is told with its place: a full disk does not say where."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
 
 
 def score(line: Line) -> float | None:
