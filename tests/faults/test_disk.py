@@ -1,11 +1,13 @@
 """What the system refuses, at each file that is written: told with its place; nothing is lost."""
 
 import contextlib
+import errno
 import os
 import resource
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,39 @@ def test_a_file_that_cannot_be_written(
         assert tlx(workdir) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"tlx train: {workdir / file}: File too large; raise the limit")
+    assert not remains.broken(workdir)
+    assert tlx(workdir) == 0
+    assert not remains.differences(whole, workdir)
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 2, 3, 4, 5])
+def test_a_folder_that_cannot_be_made(
+    allowed: int,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On a disk that has no place for names: that no thread waits for the folder either."""
+    workdir, made, before = tmp_path / "run", list[str](), set(threading.enumerate())
+    make = os.mkdir
+
+    def full(path: Any, *args: Any, **options: Any) -> None:
+        if f"{workdir}/checkpoints/" in os.fspath(path):
+            if len(made) == allowed:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
+            made.append(os.fspath(path))
+        make(path, *args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "mkdir", full)
+        assert tlx(workdir) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"tlx train: {workdir}/checkpoints")
+    assert said.endswith("No space left on device; " + cli.REMEDIES[errno.ENOSPC])
+    left = set(threading.enumerate()) - before
+    assert not [thread.name for thread in left if not thread.daemon]  # the end waits for these
+    assert len(made) == allowed
     assert not remains.broken(workdir)
     assert tlx(workdir) == 0
     assert not remains.differences(whole, workdir)
