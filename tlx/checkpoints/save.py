@@ -151,10 +151,9 @@ class Writer:
             },
             options=ocp.CheckpointManagerOptions(
                 create=True,
-                # one process has a thread of its own for saves; and of folders made behind a save
-                # orbax has threads wait for minutes, at the end of the program too, if one fails
+                # one process has a thread of its own for saves; and where one fails, threads of
+                # orbax's wait for minutes, at the end of the program too
                 enable_async_checkpointing=jax.process_count() > 1,
-                async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
                 cleanup_tmp_directories=True,
                 save_root_metadata=False,
                 todelete_subdir=DROPPED,
