@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core import models
+from tlx.analyses import features, landscape
 from tlx.analyses.features.similarity import (
     cka,
     cka_matrix,
@@ -18,9 +19,10 @@ from tlx.analyses.features.similarity import (
     shape,
 )
 from tlx.analyses.features.transfer import domains, probes, transferability
-from tlx.analyses.landscape import directions, planes, sharpness
+from tlx.analyses.landscape import connectivity, directions, planes, sharpness
+from tlx.analyses.landscape.modules import criticality
 from tlx.analyses.parameters import distances, movement, spectra
-from tlx.core import metrics, partition, streams, tree
+from tlx.core import labels, metrics, partition, paths, streams, tree
 
 N = 40
 SCALES = st.sampled_from([1e-25, 1e-12, 1.0, 3e7, 1e25])
@@ -195,3 +197,76 @@ def test_ascent_goes_along_a_gradient_whose_square_is_none():
     moved = np.asarray(found.perturbation["w"])
     np.testing.assert_allclose(np.linalg.norm(moved), 0.1, rtol=1e-4)
     assert 0 < found.value < 1e-22
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-15, 1e-21, 1e-25, 1e20])
+def test_criticality_at_any_scale_of_the_weights(scale: float) -> None:
+    start, end = {"a": np.zeros(4, np.float32)}, {"a": np.full(4, scale, np.float32)}
+    found = criticality.surface(
+        lambda p, x: x * p["a"][None] / scale,
+        paths.line(start, end),
+        streams.from_arrays(np.ones((4, 4), np.float32), np.ones((4, 4)), batch_size=4),
+        labels=labels.from_names(start, str),
+        alphas=[0, 1],
+        sigmas=[scale / 100],
+        losses={"loss": lambda out, _: jnp.where(out.mean(-1) > 0.5, 0.0, 1.0)},
+        key=jax.random.key(0),
+    )
+    values = criticality.criticality(found, 0.5, loss="loss").values
+    np.testing.assert_allclose(values, [4e4], rtol=1e-5)  # (2·scale / (scale / 100))²
+
+
+def test_criticality_at_the_threshold_itself() -> None:
+    start, end = {"a": np.zeros(1, np.float32)}, {"a": np.ones(1, np.float32)}
+    targets = (np.arange(10) == 0).astype(np.float32)
+    found = criticality.surface(
+        lambda p, x: x * p["a"],
+        paths.line(start, end),
+        streams.from_arrays(np.ones(10, np.float32), targets, batch_size=4),
+        labels=labels.from_names(start, str),
+        alphas=[0, 1],
+        sigmas=[0.1],
+        losses={"error": lambda out, batch: batch["labels"] + 0 * out},
+        key=jax.random.key(0),
+    )
+    assert criticality.criticality(found, 0.1, loss="error").values == [0]
+    assert criticality.criticality(found, 0.0999, loss="error").values == [np.inf]
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
+def test_a_curve_has_its_length_at_any_scale(scale: float) -> None:
+    a, b = {"a": np.zeros(2, np.float32)}, {"a": np.array([3 * scale, 4 * scale], np.float32)}
+    found = connectivity.evaluate_curve(
+        lambda p, x: x @ p["a"] * 0 + 1,
+        metrics.squared_error,
+        connectivity.straight(a, b),
+        streams.from_arrays(np.ones((2, 2), np.float32), np.ones(2, np.float32), batch_size=2),
+        num_points=3,
+    )
+    np.testing.assert_allclose([found.length, found.chord], 5 * scale, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 3e-21, 1.0, 1e20])
+def test_filters_lose_their_scale_at_any_scale(scale: float) -> None:
+    kernel = np.random.default_rng(0).standard_normal((5, 2)).astype(np.float32)
+    of = movement.ScaleInvariant("k", 1, None, "m", "v", 1.0)
+    params = {"k": kernel * np.float32(scale), "m": np.ones(2, np.float32)}
+    found = movement.normalised(params | {"v": np.ones(2, np.float32)}, [of])
+    np.testing.assert_allclose(found["k"], kernel / np.linalg.norm(kernel, axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-19, 1.0, 1e20])
+def test_cka_of_features_whose_first_rows_are_equal(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 50)).astype(np.float32)
+    x[:16] = 0
+    y = (x + rng.standard_normal((60, 50))).astype(np.float32)
+    for estimator in ("biased", "debiased"):
+        expected = features.cka(x, y, estimator=estimator)
+        found = features.cka(x * np.float32(scale), y, estimator=estimator)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_barrier_of_losses_at_the_end_of_the_range() -> None:
+    losses = np.full(3, 3e38, np.float32)
+    assert landscape.barrier([0, 0.5, 1], losses, kind="endpoint_mean").height == 0

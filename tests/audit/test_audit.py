@@ -302,3 +302,13 @@ def test_few_matrices_are_not_said_to_have_noise(tmp_path):
                      (("a", "a"), ("b", "b"), ("parent", "base"))})  # fmt: skip
     assert "trained on" in found.text()
     assert "noise" not in found.text()
+
+
+def test_quantised_weights_are_not_said_to_be_the_same(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        codes = rng.integers(-100, 100, (6, 4)).astype(np.int8)
+        np.savez(tmp_path / f"{name}.npz", **{"l1/kernel": codes})
+    assert cli.main(["audit", *(str(tmp_path / f"{name}.npz") for name in "ab")]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("tlx audit: expected weights as floating numbers, got int8 in l1/kernel")

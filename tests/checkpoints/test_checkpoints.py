@@ -1,7 +1,9 @@
+import contextlib
 import errno
 import subprocess
 import sys
 import threading
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +199,7 @@ def test_what_fails_behind_is_seen_by_a_check_without_waiting(
 
 
 def test_the_error_of_a_run_is_not_hidden_by_that_of_its_save(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(packing, "digest", full)
     writer = checkpoints.Writer(tmp_path, scheduled=frozenset())
@@ -207,8 +209,9 @@ def test_the_error_of_a_run_is_not_hidden_by_that_of_its_save(
             writer.save(0, variables(0), origin=ORIGIN)
             raise KeyError("of the run")
 
-    with pytest.raises(KeyError) as error:
+    with caplog.at_level("ERROR", "tlx"), pytest.raises(KeyError) as error:
         go()
+    assert caplog.messages == ["the last checkpoint could not be written: [Errno 28] full"]
     assert error.value.__notes__ == [
         "and the last checkpoint could not be written: [Errno 28] full"
     ]
@@ -353,3 +356,31 @@ def test_what_the_system_refuses_is_told_with_its_place(tmp_path: Path) -> None:
         [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert (out.returncode, out.stdout) == (0, "told\n"), out.stderr
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_signal_while_a_save_is_waited_for(
+    is_full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is being saved is known all the time, and so is what becomes of it."""
+    may_go, digest, result = threading.Event(), packing.digest, futures.Future.result
+
+    def slow(leaves: Any) -> str:
+        may_go.wait()
+        return full(leaves) if is_full else digest(leaves)
+
+    def signalled(self: Any, timeout: float | None = None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packing, "digest", slow)
+    writer = checkpoints.Writer(tmp_path, scheduled=frozenset({0}))
+    writer.save(0, variables(0), origin=ORIGIN)
+    monkeypatch.setattr(futures.Future, "result", signalled)
+    with pytest.raises(KeyboardInterrupt):
+        writer.wait()
+    monkeypatch.setattr(futures.Future, "result", result)
+    assert writer.last == 0
+    may_go.set()
+    with pytest.raises(OSError, match="full") if is_full else contextlib.nullcontext():
+        writer.close()
+    assert checkpoints.steps(tmp_path) == (() if is_full else (0,))

@@ -182,3 +182,17 @@ def test_files_without_tensors(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"")
     with pytest.raises(ValueError, match=r"a.npz: expected weights, got an empty file"):
         read_tensors(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("dtype", ["|V2", "<U1", "M8[s]", np.longdouble])
+def test_arrays_of_npz_that_are_no_weights(dtype, tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.zeros(2, dtype))
+    with pytest.raises(ValueError, match=r"'a.npy': expected an array of numbers, got "):
+        read_tensors(tmp_path / "a.npz")
+
+
+def test_npz_of_the_other_byte_order(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.arange(3, dtype=">f4"))
+    found = read_tensors(tmp_path / "a.npz")["a"]
+    assert found.dtype == np.dtype("f4").newbyteorder("=")
+    assert found.tolist() == [0, 1, 2]

@@ -220,3 +220,20 @@ def test_a_run_of_the_mini_by_itself(part):
 def test_no_such_part_of_the_mini():
     with pytest.raises(ValueError, match="Expected one of depth, pretrain, finetune=WORKDIR, scra"):
         config.load(f"{MINI}:x")
+
+
+def test_a_config_below_a_folder_with_a_colon(tmp_path):
+    folder = tmp_path / "12:30"
+    folder.mkdir()
+    (folder / "a.py").write_text(
+        "import ml_collections\n"
+        "def get_config(arg='none'):\n    return ml_collections.ConfigDict({'arg': arg})\n"
+    )
+    assert config.load(f"{folder}/a.py").arg == "none"
+    assert config.load(f"{folder}/a.py:from=a:b").arg == "from=a:b"
+
+
+def test_a_variable_that_is_not_set_is_no_folder(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--config=configs/mini.py:scratch", "--workdir="])
+    assert "--workdir: expected a path, got ''; the current folder is ." in capsys.readouterr().err

@@ -92,3 +92,10 @@ def test_values_at_the_ends_of_the_range(logits):
 def test_what_has_no_softmax_is_nan(logits):
     z, labels = np.float32([logits]), np.int32([0])
     assert np.isnan(_cross_entropy.from_logits(z, labels)).all()
+
+
+def test_a_label_that_is_ruled_out_and_one_that_is_certain():
+    logits, labels = jnp.array([-jnp.inf, jnp.inf, -jnp.inf, jnp.inf]), jnp.array([0.0, 1, 1, 0])
+    values, slopes = jax.vmap(jax.value_and_grad(_cross_entropy.from_binary_logits))(logits, labels)
+    np.testing.assert_array_equal(values, [0, 0, np.inf, np.inf])
+    np.testing.assert_array_equal(slopes, [0, 0, -1, 1])

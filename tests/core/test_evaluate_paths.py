@@ -325,3 +325,14 @@ def test_models_on_one_axis_are_a_path():
 def test_models_on_axes_of_different_lengths_are_refused(stack):
     with pytest.raises(ValueError, match="one leading axis of the same length, over the models"):
         paths.members(stack)
+
+
+@pytest.mark.parametrize("coordinate", [0.9, -1, 3])
+def test_no_model_between_points_or_beyond(coordinate):
+    with pytest.raises(ValueError, match=rf"of points as one of 0 … 2.*, got {coordinate}"):
+        paths.points([A, B, C])(coordinate)
+
+
+def test_no_member_before_the_first():
+    before = paths.members(tree.stack([A, B]))(jnp.int32(-1))
+    assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(before))

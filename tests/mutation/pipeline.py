@@ -137,6 +137,6 @@ MUTATIONS = (
       "checkpoints/test_checkpoints.py"),
     M("checkpoints/save.py", "self._job = self._behind.submit(self._written, step, origin, found)",
       "self._written(step, origin, found)", "checkpoints/test_checkpoints.py"),
-    M("checkpoints/save.py", "                job.result()", "                pass",
+    M("checkpoints/save.py", "                    self._job.result()", "                    pass",
       "checkpoints/test_checkpoints.py"),
 )  # fmt: skip

@@ -353,6 +353,9 @@ def test_a_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(
     last = checkpoints.steps(tmp_path)[-1]
     assert f"{tmp_path}/checkpoints/{last}" in text
     assert "Lower optim.rate" in text
+    if log_every:  # steps count from 1: the one after the last whose loss is finite
+        step = max(line["step"] for line in metrics_log.read(tmp_path)) + 1
+        assert f"the loss of the batch of step {step} is not finite" in text
     for leaf in jax.tree.leaves(checkpoints.restore(tmp_path, last)):
         assert np.isfinite(leaf).all()
     for line in metrics_log.read(tmp_path):
@@ -386,3 +389,11 @@ def test_result_json(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "result.json").read_text())
     assert stored["test"]["accuracy"] == result.test["accuracy"]
     assert "workdir" not in stored
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_multilabel_run_whose_score_is_undefined(split: str, tmp_path: Path) -> None:
+    """Of one example no label has both values: the last step is the best."""
+    data = {"name": "tiny_multi", f"{split}_size": 1}
+    result = run(make_spec(loss="multilabel", data=data, num_steps=4, eval_every=2), tmp_path)
+    assert (result.best_step, result.step) == (4, 4)

@@ -362,6 +362,8 @@ def test_runs_of_two_models_have_no_mean(pretrained: Path, tmp_path: Path) -> No
     assert not checkpoints.steps(tmp_path / "run")
     (problem,) = InitFrom(workdir="a", average=("b", "a")).problems()
     assert problem.startswith("average: expected each run once")
+    for again in ("a/", "./a", f"{Path.cwd()}/a"):
+        assert InitFrom(workdir="a", average=("b", again)).problems()
 
 
 def test_statistics_of_no_run(tmp_path: Path) -> None:

@@ -164,3 +164,9 @@ def test_blocks_computed_again_give_the_same_gradients_from_less(name: str) -> N
         ]
         sizes = [sum(leaf.size for leaf in jax.tree.leaves(each)) for each in kept]
         assert sizes[1] < 0.8 * sizes[0]
+
+
+def test_remat_is_a_bool() -> None:
+    module = models.make("resnet", num_classes=3, remat="false", **NETS["resnet"])
+    with pytest.raises(ValueError, match="remat: expected True or False, got 'false'"):
+        jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))

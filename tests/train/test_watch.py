@@ -70,9 +70,12 @@ class Run:
         clock.pass_by(2.0)  # loading data, say
         self.watch = watch_lib.Watch(job, begun, None, asked)
 
-    def step(self, data: float, compute: float, compiling: float = 0.0) -> None:
+    def step(
+        self, data: float, compute: float, compiling: float = 0.0, augmenting: float = 0.0
+    ) -> None:
         def batches() -> Iterator[int]:
             self.clock.pass_by(data)
+            self.clock.compile(augmenting)
             yield 0
 
         self.watch.batch(batches())
@@ -342,3 +345,16 @@ def test_unknown_trackers_stop_a_run_before_anything(tmp_path: Path):
         with pytest.raises(ValueError, match=r"pip install '\.\[wandb\]'"):
             run(make_spec(), tmp_path / "run", log_to=("wandb",))
     assert not (tmp_path / "run").exists()
+
+
+def test_compiling_what_augments_is_no_waiting_for_data(tmp_path: Path):
+    run = Run(tmp_path, Clock())
+    with run.watch as watch:
+        run.step(data=0.25, compute=0.25, augmenting=8.0)
+        run.step(data=0.25, compute=0.25)
+        watch.interval()
+    lines = [line for line in telemetry.read(tmp_path) if line["event"] == "interval"]
+    assert [sum(line[f"{kind}_seconds"] for line in lines) for kind in ("data", "compile")] == [
+        0.5,
+        8,
+    ]

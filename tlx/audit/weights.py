@@ -89,6 +89,7 @@ def compare(x: Model, y: Model, labels: Labels, modules: tuple[str, ...]) -> Pai
       `Pair`.
     """
     compared = [name for name in modules if _same_shapes(x, y, labels, name)]
+    _require_floating(x, y, labels, compared)
     of_x, of_y = (_chosen(model, labels, compared) for model in (x, y))
     label_of = dict(zip(tree.names(x.params), jax.tree.leaves(labels), strict=True))
     layers = changes.of_layers(of_x, of_y, layout=x.layout, share=SHARE)
@@ -163,6 +164,20 @@ def _chosen(model: Model, labels: Labels, modules: list[str]) -> dict[str, Any]:
     label_of = dict(zip(tree.names(model.params), jax.tree.leaves(labels), strict=True))
     leaves = tree.named_leaves(model.params)
     return {n: x for n, x in leaves.items() if label_of[n] in modules and tree.is_inexact(x)}
+
+
+def _require_floating(x: Model, y: Model, labels: Labels, modules: list[str]) -> None:
+    """Raises for matrices of integers that differ: those of indices are the same in both."""
+    others = tree.named_leaves(y.params)
+    pairs = zip(tree.named_leaves(x.params).items(), jax.tree.leaves(labels), strict=True)
+    for (name, leaf), module in pairs:
+        is_matrix = module in modules and np.ndim(leaf) > 1 and not tree.is_inexact(leaf)
+        if is_matrix and not np.array_equal(leaf, others[name]):
+            raise ValueError(
+                f"expected weights as floating numbers, got {leaf.dtype} in {name}, and other "
+                "numbers in the other model; quantised weights are to be multiplied by their "
+                "scales first"
+            )
 
 
 def _same_shapes(x: Model, y: Model, labels: Labels, module: str) -> bool:

@@ -98,10 +98,12 @@ def _npy(name: str, data: bytes) -> np.ndarray:
         raise ValueError(f"{name!r}: an array in numpy's format {version}, which is not read")
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, is_fortran, dtype = read(stream)
-    if dtype.hasobject or dtype.fields is not None:
-        raise ValueError(f"{name!r}: expected an array of numbers, got {dtype}")
+    if dtype.kind not in "biufc" or dtype.char in "gG":  # the last are of 128 bits
+        remedy = "; numpy has no bfloat16: save such weights as safetensors" * (dtype.kind == "V")
+        raise ValueError(f"{name!r}: expected an array of numbers, got {dtype}{remedy}")
     bounds.require_size(repr(name), shape, dtype, len(data) - stream.tell())
     values = np.frombuffer(data, dtype, offset=stream.tell())
+    values = values.astype(dtype.newbyteorder("="), copy=False)
     return values.reshape(shape, order="F" if is_fortran else "C")
 
 

@@ -227,6 +227,10 @@ class Writer:
         if jax.process_count() == 1 and self._job is not None and self._job.done():
             self._settle()
 
+    @property
+    def _is_saving(self) -> bool:
+        return self._job is not None and not self._job.done()
+
     def wait(self) -> None:
         """Waits until the last save is on disk, and what is not needed any more is deleted."""
         self._settle()
@@ -276,12 +280,15 @@ class Writer:
 
     def _settle(self) -> None:
         """Waits until the last save is on disk; of several processes, the first deletes then."""
-        job, self._job = self._job, None
-        with self._forgetting():
-            if job is not None:
-                job.result()
-            with self._system_errors():
-                self._manager.wait_until_finished()
+        try:
+            with self._forgetting():
+                if self._job is not None:
+                    self._job.result()
+                with self._system_errors():
+                    self._manager.wait_until_finished()
+        finally:
+            if not self._is_saving:  # a signal may end the waiting before
+                self._job = None
         if jax.process_count() > 1 and jax.process_index() == 0:
             self._job = self._behind.submit(self._delete)
 
@@ -291,6 +298,8 @@ class Writer:
         try:
             yield
         except BaseException:
+            if self._is_saving:
+                raise
             for step in set(self._scores).difference(select.steps(self._workdir)):
                 del self._scores[step]
             raise
@@ -358,7 +367,9 @@ class Writer:
             try:
                 self.close()
             except Exception as later:
-                error.add_note(f"and the last checkpoint could not be written: {later}")
+                told = f"the last checkpoint could not be written: {later}"
+                error.add_note(f"and {told}")
+                logging.getLogger("tlx").error("%s", told)
 
 
 def _require_finite(leaves: Any, step: int) -> None:

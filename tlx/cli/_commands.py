@@ -1,6 +1,7 @@
 """What every command has."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 
@@ -14,3 +15,10 @@ def command(commands: Any, name: str, run: Any, summary: str) -> argparse.Argume
     )
     made.set_defaults(run=run)
     return made
+
+
+def place(text: str) -> Path:
+    """The path of an argument; none is not the current folder: a variable was not set."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"expected a path, got {text!r}; the current folder is .")
+    return Path(text)

@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--most", type=int, default=500, help="examples to look at (500)")
     command.add_argument(
-        "--out", type=Path, help="a folder for the page, its tables and a JSON (audit)"
+        "--out", type=_commands.place, help="a folder for the page, its tables and a JSON (audit)"
     )
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from tlx.cli import _commands
@@ -21,7 +20,9 @@ def add(commands: Any) -> None:
     command.add_argument("name", help="as data.name in a config")
     command.add_argument("--split", default="train", help="which part (train)")
     command.add_argument("--folder", help="where its files are; else $TLX_DATA_DIR/NAME")
-    command.add_argument("--out", type=Path, help="a PNG of some images with their labels")
+    command.add_argument(
+        "--out", type=_commands.place, help="a PNG of some images with their labels"
+    )
     command.add_argument("--all", action="store_true", help="decode every image, not a sample")
 
 

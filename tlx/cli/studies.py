@@ -28,15 +28,19 @@ def add(commands: Any) -> None:
                 "--config.key.subkey=VALUE",
             )
             command.add_argument(
-                "--workdir", required=True, type=Path, help="where everything is written"
+                "--workdir", required=True, type=_commands.place, help="where everything is written"
             )
         else:
             command.add_argument(
-                "--workdir", required=True, type=Path, nargs="+", help="of one or several studies"
+                "--workdir",
+                required=True,
+                type=_commands.place,
+                nargs="+",
+                help="of one or several studies",
             )
             command.add_argument(
                 "--export",
-                type=Path,
+                type=_commands.place,
                 metavar="DIR",
                 help="a folder for every figure as SVG and PDF and every table as CSV and LaTeX "
                 "(of several studies a folder each in it)",
@@ -91,7 +95,9 @@ def add(commands: Any) -> None:
     command = _commands.command(
         commands, "status", _status, "what of a study or a run is done, running, waiting, failed"
     )
-    command.add_argument("--workdir", required=True, type=Path, help="of a study or a run")
+    command.add_argument(
+        "--workdir", required=True, type=_commands.place, help="of a study or a run"
+    )
     command.add_argument("--json", action="store_true", help="print one JSON object, of all parts")
     command = _commands.command(
         commands, "init", _init, "a first config for a study on your own images"
@@ -105,7 +111,9 @@ def add(commands: Any) -> None:
         "--minutes", type=float, default=30.0, help="that the study may take here, about (30)"
     )
     command.add_argument("--size", type=int, help="of the images, in pixels (32, or 96 of weights)")
-    command.add_argument("--out", type=Path, default=Path("study.py"), help="a new file (study.py)")
+    command.add_argument(
+        "--out", type=_commands.place, default=Path("study.py"), help="a new file (study.py)"
+    )
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """Commands about weights of other libraries."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from tlx.cli import _commands
@@ -12,8 +11,10 @@ def add(commands: Any) -> None:
     command = _commands.command(
         commands, "import", _import, "weights of another library, for runs to start from"
     )
-    command.add_argument("file", type=Path, help="torch.save, safetensors, msgpack or npz")
-    command.add_argument("--workdir", required=True, type=Path, help="a new folder")
+    command.add_argument(
+        "file", type=_commands.place, help="torch.save, safetensors, msgpack or npz"
+    )
+    command.add_argument("--workdir", required=True, type=_commands.place, help="a new folder")
     command.add_argument(
         "--model",
         required=True,
@@ -25,9 +26,11 @@ def add(commands: Any) -> None:
     command = _commands.command(
         commands, "export", _export, "a run's weights as safetensors with PyTorch's names"
     )
-    command.add_argument("--workdir", required=True, type=Path, help="of a run, or imported")
+    command.add_argument(
+        "--workdir", required=True, type=_commands.place, help="of a run, or imported"
+    )
     command.add_argument("--step", default="last", help="last (the default), best, or a number")
-    command.add_argument("--out", required=True, type=Path, help="a new file")
+    command.add_argument("--out", required=True, type=_commands.place, help="a new file")
     command.add_argument(
         "--names", help="whose names: torchvision (the default) or timm, as the model has them"
     )

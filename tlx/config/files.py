@@ -6,6 +6,7 @@ This is the only module that knows `ml_collections`.
 import ast
 import importlib.util
 import json
+import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,10 @@ def load(path: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
         `get_config`; or listing every override that is not of this form. Unknown keys and wrong
         types are found by `build`.
     """
-    name, _, arg = path.partition(":")
+    # a folder may have a colon in its name too
+    ends = [place.start() for place in re.finditer(":", path)]
+    whole = next((end for end in (len(path), *ends[::-1]) if Path(path[:end]).is_file()), None)
+    name, _, arg = path.partition(":") if whole is None else (path[:whole], ":", path[whole + 1 :])
     file = Path(name)
     if not file.is_file():
         near = sorted(str(p) for p in Path("configs").glob("*.py"))

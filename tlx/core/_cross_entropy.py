@@ -99,14 +99,17 @@ def from_binary_logits(
 
     Numerics: as `from_logits`, for labels 0 and 1.
     """
-    positive = jnp.maximum(logits, 0)
-    return jnp.log1p(_smaller(logits)) + (positive - labels * logits)
+    # not label·z of a class that is ruled out: 0 times infinity
+    between = jnp.maximum(logits, 0) - labels * jnp.where(labels == 0, 0, logits)
+    above = jnp.where(labels == 1, jnp.maximum(-logits, 0), between)
+    return jnp.log1p(_smaller(logits)) + above
 
 
 @from_binary_logits.defjvp
 def _from_binary_logits_jvp(primals: Any, tangents: Any) -> Any:
     logits, labels = primals
-    along = _binary_slope(logits, labels) * tangents[0] - logits * tangents[1]
+    along = _binary_slope(logits, labels) * tangents[0]
+    along -= jnp.where(tangents[1] == 0, 0, logits) * tangents[1]
     return from_binary_logits(logits, labels), along
 
 

@@ -218,7 +218,9 @@ def _labels(batch: Batch) -> Array:
     labels = batch["labels"]
     if not isinstance(labels, jax.Array | np.ndarray):
         raise TypeError(f"expected labels as one array [B, ...], got {type(labels).__name__}")
-    return jnp.asarray(labels)
+    # in 8 bits a number of classes, or of an ignored class, may be another number
+    is_integer = jnp.issubdtype(labels.dtype, jnp.integer)
+    return jnp.asarray(labels, jnp.result_type(int) if is_integer else None)
 
 
 def typed_key(key: Any) -> None:

@@ -11,8 +11,10 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Set, ValuesView
+from collections.abc import Callable, Iterator, Mapping, Set, ValuesView
 from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
 
 from tlx.core import public
 
@@ -30,6 +32,7 @@ def only(fn: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(fn)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        _refuse_masked(fn.__name__, *args, *kwargs.values())
         jax: Any = sys.modules.get("jax")
         if jax is None:
             return fn(*args, **kwargs)
@@ -61,6 +64,20 @@ def check(name: str, **arguments: Any) -> None:
                     f"expected arrays with values for {name}, which reads them on the host, got a "
                     f"traced one in {place}; call it outside of jax.jit, jax.vmap and jax.grad"
                 )
+
+
+def _refuse_masked(name: str, *arguments: Any) -> None:
+    """Raises TypeError for a masked array of numpy, whose mask would be lost."""
+    for value in arguments:
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(
+                f"expected arrays without masks for {name}, got a masked array "
+                f"{list(value.shape)}; drop what is masked (.compressed()), or fill it"
+            )
+        if isinstance(value, list | tuple):
+            _refuse_masked(name, *value)
+        elif isinstance(value, Mapping):
+            _refuse_masked(name, *value.values())
 
 
 def _is_read(node: Any) -> bool:

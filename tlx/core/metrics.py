@@ -314,14 +314,14 @@ def _ratios(
 
 
 def rows_of(batch: Batch, num_examples: int) -> Array:
-    """Each row's number in the set; `num_examples`, which is dropped, for masked rows."""
+    """Each row's number in the set (int32); `num_examples`, which is dropped, for masked rows."""
     if "index" not in batch:
         raise ValueError(
             "expected batches with 'index' int32 [B], the number of each example, got the keys "
             f"{sorted(batch)}; tlx.core.streams.from_arrays adds it"
         )
     contracts.require(batch["index"], contracts.below(num_examples))
-    return jnp.where(mask_of(batch), jnp.asarray(batch["index"]), num_examples)
+    return jnp.where(mask_of(batch), jnp.asarray(batch["index"], jnp.int32), num_examples)
 
 
 def _sums(named: tuple[tuple[str, PerExampleFn], ...]) -> Metric:

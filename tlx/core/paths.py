@@ -159,6 +159,11 @@ class _Points:
 
     def __call__(self, i: Any) -> Params:
         host.check("a path of tlx.core.paths.points", coordinate=i)
+        if int(i) != i or not 0 <= i < len(self.models):
+            raise ValueError(
+                f"expected a coordinate of points as one of 0 … {len(self.models) - 1}, the number "
+                f"of a model, got {i}"
+            )
         return self.models[int(i)]
 
 
@@ -333,7 +338,9 @@ def _standard_normal(key: Any, params: Params) -> dict[str, Array]:
 
 
 def _row(stack: Params, i: Any) -> Params:
-    return jax.tree.map(lambda x: jnp.asarray(x).at[i].get(mode="fill"), stack)
+    return jax.tree.map(
+        lambda x: jnp.asarray(x).at[i].get(mode="fill", wrap_negative_indices=False), stack
+    )
 
 
 def _alike(params: Sequence[Params], name: str, *, at_least: int, integers: bool = True) -> None:

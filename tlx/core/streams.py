@@ -288,6 +288,22 @@ def _check_leaf(path: Any, leaf: Any) -> None:
         )
     if not leaf.ndim and not is_input:
         raise ValueError(f"expected arrays [B, ...] in a batch, got a scalar in {_name(path)}")
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "iu" and leaf.size:
+        _check_integers(path, leaf)
+
+
+def _check_integers(path: Any, leaf: np.ndarray) -> None:
+    """Checks that they are the same numbers on a device, which may have only 32 bits of them."""
+    held = np.iinfo(jax.dtypes.canonicalize_dtype(leaf.dtype))
+    if held.bits == np.iinfo(leaf.dtype).bits:
+        return
+    for found in (leaf.min(), leaf.max()):
+        if not held.min <= found <= held.max:
+            raise ValueError(
+                f"expected integers in {held.min} … {held.max} in a batch, which is what JAX holds "
+                f"in {held.bits} bits, got {found} in {_name(path)}; number them anew, convert "
+                "them to floats, or set jax_enable_x64"
+            )
 
 
 def _is_numeric(leaf: Any) -> bool:

@@ -209,6 +209,8 @@ def kept_small(block: type[nn.Module], remat: bool) -> Any:
     is that of one block and of every block's input. Names and numbers are the same up to rounding.
     T. Chen et al., Training deep nets with sublinear memory cost, 2016.
     """
+    if not isinstance(remat, bool):  # 'false' would be true
+        raise ValueError(f"remat: expected True or False, got {remat!r}")
     if not remat:
         return block
     # `train`, where a block takes it, is not traced

@@ -166,9 +166,9 @@ def run_one(
             f"a run of kind {spec.kind} starts from random weights, and init_from names others; "
             "leave it out, or call the run P-T"
         )
-    if trace is not None and trace.step >= spec.num_steps - 1:
+    if trace is not None and max(trace.step, 1) >= spec.num_steps:
         raise ValueError(
-            f"trace: expected steps after the first and before num_steps ({spec.num_steps}), got "
+            f"trace: expected steps after the first and up to num_steps ({spec.num_steps}), got "
             f"those after step {trace.step}"
         )
     only = Training(Run(spec.name, spec.kind, 1, workdir, spec), tuple(log_to), trace)

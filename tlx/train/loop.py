@@ -1,6 +1,7 @@
 """The only training loop."""
 
 import contextlib
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,8 +87,11 @@ def train(
     job = job_lib.make_job(spec, workdir, mesh or sharding.make_mesh(), origin)
     with contextlib.ExitStack() as stack:
         stack.enter_context(distributed.peers())
+        # a signal while this waits for another process's end has no step to wait for
+        tell = logging.getLogger("tlx").warning
+        primary = distributed.is_primary()
+        held = stack.enter_context(owner.hold(workdir, tell=tell)) if primary else None
         asked = stack.enter_context(stopping.noted())
-        held = stack.enter_context(owner.hold(workdir)) if distributed.is_primary() else None
         distributed.wait_for_all("the workdir is held")
         done = _result_there(workdir, spec, origin)  # another process may have been there since
         result = done or _trained(job, start, held, asked)
@@ -251,7 +255,7 @@ class _Run:
             return
         line, self._pending = jax.device_get(self._pending), None
         if line["bad_step"] != NEVER:
-            self._stop(int(line["bad_step"]))
+            self._stop(int(line["bad_step"]) + 1)
         numbers = {name: float(line[name]) for name in ("loss", "accuracy", "rate")}
         counts = {"count": int(line["count"])}
         self._write({"step": line["step"], "split": "batch", **numbers, **counts})
@@ -264,7 +268,7 @@ class _Run:
     def _require_finite(self, step: int, state: TrainState) -> None:
         bad = int(state.bad_step)
         if bad != NEVER:
-            self._stop(bad)
+            self._stop(bad + 1)
 
     def _stop(self, step: int, what: str | None = None) -> None:
         """Raises, after the checkpoints written so far are on disk."""

@@ -159,8 +159,11 @@ class Watch:
         self._asked = self._now()
         if math.isnan(self._given):
             self._spent["start"] += self._rest(self._asked)
+        before = costs.compile_seconds()
         found = next(batches)
         self._given, self._compiled_given = self._now(), costs.compile_seconds()
+        # what augments is compiled at the first batch: that is no waiting for data
+        self._asked = min(self._given, self._asked + self._compiled_given - before)
         return found
 
     def stepped(self, step: int, result: Any, *arguments: Any) -> None:

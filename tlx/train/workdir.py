@@ -167,7 +167,8 @@ def write_result(
       ValueError: the lines lack the evaluation of the last step.
     """
     last = {line["split"]: line for line in lines if line["step"] == spec.num_steps}
-    best = metrics_log.best(lines)
+    # no score is defined where no label has both values: the last step is as good as any
+    best = metrics_log.best(lines) or last.get("valid") or last.get("test")
     tests = {line["step"]: line for line in lines if line["split"] == "test"}
     if best is None or not {"train", "test"} <= set(last):
         raise ValueError(

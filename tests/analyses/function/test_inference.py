@@ -569,3 +569,15 @@ def test_the_difference_of_means_over_pairs_covers():
         means.append(inference.mean_over_pairs(effect[one] + effect[other] + noise, pairs))
     low, high = ends(inference.difference_of_means(*means))
     assert within(np.mean((low <= 0) & (high >= 0)), 0.945, 0.965, num)
+
+
+def test_masked_arrays_do_not_lose_their_mask():
+    masked = np.ma.array([0.8, 0.9, 0.85, -999.0], mask=[0, 0, 0, 1])
+    for call in (
+        lambda: inference.mean_over_seeds(masked),
+        lambda: inference.difference([masked], [masked], paired=True),
+        lambda: inference.holm(masked),
+    ):
+        with pytest.raises(TypeError, match=r"got a masked array \[4\]; drop what is masked"):
+            call()
+    assert inference.mean_over_seeds(masked.compressed()).n == 3

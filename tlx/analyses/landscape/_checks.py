@@ -14,7 +14,14 @@ from tlx.core.types import Params
 
 def vector(name: str, values: Any) -> Float[Array, " K"]:
     """The values as a vector of float32 or more, with at least one entry."""
+    leaves = jax.tree.leaves(values)
+    if leaves and all(isinstance(x, np.ndarray | np.integer | int) for x in leaves):
+        values = np.asarray(values)
+        if values.dtype.kind in "iu":  # those of 64 bits are other numbers on the device
+            values = values.astype(np.float64)
     values = jnp.asarray(values)
+    if jnp.iscomplexobj(values):
+        raise TypeError(f"expected {name} as real numbers, got dtype {values.dtype}")
     if values.ndim != 1 or not values.size:
         raise ValueError(f"expected {name} as a vector [K] of numbers, got shape {values.shape}")
     if not jnp.issubdtype(values.dtype, jnp.floating):

@@ -25,7 +25,8 @@ def gram(models: Sequence[Params]) -> np.ndarray:
     out = np.zeros((len(models), len(models)))
     for i in range(1, len(models)):
         for j in range(1, i + 1):
-            out[i, j] = out[j, i] = float(_inner(models[0], models[i], models[j]))
+            total, exponent = _inner(models[0], models[i], models[j])
+            out[i, j] = out[j, i] = np.ldexp(np.float64(total), int(exponent))
     return out
 
 
@@ -131,10 +132,15 @@ def _check(models: Sequence[Params], deltas: np.ndarray, num_draws: int, dilatio
 
 
 @jax.jit
-def _inner(origin: Params, a: Params, b: Params) -> jax.Array:
-    total = jnp.zeros((), jnp.result_type(float))
+def _inner(origin: Params, a: Params, b: Params) -> tuple[jax.Array, jax.Array]:
+    """In units of a power of two, so that no square leaves the range of floats; its exponent."""
+    total, of_a, of_b = jnp.zeros((), jnp.result_type(float)), [], []
     for leaves in zip(*map(jax.tree.leaves, (origin, a, b)), strict=True):
         if tree.is_inexact(leaves[0]):
             start, *ends = tree.moving(*leaves)
-            total += jnp.sum((ends[0] - start) * (ends[1] - start)).astype(total.dtype)
-    return total
+            of_a.append(ends[0] - start)
+            of_b.append(ends[1] - start)
+    (of_a, unit_a), (of_b, unit_b) = tree.unit_scale(of_a), tree.unit_scale(of_b)
+    for x, y in zip(of_a, of_b, strict=True):
+        total += jnp.sum(x * y).astype(total.dtype)
+    return total, unit_a + unit_b

@@ -211,7 +211,7 @@ def _barrier(alphas: Array, losses: Array, kind: str) -> Barrier:
     if kind == "chord":
         reference = (1 - alphas) * left + alphas * right
     else:
-        reference = jnp.broadcast_to((left + right) / 2, alphas.shape)
+        reference = jnp.broadcast_to(left / 2 + right / 2, alphas.shape)
     above = jnp.where(_inside(alphas), losses - reference, -jnp.inf)
     height = jnp.max(above)  # NaN if any value is
     first = alphas[jnp.argmax(above)]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from tlx.core import checks, graph, shown, tree
+from tlx.core import checks, graph, scale, shown, tree
 from tlx.core.graph import Graph, Op, Var, norms, shape, sites
 from tlx.core.graph.known import SHAPING, Known, axes_after, known
 from tlx.core.graph.norms import BatchNorm
@@ -119,13 +119,15 @@ def _without_scale(values: Mapping[str, Any], found: ScaleInvariant) -> dict[str
 
     kernel, mean, var = (wide(name) for name in (found.kernel, found.mean, found.var))
     others = tuple(i for i in range(kernel.ndim) if i != found.filter_axis % kernel.ndim)
-    size = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(kernel)), axis=others, keepdims=True))
-    size = jnp.where(size == 0, jnp.nan, size)
+    scaled, exponent = tree.unit_scale(kernel)
+    length = jnp.sqrt(jnp.sum(jnp.square(scaled), axis=others, keepdims=True))
+    length = jnp.where(length == 0, jnp.nan, length)
+    size = scale.times_power(length, exponent)
     bias = jnp.zeros_like(mean) if found.bias is None else wide(found.bias).reshape(mean.shape)
     new = {
-        found.kernel: kernel / size,
+        found.kernel: scaled / length,
         found.mean: (mean - bias / found.factor) / size.reshape(mean.shape),
-        found.var: var / size.reshape(var.shape) ** 2,
+        found.var: var / size.reshape(var.shape) / size.reshape(var.shape),
     }
     if found.bias is not None:
         new[found.bias] = jnp.zeros_like(values[found.bias])

@@ -433,3 +433,22 @@ def test_directions_that_are_nothing_but_rounding_take_no_freedom():
         fit = _ridge.solve(held, (1e-17, 2.0))
         assert fit is not None
         assert fit.strength == 1e-17
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_labels_of_each_batch_are_checked(split: str) -> None:
+    x = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
+    known = np.tile(np.array([[0, 1], [1, 0]], np.float32), (3, 1))
+    unknown = known.copy()
+    unknown[5, 1] = -1
+    good, bad = (streams.from_arrays(x, y, batch_size=2) for y in (known, unknown))
+    both = (bad, good) if split == "train" else (good, bad)
+    with pytest.raises(ValueError, match=r"labels \[B, C\] of 0 and 1, got such as -1"):
+        probes.linear_probes(lambda p, x: {"a": x}, {}, *both, num_classes=2)
+
+    def changing() -> Any:
+        yield {"inputs": x, "labels": np.array([0, 1] * 3)}
+        yield {"inputs": x, "labels": np.array([0.5, 1.5] * 3)}
+
+    with pytest.raises(TypeError, match="as integers, got dtype float64"):
+        probes.linear_probes(lambda p, x: {"a": x}, {}, changing, changing, num_classes=2)

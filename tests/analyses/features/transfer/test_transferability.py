@@ -748,3 +748,9 @@ def test_errors_of_streams(inputs, labels, message):
     stream = streams.from_arrays(inputs, labels, batch_size=4)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         transferability.scores(lambda p, x: {"x": x}, None, stream, num_classes=3)
+
+
+def test_nce_of_answers_of_64_bits():
+    answers = np.array([0, 1, 1, 0], np.uint64) + np.uint64(2**63)
+    found = transferability.nce(answers, np.array([0, 1, 0, 1]), num_classes=2)
+    np.testing.assert_allclose(found, -np.log(2), rtol=1e-6)

@@ -55,8 +55,13 @@ def matrix(features: Any) -> Float[Array, "n D"]:
 
 
 def _on_host_or_device(features: Any) -> Any:
-    """Arrays of numpy as they are: to convert them by jax.numpy is a program for each shape."""
-    return features if isinstance(features, np.ndarray) else jnp.asarray(features)
+    """Arrays of numpy as they are: to convert them by jax.numpy is a program for each shape.
+
+    Integers of 64 bits, which are other numbers on the device, as floats.
+    """
+    if not isinstance(features, np.ndarray):
+        return jnp.asarray(features)
+    return features.astype(np.float64) if features.dtype.kind in "iu" else features
 
 
 def arrange(

@@ -195,7 +195,12 @@ def shifted(x: Array, mask: Bool[Array, " B"]) -> tuple[Float[Array, "B D"], Int
     apart = jnp.where(counted[:, None], rows - first, 0)
     count = jnp.maximum(counted.sum(), 1).astype(x.dtype)
     centre = first + apart.sum(0, keepdims=True) / count
-    exponent = jnp.clip(unit_scale(apart)[1], -_most(x.dtype), _most(x.dtype))
+    unit = jax.lax.cond(
+        (apart == 0).all(),  # of rows that are equal there is no spread
+        lambda: unit_scale(jnp.where(mask[:, None], x - centre, 0))[1],
+        lambda: unit_scale(apart)[1],
+    )
+    exponent = jnp.clip(unit, -_most(x.dtype), _most(x.dtype))
     scale = jnp.ldexp(jnp.ones((), x.dtype), -exponent)
     # most batches are full: XLA on CPU takes several times as long where it has to select
     z = jax.lax.cond(

@@ -136,7 +136,7 @@ def nce(answers: Int[np.ndarray, " N"], labels: Int[np.ndarray, " N"]) -> float:
     """The mean log share of the label among the examples with the same prediction."""
     if num_present(labels) < 2:
         return math.nan
-    pairs = np.stack([answers, labels])
-    _, place, together = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
     _, of_answer, alone = np.unique(answers, return_inverse=True, return_counts=True)
+    pairs = np.stack([of_answer, np.unique(labels, return_inverse=True)[1]])
+    _, place, together = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
     return float(np.log(together[place.reshape(-1)] / alone[of_answer]).mean())

@@ -242,12 +242,20 @@ def _examples(
     for batch in stream():
         mask = np.asarray(mask_of(batch))
         rows = sharding.to_host(_rows(task, params, sharding.place_rows(batch, mesh)["inputs"]))
+        if _is_multilabel(batch, task.num_classes, "each pass") != task.is_multilabel:
+            raise ValueError("expected labels of one kind in all batches, got [B] and [B, C]")
         labels = np.asarray(batch["labels"])[mask]
         yield [layer[mask] for layer in rows], _targets(labels, task.num_classes)
 
 
 def _targets(labels: np.ndarray, num_classes: int) -> Float[np.ndarray, "B C"]:
     if labels.ndim == 2:
+        if not np.isin(labels, (0, 1)).all():
+            raise ValueError(
+                "expected labels [B, C] of 0 and 1, got such as "
+                f"{labels[~np.isin(labels, (0, 1))][0]}; map them to 0 or 1 first, or mask such "
+                "rows out (mask False)"
+            )
         return labels.astype(np.float64)
     is_known = (labels >= 0) & (labels < num_classes)
     one_hot = labels[:, None] == np.arange(num_classes)

@@ -231,7 +231,9 @@ def criticality(of: Surface, threshold: float, *, loss: str = "error") -> Critic
             "expected a surface with a sigma above 0, got none: criticality divides by it"
         )
     sigmas, losses = of.sigmas[noisy], of.losses[loss][:, :, noisy]
-    cost = np.where(losses <= threshold, (of.distances[:, :, None] / sigmas) ** 2, np.inf)
+    # in float32, as the losses were computed: 0.1 of them is not above 0.1
+    is_low = losses.astype(np.float32) <= np.float32(threshold)
+    cost = np.where(is_low, (of.distances[:, :, None] / sigmas) ** 2, np.inf)
     order = np.argsort(-sigmas)  # argmin takes the first of equals
     flat = cost[:, :, order].transpose(0, 2, 1).reshape(len(cost), -1)
     best = flat.argmin(1)
@@ -284,25 +286,27 @@ def _members(
 def _moved(path_fn: PathFn, alphas: np.ndarray, members: np.ndarray) -> Float[np.ndarray, "M A"]:
     """The distance of each module from the path's start."""
     start = paths.at(path_fn, jnp.zeros((), float))
-    of_leaves = [
-        np.asarray(_squares(paths.at(path_fn, jnp.asarray(alpha, float)), start), np.float64)
-        for alpha in alphas
-    ]
+    of_leaves = []
+    for alpha in alphas:
+        found = _squares(paths.at(path_fn, jnp.asarray(alpha, float)), start)
+        numbers, exponents = np.array(jax.device_get(found), np.float64).reshape(-1, 2).T
+        of_leaves.append(np.ldexp(numbers, 2 * exponents.astype(int)))
     return np.sqrt(members @ np.stack(of_leaves, 1))
 
 
 @jax.jit
-def _squares(point: Params, start: Params) -> list[Array]:
-    """‖point − start‖² of each leaf, 0 where it is not floating."""
+def _squares(point: Params, start: Params) -> list[tuple[Array, Array]]:
+    """‖point − start‖² of each leaf, 0 where it is not floating, over 4^exponent; the exponent."""
     pairs = zip(jax.tree.leaves(point), jax.tree.leaves(start), strict=True)
     return [
-        _square(*tree.moving(*pair)) if tree.is_inexact(pair[0]) else jnp.zeros(())
+        _square(*tree.moving(*pair)) if tree.is_inexact(pair[0]) else (jnp.zeros(()), jnp.zeros(()))
         for pair in pairs
     ]
 
 
-def _square(x: Array, y: Array) -> Array:
-    return jnp.sum(jnp.square(x - y))
+def _square(x: Array, y: Array) -> tuple[Array, Array]:
+    scaled, exponent = tree.unit_scale(x - y)
+    return jnp.sum(jnp.square(scaled)), exponent
 
 
 def _standard_error(draws: np.ndarray, sigmas: np.ndarray) -> Float[np.ndarray, "M A S"]:
