@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 def only(fn: Callable[P, R]) -> Callable[P, R]:
-    """The function, which refuses arrays that are traced: TypeError, at call.
+    """The function, which refuses arrays that are traced: TypeError, at call; and masked ones.
 
     Of others it computes inside of `jax.jit` what it does outside, while tracing.
     """

@@ -145,7 +145,8 @@ def points(params: Sequence[Params]) -> PathFn:
     """A path through separate models: coordinate i ↦ params[i], to evaluate several in one pass.
 
     The coordinate must be concrete (an index), so use this as the outermost path. Each model comes
-    with all its leaves, including those that are not floating.
+    with all its leaves, including those that are not floating. The path raises ValueError for a
+    coordinate that is the number of no model.
     """
     _alike(params, "params", at_least=1, integers=False)
     return _Points(tuple(params))

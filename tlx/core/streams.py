@@ -153,8 +153,9 @@ class Checked:
 
     Raises:
       TypeError: for another kind of batch or leaf.
-      ValueError: for missing keys, arrays of different lengths, a repeated index, or a different
-        number of examples.
+      ValueError: for missing keys, arrays of different lengths, a repeated index, a different
+        number of examples, or integers that JAX does not hold (beyond 32 bits without
+        jax_enable_x64).
     """
 
     def __init__(self, stream: Stream) -> None:

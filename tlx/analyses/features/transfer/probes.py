@@ -119,9 +119,9 @@ def linear_probes(
 
     Raises:
       ValueError: an empty training stream (the layers are known from the first batch), batches
-        without labels or with those of another number of classes, test features of another
-        size, an unknown layer or spatial, ridges or a confidence out of range, features that
-        lack the batch axis.
+        without labels or with those of another number of classes or kind, labels [B, C] other
+        than 0 and 1, test features of another size, an unknown layer or spatial, ridges or a
+        confidence out of range, features that lack the batch axis.
       TypeError: labels [B] that are not integers, or a feature function that returns no mapping.
 
     Numerics: sums, solution and outputs in float64 on the host, about each layer's mean: an

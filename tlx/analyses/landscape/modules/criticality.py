@@ -193,6 +193,7 @@ def criticality(of: Surface, threshold: float, *, loss: str = "error") -> Critic
     Args:
       of: from `surface`, which can be reused for another threshold.
       threshold: epsilon, in the loss's unit; that of the trained model and a little more.
+        Compared in float32, as the losses are computed.
       loss: which of the surface's losses; the 0-1 error is the authors' choice.
 
     Returns:
