@@ -397,3 +397,15 @@ def test_a_multilabel_run_whose_score_is_undefined(split: str, tmp_path: Path) -
     data = {"name": "tiny_multi", f"{split}_size": 1}
     result = run(make_spec(loss="multilabel", data=data, num_steps=4, eval_every=2), tmp_path)
     assert (result.best_step, result.step) == (4, 4)
+
+
+@pytest.mark.parametrize("augment", [(), ("resized_crop",)], ids=["in memory", "lazily read"])
+@pytest.mark.parametrize(("name", "loss"), [("tiny_multi", "softmax"), ("tiny", "multilabel")])
+def test_a_loss_of_other_labels_stops_a_run_before_anything(
+    name: str, loss: str, augment: tuple[str, ...], tmp_path: Path
+) -> None:
+    wanted = "multilabel" if loss == "softmax" else "softmax"
+    spec = make_spec(loss=loss, data={"name": name, "augment": augment})
+    with pytest.raises(ValueError, match=rf"^loss: expected '{wanted}' for images of .* '{loss}'$"):
+        train(spec, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -46,6 +46,11 @@ def num_examples(data: Examples) -> int:
     return len(data.labels if isinstance(data, Arrays) else data.numbers)
 
 
+def is_multilabel(data: Examples) -> bool:
+    """Whether an image can have several labels."""
+    return data.labels.ndim == 2 if isinstance(data, Arrays) else data.is_multilabel
+
+
 def subset(
     total: int, size: int | None, held_out: int = 0, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:

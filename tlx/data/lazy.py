@@ -126,6 +126,11 @@ class Lazy:
             )
         return value.astype(np.int32)
 
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether an image can have several labels."""
+        return self._a_label.ndim == 1
+
     @cached_property
     def _a_label(self) -> np.ndarray:
         """The label of the first image that can be read: its shape is that of all."""

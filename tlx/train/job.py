@@ -114,6 +114,7 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh, origin: checkpoints.Origi
     examples.log_left_out(spec.data)
     splits = [name for name in examples.SPLITS if name != "valid" or spec.data.valid_size]
     data = {split: examples.load(spec.data, split) for split in splits}
+    _require_loss(spec, data["train"])
     is_shared, is_of_rows = jax.process_count() > 1, spec.mixup or spec.accumulate > 1
     config = StepConfig(
         module=module,
@@ -144,6 +145,17 @@ def make_job(spec: RunSpec, workdir: Path, mesh: Mesh, origin: checkpoints.Origi
         },
         origin=origin,
     )
+
+
+def _require_loss(spec: RunSpec, data: examples.Examples) -> None:
+    """Raises for a loss of the other kind of labels, before anything is written."""
+    wanted = "multilabel" if examples.is_multilabel(data) else "softmax"
+    if spec.loss != wanted:
+        each = "several labels" if wanted == "multilabel" else "one class"
+        raise ValueError(
+            f"loss: expected {wanted!r} for images of {each} each, as those of data "
+            f"{spec.data.name!r} are, got {spec.loss!r}"
+        )
 
 
 def _metric(loss: str, num_examples: int, num_classes: int) -> Metric:
