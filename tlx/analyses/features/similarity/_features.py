@@ -61,7 +61,8 @@ def _on_host_or_device(features: Any) -> Any:
     """
     if not isinstance(features, np.ndarray):
         return jnp.asarray(features)
-    return features.astype(np.float64) if features.dtype.kind in "iu" else features
+    is_wide = features.dtype.kind in "iu" and features.dtype.itemsize == 8
+    return features.astype(np.float64) if is_wide else features
 
 
 def arrange(
