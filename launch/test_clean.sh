@@ -12,6 +12,10 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
+case "${1:-}" in
+  -h | --help) show_header "${BASH_SOURCE[0]}" && exit ;;
+esac
+
 SUITE=bookworm  # Debian 12, whose Python is the oldest that tlx supports
 PACKAGES=python3,python3-venv,git,ca-certificates
 CERTIFICATES=/etc/ssl/certs/ca-certificates.crt

@@ -123,7 +123,7 @@ def test_local_passes_arguments_on_from_any_folder(clone: Path, tmp_path: Path):
     assert done.stdout == "tlx ran: study --config=configs/mini.py --workdir=runs/mini\n"
 
 
-@pytest.mark.parametrize("script", ["local.sh", "test.sh"])
+@pytest.mark.parametrize("script", ["local.sh", "test.sh", "test_clean.sh"])
 @pytest.mark.parametrize("word", ["-h", "--help"])
 def test_help_is_the_header_and_installs_nothing(script: str, word: str, clone: Path):
     env = {"PYTHON": str(clone.parent / "python3")}

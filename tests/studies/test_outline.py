@@ -161,3 +161,14 @@ def test_what_init_cannot_use_is_one_sentence(folders, capsys):
     (folders / "dots" / "train" / "few" / "broken.png").write_bytes(b"no")
     said = refused("--data=dots", "--source=stripes", "--out=other.py")
     assert "1 images of train cannot be read" in said
+
+
+def test_a_workdir_that_can_hold_no_study(tmp_path, capsys):
+    pytest.importorskip("sklearn")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text("{}")
+    command = ["study", "--config=configs/mini.py", "--plan"]
+    for name, told in (("file", "for the study, got the file"), ("run", "holds a run; choose")):
+        assert cli.main([*command, f"--workdir={tmp_path / name}"]) == 1
+        assert told in capsys.readouterr().err

@@ -12,6 +12,7 @@ from tlx.studies import graph, plan
 from tlx.studies.graph import Task
 from tlx.studies.spec import StudySpec
 from tlx.train import metrics_log
+from tlx.train import workdir as run_workdir
 
 CONFIG_FILE = "study.json"
 PAGE_FILE = "report.html"
@@ -62,7 +63,8 @@ def claim(spec: StudySpec, workdir: Path) -> None:
     """Makes the workdir this study's, or checks that it is.
 
     Raises:
-      ValueError: it holds a study with another config, with the fields that differ.
+      ValueError: it holds a study with another config, with the fields that differ, or a run, or
+        is a file.
     """
     require(spec, workdir)
     path = workdir / CONFIG_FILE
@@ -77,7 +79,11 @@ def require(spec: StudySpec, workdir: Path) -> None:
     Raises:
       ValueError: as `claim`.
     """
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"expected a folder for the study, got the file {workdir}")
     if not (workdir / CONFIG_FILE).exists():
+        if (workdir / run_workdir.CONFIG_FILE).exists():
+            raise ValueError(f"{workdir} holds a run; choose another workdir for the study")
         return
     theirs, ours = read_config(workdir), _saved(spec)
     whole = typed.completed(StudySpec, theirs)
