@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.studies.tiny import tiny_study
-from tlx import cli
+from tlx import cli, models
 from tlx.checkpoints import owner
 from tlx.studies import cluster, marks, outline, pool, resources, runner, sbatch, slurm, status
 from tlx.studies import workdir as files
@@ -59,7 +59,7 @@ def test_every_part_is_submitted_once_with_what_it_waits_for(fake, done, workdir
     ]
 
 
-def test_jobs_hold_numbers_and_a_place_alone(fake, done, workdir):
+def test_jobs_hold_numbers_and_places_alone(fake, done, workdir):
     import submitit
 
     submit(workdir)
@@ -74,6 +74,7 @@ def test_jobs_hold_numbers_and_a_place_alone(fake, done, workdir):
         "digest": digest,
         "log_to": (),
         "has_gpus": True,
+        "config_file": None,
     }
 
 
@@ -290,6 +291,21 @@ def test_a_job_does_its_parts(fake, workdir, monkeypatch):
     assert not (workdir / "parts").exists()
     fake.now("100_1", "COMPLETED")
     assert [item.state for item in status.of(workdir).items[:3]] == ["waiting", "waiting", "done"]
+
+
+def test_a_job_loads_the_config_which_may_register_models(fake, workdir, monkeypatch, tmp_path):
+    monkeypatch.setattr(resources, "workers", lambda: None)
+    monkeypatch.setitem(models.MODELS, "fixup_resnet", None)  # nothing works without the config
+    (tmp_path / "own.py").write_text(
+        "import ml_collections\n"
+        "from tlx import models\n"
+        "from tlx.models.fixup_resnet import FixupResNet\n"
+        "models.MODELS['fixup_resnet'] = FixupResNet\n"
+        "def get_config():\n    return ml_collections.ConfigDict()\n"
+    )
+    slurm.submit(STUDY, workdir, CPUS, tell=str, config_file=str(tmp_path / "own.py"))
+    InJob(workdir, monkeypatch, "100_1")()
+    assert (workdir / "runs" / "ri-t_1" / "result.json").exists()
 
 
 def test_a_job_says_what_gives_it_more_memory(fake, workdir, monkeypatch):

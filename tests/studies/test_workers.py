@@ -5,14 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.studies.tiny import tiny_study
-from tlx import records
+from tlx import models, records
 from tlx.records.schema import as_mapping
-from tlx.studies import pool, resources, runner
+from tlx.studies import pool, resources, runner, status
 from tlx.studies.axes import Axes
 from tlx.train import metrics_log
 
@@ -104,3 +105,18 @@ def test_another_number_of_processes_is_refused(tmp_path):
     with pytest.raises(ValueError, match="workers: expected at least 1 process, got 0"):
         runner.run(study(), tmp_path / "none", workers=0)
     assert not (tmp_path / "none").exists()
+
+
+def test_processes_know_the_model_that_a_config_registers(tmp_path):
+    config_file = Path(__file__).with_name("own_net.py")
+    words = [f"--config={config_file}", f"--workdir={tmp_path}", "--workers=2"]
+    command = [sys.executable, "-m", "tlx.cli", "study", *words]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").exists()
+    # what knows the workdir alone says how it is
+    assert "own_net" not in models.MODELS
+    assert {item.state for item in status.of(tmp_path).items} == {"done"}
+    (run, *_) = (tmp_path / "runs").iterdir()
+    assert [item.state for item in status.of(run).items] == ["done"]

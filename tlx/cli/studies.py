@@ -183,7 +183,13 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
         return
     distributed.initialize_if_cluster()
     workers = resources.workers() if args.workers is None else args.workers
-    result = runner.run(spec, args.workdir, workers=workers, log_to=args.log_to)
+    result = runner.run(
+        spec,
+        args.workdir,
+        workers=workers,
+        log_to=args.log_to,
+        config_file=config.absolute(args.config),
+    )
     if not distributed.is_primary():
         return
     print(summary.text(result.records))
@@ -191,13 +197,20 @@ def _study(args: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _submit(spec: Any, args: argparse.Namespace) -> None:
+    from tlx import config
     from tlx.studies import outline, sbatch, slurm
 
     given = sbatch.parse(args.slurm)
     if args.workers is not None:
         raise ValueError("--workers is for --on=here; with --on=slurm say --slurm=cpus=N")
     if not args.plan:
-        made = slurm.submit(spec, args.workdir, given, log_to=args.log_to)
+        made = slurm.submit(
+            spec,
+            args.workdir,
+            given,
+            log_to=args.log_to,
+            config_file=config.absolute(args.config),
+        )
         print(f"{made.summary('submitted')}; tlx status --workdir={args.workdir}")
         return
     made = slurm.plan(spec, args.workdir, given)

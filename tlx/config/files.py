@@ -39,10 +39,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
         `get_config`; or listing every override that is not of this form. Unknown keys and wrong
         types are found by `build`.
     """
-    # a folder may have a colon in its name too
-    ends = [place.start() for place in re.finditer(":", path)]
-    whole = next((end for end in (len(path), *ends[::-1]) if Path(path[:end]).is_file()), None)
-    name, _, arg = path.partition(":") if whole is None else (path[:whole], ":", path[whole + 1 :])
+    name, arg = _parts(path)
     file = Path(name)
     if not file.is_file():
         near = sorted(str(p) for p in Path("configs").glob("*.py"))
@@ -52,6 +49,19 @@ def load(path: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     with config.unlocked():
         _override(config, overrides)
     return config.lock()
+
+
+def absolute(path: str) -> str:
+    """What names the same config from any folder."""
+    name, arg = _parts(path)
+    return f"{Path(name).absolute()}:{arg}" if arg else str(Path(name).absolute())
+
+
+def _parts(path: str) -> tuple[str, str]:
+    """The file and the argument of FILE[:ARG]; a folder may have a colon in its name too."""
+    ends = [place.start() for place in re.finditer(":", path)][::-1]
+    end = next((end for end in (len(path), *ends) if Path(path[:end]).is_file()), path.find(":"))
+    return (path, "") if end < 0 else (path[:end], path[end + 1 :])
 
 
 def arguments(arg: str, *groups: Iterable[str]) -> tuple[str, ...]:

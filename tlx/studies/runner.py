@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tlx import records
+from tlx import config, records
 from tlx.checkpoints import owner
 from tlx.report import page
 from tlx.studies import cluster, graph, marks, pool, resources
@@ -49,6 +49,7 @@ def run(
     workers: int | None = None,
     progress: Progress | None = None,
     log_to: Sequence[str] = (),
+    config_file: str | None = None,
 ) -> StudyResult:
     """Does what is left of a study, and draws its page.
 
@@ -62,6 +63,8 @@ def run(
         devices and threads.
       progress: shows how far it is; by default on standard error.
       log_to: where the numbers of its runs go besides, "tensorboard" or "wandb".
+      config_file: what `tlx.config.load` read the study from; the processes load it too, since a
+        config may register models and data.
 
     Raises:
       ValueError: if the workdir holds another study, the config cannot run, or a tracker is not
@@ -85,7 +88,8 @@ def run(
             cluster.require_idle(workdir)
             marks.forget_running(files.marks_of(workdir))
         shown = _shown(tasks, range(len(tasks)), workdir, progress)
-        _do(_Chosen(spec, workdir, tuple(range(len(tasks))), tuple(log_to)), tasks, shown, workers)
+        chosen = _Chosen(spec, workdir, tuple(range(len(tasks))), tuple(log_to), config_file)
+        _do(chosen, tasks, shown, workers)
         if distributed.is_primary():
             records.sweep(files.records_of(workdir))
     distributed.wait_for_all("study done")
@@ -101,6 +105,7 @@ def run_some(
     digest: str,
     log_to: Sequence[str] = (),
     job: str = "",
+    config_file: str | None = None,
 ) -> None:
     """Does some parts of a study, those that they need being done: what a job of a cluster does.
 
@@ -114,6 +119,7 @@ def run_some(
       digest: of the tasks that have these numbers.
       log_to: as in `run`.
       job: of the scheduler, which `tlx status` names.
+      config_file: as in `run`.
 
     Raises:
       ValueError: there is no study, it cannot run here, or the numbers are of another version.
@@ -121,6 +127,8 @@ def run_some(
     """
     with stopping.raised():
         try:
+            if config_file is not None:
+                config.load(config_file)
             spec = files.read(workdir)
             tasks = files.tasks(spec, workdir, log_to=log_to)
             if files.digest(tasks) != digest:
@@ -132,7 +140,7 @@ def run_some(
             mark_failed(workdir, numbers, error, job=job)
             raise
         shown = _shown(tasks, numbers, workdir, None, job=job)
-        chosen = _Chosen(spec, workdir, tuple(numbers), tuple(log_to))
+        chosen = _Chosen(spec, workdir, tuple(numbers), tuple(log_to), config_file)
         _do(chosen, tasks, shown, workers, more_memory="--slurm=mem=…" if job else "--workers=1")
 
 
@@ -196,11 +204,14 @@ class _Chosen(NamedTuple):
     workdir: Path
     numbers: tuple[int, ...]
     log_to: tuple[str, ...] = ()
+    config_file: str | None = None
 
     def work(self) -> pool.Work:
         """What does them, in a process of its own."""
         for name in ("absl", "asyncio"):  # what orbax raises, the parent tells
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        if self.config_file is not None:
+            config.load(self.config_file)
         return self.work_of(files.tasks(self.spec, self.workdir, log_to=self.log_to))
 
     def work_of(self, tasks: Sequence[Task]) -> pool.Work:

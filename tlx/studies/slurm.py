@@ -122,6 +122,7 @@ def submit(
     *,
     log_to: Sequence[str] = (),
     tell: Callable[[str], None] = print,
+    config_file: str | None = None,
 ) -> Plan:
     """Submits what is neither done nor in the queue, and says what that was.
 
@@ -134,6 +135,7 @@ def submit(
       resources: of each job.
       log_to: as `tlx.studies.runner.run` takes it.
       tell: called with a line for each array.
+      config_file: as `tlx.studies.runner.run` takes it; all nodes see it at its path.
 
     Raises:
       ImportError: submitit is missing.
@@ -160,7 +162,7 @@ def submit(
             executor = submitit.SlurmExecutor(workdir / cluster.LOGS, max_num_timeout=REQUEUES)
             waits = ",".join(filter(None, (record.dependency(array.needs), ending)))
             executor.update_parameters(**sbatch.parameters(resources, record.name, waits))
-            given = resources.cpus, digest, tuple(log_to), bool(resources.gpus)
+            given = resources.cpus, digest, tuple(log_to), bool(resources.gpus), config_file
             todo = [Job(str(workdir), numbers, *given) for numbers in array.jobs]
             try:
                 ids = [job.job_id for job in executor.submit_array(todo)]
@@ -205,6 +207,7 @@ class Job:
       digest: of the plan in which they have these numbers.
       log_to: where the numbers of runs go besides.
       has_gpus: whether it was given GPUs.
+      config_file: see `submit`.
     """
 
     def __init__(
@@ -215,7 +218,9 @@ class Job:
         digest: str,
         log_to: tuple[str, ...],
         has_gpus: bool,
+        config_file: str | None = None,
     ) -> None:  # each is a fact of the job's file
+        self.config_file = config_file
         self.workdir, self.numbers, self.log_to = workdir, tuple(numbers), log_to
         self.workers, self.digest, self.has_gpus = workers, digest, has_gpus
 
@@ -241,6 +246,7 @@ class Job:
                 digest=self.digest,
                 log_to=self.log_to,
                 job=_job_id(os.environ),
+                config_file=self.config_file,
             )
         except stopping.Stopped as stopped:
             signal.signal(signal.SIGUSR2, requeue)

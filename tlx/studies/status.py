@@ -102,7 +102,7 @@ def of(workdir: Path) -> Status:
     is_run = (workdir / run_files.CONFIG_FILE).exists()
     if is_run and not (workdir / files.CONFIG_FILE).exists():
         return _of_run(workdir)
-    spec = files.read(workdir)
+    spec = files.read(workdir, checks=False)
     tasks = files.tasks(spec, workdir)
     found = _Found(workdir, tasks)
     items = tuple(found.item(number) for number in range(len(tasks)))
@@ -197,7 +197,7 @@ def _of_mark(item: Item, task: Task, mark: Mark) -> Item:
 
 
 def _of_run(workdir: Path) -> Status:
-    spec = run_files.read_config(workdir)
+    spec = run_files.read_config(workdir, checks=False)
     task = Training(Run(spec.name, spec.kind, 1, workdir, spec))
     item = Item(task.name, graph.row_of(task), "left")
     lines = metrics_log.read(workdir)

@@ -96,13 +96,19 @@ def require(spec: StudySpec, workdir: Path) -> None:
         )
 
 
-def read(workdir: Path) -> StudySpec:
+def read(workdir: Path, *, checks: bool = True) -> StudySpec:
     """The study that a workdir was made with.
+
+    Args:
+      workdir: of the study.
+      checks: whether the study can be done here; its config may register a model, say.
 
     Raises:
       ValueError: there is none, it is damaged or of another version of tlx, or it cannot be done
         here: its data are not there, say.
     """
+    if not checks and (found := typed.completed(StudySpec, read_config(workdir))) is not None:
+        return found
     try:
         return typed.build(StudySpec, read_config(workdir))
     except typed.ConfigError as error:

@@ -85,8 +85,12 @@ def write_config(workdir: str | Path, spec: RunSpec) -> None:
         metrics_log.replace_text(Path(workdir) / CONFIG_FILE, text)
 
 
-def read_config(workdir: str | Path) -> RunSpec:
+def read_config(workdir: str | Path, *, checks: bool = True) -> RunSpec:
     """The spec that a workdir was made with.
+
+    Args:
+      workdir: of the run.
+      checks: whether the run can be done here; its config may register a model, say.
 
     Raises:
       ValueError: there is no config.json, or it is damaged or of another version of tlx.
@@ -94,6 +98,8 @@ def read_config(workdir: str | Path) -> RunSpec:
     path = Path(workdir) / CONFIG_FILE
     if not path.exists():
         raise ValueError(f"expected the workdir of a run that was started, but there is no {path}")
+    if not checks and (found := typed.completed(RunSpec, _read(path))) is not None:
+        return found
     try:
         return typed.build(RunSpec, _read(path))
     except typed.ConfigError as error:
