@@ -295,17 +295,24 @@ def test_a_job_does_its_parts(fake, workdir, monkeypatch):
 
 def test_a_job_loads_the_config_which_may_register_models(fake, workdir, monkeypatch, tmp_path):
     monkeypatch.setattr(resources, "workers", lambda: None)
-    monkeypatch.setitem(models.MODELS, "fixup_resnet", None)  # nothing works without the config
+    monkeypatch.setenv("TLX_LOADED", "")
+    monkeypatch.delenv("TLX_LOADED")
     (tmp_path / "own.py").write_text(
+        "import os\n"
         "import ml_collections\n"
         "from tlx import models\n"
+        "os.environ['TLX_LOADED'] = '1'\n"
         "from tlx.models.fixup_resnet import FixupResNet\n"
         "models.MODELS['fixup_resnet'] = FixupResNet\n"
         "def get_config():\n    return ml_collections.ConfigDict()\n"
     )
     slurm.submit(STUDY, workdir, CPUS, tell=str, config_file=str(tmp_path / "own.py"))
+    InJob(workdir, monkeypatch, "100_0")()
+    assert "TLX_LOADED" not in os.environ  # it names what every process knows
+    monkeypatch.delitem(models.MODELS, "fixup_resnet")
     InJob(workdir, monkeypatch, "100_1")()
     assert (workdir / "runs" / "ri-t_1" / "result.json").exists()
+    assert os.environ["TLX_LOADED"] == "1"
 
 
 def test_a_job_says_what_gives_it_more_memory(fake, workdir, monkeypatch):

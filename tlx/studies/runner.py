@@ -63,8 +63,8 @@ def run(
         devices and threads.
       progress: shows how far it is; by default on standard error.
       log_to: where the numbers of its runs go besides, "tensorboard" or "wandb".
-      config_file: what `tlx.config.load` read the study from; the processes load it too, since a
-        config may register models and data.
+      config_file: what `tlx.config.load` read the study from; the processes load it too where
+        the study names a model or data that only it registers.
 
     Raises:
       ValueError: if the workdir holds another study, the config cannot run, or a tracker is not
@@ -127,8 +127,7 @@ def run_some(
     """
     with stopping.raised():
         try:
-            if config_file is not None:
-                config.load(config_file)
+            _load_if_needed(files.read(workdir, checks=False), config_file)
             spec = files.read(workdir)
             tasks = files.tasks(spec, workdir, log_to=log_to)
             if files.digest(tasks) != digest:
@@ -210,13 +209,18 @@ class _Chosen(NamedTuple):
         """What does them, in a process of its own."""
         for name in ("absl", "asyncio"):  # what orbax raises, the parent tells
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        if self.config_file is not None:
-            config.load(self.config_file)
+        _load_if_needed(self.spec, self.config_file)
         return self.work_of(files.tasks(self.spec, self.workdir, log_to=self.log_to))
 
     def work_of(self, tasks: Sequence[Task]) -> pool.Work:
         """What does them, of all tasks."""
         return lambda number, tell: tasks[self.numbers[number]].do(tell)
+
+
+def _load_if_needed(spec: StudySpec, config_file: str | None) -> None:
+    """Loads the config of a study that cannot be done without; others may have changed since."""
+    if config_file is not None and spec.problems():
+        config.load(config_file)
 
 
 def _do(
