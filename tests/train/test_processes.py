@@ -167,11 +167,14 @@ def test_when_one_process_dies_the_others_end_and_are_started_again(
     both = joined(tmp_path, processes=2, devices=2, variants=["long"], delay=0.1)
     wait_for_step(both[0], 6)
     both[1].send_signal(signal.SIGKILL)
-    said, _ = both[0].communicate(timeout=60)  # at jax's own end it would wait for 100 s
+    said, _ = both[0].communicate(timeout=200)
     both[1].communicate()
-    assert both[0].returncode == 1, said
-    assert "expected all processes of the run to go on, but one has ended" in said
-    assert "Traceback" not in said
+    if both[0].returncode == -signal.SIGABRT:  # it was in an exchange that does not see it
+        assert "This most likely indicates that another task died" in said
+    else:
+        assert both[0].returncode == 1, said
+        assert "expected all processes of the run to go on, but one has ended" in said
+        assert "Traceback" not in said
     finish(*joined(tmp_path, processes=2, devices=2, variants=["long"]))
     assert_same_bits(whole_of_two, tmp_path / "long")
 

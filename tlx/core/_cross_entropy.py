@@ -109,7 +109,7 @@ def from_binary_logits(
 def _from_binary_logits_jvp(primals: Any, tangents: Any) -> Any:
     logits, labels = primals
     along = _binary_slope(logits, labels) * tangents[0]
-    along -= jnp.where(tangents[1] == 0, 0, logits) * tangents[1]
+    along -= jnp.where(jnp.isinf(logits), 0, logits) * tangents[1]
     return from_binary_logits(logits, labels), along
 
 

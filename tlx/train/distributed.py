@@ -104,7 +104,8 @@ def leave(status: int, said: str = "") -> None:
 def peers() -> Iterator[None]:
     """What jax says when another process is gone is raised as a `PeerError` within this context.
 
-    Where the first process is gone jax ends the others itself, by SIGABRT, with words of its own.
+    Where the first process is gone, or this one is in an exchange that does not see the end of
+    another (a sum, of gloo), jax ends it itself, by SIGABRT after 100 s, with words of its own.
     """
     try:
         yield
