@@ -1,10 +1,14 @@
 """Two processes in one workdir, one after another or at the same time."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.checkpoints.test_owner import elsewhere
 from tests.train.tiny import make_spec
 from tlx import checkpoints
 from tlx.checkpoints import owner
@@ -47,3 +51,16 @@ def test_what_a_kill_has_left_of_a_run_that_is_done_goes_away_where_nobody_is_at
     assert train(make_spec(), tmp_path) == result
     assert not left.exists()
     assert not (tmp_path / owner.FILE).exists()
+
+
+def test_a_run_that_waits_for_a_workdir_says_so_and_can_be_stopped(tmp_path: Path) -> None:
+    elsewhere(tmp_path)
+    config = Path(__file__).parents[1] / "faults/tiny_run.py"
+    words = ["train", f"--config={config}", f"--workdir={tmp_path}"]
+    command = [sys.executable, "-m", "tlx.cli", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("waiting 90 s to see" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir()] == [owner.FILE]

@@ -162,7 +162,7 @@ def binary_labels(outputs: Any, batch: Batch) -> tuple[Array, Array]:
             f"expected logits and labels [B, C], C labels of 0 and 1 an example, got logits "
             f"{list(logits.shape)} and labels {list(labels.shape)}{hint}"
         )
-    require(batch["labels"], _zero_or_one)
+    require(batch["labels"], zero_or_one)
     return logits, labels
 
 
@@ -284,7 +284,8 @@ def _in_classes(num: int, ignored: int | None, labels: np.ndarray, rows: np.ndar
         )
 
 
-def _zero_or_one(labels: np.ndarray, rows: np.ndarray) -> None:
+def zero_or_one(labels: np.ndarray, rows: np.ndarray) -> None:
+    """Raises ValueError for labels [R, C] other than 0 and 1, of these rows of a batch."""
     wrong = (labels != 0) & (labels != 1)
     if wrong.any():
         raise ValueError(

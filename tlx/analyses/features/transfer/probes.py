@@ -19,7 +19,17 @@ from jaxtyping import Array, Float, Int
 
 from tlx.analyses.features.similarity import _features
 from tlx.analyses.features.transfer import _ridge
-from tlx.core import checks, host, intervals, public, sharding, shown, streams, undefined
+from tlx.core import (
+    checks,
+    contracts,
+    host,
+    intervals,
+    public,
+    sharding,
+    shown,
+    streams,
+    undefined,
+)
 from tlx.core.metrics import mask_of
 from tlx.core.types import Batch, FeatureFn, Params, Stream
 
@@ -245,17 +255,13 @@ def _examples(
         if _is_multilabel(batch, task.num_classes, "each pass") != task.is_multilabel:
             raise ValueError("expected labels of one kind in all batches, got [B] and [B, C]")
         labels = np.asarray(batch["labels"])[mask]
+        if task.is_multilabel:
+            contracts.zero_or_one(labels, np.flatnonzero(mask))
         yield [layer[mask] for layer in rows], _targets(labels, task.num_classes)
 
 
 def _targets(labels: np.ndarray, num_classes: int) -> Float[np.ndarray, "B C"]:
     if labels.ndim == 2:
-        if not np.isin(labels, (0, 1)).all():
-            raise ValueError(
-                "expected labels [B, C] of 0 and 1, got such as "
-                f"{labels[~np.isin(labels, (0, 1))][0]}; map them to 0 or 1 first, or mask such "
-                "rows out (mask False)"
-            )
         return labels.astype(np.float64)
     is_known = (labels >= 0) & (labels < num_classes)
     one_hot = labels[:, None] == np.arange(num_classes)
